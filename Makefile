@@ -1,0 +1,45 @@
+# Everything a newcomer needs: `make quickstart` and `make test`. Both make .venv when it is missing.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+WORKERS ?= 2
+
+# One thread a process: the tests run in WORKERS processes, and threads that compete slow each other down.
+TEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
+
+.PHONY: help quickstart test test-all quality style clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The stamp is younger than all that decides what is installed, so a second call installs nothing.
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+quickstart: $(VENV)/.installed  ## Render words, distil a reader, compare, export. ARGS=--overwrite to start anew.
+	$(BIN)/python tools/distill.py --config configs/quickstart.yaml $(ARGS)
+
+test: $(VENV)/.installed  ## Run the tests (under five minutes). ARGS="-k charset" runs some.
+	$(TEST) -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.installed  ## Run the slow tests too.
+	$(TEST) $(ARGS)
+
+quality: $(VENV)/.installed  ## Check style, types and the direction of imports.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+
+style: $(VENV)/.installed  ## Mend what ruff can mend.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the environment and every cache; runs/ stays.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The configuration files that are shipped: `symdistill distill --config quickstart` finds them by name."""

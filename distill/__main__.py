@@ -1,0 +1,51 @@
+"""`symdistill NAME ...`, `python -m distill NAME ...`, `accelerate launch -m distill NAME ...`: one name for all commands."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from rapidfuzz import process
+
+from distill.commands import commands
+from distill.errors import UserError, exit_code
+
+USAGE = "usage: symdistill COMMAND [ARGUMENT...]"
+
+
+@exit_code
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` opens with and give its exit code.
+
+    Raises:
+        SystemExit: when the command's own arguments are wrong (2) or ask for help (0).
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    known = commands()
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(listing(known), file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    name = words[0].replace("-", "_")
+    if name not in known:
+        raise UserError(f"no command {words[0]!r}{nearest(name, known)}; `symdistill --help` lists all")
+    module = importlib.import_module(f"distill.commands.{name}")
+    code: int = module.main(words[1:])
+    return code
+
+
+def listing(known: dict[str, str]) -> str:
+    """List the commands, one line each."""
+    width = max(map(len, known), default=0)
+    lines = [f"  {name.replace('_', '-'):{width}}  {told}" for name, told in known.items()]
+    return "\n".join([USAGE, "", *lines, "", "symdistill COMMAND --help tells a command's arguments."])
+
+
+def nearest(name: str, known: dict[str, str]) -> str:
+    """Name the nearest command, if one is near."""
+    found = process.extractOne(name, list(known), score_cutoff=60) if known else None
+    return f"; the nearest is {str(found[0]).replace('_', '-')!r}" if found else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

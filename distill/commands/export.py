@@ -1,0 +1,83 @@
+"""Export a student: its folder with a card, and an ONNX file that is compared with PyTorch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.errors import UserError, exit_code
+
+if TYPE_CHECKING:
+    from distill.deployment.card import Card
+
+SHOWN = 10
+"""Differing words that are printed; the rest is counted."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command's arguments."""
+    made = argparse.ArgumentParser(prog="export", description=__doc__)
+    made.add_argument("--student", required=True, metavar="S", help="shipped name (tiny) or student folder")
+    made.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    made.add_argument("--onnx", action="store_true", help="write student.onnx too, and compare it with PyTorch")
+    made.add_argument(
+        "--verify", nargs="+", default=[], metavar="DATA",
+        help="pictures to compare on: LMDBs or trees of them, picture files, folders (default: drawn words)",
+    )  # fmt: skip
+    made.add_argument("--words", type=int, default=512, metavar="N", help="how many of them, evenly spread (%(default)s)")
+    made.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="how weights are stored")
+    made.add_argument("--name", help="what the card calls it (default: the student's own name)")
+    made.add_argument("--report", metavar="FILE", help="report.json whose scores go on the card")
+    made.add_argument("--training", metavar="TEXT", help="what it was trained on, for the card")
+    made.add_argument("--terms", metavar="TEXT", help="terms that follow from the training data, for the card")
+    made.add_argument("--overwrite", action="store_true", help="replace the student in DIR")
+    return made
+
+
+@exit_code
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 1 when ONNX and PyTorch differ. See `parser`."""
+    given = parser().parse_args(argv)
+    if given.verify and not given.onnx:
+        raise UserError("--verify compares the ONNX file with PyTorch; add --onnx")
+    if given.words < 1:
+        raise UserError("--words must be 1 or more")
+    # torch and its friends take seconds to import: what the arguments alone tell is checked before.
+    from distill.deployment.crops import load_crops
+    from distill.deployment.folder import ParityError, check_folder, save_folder
+    from students.student import Student, locate
+
+    check_folder(Path(given.out), given.overwrite)
+    if Path(given.student).is_file():
+        raise UserError(f"{given.student} is a file; give the folder of the student, which holds its weights")
+    student = Student.from_pretrained(given.student)
+    card = fill_card(given, locate(given.student))
+    images = load_crops(given.verify, student.image_size, given.words) if given.verify else None
+    try:
+        done = save_folder(
+            student, given.out, card, onnx=given.onnx, images=images, dtype=given.dtype, overwrite=given.overwrite
+        )
+    except ParityError as error:
+        for difference in error.parity.differences[:SHOWN]:
+            print(difference, file=sys.stderr)
+        print(f"ONNX and PyTorch differ: {error}; nothing was written", file=sys.stderr)
+        return 1
+    print(f"{done.folder}: " + ", ".join(f"{name} ({size / 2**20:.2f} MiB)" for name, size in done.files.items()))
+    if done.parity is not None:
+        print(f"ONNX and PyTorch: {done.parity}")
+    return 0
+
+
+def fill_card(given: argparse.Namespace, source: Path) -> Card:
+    """Fill the card from the arguments and, where they say nothing, from the card the student came with."""
+    from distill.deployment.card import UNKNOWN, Card, read_sections, scores_from_report
+
+    earlier = read_sections(source)
+    name = given.name or (source.resolve().parent.name if source.name == "student" else source.resolve().name)
+    scores = scores_from_report(given.report, name) if given.report else earlier.get("Scores", UNKNOWN)
+    training = given.training or earlier.get("Training", UNKNOWN)
+    terms = given.terms or earlier.get("Terms", UNKNOWN)
+    return Card(name, training, terms, scores)

@@ -1,0 +1,67 @@
+"""Read pictures of one word each: path, word and confidence, a line a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.errors import UserError, exit_code
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHOW_PROGRESS_FROM = 500
+"""Pictures from which on a terminal shows a progress bar."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command's arguments."""
+    made = argparse.ArgumentParser(prog="read", description=__doc__)
+    made.add_argument("--student", default="tiny", metavar="S", help="shipped name, student folder or ONNX file (%(default)s)")
+    made.add_argument("images", nargs="+", metavar="IMAGE", help="picture files, or folders of them")
+    made.add_argument("--json", action="store_true", help="print a JSON list instead of lines with tabs")
+    made.add_argument("--batch", type=int, default=64, metavar="N", help="pictures read at once (%(default)s)")
+    return made
+
+
+@exit_code
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `parser`. Nothing is printed unless every picture can be read."""
+    given = parser().parse_args(argv)
+    if given.batch < 1:
+        raise UserError("--batch must be 1 or more")
+    # torch and its friends take seconds to import: what the arguments alone tell is checked before.
+    from distill.deployment.crops import find_images
+    from distill.deployment.reader import load_reader
+
+    paths = find_images(given.images)
+    reader = load_reader(given.student)
+    found: list[tuple[Path, str, float]] = []
+    for start, images in batches(paths, reader.image_size, given.batch):
+        readings = reader.read_batch(images)
+        names = paths[start : start + len(readings)]
+        found += [(path, reading.text, reading.confidence) for path, reading in zip(names, readings, strict=True)]
+    if given.json:
+        rows = [json.dumps({"path": str(path), "word": word, "confidence": round(sure, 6)}) for path, word, sure in found]
+        print("[" + ",\n ".join(rows) + "]")
+    else:
+        for path, word, sure in found:
+            print(f"{path}\t{word}\t{sure:.4f}")
+    return 0
+
+
+def batches(paths: Sequence[Path], size: tuple[int, int], batch: int) -> Iterator[tuple[int, Tensor]]:
+    """Load pictures batch by batch: the first one's number and normalised (N, 3, H, W)."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from students.preprocess import load_image, to_tensor
+
+    console = Console(stderr=True)
+    silent = len(paths) < SHOW_PROGRESS_FROM or not console.is_terminal
+    starts = range(0, len(paths), batch)
+    for start in track(starts, "reading", console=console, transient=True, disable=silent):
+        yield start, to_tensor([load_image(path) for path in paths[start : start + batch]], size)

@@ -1,0 +1,75 @@
+"""Sample and Batch: what the loader hands to a task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+COLUMNS = 32
+"""Columns that a picture's character labels are given for."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One word."""
+
+    image: Tensor
+    """(3, H, W) float, mean 0.5 and std 0.5 taken out."""
+    label: str
+    """Cleaned label."""
+    columns: Tensor | None
+    """(32,) long: id of the character drawn under each column, 0 for none; None where it isn't known."""
+    index: int
+    """Position in its data set."""
+    source: str
+    """Name of the set it is from."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N words."""
+
+    images: Tensor
+    """(N, 3, H, W) float."""
+    labels: list[str]
+    """Cleaned labels."""
+    columns: Tensor
+    """(N, 32) long: character ids, 0 for none, -1 where unknown."""
+    indices: Tensor
+    """(N,) long: positions in the data set that was loaded from."""
+    sources: tuple[str, ...] = ()
+    """Name of the set each word is from."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Move the tensors."""
+        return dataclasses.replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            columns=self.columns.to(device, non_blocking=True),
+            indices=self.indices.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> Batch:
+        """Pin the tensors for a quick way to the GPU; the loader calls it."""
+        return dataclasses.replace(
+            self, images=self.images.pin_memory(), columns=self.columns.pin_memory(), indices=self.indices.pin_memory()
+        )
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples to a batch; columns that aren't known become -1."""
+    unknown = torch.full((COLUMNS,), -1)
+    return Batch(
+        images=torch.stack([sample.image for sample in samples]),
+        labels=[sample.label for sample in samples],
+        columns=torch.stack([unknown if sample.columns is None else sample.columns for sample in samples]),
+        indices=torch.tensor([sample.index for sample in samples]),
+        sources=tuple(sample.source for sample in samples),
+    )

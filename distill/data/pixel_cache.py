@@ -1,0 +1,105 @@
+"""PixelCache: a set's pictures decoded and resized once, in a file that all processes map."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from distill.data.progress import followed
+from distill.data.records import BadRecordError, Records
+from students.errors import UserError
+from students.preprocess import BROKEN_IMAGE, decode_image, resize
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: two processes may then make the same cache at once, and one of them wins
+    fcntl = None  # type: ignore[assignment]
+
+_VERSION = 1
+
+
+class PixelCache:
+    """Pictures of a set as uint8 (H, W, 3), read from a mapped file.
+
+    The file is made on first use, beside and renamed; processes that start together wait for the first of them.
+
+    Args:
+        records: the set.
+        size: height and width.
+        folder: where the file lies; by default in the set's folder, or under the user's cache when that is read-only.
+    """
+
+    def __init__(self, records: Records, size: tuple[int, int], folder: Path | None = None) -> None:
+        key = f"{records.name}-{size[0]}x{size[1]}-v{_VERSION}-{records.fingerprint()}"
+        self.file = _place(records, folder) / f"pixels-{key}.npy"
+        self.marks = self.file.with_name(f"readable-{key}.npy")
+        self.shape = (len(records), *size, 3)
+        if not self.file.is_file():
+            self._make(records, size)
+        self._pixels: np.ndarray | None = None
+        self._readable: np.ndarray | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_pixels": None, "_readable": None}
+
+    def __getitem__(self, position: int) -> np.ndarray | None:
+        """Give the pixels (H, W, 3) at a position, not to be written to; None for a record that can't be read."""
+        if self._pixels is None or self._readable is None:
+            self._pixels = np.load(self.file, mmap_mode="r", allow_pickle=False)
+            self._readable = np.load(self.marks, allow_pickle=False)
+        return self._pixels[position] if self._readable[position] else None
+
+    def _make(self, records: Records, size: tuple[int, int]) -> None:
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with _one_at_a_time(self.file.with_suffix(".lock")):
+                if not self.file.is_file():
+                    self._write(records, size)
+        except OSError as error:
+            needed = int(np.prod(self.shape)) / 2**20
+            raise UserError(
+                f"can't write {needed:.0f} MiB to {self.file.parent} ({error.strerror}); make room, or set cache: none"
+            ) from None
+
+    def _write(self, records: Records, size: tuple[int, int]) -> None:
+        beside = self.file.with_suffix(f".writing-{os.getpid()}")
+        readable = np.zeros(len(records), dtype=bool)
+        try:
+            pixels = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=self.shape)
+            for position in followed(range(len(records)), len(records), f"resizing {records.name}"):
+                with contextlib.suppress(BadRecordError, *BROKEN_IMAGE):
+                    pixels[position] = resize(decode_image(records.image(position)), size)
+                    readable[position] = True
+            pixels.flush()
+            np.save(self.marks, readable)
+            beside.rename(self.file)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _place(records: Records, folder: Path | None) -> Path:
+    if folder is not None:
+        return folder
+    home = records.path if records.path.is_dir() else records.path.parent
+    if os.access(home, os.W_OK):
+        return home
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "symdistill"
+
+
+@contextlib.contextmanager
+def _one_at_a_time(file: Path) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    handle: IO[bytes]
+    with file.open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # given back by the system when the process ends, however it ends
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)

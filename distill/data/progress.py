@@ -1,0 +1,39 @@
+"""Progress of long walks over data: a live bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def followed(items: Iterable[Item], total: int, what: str, console: Console | None = None) -> Iterator[Item]:
+    """Pass `items` on while progress is shown on stderr, with the time to go.
+
+    Args:
+        items: what is walked over.
+        total: how many there are.
+        what: the activity, such as `reading labels`.
+        console: where to show it.
+    """
+    console = console or Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            yield from bar.track(items, total=total)
+        return
+    started = told = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if now - told > _SECONDS_BETWEEN_LINES:
+            told = now
+            left = (now - started) / max(done, 1) * (total - done)
+            console.print(f"{what}: {done}/{total}, {left:.0f} s left", highlight=False, soft_wrap=True)
+        yield item

@@ -1,0 +1,127 @@
+"""Records: one set of words as it is stored, whatever the store; and lists that cut a set from a larger one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from students.errors import UserError
+
+LIST_SUFFIX = ".indices.txt"
+
+
+class BadRecordError(Exception):
+    """A record is missing or can't be read; the message says which and why."""
+
+
+@runtime_checkable
+class Records(Protocol):
+    """A set of words; positions count from 0."""
+
+    name: str
+    """The set's name."""
+    path: Path
+    """Where it is stored."""
+
+    def __len__(self) -> int:
+        """Count the records, readable or not."""
+
+    def labels(self) -> Iterator[tuple[int, str | None]]:
+        """Give positions and raw labels in order; None where the label is missing or no UTF-8."""
+
+    def label(self, position: int) -> str:
+        """Read a raw label; raises `BadRecordError`."""
+
+    def image(self, position: int) -> bytes:
+        """Read an encoded picture; raises `BadRecordError`."""
+
+    def columns(self, position: int) -> bytes | None:
+        """Read 32 ASCII codes of the characters under the columns (0: none); None where there are none."""
+
+    def describe(self, position: int) -> str:
+        """Name a record for people."""
+
+    def fingerprint(self) -> str:
+        """Give a short string that changes when the stored words change."""
+
+
+class SubsetRecords:
+    """Records of a larger set, in the order of a list.
+
+    Args:
+        records: the larger set.
+        positions: positions in it, counted from 0.
+        name: the subset's name.
+        path: the list's file.
+    """
+
+    def __init__(self, records: Records, positions: Sequence[int], name: str, path: Path) -> None:
+        self.records, self.name, self.path = records, name, path
+        self.positions = np.asarray(positions, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def labels(self) -> Iterator[tuple[int, str | None]]:
+        """See `Records`."""
+        for position in range(len(self)):
+            try:
+                yield position, self.label(position)
+            except BadRecordError:
+                yield position, None
+
+    def label(self, position: int) -> str:
+        """See `Records`."""
+        return self.records.label(int(self.positions[position]))
+
+    def image(self, position: int) -> bytes:
+        """See `Records`."""
+        return self.records.image(int(self.positions[position]))
+
+    def columns(self, position: int) -> bytes | None:
+        """See `Records`."""
+        return self.records.columns(int(self.positions[position]))
+
+    def describe(self, position: int) -> str:
+        """See `Records`."""
+        return self.records.describe(int(self.positions[position]))
+
+    def fingerprint(self) -> str:
+        """See `Records`."""
+        listed = hashlib.sha256(self.positions.tobytes()).hexdigest()[:16]
+        return f"{self.records.fingerprint()}-{listed}"
+
+
+def read_list(file: Path) -> list[int]:
+    """Read a list of records, one number a line counted from 1; give positions counted from 0.
+
+    Raises:
+        UserError: for a missing file or a line that is no number above 0.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such list of records") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is no text; a list of records has one number a line, counted from 1") from None
+    wrong = next((line for line in lines if not line.isascii() or not line.isdecimal() or int(line) < 1), None)
+    if wrong is not None or not lines:
+        found = f"has {wrong[:20]!r} in it" if wrong is not None else "is empty"
+        raise UserError(f"{file} {found}; a list of records has one number a line, counted from 1")
+    return [int(line) - 1 for line in lines]
+
+
+def cut_by_list(file: Path, records: Records) -> SubsetRecords:
+    """Cut the set that a list names from a larger set.
+
+    Raises:
+        UserError: when the list names a record that the larger set does not have.
+    """
+    positions = read_list(file)
+    if max(positions) >= len(records):
+        raise UserError(f"{file} names record {max(positions) + 1}, but {records.name} has {len(records)} records")
+    return SubsetRecords(records, positions, file.name.removesuffix(LIST_SUFFIX), file)

@@ -1,0 +1,218 @@
+"""Set a word: glyphs pasted one by one, with neighbouring lines, outline, shadow and the board it stands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+import cv2
+import numpy as np
+
+from distill.data.rendering.atlas import CAP_HEIGHT, FontAtlas
+
+PAD = 22  # room around the ink for neighbours, outline and shadow, in atlas pixels
+INK, RIM, SHADE, BOARD = range(4)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a word is set; drawn once a word by `draw_setting`.
+
+    Attributes:
+        spacing: added to every advance, in atlas pixels.
+        jitter: standard deviation of the baseline, in atlas pixels.
+        stroke: steps of dilation (positive) or erosion (negative).
+        rim: width of the outline, 0 for none.
+        hollow: whether only the outline is inked.
+        shadow: offset (x, y) of the shadow, or None.
+        extrude: whether the shadow is swept from the letter to its offset.
+        shadow_blur: whether the shadow is soft.
+        neighbours: which sides show parts of other text, of "above", "below", "left", "right".
+        underline: whether a line runs below.
+        board: distances of the board's edges from the ink (left, top, right, bottom), or None.
+    """
+
+    spacing: float = 0.0
+    jitter: float = 0.0
+    stroke: int = 0
+    rim: int = 0
+    hollow: bool = False
+    shadow: tuple[int, int] | None = None
+    extrude: bool = False
+    shadow_blur: bool = False
+    neighbours: frozenset[str] = frozenset()
+    underline: bool = False
+    board: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class SetWord:
+    """A word as layers, before it's warped.
+
+    Attributes:
+        layers: (h, w, 4) uint8: ink, outline, shadow, board.
+        box: left, top, right, bottom of the word's own ink.
+        spans: left and right edge of every character's glyph.
+        middles: y of every character's middle.
+    """
+
+    layers: np.ndarray
+    box: tuple[int, int, int, int]
+    spans: list[tuple[int, int]]
+    middles: list[float]
+
+
+def draw_setting(random: Random) -> Setting:
+    """Draw how a word is set: mostly plain, sometimes spaced, outlined, shadowed, on a board, between other lines."""
+    dice = random.random
+    spread = dice()
+    spacing = random.gauss(0.3, 0.7) if spread < 0.72 else random.uniform(1, 5) if spread < 0.92 else random.uniform(5, 16)
+    stroke_dice = dice()
+    stroke = 0 if stroke_dice < 0.64 else 1 if stroke_dice < 0.9 else 2 if stroke_dice < 0.97 else -1
+    rim = random.choice((1, 1, 2, 3)) if dice() < 0.12 else 0
+    shadow = None
+    if dice() < 0.15:
+        reach = random.choice((1, 1, 2, 2, 3, 4))
+        shadow = (random.choice((-reach, reach, reach, 0)), random.choice((-reach, reach, reach)))
+    neighbours = {side for side, share in (("above", 0.13), ("below", 0.14), ("left", 0.1), ("right", 0.1)) if dice() < share}
+    board = None
+    if dice() < 0.2:
+        board = tuple(int(random.uniform(2, 20)) for _ in range(4))
+    return Setting(
+        spacing=spacing,
+        jitter=0.0 if dice() < 0.85 else random.uniform(0.3, 2.0),
+        stroke=stroke,
+        rim=rim,
+        hollow=rim > 0 and dice() < 0.12,
+        shadow=shadow,
+        extrude=dice() < 0.3,
+        shadow_blur=dice() < 0.5,
+        neighbours=frozenset(neighbours),
+        underline=dice() < 0.03,
+        board=board,  # type: ignore[arg-type]
+    )
+
+
+def set_word(text: str, font: FontAtlas, setting: Setting, random: Random, filler: str = "") -> SetWord:
+    """Paste a word's glyphs, its neighbours and what surrounds them.
+
+    Args:
+        text: the label; the font has all its characters.
+        font: the glyphs.
+        setting: see `Setting`.
+        random: for baseline jitter and the neighbours' places.
+        filler: text that the neighbouring lines are made of, in characters of the font.
+    """
+    places = _place(text, font, setting, random)
+    left = min(x for x, _, _ in places)
+    top = min(y for _, y, _ in places)
+    width = max(x + g.ink.shape[1] for x, _, g in places) - left
+    height = max(y + g.ink.shape[0] for _, y, g in places) - top
+    layers = np.zeros((height + 2 * PAD, width + 2 * PAD, 4), np.uint8)
+    ink = np.zeros(layers.shape[:2], np.uint8)
+    spans, middles = [], []
+    for x, y, glyph in places:
+        column, row = x - left + PAD, y - top + PAD
+        h, w = glyph.ink.shape
+        part = ink[row : row + h, column : column + w]
+        np.maximum(part, glyph.ink, out=part)
+        spans.append((column, column + w))
+        middles.append(row + h / 2)
+    box = (PAD, PAD, PAD + width, PAD + height)
+    if setting.neighbours and filler:
+        _add_neighbours(ink, box, font, filler, setting, random)
+    if setting.underline:
+        row = min(ink.shape[0] - 4, box[3] + random.randint(1, 6))
+        ink[row : row + random.randint(1, 3), PAD - 4 : -PAD + 4] = 255
+    _add_layers(layers, ink, setting)
+    if setting.board is not None:
+        sides = [max(0, PAD - distance) for distance in setting.board]
+        layers[sides[1] : layers.shape[0] - sides[3], sides[0] : layers.shape[1] - sides[2], BOARD] = 255
+    return SetWord(layers, box, spans, middles)
+
+
+def _place(text: str, font: FontAtlas, setting: Setting, random: Random) -> list[tuple[int, int, object]]:
+    places = []
+    pen = 0.0
+    for character in text:
+        glyph = font.glyphs[character]
+        lift = random.gauss(0, setting.jitter) if setting.jitter else 0.0
+        places.append((round(pen + glyph.left), round(glyph.top + lift), glyph))
+        pen += max(2.0, glyph.advance + setting.spacing)
+    return places
+
+
+def _add_neighbours(
+    ink: np.ndarray, box: tuple[int, int, int, int], font: FontAtlas, filler: str, setting: Setting, random: Random
+) -> None:
+    """Paste parts of other words beside the word, as crops of real pictures have them."""
+    gap = random.randint(5, 12)
+    size = random.uniform(0.5, 1.0)
+    if "above" in setting.neighbours:
+        _paste_line(ink, font, filler, random.randint(-60, PAD), box[1] - gap, size)
+    if "below" in setting.neighbours:
+        _paste_line(ink, font, filler, random.randint(-60, PAD), box[3] + gap + int(CAP_HEIGHT * size), size)
+    baseline = box[3] - 2
+    if "left" in setting.neighbours:
+        end = box[0] - random.randint(7, 14)
+        _paste_line(ink, font, filler[:1], end - int(font.glyphs[filler[0]].advance), baseline, 1.0)
+    if "right" in setting.neighbours:
+        _paste_line(ink, font, filler[-1:], box[2] + random.randint(7, 14), baseline, 1.0)
+
+
+def _paste_line(ink: np.ndarray, font: FontAtlas, text: str, pen: float, baseline: int, size: float) -> None:
+    """Paste text that may stick out of the canvas; `size` scales it."""
+    rows, columns = ink.shape
+    while pen < columns:
+        for character in text:
+            glyph = font.glyphs[character]
+            part = glyph.ink if size > 0.9 else cv2.resize(glyph.ink, None, fx=size, fy=size, interpolation=cv2.INTER_AREA)
+            x, y = round(pen + glyph.left * size), round(baseline + glyph.top * size)
+            x0, y0 = max(0, x), max(0, y)
+            x1, y1 = min(columns, x + part.shape[1]), min(rows, y + part.shape[0])
+            if x1 > x0 and y1 > y0:
+                spot = ink[y0:y1, x0:x1]
+                np.maximum(spot, part[y0 - y : y1 - y, x0 - x : x1 - x], out=spot)
+            pen += max(2.0, glyph.advance * size)
+        if len(text) < 2:
+            return
+        pen += 9 * size
+
+
+@lru_cache(maxsize=16)
+def _disc(radius: int) -> np.ndarray:
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    kernel.setflags(write=False)
+    return kernel
+
+
+def _add_layers(layers: np.ndarray, ink: np.ndarray, setting: Setting) -> None:
+    """Derive outline and shadow from the ink, and write all three into the layers."""
+    if setting.stroke > 0:
+        ink = cv2.dilate(ink, _CROSS if setting.stroke == 1 else _disc(1))
+    elif setting.stroke < 0:
+        ink = cv2.addWeighted(cv2.erode(ink, _CROSS), 0.6, ink, 0.4, 0)
+    if setting.rim:
+        rim = cv2.dilate(ink, _disc(setting.rim))
+        layers[..., RIM] = rim
+        if setting.hollow:
+            ink = rim - np.minimum(ink, rim)
+    layers[..., INK] = ink
+    if setting.shadow is not None:
+        layers[..., SHADE] = _shadow(np.maximum(ink, layers[..., RIM]) if setting.rim else ink, setting)
+
+
+_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
+
+
+def _shadow(ink: np.ndarray, setting: Setting) -> np.ndarray:
+    dx, dy = setting.shadow or (0, 0)
+    steps = range(1, max(abs(dx), abs(dy)) + 1) if setting.extrude else range(1, 2)
+    count = len(steps)
+    shade = np.zeros_like(ink)
+    for step in steps:
+        x, y = round(dx * step / count), round(dy * step / count)
+        moved = np.roll(ink, (y, x), axis=(0, 1))  # the pad is wider than any offset
+        np.maximum(shade, moved, out=shade)
+    return cv2.GaussianBlur(shade, (0, 0), 1.5) if setting.shadow_blur and not setting.extrude else shade

@@ -1,0 +1,168 @@
+"""WordRenderer: from (seed, index) to a crop that looks cut from a photograph, its label, and where each letter is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from bisect import bisect
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from random import Random
+from typing import Any
+
+import cv2
+import numpy as np
+
+from distill.data.rendering import effects
+from distill.data.rendering.atlas import FontAtlas
+from distill.data.rendering.colours import draw_palette
+from distill.data.rendering.layout import draw_setting, set_word
+from distill.data.rendering.texture import NoiseBank, TextureBank
+from distill.data.rendering.warp import Placement, draw_warp
+from distill.data.words import Split, WordSampler
+from students.errors import UserError
+
+COLUMNS = 32
+
+
+@dataclass(frozen=True)
+class RenderedWord:
+    """One rendered word.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, as large as a crop of a photograph: H 10 to 96, W up to 288.
+        label: what stands there, in its case.
+        columns: (32,) uint8, the ASCII code of the character over each 32nd of the width, 0 for none.
+        quality: the JPEG quality it should be stored with.
+    """
+
+    image: np.ndarray
+    label: str
+    columns: np.ndarray
+    quality: int
+
+
+class WordRenderer:
+    """Draws word number `index` of a seed; the same for every process, in any order.
+
+    Args:
+        fonts: the fonts' glyphs (`fonts.choose_fonts`).
+        seed: together with the split it decides everything.
+        split: which words (`words.WordSampler`); the fonts are the caller's choice.
+        charset: characters that may occur.
+        labels: draw these instead of random words: word `index` gets `labels[index]`.
+
+    Raises:
+        UserError: without fonts, or for a label that no font draws.
+    """
+
+    def __init__(
+        self,
+        fonts: Sequence[FontAtlas],
+        seed: int,
+        split: Split = "all",
+        charset: str | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        if not fonts:
+            raise UserError("no fonts to render with; give a folder of fonts")
+        self.fonts = tuple(fonts)
+        self.seed, self.split = seed, split
+        self.words = WordSampler(split, charset)
+        self.labels = None if labels is None else tuple(labels)
+        self._font_sums = list(accumulate(_shares(self.fonts)))
+        self._make_banks()
+
+    def _make_banks(self) -> None:
+        # The banks are the same for all splits and seeds: textures carry no labels.
+        self._textures, self._noises = TextureBank(), NoiseBank()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the banks out of pickles: they are made again in a second, but weigh 30 MB."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_textures", "_noises")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_banks()
+
+    def generator(self, index: int) -> Random:
+        """Make the random generator of one word; splits of one seed have nothing in common."""
+        digest = hashlib.blake2b(f"{self.seed}/{self.split}/{index}".encode(), digest_size=16).digest()
+        return Random(int.from_bytes(digest, "big"))
+
+    def render(self, index: int) -> RenderedWord:
+        """Render word number `index` (0 or more)."""
+        random = self.generator(index)
+        label, font = self._label_and_font(index, random)
+        setting = draw_setting(random)
+        filler = self._filler(font, random) if setting.neighbours else ""
+        word = set_word(label, font, setting, random, filler)
+        small = random.random() < 0.27
+        cap = random.uniform(8, 13) if small else random.uniform(15, 30)
+        placement = Placement(word, draw_warp(random), cap, _margins(random))
+        palette = draw_palette(random, 46.0 if small else 32.0)
+        planes = effects.paint(placement.layers(), palette, setting, self._textures, random)
+        effects.light(planes, random)
+        image = cv2.merge(list(planes))
+        if random.random() < 0.05:
+            effects.clutter(image, palette, placement.scale, random)
+        image = effects.blur(image, placement.scale, palette.contrast, random)
+        crop = effects.sense(image, palette.contrast, self._noises, random)
+        quality = random.randint(40, 95)
+        if small and random.random() < 0.5:
+            crop = _enlarged(crop, random)
+        return RenderedWord(crop, label, placement.columns(label, COLUMNS), quality)
+
+    def _label_and_font(self, index: int, random: Random) -> tuple[str, FontAtlas]:
+        """Draw a label and a font that has its characters; capitals where the font has no others."""
+        fixed = None if self.labels is None else self.labels[index]
+        for _ in range(200):
+            label = self.words.draw(random) if fixed is None else fixed
+            for _ in range(8):
+                font = self.fonts[min(bisect(self._font_sums, random.random() * self._font_sums[-1]), len(self.fonts) - 1)]
+                text = label.upper() if font.caseless else label
+                if font.draws(text) and (fixed is None or text == fixed):
+                    return text, font
+        raise UserError(f"no font draws {label!r}; add fonts or leave characters out of the charset")
+
+    def _filler(self, font: FontAtlas, random: Random) -> str:
+        """Draw text for neighbouring lines, in characters of the font."""
+        text = self.words.draw(random)
+        text = text.upper() if font.caseless or random.random() < 0.4 else text
+        return text if font.draws(text) else "".join(c for c in text if c in font.glyphs) or "H"
+
+
+def _shares(fonts: Sequence[FontAtlas]) -> list[float]:
+    """Share the draws: a design with four fonts is drawn twice as often as one with a single font.
+
+    Fonts of one folder are mostly of one foundry; a folder of hundreds of oddities must not set the tone.
+    """
+    designs = Counter(font.family for font in fonts)
+    folders = Counter(os.path.dirname(font.path) for font in fonts)
+    return [font.weight / designs[font.family] ** 0.5 / folders[os.path.dirname(font.path)] ** 0.4 for font in fonts]
+
+
+def _margins(random: Random) -> tuple[float, float, float, float]:
+    """Draw the room around the word, in cap heights: tight, loose, or cut a little."""
+    looseness = random.choice((0.05, 0.1, 0.2, 0.35))
+    across = [abs(random.gauss(0, looseness)) for _ in range(2)]
+    down = [abs(random.gauss(0, looseness * 0.8)) for _ in range(2)]
+    if random.random() < 0.12:
+        across[random.randrange(2)] = -random.uniform(0.0, 0.08)
+    if random.random() < 0.12:
+        down[random.randrange(2)] = -random.uniform(0.0, 0.1)
+    return across[0], down[0], across[1], down[1]
+
+
+def _enlarged(crop: np.ndarray, random: Random) -> np.ndarray:
+    """Enlarge a low-resolution crop, as phones and web sites do, sometimes after a first JPEG."""
+    if random.random() < 0.4:
+        done, data = cv2.imencode(".jpg", crop, (cv2.IMWRITE_JPEG_QUALITY, random.randint(35, 85)))
+        crop = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else crop
+    factor = min(random.uniform(1.3, 3.0), 288 / crop.shape[1])
+    if factor <= 1:
+        return crop
+    kind = random.choice((cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_CUBIC))
+    return cv2.resize(crop, None, fx=factor, fy=factor, interpolation=kind)

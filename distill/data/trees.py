@@ -1,0 +1,112 @@
+"""Finding sets: LMDBs and image folders at any depth, and lists that cut a set from a larger one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from distill.data.datasets import JoinedWords, WordDataset, WordOptions
+from distill.data.folders import LABEL_FILES, FolderRecords, label_file
+from distill.data.lmdb_reader import DATA_FILE, LmdbRecords
+from distill.data.records import LIST_SUFFIX, Records, cut_by_list, read_list
+from students.charset import Charset
+from students.errors import UserError
+
+
+def open_set(path: Path | str) -> Records:
+    """Open one set: an LMDB, an image folder, a list (`SET.indices.txt`), or `SET` where there is only its list.
+
+    Raises:
+        UserError: when there is nothing of these.
+    """
+    path = Path(path)
+    if path.name.endswith(LIST_SUFFIX):
+        return _cut(path)
+    if not path.exists():
+        listed = path.with_name(path.name + LIST_SUFFIX)
+        if listed.is_file():
+            return _cut(listed)
+        raise UserError(f"{path}: no such folder; give the folder of an LMDB, or one of pictures with {LABEL_FILES[0]}")
+    if (path / DATA_FILE).is_file():
+        return LmdbRecords(path)
+    if label_file(path) is not None:
+        return FolderRecords(path)
+    raise UserError(f"{path} holds neither an LMDB ({DATA_FILE}) nor pictures with {', '.join(LABEL_FILES)}")
+
+
+def find_sets(root: Path | str) -> list[Records]:
+    """Open every LMDB and image folder at or below a folder, sorted by path.
+
+    Raises:
+        UserError: when there are none, or one can't be read.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give one that holds LMDBs, at any depth")
+    found: list[Records] = [open_set(folder) for folder in _folders(root)]
+    if not found:
+        raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures with {', '.join(LABEL_FILES)}, at any depth")
+    return found
+
+
+def find_benchmarks(root: Path | str) -> dict[str, Records]:
+    """Open the sets directly below a folder by name, those that lists cut from them too; sorted by name.
+
+    Raises:
+        UserError: when there are none, or one can't be read.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give one that holds an LMDB for each set")
+    names = {entry.name.removesuffix(LIST_SUFFIX) for entry in root.iterdir() if _is_set(entry)}
+    if not names:
+        raise UserError(f"{root} holds no sets; it should hold an LMDB for each, or lists (SET{LIST_SUFFIX})")
+    return {name: open_set(root / name) for name in sorted(names)}
+
+
+def load_words(path: Path | str, charset: Charset, options: WordOptions | None = None) -> WordDataset | JoinedWords:
+    """Load the words of a set, or of all sets below a folder, one after the other.
+
+    Raises:
+        UserError: see `find_sets` and `WordDataset`.
+    """
+    path = Path(path)
+    listed = path.name.endswith(LIST_SUFFIX) or not path.exists()
+    sets = [open_set(path)] if listed else find_sets(path)
+    loaded = [WordDataset(records, charset, options) for records in sets]
+    return loaded[0] if len(loaded) == 1 else JoinedWords(loaded)
+
+
+def _is_set(path: Path) -> bool:
+    if path.name.endswith(LIST_SUFFIX):
+        return path.is_file()
+    return not path.name.startswith(".") and ((path / DATA_FILE).is_file() or label_file(path) is not None)
+
+
+def _folders(root: Path) -> list[Path]:
+    found, seen = [], set()
+    for place, folders, _ in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        # Hidden folders are sets that are still being written; a link may lead back to where the walk has been.
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
+        if real not in seen and _is_set(Path(place, ".")):
+            found.append(Path(place))
+            folders.clear()
+        seen.add(real)
+    return sorted(found)
+
+
+def _cut(file: Path) -> Records:
+    """Cut a listed set from the set beside it with the same prefix before the underscore and the largest count."""
+    count = len(read_list(file))
+    prefix = file.name.removesuffix(LIST_SUFFIX).rpartition("_")[0]
+    beside = [
+        LmdbRecords(folder)
+        for folder in sorted(file.parent.glob("*/"))
+        if prefix and folder.name.rpartition("_")[0] == prefix and (folder / DATA_FILE).is_file()
+    ]
+    larger = max((records for records in beside if len(records) > count), key=len, default=None)
+    if larger is None:
+        wanted = f"{prefix}_COUNT" if prefix else "the larger set"
+        raise UserError(f"{file} lists {count} records, but {wanted} with more records is not beside it; put it there")
+    return cut_by_list(file, larger)

@@ -1,0 +1,107 @@
+"""LmdbWriter: write an LMDB of words, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+
+import lmdb
+from typing_extensions import Self
+
+from students.errors import UserError
+
+_FIRST_SIZE = 64 * 2**20
+_RECORDS_A_TRANSACTION = 1000
+
+
+class LmdbWriter:
+    """Write words one after the other; the LMDB appears under its name when the block ends without an error.
+
+    Args:
+        folder: the LMDB's folder.
+        overwrite: replace an LMDB that is there.
+
+    Raises:
+        UserError: when the folder exists (with `overwrite`: and is neither empty nor an LMDB's).
+    """
+
+    def __init__(self, folder: Path | str, overwrite: bool = False) -> None:
+        self.folder, self.count = Path(folder), 0
+        check_output(self.folder, overwrite)
+        self._pending: list[tuple[bytes, bytes]] = []
+        self._beside = self.folder.parent / f".{self.folder.name}.writing-{os.getpid()}"
+        self._environment: lmdb.Environment | None = None
+
+    def __enter__(self) -> Self:
+        """Start to write, in a folder beside."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._beside, ignore_errors=True)
+        self._beside.mkdir()
+        # Nobody reads before it is renamed and synced at the end, so every commit in between need not wait for the disk.
+        self._environment = lmdb.open(str(self._beside), map_size=_FIRST_SIZE, lock=False, sync=False, readahead=False)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Finish and rename; after an error, leave nothing behind."""
+        try:
+            if error is None:
+                self._pending.append((b"num-samples", b"%d" % self.count))
+                self._commit()
+                self._opened.sync(True)
+        finally:
+            self._opened.close()
+            if error is not None:
+                shutil.rmtree(self._beside, ignore_errors=True)
+        if error is None:
+            self._take_its_place()
+
+    def add(self, image: bytes, label: str, columns: bytes | None = None) -> None:
+        """Add one word: encoded picture, label, and the ASCII codes of the characters under its 32 columns."""
+        self.count += 1
+        self._pending.append((b"image-%09d" % self.count, image))
+        self._pending.append((b"label-%09d" % self.count, label.encode("utf-8")))
+        if columns is not None:
+            self._pending.append((b"columns-%09d" % self.count, columns))
+        if self.count % _RECORDS_A_TRANSACTION == 0:
+            self._commit()
+
+    @property
+    def _opened(self) -> lmdb.Environment:
+        if self._environment is None:
+            raise RuntimeError("LmdbWriter is used in a `with` block")
+        return self._environment
+
+    def _commit(self) -> None:
+        while True:
+            try:
+                with self._opened.begin(write=True) as transaction, transaction.cursor() as cursor:
+                    cursor.putmulti(sorted(self._pending))
+                self._pending.clear()
+                return
+            except lmdb.MapFullError:
+                self._opened.set_mapsize(2 * self._opened.info()["map_size"])
+
+    def _take_its_place(self) -> None:
+        if not self.folder.exists():
+            self._beside.rename(self.folder)
+            return
+        old = self.folder.with_name(f".{self.folder.name}.replaced-{os.getpid()}")
+        self.folder.rename(old)
+        self._beside.rename(self.folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def check_output(folder: Path, overwrite: bool) -> None:
+    """Refuse an output folder that exists, or, to be overwritten, one that holds something else than an LMDB.
+
+    Raises:
+        UserError: see above.
+    """
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise UserError(f"{folder} exists; give another folder, or --overwrite to replace it")
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "data.mdb").is_file()):
+        raise UserError(f"{folder} exists and is no LMDB, so it is not overwritten; give another folder")

@@ -1,0 +1,112 @@
+"""Pictures to compare an export on: real crops from LMDBs or picture files, or words drawn for the purpose."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import lmdb
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from students.errors import UserError
+from students.preprocess import BROKEN_IMAGE, decode_image, load_image, to_tensor
+
+ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+"""What counts as a picture when a folder is given."""
+
+
+def find_images(places: Sequence[str | Path]) -> list[Path]:
+    """List picture files: files as they are given, folders gone through in order of names.
+
+    Raises:
+        UserError: when a place does not exist or a folder has no pictures.
+    """
+    found: list[Path] = []
+    for place in map(Path, places):
+        if not place.is_dir():
+            if not place.exists():
+                raise UserError(f"{place}: no such file or folder; give pictures of one word each, or folders of them")
+            found.append(place)
+            continue
+        inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+        if not inside:
+            raise UserError(f"{place}: no pictures in this folder ({', '.join(sorted(ENDINGS))})")
+        found += inside
+    return found
+
+
+def load_crops(places: Sequence[str | Path], size: tuple[int, int], most: int = 512) -> Tensor:
+    """Load word pictures from LMDBs (or trees of them), picture files and folders: normalised (N, 3, H, W).
+
+    Args:
+        places: LMDB folders, folders that hold LMDBs anywhere, folders of pictures, picture files.
+        size: height and width.
+        most: how many to take, spread evenly; records that can't be decoded are left out.
+
+    Raises:
+        UserError: when a place holds none, or a picture file can't be read.
+    """
+    pictures: list[Image.Image] = []
+    for share, place in zip(split(most, len(places)), map(Path, places), strict=True):
+        sets = sorted({file.parent for file in place.rglob("data.mdb")}) if place.is_dir() else []
+        if sets:
+            for part, folder in zip(split(share, len(sets)), sets, strict=True):
+                pictures += load_records(folder, part)
+        else:
+            pictures += [load_image(path) for path in spread(find_images([place]), share)]
+    if not pictures:
+        raise UserError(f"no picture in {', '.join(map(str, places))} can be decoded; give word pictures or LMDBs")
+    return to_tensor(pictures, size)
+
+
+def load_records(folder: Path, most: int) -> list[Image.Image]:
+    """Decode up to `most` pictures of an LMDB, spread evenly over its records."""
+    try:
+        environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
+    except lmdb.Error as error:
+        raise UserError(f"{folder} is no LMDB that can be opened ({error}); make it again with make_lmdb") from None
+    pictures = []
+    with environment, environment.begin() as records:
+        count = records.get(b"num-samples")
+        if count is None or not count.isdigit():
+            raise UserError(f"{folder}: an LMDB without num-samples; make it again with make_lmdb")
+        for number in spread(range(1, int(count) + 1), most):
+            try:
+                pictures.append(decode_image(records.get(b"image-%09d" % number) or b""))
+            except BROKEN_IMAGE:
+                continue
+    return pictures
+
+
+def split(most: int, parts: int) -> list[int]:
+    """Split a budget evenly, at least one each."""
+    return [max(1, most // parts + (k < most % parts)) for k in range(parts)]
+
+
+def spread(items: Sequence, most: int) -> list:
+    """Take up to `most` items, evenly spread, in order."""
+    if len(items) <= most:
+        return list(items)
+    return [items[k * len(items) // most] for k in range(most)]
+
+
+def draw_words(characters: str, size: tuple[int, int], count: int = 96, longest: int = 14, seed: int = 0) -> Tensor:
+    """Draw `count` words of 1 to `longest` characters, and as many pictures of noise: normalised (N, 3, H, W)."""
+    source = random.Random(seed)
+    noise = np.random.default_rng(seed)
+    font = ImageFont.load_default(24)
+    pictures = []
+    for number in range(count):
+        word = "".join(source.choices(characters, k=1 + number % longest))
+        left, top, right, bottom = font.getbbox(word)
+        dark, light = source.randrange(90), source.randrange(165, 256)
+        ink, paper = (dark, light) if number % 2 else (light, dark)
+        picture = Image.new("RGB", (int(right - left) + 12, int(bottom - top) + 10), (paper, paper, paper))
+        ImageDraw.Draw(picture).text((6 - left, 5 - top), word, (ink, ink, ink), font)
+        pictures.append(picture)
+    pictures += [Image.fromarray(noise.integers(0, 256, (8, 24, 3), np.uint8)) for _ in range(count)]
+    source.shuffle(pictures)
+    return to_tensor(pictures, size)

@@ -1,0 +1,139 @@
+"""The student folder: config.json, model.safetensors, README.md and, when asked for, student.onnx. Nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from distill.deployment.card import Card
+from distill.deployment.crops import draw_words
+from distill.deployment.onnx import FORMAT, export_onnx
+from distill.deployment.parity import Parity, check_parity
+from distill.deployment.reader import OnnxReader
+from students.errors import UserError
+from students.student import Student
+
+ONNX_FILE = "student.onnx"
+
+
+class ParityError(Exception):
+    """The exported student reads otherwise than PyTorch does."""
+
+    def __init__(self, parity: Parity) -> None:
+        super().__init__(str(parity))
+        self.parity = parity
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written."""
+
+    folder: Path
+    files: dict[str, int]
+    """Bytes of each file."""
+    parity: Parity | None
+    """How ONNX and PyTorch compare; None without ONNX."""
+
+
+def save_folder(
+    student: Student,
+    folder: str | Path,
+    card: Card,
+    *,
+    onnx: bool = False,
+    images: Tensor | None = None,
+    dtype: Literal["float32", "float16"] = "float32",
+    overwrite: bool = False,
+) -> Exported:
+    """Write a student's folder beside its place, check it, and rename it there.
+
+    The student is loaded back from what was written, and the ONNX file is made from that and compared with it: what
+    is checked is what is handed out.
+
+    Args:
+        student: the student; neither its device nor its mode is changed.
+        folder: where to write; must not exist unless `overwrite`, and then hold a student.
+        card: what its README.md says beside the facts.
+        onnx: write student.onnx too.
+        images: normalised pictures (N, 3, H, W) to compare on; drawn words when None.
+        dtype: how weights are stored.
+        overwrite: replace the student that is there.
+
+    Raises:
+        UserError: when `folder` exists and may not be replaced.
+        ParityError: when ONNX and PyTorch differ; nothing is left behind then.
+    """
+    folder = Path(folder)
+    check_folder(folder, overwrite)
+    beside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        student.save_pretrained(beside, dtype)
+        (beside / "README.md").write_text(card.write(student, onnx), encoding="utf-8")
+        parity = export_checked(beside, card.name, images) if onnx else None
+        put_in_place(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    return Exported(folder, files, parity)
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse a place that can't be written to, or that holds anything but a student to be replaced.
+
+    Raises:
+        UserError: naming what is in the way.
+    """
+    if not folder.exists():
+        parent = next(place for place in [folder.parent, *folder.parent.parents] if place.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise UserError(f"{folder} can't be made: {parent} is no folder that can be written to; give another --out")
+        return
+    if not folder.is_dir():
+        raise UserError(f"{folder} is a file; give another --out")
+    if not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise UserError(f"{folder} exists; replace it with --overwrite, or give another --out")
+    if not holds_student(folder):
+        raise UserError(f"{folder} exists and holds more than a student; it is not replaced, give another --out")
+
+
+def holds_student(folder: Path) -> bool:
+    """Say whether `folder` is a student's and nothing else."""
+    own = {"config.json", "model.safetensors", "README.md", ONNX_FILE}
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("format") == FORMAT and {p.name for p in folder.iterdir()} <= own
+
+
+def export_checked(folder: Path, name: str, images: Tensor | None) -> Parity:
+    """Write student.onnx from the student in `folder` and compare the two; raises `ParityError` on a difference."""
+    student = Student.from_pretrained(folder)
+    export_onnx(student, folder / ONNX_FILE, name)
+    if images is None:
+        images = draw_words(student.charset.characters, student.image_size)
+    parity = check_parity(student, OnnxReader(folder / ONNX_FILE), images)
+    if not parity.agrees:
+        raise ParityError(parity)
+    return parity
+
+
+def put_in_place(beside: Path, folder: Path) -> None:
+    """Give the finished folder its name; one that is there is moved aside first, so a whole one always exists."""
+    if not folder.exists():
+        os.replace(beside, folder)
+        return
+    old = folder.with_name(f".{folder.name}.replaced")
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(folder, old)
+    os.replace(beside, folder)
+    shutil.rmtree(old)

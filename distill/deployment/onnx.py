@@ -1,0 +1,249 @@
+"""One ONNX file per student: the encoder, then a Loop of greedy steps that stops when every word has ended.
+
+A trace of the decoding loop would freeze the batch size and the number of steps of the example it saw. So two
+parts are exported apart, `Opening` (the picture and all that is made once) and `Step` (one position), each with
+its batch size left open, and an ONNX Loop is built around the second: the same loop that `Student.decode` runs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from torch import Tensor, nn
+
+from students.student import Student
+
+OPSET = 18
+"""Old enough for every onnxruntime since 1.14, new enough for the exporter."""
+FORMAT = "symdistill-student"
+INPUT, OUTPUT = "images", "logits"
+
+
+class Opening(nn.Module):
+    """Everything that is made once per picture."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+        """Map (N, 3, H, W) to the start row (N, 1, D), ended (N,), an empty cache, and the memory's keys and values."""
+        student = self.student
+        memory = student.encode(images)
+        pairs = [part for pair in student.decoder.memory_keys(memory) for part in pair]
+        start = torch.full_like(images[:, :1, 0, 0], student.charset.start_id, dtype=torch.long)
+        return student.text_embed(start), start[:, 0] < 0, [part[:, :, :0] for part in pairs], pairs
+
+
+class Step(nn.Module):
+    """One greedy position, as in `Student.decode`."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(
+        self, position: Tensor, content: Tensor, ended: Tensor, cache: list[Tensor], memory: list[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]:
+        """Decode `position` (a scalar): whether to go on, next content, ended, grown cache, logits (N, C + 1)."""
+        student = self.student
+        place = student.pos_queries.index_select(1, position.reshape(1))
+        query = place + torch.zeros_like(content)
+        output, grown = student.decoder.step(query, content, paired(cache), paired(memory))
+        logits = student.head(output)
+        chosen = logits.argmax(dim=-1)
+        ended = ended | (chosen[:, 0] == student.charset.end_id)
+        content = place + student.text_embed(chosen)
+        return ~ended.all(), content, ended, [part for pair in grown for part in pair], logits[:, 0]
+
+
+def paired(parts: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Group a flat list of keys and values by layer."""
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def export_onnx(student: Student, path: str | Path, name: str = "student") -> None:
+    """Write `student` as one ONNX file that needs no other: images (N, 3, H, W) -> logits (N, steps, C + 1).
+
+    N is free; steps is one more than the longest reading of the batch, `max_length` + 1 at most. Alphabet, longest
+    word, picture size and normalisation stand in the file's metadata. The file is written beside and renamed.
+
+    Args:
+        student: the student; exported in eval mode and float32, on the CPU.
+        path: where to write.
+        name: what the reader of the file calls itself.
+    """
+    path = Path(path)
+    model = build_model(student)
+    helper.set_model_props(model, metadata(student, name))
+    onnx.checker.check_model(model, full_check=True)
+    beside = path.with_name(path.name + ".partial")
+    beside.write_bytes(model.SerializeToString())
+    os.replace(beside, path)
+
+
+def metadata(student: Student, name: str) -> dict[str, str]:
+    """Tell a reader all it needs beside the graph; every value is JSON."""
+    facts = {
+        "charset": student.charset.characters,
+        "max_length": student.config.max_length,
+        "image_size": list(student.image_size),
+        "mean": 0.5,
+        "std": 0.5,
+        "end_id": student.charset.end_id,
+        "params": student.parameters_count,
+        "name": name,
+    }
+    return {"format": FORMAT, "schema": "1", **{key: json.dumps(value) for key, value in facts.items()}}
+
+
+def build_model(student: Student) -> ModelProto:
+    """Export both parts and join them with a Loop."""
+    device, was_training = student.pos_queries.device, student.training
+    student = student.cpu().eval()
+    try:
+        opening, step = export_parts(student)
+    finally:
+        student.to(device).train(was_training)
+    return join(opening, step, student.config.max_length + 1, len(student.charset.characters) + 1)
+
+
+def export_parts(student: Student) -> tuple[ModelProto, ModelProto]:
+    """Export `Opening` and `Step` with the batch size and the length of the cache left open."""
+    batch, past = torch.export.Dim("batch", min=1), torch.export.Dim("past", min=0)
+    images = torch.zeros(3, 3, *student.image_size)
+    with torch.no_grad():
+        content, ended, empty, memory = Opening(student)(images)
+    cache = [part.new_zeros(3, part.shape[1], 4, part.shape[3]) for part in empty]
+    by_batch = {0: batch}
+    opening = to_onnx(Opening(student), (images,), (by_batch,))
+    step = to_onnx(
+        Step(student),
+        (torch.tensor(4), content, ended, cache, memory),
+        (None, by_batch, by_batch, [{0: batch, 2: past}] * len(cache), [by_batch] * len(memory)),
+    )
+    return opening, step
+
+
+def to_onnx(part: nn.Module, example: tuple[object, ...], dynamic: tuple[object, ...]) -> ModelProto:
+    """Export one part; a size that was declared open and gets frozen is an error, never a silent constant."""
+    with torch.no_grad(), quiet():
+        # strict: the non-strict tracer turns a len(tensor) in a model into a constant.
+        program = torch.export.export(part.eval(), example, dynamic_shapes=dynamic, strict=True)
+        return torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False).model_proto
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back the exporter's remarks about itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def join(opening: ModelProto, step: ModelProto, most_steps: int, classes: int) -> ModelProto:
+    """Build the whole: the opening's nodes, a Loop over the step, and the logits turned to (N, steps, classes)."""
+    graph = opening.graph
+    made = [output.name for output in graph.output]
+    layers = (len(made) - 2) // 2
+    carried, memory = made[: 2 + layers], made[2 + layers :]
+    body = loop_body(step.graph, carried=len(carried), memory=memory)
+    share_weights(graph, body)
+    graph.initializer.extend(
+        [helper.make_tensor("most_steps", TensorProto.INT64, [], [most_steps]),
+         helper.make_tensor("go_on", TensorProto.BOOL, [], [True])]
+    )  # fmt: skip
+    finals = [f"final/{name}" for name in carried]
+    rename({graph.input[0].name: INPUT}, graph.node)
+    graph.node.extend(
+        [helper.make_node("Loop", ["most_steps", "go_on", *carried], [*finals, "by_step"], "greedy", body=body),
+         helper.make_node("Transpose", ["by_step"], [OUTPUT], "words_first", perm=[1, 0, 2])]
+    )  # fmt: skip
+    size = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]
+    del graph.input[:], graph.output[:], graph.value_info[:]
+    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *size]))
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", "steps", classes]))
+    graph.name = "student"
+    forget_traces(graph)
+    return helper.make_model(
+        graph, producer_name="symdistill", ir_version=opening.ir_version,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+    )  # fmt: skip
+
+
+def loop_body(step: GraphProto, carried: int, memory: list[str]) -> GraphProto:
+    """Make the step a Loop body: position, condition and carried values in; the memory is seen from outside."""
+    names = [value.name for value in step.input]
+    outside = dict(zip(names[1 + carried :], memory, strict=True))
+    own = {name for node in step.node for name in [*node.input, *node.output] if name}
+    own |= {tensor.name for tensor in step.initializer} | set(names) | {value.name for value in step.output}
+    rename({name: outside.get(name, f"step/{name}") for name in own}, step.node)
+    for tensor in step.initializer:
+        tensor.name = f"step/{tensor.name}"
+    types = {f"step/{value.name}": value.type.tensor_type.elem_type for value in [*step.input, *step.output]}
+    inputs = [f"step/{name}" for name in names[: 1 + carried]]
+    position, *states = [helper.make_tensor_value_info(name, types[name], [] if k == 0 else None)
+                         for k, name in enumerate(inputs)]  # fmt: skip
+    condition = helper.make_tensor_value_info("step/go_on_in", TensorProto.BOOL, [])
+    outputs = [f"step/{value.name}" for value in step.output]
+    results = [helper.make_tensor_value_info(name, types[name], [] if k == 0 else None)
+               for k, name in enumerate(outputs)]  # fmt: skip
+    return helper.make_graph(list(step.node), "step", [position, condition, *states], results, list(step.initializer))
+
+
+def rename(names: dict[str, str], nodes: list[NodeProto]) -> None:
+    """Rename values in `nodes`; neither part has control flow, so there are no inner graphs to follow."""
+    for node in nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        if node.name:
+            node.name = names.get(node.output[0], node.output[0])
+
+
+def share_weights(graph: GraphProto, body: GraphProto) -> None:
+    """Move the body's weights out of the Loop, those that both parts hold only once."""
+    known = {content_of(tensor): tensor.name for tensor in graph.initializer}
+    same = {}
+    for tensor in body.initializer:
+        name = known.setdefault(content_of(tensor), tensor.name)
+        same[tensor.name] = name
+        if name == tensor.name:
+            graph.initializer.append(tensor)
+    rename(same, body.node)
+    del body.initializer[:]
+
+
+def forget_traces(graph: GraphProto) -> None:
+    """Drop what the exporter notes on every node: lines of source, with the paths of the machine it ran on."""
+    for node in graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                forget_traces(attribute.g)
+    for value in [graph, *graph.input, *graph.output, *graph.initializer]:
+        value.doc_string = ""
+        del value.metadata_props[:]
+
+
+def content_of(tensor: TensorProto) -> tuple[int, tuple[int, ...], bytes]:
+    """Type, shape and bytes of a weight: what makes two of them one."""
+    array = onnx.numpy_helper.to_array(tensor)
+    return tensor.data_type, tuple(tensor.dims), array.tobytes()

@@ -1,0 +1,57 @@
+"""Building a distillation from its configuration: student, teacher, task."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from distill.config import Config, StudentSection
+from distill.training.distillation import DistillationTask
+from students.charset import Charset
+from students.errors import UserError
+from students.student import SIZES, Student, StudentConfig
+from teachers import load_teacher
+from teachers.clip import ClipTeacher
+
+
+def build_student(section: StudentSection, seed: int) -> Student:
+    """Build a student from nothing, or load the one to start from.
+
+    Raises:
+        UserError: for a name, alphabet or depth that does not serve.
+    """
+    charset = Charset.load(section.charset)
+    changed = {
+        name: getattr(section, name) for name in ("encoder", "width", "depth", "decoder_depth", "dropout")
+        if getattr(section, name) is not None
+    }  # fmt: skip
+    if section.init is not None:
+        if changed:
+            raise UserError(f"student.{next(iter(changed))} can't be set together with student.init, which brings its own")
+        return Student.from_pretrained(section.init, charset).train()
+    config: StudentConfig = dataclasses.replace(SIZES[section.size](charset, section.max_length), **changed)
+    if config.width % config.heads or config.width % config.decoder_heads:
+        heads = max(count for count in (12, 8, 6, 4, 3, 2, 1) if config.width % count == 0 and config.width // count >= 32)
+        config = dataclasses.replace(config, heads=heads, decoder_heads=heads)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # the same start on every process, and for student and twin
+        return Student(config)
+
+
+def build_teacher(config: Config) -> ClipTeacher | None:
+    """Load the teacher, or None for a twin.
+
+    Raises:
+        UserError: when there is no such teacher.
+    """
+    section = config.teacher
+    return None if section.name is None else load_teacher(section.name, section.weights, section.position)
+
+
+def build_task(config: Config) -> DistillationTask:
+    """Build student, teacher, heads and loss."""
+    student, teacher = build_student(config.student, config.seed), build_teacher(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed + 1)
+        return DistillationTask(student, teacher, config.guidance, config.aids, config.seed)

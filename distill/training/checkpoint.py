@@ -1,0 +1,90 @@
+"""Checkpoints: written beside, renamed when whole, found again, and thinned out."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from students.errors import UserError
+
+NAME = re.compile(r"step-(\d{8})")
+
+
+class CheckpointKeeper:
+    """Save and restore a run through Accelerate: weights, optimizer, schedule, average, scaler, random states, position.
+
+    What is registered with the accelerator is saved with the rest; a folder only gets its name when it is whole.
+
+    Args:
+        folder: the run's checkpoints/.
+        keep: how many of the latest stay.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+
+    def save(self, accelerator: Accelerator, step: int) -> Path:
+        """Write checkpoint `step`; called by every process."""
+        final = self.folder / f"step-{step:08d}"
+        partial = final.with_suffix(".partial")
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(partial))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            (partial / "complete.json").write_text(json.dumps({"schema": 1, "step": step}) + "\n", encoding="utf-8")
+            for file in partial.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as handle:
+                        os.fsync(handle.fileno())
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(partial, final)
+            for old in self.all()[: -self.keep]:
+                shutil.rmtree(old)
+        accelerator.wait_for_everyone()
+        return final
+
+    def all(self) -> list[Path]:
+        """List whole checkpoints, earliest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if NAME.fullmatch(path.name) and whole(path))
+
+    def find(self, wanted: str) -> Path | None:
+        """Find the checkpoint for `--resume auto` (the latest, None when there is none yet) or `--resume DIR`.
+
+        Raises:
+            UserError: when DIR is no whole checkpoint.
+        """
+        if wanted == "auto":
+            found = self.all()
+            return found[-1] if found else None
+        path = Path(wanted)
+        if not whole(path):
+            raise UserError(f"{path} is no checkpoint; give a folder checkpoints/step-NNNNNNNN of a run, or --resume auto")
+        return path
+
+
+def whole(path: Path) -> bool:
+    """Say whether `path` is a checkpoint that was written to its end."""
+    return (path / "complete.json").is_file() and any(path.glob("*model*"))
+
+
+def load_checkpoint(accelerator: Accelerator, path: Path) -> None:
+    """Restore everything that was saved in `path`.
+
+    Raises:
+        UserError: when it belongs to another configuration, or is damaged.
+    """
+    try:
+        accelerator.load_state(str(path))
+    except (RuntimeError, ValueError, KeyError, OSError, EOFError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} does not fit this run ({reason}); resume with the configuration it was made with") from None

@@ -1,0 +1,131 @@
+"""Optimizer and schedule: AdamW with parameter groups, and a learning rate that is counted in optimizer steps.
+
+Source: METHOD 1.4 (CLIP-OCR, arXiv 2310.04999).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any, Literal
+
+import torch
+from timm.optim import param_groups_weight_decay
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from students.errors import UserError
+
+REFERENCE_BATCH = 256
+"""Batch size that a base learning rate is meant for."""
+
+
+def learning_rate(base: float, accumulation: int, devices: int, batch_per_device: int) -> float:
+    """Scale a base learning rate to a run: `base * accumulation * sqrt(devices) * batch / 256` (METHOD 1.4).
+
+    The square root of the devices and the batch of one of them are the published program's, not the linear rule.
+    """
+    return base * accumulation * math.sqrt(devices) * batch_per_device / REFERENCE_BATCH
+
+
+def parameter_groups(
+    module: nn.Module, weight_decay: float, no_decay_names: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Split a module's trainable weights into those that are decayed and those that never are (METHOD 1.4).
+
+    Never decayed: weights of one dimension, biases, and the named ones (position queries, character embeddings, class
+    token, position embedding). The first group is the one without decay; without any decay it is the only one.
+
+    Args:
+        module: its trainable parameters are taken.
+        weight_decay: decay of the others.
+        no_decay_names: full names of weights that aren't decayed whatever their shape.
+
+    Raises:
+        UserError: when the decay is negative or nothing can be trained.
+    """
+    if weight_decay < 0:
+        raise UserError(f"weight decay {weight_decay} is negative; give 0 or more")
+    groups: list[dict[str, Any]] = param_groups_weight_decay(
+        module, weight_decay, no_weight_decay_list=tuple(no_decay_names)
+    )
+    if not groups:
+        raise UserError(f"{type(module).__name__} has no trainable weights; nothing can be learned")
+    return groups
+
+
+def build_optimizer(
+    module: nn.Module,
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    no_decay_names: Collection[str] = (),
+) -> torch.optim.AdamW:
+    """Build AdamW over everything trainable in a module, in the groups of `parameter_groups`.
+
+    Args:
+        module: what is trained.
+        lr: largest learning rate, see `learning_rate`.
+        betas: AdamW's.
+        eps: AdamW's.
+        weight_decay: of the weights that are decayed at all.
+        no_decay_names: weights that aren't, beside those of one dimension.
+
+    Raises:
+        UserError: when lr, betas, eps or weight decay is out of range, or nothing can be trained.
+    """
+    groups = parameter_groups(module, weight_decay, no_decay_names)
+    try:
+        return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps)
+    except ValueError as error:
+        raise UserError(f"AdamW refuses lr {lr}, betas {betas}, eps {eps}: {error}") from None
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer,
+    total_steps: int,
+    warmup_share: float,
+    kind: Literal["onecycle", "cosine"] = "onecycle",
+) -> LRScheduler:
+    """Build the schedule of a run from the optimizer's learning rate, its peak; step it once per optimizer step.
+
+    `onecycle` is published: cosine from peak / 25 up to the peak at step `warmup_share * total_steps - 1`, then cosine
+    down to peak / 250,000 in the last step, without cycling momentum. `cosine` rises linearly over the same share and
+    falls to 0 after the last step.
+
+    Args:
+        optimizer: freshly built: its learning rate is the peak.
+        total_steps: optimizer steps of the run, accumulated batches counting once.
+        warmup_share: share of them that warms up, 0 to below 1.
+        kind: form of the curve.
+
+    Raises:
+        UserError: when there are no steps or the share is out of range.
+    """
+    if total_steps < 1:
+        raise UserError(f"a schedule over {total_steps} steps is empty; give 1 step or more")
+    if not 0 <= warmup_share < 1:
+        raise UserError(f"a warm-up over a share of {warmup_share} leaves no run; give 0 to below 1, such as 0.075")
+    if kind == "cosine":
+        return LambdaLR(optimizer, _WarmCosine(total_steps, warmup_share))
+    share = float(warmup_share)
+    if share * total_steps == 1:
+        share *= 1 - 1e-9  # torch divides by the length of the rise, which would be 0; so the first step is the peak
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, peaks, total_steps=total_steps, pct_start=share, cycle_momentum=False)
+
+
+class _WarmCosine:
+    """Share of the peak at a step: a linear rise, then a cosine to 0."""
+
+    def __init__(self, total_steps: int, warmup_share: float) -> None:
+        self.total_steps = total_steps
+        self.warmup_steps = round(warmup_share * total_steps)
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        done = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

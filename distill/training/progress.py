@@ -1,0 +1,60 @@
+"""Progress: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing_extensions import Self
+
+
+class TrainingProgress:
+    """Show step, words a second, loss, last validation and time to go.
+
+    Args:
+        console: where to print.
+        steps: all steps of the run.
+        done: steps done before (a resumed run).
+        shown: False on all processes but the main one.
+    """
+
+    def __init__(self, console: Console, steps: int, done: int = 0, shown: bool = True) -> None:
+        self.console, self.steps, self.shown = console, steps, shown
+        self.live = shown and console.is_terminal
+        self.validation = "not validated yet"
+        self._started, self._first, self._words = time.monotonic(), done, 0
+        self._bar = Progress(
+            TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[told]}"),
+            TimeRemainingColumn(), console=console, disable=not self.live,
+        )  # fmt: skip
+        self._task = self._bar.add_task("train", total=steps, completed=done, told="")
+
+    def __enter__(self) -> Self:
+        """Start the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop the bar."""
+        self._bar.stop()
+
+    def step(self, step: int, loss: float, words: int, say: bool) -> None:
+        """Move on to `step`; with `say`, print a plain line where there is no live bar."""
+        self._words += words
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        rate = self._words / elapsed
+        self._bar.update(self._task, completed=step, told=f"loss {loss:.3f}  {rate:.0f} words/s  {self.validation}")
+        if say and self.shown and not self.live:
+            left = elapsed / max(step - self._first, 1) * (self.steps - step)
+            self.console.print(
+                f"step {step}/{self.steps}  loss {loss:.3f}  {rate:.0f} words/s  {self.validation}  {left / 60:.1f} min left",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
+
+    def validated(self, step: int, accuracy: float, one_minus_ned: float) -> None:
+        """Take note of a validation: percent of words right, and 1-NED in percent."""
+        self.validation = f"words right {accuracy:.2f}% 1-NED {one_minus_ned:.2f}% @{step}"
+        if self.shown and not self.live:
+            self.console.print(f"step {step}/{self.steps}  {self.validation}", highlight=False, soft_wrap=True)

@@ -1,0 +1,179 @@
+"""A training run: from a task and its words to trained weights, with checkpoints, validation and logs on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from rich.console import Console
+from torch import nn
+
+from distill.config import OptimSection, TrainSection
+from distill.data.batch import Batch
+from distill.training.checkpoint import CheckpointKeeper, load_checkpoint
+from distill.training.ema import WeightAverage
+from distill.training.optim import build_optimizer, build_schedule, learning_rate
+from distill.training.precision import choose_precision
+from distill.training.progress import TrainingProgress
+from distill.training.stopping import StopRequest
+from distill.training.task import Task
+from distill.training.tracking import Tracker
+from distill.training.trainer import Loop, StepReport, TrainState, train
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One validation: what is kept of it in logs and for choosing the best weights."""
+
+    accuracy: float
+    """Words right, percent."""
+    one_minus_ned: float
+    """1-NED, percent."""
+    words: int
+    """Words validated, over all processes."""
+
+
+Validate = Callable[[nn.Module, int], Validation]
+"""Validate a deliverable at a step; called by every process."""
+
+
+def make_accelerator(train: TrainSection, all_weights_graded: bool = True) -> Accelerator:
+    """Build the accelerator of a run and set its thread count and kernels."""
+    if train.threads > 0:
+        torch.set_num_threads(train.threads)
+    if train.deterministic:
+        torch.use_deterministic_algorithms(True)
+    return Accelerator(
+        mixed_precision=choose_precision(train.precision),
+        gradient_accumulation_steps=train.accumulation,
+        step_scheduler_with_optimizer=False,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not all_weights_graded)],
+    )
+
+
+def describe_processes(accelerator: Accelerator) -> str:
+    """Say how many processes train, on what, in which precision: launchers differ in what they start."""
+    state = accelerator
+    return (
+        f"{state.num_processes} process{'es' if state.num_processes > 1 else ''} on {state.device.type}, "
+        f"{torch.get_num_threads()} threads each, precision {state.mixed_precision}, {state.distributed_type.value.lower()}"
+    )
+
+
+class TrainingRun:
+    """Train a task: everything around the loop.
+
+    Args:
+        accelerator: as `make_accelerator` built it.
+        task: what is learned.
+        batches: endless batches of this process from the k-th on.
+        optim: optimizer and schedule.
+        train: the loop.
+        seed: the run's seed; model weights are made before, by the caller.
+        out: the run's folder, which exists.
+        console: where progress goes.
+        validate: called every `train.validate_every` steps and at the end.
+        save_best: writes the deliverable when a validation is the best so far (main process only).
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, task: Task, batches: Callable[[int], Iterator[Batch]], optim: OptimSection,
+        train: TrainSection, seed: int, out: Path, console: Console, validate: Validate,
+        save_best: Callable[[nn.Module, Validation, TrainState], None],
+    ) -> None:  # fmt: skip
+        self.accelerator, self.task, self.batches = accelerator, task, batches
+        self.settings, self.out, self.console = train, out, console
+        self._validate, self._save_best = validate, save_best
+        self.peak = optim.lr
+        if optim.scale_lr:
+            self.peak = learning_rate(optim.lr, train.accumulation, accelerator.num_processes, train.batch)
+        optimizer = build_optimizer(
+            task, lr=self.peak, betas=(optim.beta1, optim.beta2), eps=optim.eps, weight_decay=optim.weight_decay,
+            no_decay_names=task.no_weight_decay(),
+        )  # fmt: skip
+        self.schedule = build_schedule(optimizer, train.steps, optim.warmup, optim.schedule)
+        self.model, self.optimizer = accelerator.prepare(task, optimizer)
+        self.average = WeightAverage(task.deliverable, optim.ema) if optim.ema > 0 else None
+        self.state = TrainState()
+        self.clip = optim.clip
+        accelerator.register_for_checkpointing(self.state, self.schedule)
+        if self.average is not None:
+            accelerator.register_for_checkpointing(self.average)
+        # Weights were made alike on every process; from here on dropout differs between them.
+        set_seed(seed, device_specific=True)
+        self.keeper = CheckpointKeeper(out / "checkpoints", train.keep)
+        self._saved_step = -1
+
+    @property
+    def weights(self) -> nn.Module:
+        """The deliverable as it would be handed out now: averaged when averaging is on."""
+        return self.average.module if self.average is not None else self.task.deliverable
+
+    def resume(self, wanted: str) -> None:
+        """Take up `auto` (the latest checkpoint, or none yet) or a checkpoint folder."""
+        found = self.keeper.find(wanted)
+        if found is not None:
+            load_checkpoint(self.accelerator, found)
+            self._saved_step = self.state.step
+            if self.accelerator.is_main_process:
+                self.console.print(f"resumed {found} at step {self.state.step}", highlight=False, soft_wrap=True)
+
+    def run(self) -> bool:
+        """Train to the end, or until told to stop; says whether the end was reached."""
+        main = self.accelerator.is_main_process
+        self.tracker = Tracker(self.out, self.state.step) if main else None
+        before, started = self.state.seconds, time.monotonic()
+        self._clock = lambda: before + time.monotonic() - started
+        with StopRequest() as stop, TrainingProgress(
+            self.console, self.settings.steps, self.state.step, main
+        ) as self.progress:
+            self.task.train()
+            loop = Loop(
+                self.accelerator, self.task, self.model, self.optimizer, self.schedule, self.average, self.batches,
+                self.settings.steps, self.clip, self._after_step, stop,
+            )  # fmt: skip
+            train(loop, self.state)
+            finished = self.state.step >= self.settings.steps
+            self._save()
+        if self.tracker is not None:
+            self.tracker.close()
+        return finished
+
+    def _save(self) -> None:
+        if self._saved_step != self.state.step:
+            self.state.seconds = self._clock()
+            self.keeper.save(self.accelerator, self.state.step)
+            self._saved_step = self.state.step
+
+    def _after_step(self, state: TrainState, report: StepReport) -> None:
+        settings, last = self.settings, state.step == self.settings.steps
+        say = last or state.step % settings.log_every == 0
+        words = report.words * self.accelerator.num_processes
+        self.progress.step(state.step, report.loss, words, say)
+        if say and self.tracker is not None:
+            rate = {"gradient_norm": report.gradient_norm, "learning_rate": report.learning_rate}
+            self.tracker.log(state.step, "train", {"loss": report.loss, **report.terms, **rate, "seconds": self._clock()})
+        if last or state.step % settings.validate_every == 0:
+            self._validate_now(state)
+        if not last and state.step % settings.checkpoint_every == 0:
+            self._save()
+
+    def _validate_now(self, state: TrainState) -> None:
+        weights = self.weights
+        was_training = weights.training
+        weights.eval()
+        result = self._validate(weights, state.step)
+        if result.accuracy > state.best_accuracy:
+            state.best_accuracy, state.best_step = result.accuracy, state.step
+            if self.accelerator.is_main_process:
+                self._save_best(weights, result, state)
+        weights.train(was_training)
+        self.progress.validated(state.step, result.accuracy, result.one_minus_ned)
+        if self.tracker is not None:
+            row = {"accuracy": result.accuracy, "one_minus_ned": result.one_minus_ned, "words": float(result.words)}
+            self.tracker.log(state.step, "validation", row)

@@ -1,0 +1,50 @@
+"""Task: what a run learns. One module whose forward gives named loss terms; the loop knows nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill.data.batch import Batch
+
+
+class Task(nn.Module, ABC):
+    """The trainable side of a run and its loss terms.
+
+    The loop calls `prepare` outside of autograd and of any distributed wrapper (frozen teachers work there and so
+    stay out of DDP, the optimizer and the checkpoint), then the module itself with what `prepare` gave.
+    """
+
+    @abstractmethod
+    def prepare(self, batch: Batch, step: int, progress: float) -> Any:
+        """Make the inputs of `forward` from a batch on the right device.
+
+        Args:
+            batch: words and pictures.
+            step: batches consumed before this one.
+            progress: share of the run that is over, 0 to 1.
+        """
+
+    @abstractmethod
+    def forward(self, inputs: Any) -> dict[str, Tensor]:
+        """Compute the named terms, each a scalar that is already weighted; their sum is the loss."""
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """Sum the terms to the loss."""
+        return torch.stack([term.float() for term in terms.values()]).sum()
+
+    @property
+    @abstractmethod
+    def deliverable(self) -> nn.Module:
+        """The part that the run is for: averaged, validated, saved."""
+
+    @abstractmethod
+    def no_weight_decay(self) -> set[str]:
+        """Name the weights of two and more dimensions that are never decayed."""
+
+    def always_graded(self) -> bool:
+        """Say whether every trainable weight gets a gradient in every step (DDP asks)."""
+        return True

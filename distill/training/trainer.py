@@ -1,0 +1,173 @@
+"""The training loop: batch, terms, backward, clip, step, schedule; everything else is an object that is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from distill.data.batch import Batch
+from distill.training.ema import WeightAverage
+from distill.training.stopping import StopRequest
+from distill.training.task import Task
+
+
+@dataclass
+class TrainState:
+    """Where a run stands; saved with every checkpoint."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    batches: int = 0
+    """Batches consumed by this process, accumulation counted."""
+    best_accuracy: float = -1.0
+    """Best validation word accuracy so far, percent."""
+    best_step: int = 0
+    """Optimizer step of it."""
+    seconds: float = 0.0
+    """Wall time of the loop, validation included."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the fields."""
+        return dict(vars(self))
+
+    def load_state_dict(self, stored: dict[str, Any]) -> None:
+        """Take the fields back."""
+        vars(self).update(stored)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did, for logs: numbers already summed over its accumulated batches."""
+
+    terms: dict[str, float]
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    words: int
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss is NaN or infinite; the message names step, terms and batch."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the loop works on."""
+
+    accelerator: Accelerator
+    task: Task
+    model: nn.Module
+    """The task as Accelerate wrapped it."""
+    optimizer: Any
+    schedule: LRScheduler
+    average: WeightAverage | None
+    batches: Callable[[int], Iterator[Batch]]
+    """Gives endless batches from the k-th on."""
+    steps: int
+    clip: float
+    after_step: Callable[[TrainState, StepReport], None]
+    """Logs, validates, saves; called on every process after every optimizer step."""
+    stop: StopRequest
+
+
+def train(loop: Loop, state: TrainState) -> TrainState:
+    """Train from `state` to `loop.steps` optimizer steps or until told to stop.
+
+    Raises:
+        NonFiniteLossError: when the loss is NaN or infinite.
+    """
+    accelerator, task, model = loop.accelerator, loop.task, loop.model
+    running = RunningTerms()
+    checked = False
+    for batch in loop.batches(state.batches):
+        if state.step >= loop.steps or loop.stop.requested(accelerator):
+            break
+        batch = batch.to(accelerator.device)
+        with accelerator.accumulate(model):
+            with torch.no_grad(), accelerator.autocast():
+                inputs = task.prepare(batch, state.batches, state.step / loop.steps)
+            terms = model(inputs)
+            loss = task.total(terms)
+            running.add(terms, loss, len(batch.labels))
+            if not running.finite:
+                raise NonFiniteLossError(running.blame(state.step, batch))
+            accelerator.backward(loss)
+            norm = accelerator.clip_grad_norm_(model.parameters(), loop.clip) if accelerator.sync_gradients else None
+            if norm is not None and not checked and task.always_graded():
+                check_gradients(task)
+                checked = True
+            loop.optimizer.step()
+            loop.optimizer.zero_grad()
+        state.batches += 1
+        if norm is None:  # the accumulated batch is not complete yet
+            continue
+        rate = loop.schedule.get_last_lr()[0]
+        if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step while it looks for its loss scale
+            loop.schedule.step()
+            if loop.average is not None:
+                loop.average.update(task.deliverable)
+        state.step += 1
+        loop.after_step(state, running.report(float(norm), rate))
+    return state
+
+
+class RunningTerms:
+    """Loss terms summed over the batches of one optimizer step."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def _clear(self) -> None:
+        self.terms: dict[str, float] = {}
+        self.loss, self.batches, self.words, self.finite = 0.0, 0, 0, True
+
+    def add(self, terms: dict[str, Tensor], loss: Tensor, words: int) -> None:
+        """Add one batch's terms."""
+        names = list(terms)
+        values = torch.stack([loss.detach().float(), *(terms[name].detach().float() for name in names)]).tolist()
+        self.last = dict(zip(names, values[1:], strict=True))
+        self.finite = self.finite and all(value - value == 0 for value in values)
+        self.loss += values[0]
+        for name, value in self.last.items():
+            self.terms[name] = self.terms.get(name, 0.0) + value
+        self.batches += 1
+        self.words += words
+
+    def blame(self, step: int, batch: Batch) -> str:
+        """Say which terms are not finite, at which step, in which batch."""
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in self.last.items())
+        words = ", ".join(batch.labels[:8]) + (" ..." if len(batch.labels) > 8 else "")
+        return (
+            f"loss is not finite at step {step + 1}: {shown}; batch of {len(batch.labels)}: records "
+            f"{batch.indices[:8].tolist()} ({words}). Lower optim.lr, or train.precision=no to tell overflow from divergence."
+        )
+
+    def report(self, gradient_norm: float, learning_rate: float) -> StepReport:
+        """Give the means over the step's batches and start the next step."""
+        report = StepReport(
+            terms={name: value / self.batches for name, value in self.terms.items()}, loss=self.loss / self.batches,
+            gradient_norm=gradient_norm, learning_rate=learning_rate, words=self.words,
+        )  # fmt: skip
+        self._clear()
+        return report
+
+
+def check_gradients(task: Task) -> None:
+    """Check after the first backward that every trainable weight got a gradient.
+
+    Raises:
+        RuntimeError: naming the weights that the loss does not reach.
+    """
+    idle = [name for name, weight in task.named_parameters() if weight.requires_grad and weight.grad is None]
+    if idle:
+        raise RuntimeError(f"the loss reaches no gradient of {len(idle)} weights: {', '.join(idle[:6])}")
+    teacher = getattr(task, "teacher", None)
+    taught = [] if teacher is None else [name for name, weight in teacher.named_parameters() if weight.grad is not None]
+    if taught:
+        raise RuntimeError(f"the frozen teacher got gradients: {', '.join(taught[:6])}")

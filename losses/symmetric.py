@@ -1,0 +1,89 @@
+"""Symmetrical distillation: the seven comparisons of a student's stages with a teacher's guidance, as named terms.
+
+Source: METHOD 1.3 (CLIP-OCR, arXiv 2310.04999).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from losses.heads import TERMS, GuidanceHeads
+from losses.lcl import Normalization, SecondOrder, lcl
+from students.stages import Stages
+from teachers.guidance import Guidance
+
+
+@dataclass(frozen=True)
+class SymmetricOptions:
+    """Switches of the guidance terms; the defaults are the published form."""
+
+    padding: Literal["keep", "drop"] = "keep"
+    """Rows of padding positions in the linguistic terms: taking part (published), or left out on both sides."""
+    second_order: SecondOrder = "local"
+    """Whose rows the second-order term relates; see `lcl`."""
+    rows: int | None = None
+    """Row budget of one term: more rows are sampled down to it, the same on both sides; None takes all."""
+    normalization: Normalization = "published"
+    """`published` adds its eps to the norm of a row, `clamped` is `F.normalize` with its usual eps of 1e-12."""
+
+    def __post_init__(self) -> None:
+        if self.rows is not None and self.rows < 1:
+            raise ValueError(f"a row budget of {self.rows} leaves nothing to compare; give 1 or more, or None for all")
+
+
+def symmetric_terms(
+    stages: Stages,
+    guidance: Guidance,
+    heads: GuidanceHeads,
+    options: SymmetricOptions,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """Compute the guidance terms of one batch, in float32 also under autocast (METHOD 1.3).
+
+    Args:
+        stages: the student's side.
+        guidance: the teacher's side.
+        heads: the trained projections between them.
+        options: published or corrected form.
+        generator: draws the rows under a row budget; the global generator when None.
+
+    Returns:
+        Scalars `bridge`, `linguistic1` to `linguistic3`, `visual1` to `visual3`; their sum is the guidance.
+
+    Raises:
+        ValueError: when the two sides differ in words or positions.
+    """
+    eps = 1e-7 if options.normalization == "published" else 1e-12
+    with torch.autocast(stages.word.device.type, enabled=False):
+        pairs = heads(stages, guidance, chosen_rows(guidance, options, generator))
+        return {
+            name: lcl(student, teacher, second_order=options.second_order, eps=eps, normalization=options.normalization)
+            for name, (student, teacher) in pairs.items()
+        }
+
+
+def chosen_rows(
+    guidance: Guidance, options: SymmetricOptions, generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Choose the rows that take part: for a term's name the indices (R,); a term that takes all is not named."""
+    chosen = {}
+    drop = options.padding == "drop"
+    inside = guidance.rows.flatten().nonzero().squeeze(1) if drop else None
+    counts = {"bridge": guidance.word.shape[0], "linguistic": guidance.rows.numel(),
+              "visual": guidance.image[0].shape[:-1].numel()}  # fmt: skip
+    for name in TERMS:
+        kind = name.rstrip("123")
+        kept = inside if kind == "linguistic" else None
+        count = counts[kind] if kept is None else len(kept)
+        if options.rows is not None and count > options.rows:
+            device = "cpu" if generator is None else generator.device
+            sample = torch.randperm(count, generator=generator, device=device)[: options.rows]
+            sample = sample.to(guidance.word.device)
+            kept = sample if kept is None else kept[sample]
+        if kept is not None:
+            chosen[name] = kept
+    return chosen

@@ -1,0 +1,166 @@
+"""Encoders: from a picture to tokens with three taps. Every encoder starts its tokens with a class token."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import timm
+import torch
+from timm.layers import ConvNormAct
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+
+from students.errors import UserError
+
+TapSpacing = Literal["published", "even"]
+
+
+def tap_depths(depth: int, spacing: TapSpacing, what: str) -> tuple[int, int, int]:
+    """Say after how many blocks (counted from 1) the three taps are taken.
+
+    `published` is k * (depth // 4) as in the published program; `even` is the nearest to k * depth / 4 that
+    leaves three different taps, and so carries three stages from depth 3 on.
+
+    Raises:
+        UserError: when `depth` can't carry three different stages.
+    """
+    smallest = 4 if spacing == "published" else 3
+    if depth < smallest:
+        raise UserError(
+            f"{what} of depth {depth} can't carry three guided stages with {spacing} taps; take depth {smallest} or more"
+        )
+    if depth == 3:
+        return 1, 2, 3
+    if spacing == "published":
+        return depth // 4, 2 * (depth // 4), 3 * (depth // 4)
+    first, second, third = (k * depth // 4 for k in (1, 2, 3))
+    return first, second, third
+
+
+class Encoder(Protocol):
+    """What a student asks of its encoder."""
+
+    tokens: int
+    width: int
+
+    def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Encode (N, 3, H, W) to the normalised final tokens (N, S, D) and the three raw taps."""
+        ...
+
+
+class TimmEncoder(nn.Module):
+    """Any ViT-like timm model that has a class token and `forward_intermediates`."""
+
+    def __init__(self, model: nn.Module, size: tuple[int, int], taps: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.model = model
+        self.taps = taps
+        self.width = int(model.num_features)
+        with torch.no_grad():
+            self.tokens = self.stages(torch.zeros(1, 3, *size))[0].shape[1]
+
+    def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Encode (N, 3, H, W): final tokens (N, S, D) and three taps of the same shape."""
+        final, taken = self.model.forward_intermediates(
+            images, indices=[tap - 1 for tap in self.taps], return_prefix_tokens=True, output_fmt="NLC"
+        )
+        first, second, third = (torch.cat([prefix, patches], dim=1) for patches, prefix in taken)
+        return final, (first, second, third)
+
+
+def vision_transformer(
+    size: tuple[int, int], patch: tuple[int, int], width: int, depth: int, heads: int, mlp_ratio: float
+) -> VisionTransformer:
+    """Build the published encoder: a timm ViT on small patches with class token, no pooling, no classifier."""
+    return VisionTransformer(
+        img_size=size, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=mlp_ratio,
+        num_classes=0, global_pool="", class_token=True,
+    )  # fmt: skip
+
+
+def timm_model(name: str, size: tuple[int, int]) -> nn.Module:
+    """Build a timm ViT-like model by name for `size` pictures, weights at random.
+
+    Raises:
+        UserError: when timm has no such model, or it can't show tokens with a class token.
+    """
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name}*")[:3]
+        raise UserError(f"timm has no model {name!r}; " + (f"near it: {', '.join(near)}" if near else "see timm.list_models()"))
+    try:
+        model = timm.create_model(name, pretrained=False, num_classes=0, img_size=size)
+    except TypeError:
+        raise UserError(f"timm model {name!r} does not take a picture size; take a ViT such as vit_tiny_patch16_224") from None
+    if not hasattr(model, "forward_intermediates") or not getattr(model, "num_prefix_tokens", 0):
+        raise UserError(f"timm model {name!r} has no class token; take a ViT such as vit_tiny_patch16_224")
+    return model
+
+
+class StemLevel(nn.Module):
+    """A strided convolution, then one at the same size with a shortcut around it."""
+
+    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.reduce = ConvNormAct(inputs, outputs, 3, stride=stride, padding=1, act_layer=nn.SiLU)
+        self.refine = ConvNormAct(outputs, outputs, 3, padding=1, act_layer=nn.SiLU)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        reduced = self.reduce(images)
+        return reduced + self.refine(reduced)
+
+
+class ConvEncoder(nn.Module):
+    """A convolution stem that turns 32 x 128 pixels into 32 columns, then pre-norm blocks over the columns.
+
+    Pictures are normalised one by one first (x - channel mean) / std: contrast and colour cast of a crop say
+    nothing about its word, and a student that need not learn that leaves its plateau sooner.
+    """
+
+    def __init__(
+        self, size: tuple[int, int], stem: tuple[int, int, int], width: int, depth: int, heads: int, mlp_ratio: float,
+        taps: tuple[int, int, int],
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.width, self.taps = width, taps
+        columns = size[1] // 4
+        self.tokens = 1 + columns
+        self.stem = nn.Sequential(
+            ConvNormAct(3, stem[0], 3, stride=2, padding=1, act_layer=nn.SiLU),
+            StemLevel(stem[0], stem[1], (2, 2)),
+            StemLevel(stem[1], stem[2], (2, 1)),
+        )
+        self.collapse = nn.Conv2d(stem[2], width, (size[0] // 8, 1))
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.tokens, width))
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio, qkv_bias=True, act_layer=nn.SiLU) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Encode (N, 3, H, W): final tokens (N, 1 + W / 4, D), class token first, and three taps of that shape."""
+        mean = images.mean(dim=(2, 3), keepdim=True)
+        spread = (images - mean).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+        images = (images - mean) / (spread + 1e-3)
+        columns = self.collapse(self.stem(images.contiguous(memory_format=torch.channels_last)))
+        columns = columns.flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.cls_token.to(columns.dtype).expand(len(columns), -1, -1), columns], dim=1)
+        tokens = tokens + self.pos_embed
+        taken = []
+        for number, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens)
+            if number in self.taps:
+                taken.append(tokens)
+        first, second, third = taken
+        return self.norm(tokens), (first, second, third)
+
+
+def plain_attention(module: nn.Module) -> None:
+    """Let timm's attention run as matmul and softmax: several times faster than the fused kernel on a CPU in bf16."""
+    for part in module.modules():
+        if isinstance(getattr(part, "fused_attn", None), bool):
+            part.fused_attn = False
+

@@ -1,0 +1,35 @@
+"""Stages: what a student shows of its inside, the student's half of the contract with a teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class StudentShape:
+    """The sizes of a student's stages that guidance heads are built from."""
+
+    tokens: int
+    """Encoder tokens S per picture, the class token included."""
+    width: int
+    """Channels D of the encoder's tokens and of the summary token."""
+    decoder_width: int
+    """Channels of the decoder's taps."""
+
+
+@dataclass(frozen=True)
+class Stages:
+    """One teacher-forced pass of a student over N pictures with T = longest label + 1 positions."""
+
+    logits: Tensor
+    """(N, T, C + 1) character logits, the end token first."""
+    encoder: tuple[Tensor, Tensor, Tensor]
+    """Encoder taps 1 to 3, each (N, S, D): raw values of the residual stream, no norm."""
+    decoder: tuple[Tensor, Tensor, Tensor]
+    """Decoder taps 1 to 3, each (N, T, D): every one through the decoder's one final norm."""
+    word: Tensor
+    """(N, D) the encoder's final class token."""
+    columns: Tensor | None
+    """(N, W, C + 1) logits of the column head, blank first; None for a student without it."""

@@ -1,0 +1,348 @@
+"""Student: an encoder with taps and a query decoder, from the published size down to the ones made for deployment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from students.charset import Charset, Reading
+from students.decoder import CharacterEmbedding, QueryDecoder, causal_mask
+from students.encoders import (
+    ConvEncoder, Encoder, TapSpacing, TimmEncoder, plain_attention, tap_depths, timm_model, vision_transformer,
+)  # fmt: skip
+from students.errors import UserError
+from students.preprocess import load_image, to_tensor
+from students.stages import Stages, StudentShape
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Where the shipped students live."""
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """Everything needed to build a student again; stored as its folder's config.json."""
+
+    charset: str = "0123456789abcdefghijklmnopqrstuvwxyz"
+    """The characters themselves, in the order of their ids."""
+    max_length: int = 25
+    """Longest word in characters."""
+    image_size: tuple[int, int] = (32, 128)
+    """Height and width of the input in pixels."""
+    encoder: str = "vit"
+    """`vit` (timm ViT on patches), `conv` (convolution stem to columns), or the name of a timm ViT."""
+    patch: tuple[int, int] = (4, 8)
+    """Patch height and width of `vit`."""
+    stem: tuple[int, int, int] = (32, 64, 128)
+    """Channels of the three levels of `conv`."""
+    width: int = 384
+    """Channels of encoder and decoder; a timm ViT by name keeps its own."""
+    depth: int = 12
+    """Encoder blocks."""
+    heads: int = 6
+    """Encoder heads."""
+    mlp_ratio: float = 4.0
+    """Hidden over width in the encoder's MLPs."""
+    decoder_depth: int = 4
+    """Decoder layers."""
+    decoder_heads: int = 12
+    """Decoder heads."""
+    decoder_mlp_ratio: float = 4.0
+    """Hidden over width in the decoder's MLPs."""
+    dropout: float = 0.1
+    """Dropout in the decoder and on its queries and content."""
+    column_head: bool = False
+    """A linear character head on the encoder's columns, an aid in training (CTC)."""
+    taps: TapSpacing = "published"
+    """How three stages are spaced over a depth that is no multiple of four."""
+
+
+def paper(charset: Charset, max_length: int = 25) -> StudentConfig:
+    """Give the published student (METHOD 1.4): 30.89 M parameters with 36 characters."""
+    return StudentConfig(charset=charset.characters, max_length=max_length)
+
+
+def small(charset: Charset, max_length: int = 25) -> StudentConfig:
+    """Give a student for deployment on a good CPU: convolution stem, 384 wide, 8 blocks."""
+    return StudentConfig(
+        charset=charset.characters, max_length=max_length, encoder="conv", stem=(48, 96, 192), width=384, depth=8,
+        heads=6, mlp_ratio=3.0, decoder_depth=4, decoder_heads=6, decoder_mlp_ratio=2.0, dropout=0.1,
+        column_head=True, taps="even",
+    )  # fmt: skip
+
+
+def tiny(charset: Charset, max_length: int = 25) -> StudentConfig:
+    """Give the smallest student: convolution stem to 32 columns, 192 wide, under 4 M parameters."""
+    return StudentConfig(
+        charset=charset.characters, max_length=max_length, encoder="conv", stem=(32, 64, 128), width=192, depth=6,
+        heads=6, mlp_ratio=3.0, decoder_depth=3, decoder_heads=6, decoder_mlp_ratio=2.0, dropout=0.0,
+        column_head=True, taps="even",
+    )  # fmt: skip
+
+
+SIZES = {"paper": paper, "small": small, "tiny": tiny}
+
+
+def build_encoder(config: StudentConfig) -> Encoder:
+    """Build the encoder that `config` names, with its taps."""
+    if config.encoder == "conv":
+        taps = tap_depths(config.depth, config.taps, "an encoder")
+        return ConvEncoder(
+            config.image_size, config.stem, config.width, config.depth, config.heads, config.mlp_ratio, taps
+        )
+    if config.encoder == "vit":
+        model: nn.Module = vision_transformer(
+            config.image_size, config.patch, config.width, config.depth, config.heads, config.mlp_ratio
+        )
+    else:
+        model = timm_model(config.encoder, config.image_size)
+    return TimmEncoder(model, config.image_size, tap_depths(len(model.blocks), config.taps, "an encoder"))
+
+
+class Student(nn.Module):
+    """A reader of word pictures that can be guided (METHOD 1.4).
+
+    Args:
+        config: sizes and alphabet.
+
+    Raises:
+        UserError: when encoder or decoder is too shallow for three stages.
+    """
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.charset = Charset(config.charset)
+        self.encoder = build_encoder(config)
+        width = self.encoder.width
+        characters = len(config.charset)
+        self.decoder_taps = tap_depths(config.decoder_depth, config.taps, "a decoder")
+        self.decoder = QueryDecoder(
+            width, config.decoder_depth, config.decoder_heads, config.decoder_mlp_ratio, config.dropout
+        )
+        self.text_embed = CharacterEmbedding(characters + 3, width)
+        self.pos_queries = nn.Parameter(torch.empty(1, config.max_length + 1, width))
+        self.head = nn.Linear(width, characters + 1)
+        self.column_head = nn.Linear(width, characters + 1) if config.column_head else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.shape = StudentShape(tokens=self.encoder.tokens, width=width, decoder_width=width)
+        self._initialise()
+        plain_attention(self)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.config.image_size
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of weights."""
+        return sum(weight.numel() for weight in self.parameters())
+
+    def no_weight_decay(self) -> set[str]:
+        """Name the weights of two and more dimensions that are never decayed (METHOD 1.4)."""
+        ends = ("cls_token", "pos_embed", "pos_queries", "text_embed.embedding.weight")
+        return {name for name, _ in self.named_parameters() if name.endswith(ends)}
+
+    def _initialise(self) -> None:
+        """Initialise all but the encoder: truncated normal 0.02 on Linear and Embedding (METHOD 1.4)."""
+        nn.init.trunc_normal_(self.pos_queries, std=0.02)
+        for name, part in self.named_modules():
+            if name.startswith("encoder"):
+                continue
+            if isinstance(part, nn.Linear):
+                nn.init.trunc_normal_(part.weight, std=0.02)
+                nn.init.zeros_(part.bias)
+            elif isinstance(part, nn.Embedding):
+                nn.init.trunc_normal_(part.weight, std=0.02)
+
+    def content(self, ids: Tensor) -> Tensor:
+        """Embed (N, L) ids that begin with the start token: (N, L, D).
+
+        The start token gets no position; character i stands with position query i - 1 (METHOD 1.4).
+        """
+        rows = self.text_embed(ids)
+        positions = self.pos_queries[:, : ids.shape[1] - 1]
+        return self.dropout(torch.cat([rows[:, :1], positions + rows[:, 1:]], dim=1))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode (N, 3, H, W) pictures to the decoder's memory (N, S, D), class token first."""
+        return self.encoder.stages(images)[0]
+
+    def stages(self, images: Tensor, target_ids: Tensor) -> Stages:
+        """Run teacher-forced on (N, 3, H, W) pictures and (N, L + 2) ids (start, characters, end, padding)."""
+        memory, encoder_taps = self.encoder.stages(images)
+        ids = target_ids[:, :-1]
+        length = ids.shape[1]
+        closed = (ids == self.charset.pad_id) | (ids == self.charset.end_id)
+        forbidden = causal_mask(length, ids.device) | closed[:, None, None, :]
+        query = self.dropout(self.pos_queries[:, :length].expand(len(ids), -1, -1))
+        outputs = self.decoder(query, self.content(ids), memory, forbidden)
+        first, second, third = (self.decoder.norm(outputs[tap - 1]) for tap in self.decoder_taps)
+        return Stages(
+            logits=self.head(self.decoder.norm(outputs[-1])),
+            encoder=encoder_taps,
+            decoder=(first, second, third),
+            word=memory[:, 0],
+            columns=self.column_head(memory[:, 1:]) if self.column_head is not None else None,
+        )
+
+    def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
+        """Read (N, 3, H, W) pictures greedily: logits (N, steps, C + 1).
+
+        Stops when every word has its end token, after `config.max_length` + 1 steps at most. With `max_length` given
+        it takes exactly min(max_length, config.max_length) + 1 steps.
+        """
+        return self.decode(self.encode(images), max_length)
+
+    def decode(self, memory: Tensor, max_length: int | None = None) -> Tensor:
+        """Decode (N, S, D) memory greedily, one position at a time, keys and values kept: (N, steps, C + 1)."""
+        longest = self.config.max_length
+        steps = longest + 1 if max_length is None else min(max_length, longest) + 1
+        memory_keys = self.decoder.memory_keys(memory)
+        content = self.text_embed(torch.full((len(memory), 1), self.charset.start_id, device=memory.device))
+        cache: list[tuple[Tensor, Tensor]] = []
+        ended = torch.zeros(len(memory), dtype=torch.bool, device=memory.device)
+        logits = []
+        for position in range(steps):
+            place = self.pos_queries[:, position : position + 1]
+            output, cache = self.decoder.step(place.expand(len(memory), -1, -1), content, cache, memory_keys)
+            logits.append(self.head(output))
+            chosen = logits[-1].argmax(dim=-1)
+            ended |= chosen[:, 0] == self.charset.end_id
+            if max_length is None and bool(ended.all()):
+                break
+            content = place + self.text_embed(chosen)
+        return torch.cat(logits, dim=1)
+
+    @torch.inference_mode()
+    def read_batch(self, images: Tensor) -> list[Reading]:
+        """Read normalised pictures (N, 3, H, W): one reading each. The student must be in eval mode."""
+        return self.charset.decode(self(images).float().softmax(dim=-1))
+
+    def read(self, images: Sequence[str | Path | Image.Image], batch_size: int = 64) -> list[Reading]:
+        """Read picture files or Pillow pictures.
+
+        Raises:
+            UserError: when a file is missing or can't be decoded.
+        """
+        pictures = [image if isinstance(image, Image.Image) else load_image(image) for image in images]
+        device = self.pos_queries.device
+        was_training = self.training
+        self.eval()
+        readings: list[Reading] = []
+        for start in range(0, len(pictures), batch_size):
+            chunk = [picture.convert("RGB") for picture in pictures[start : start + batch_size]]
+            readings += self.read_batch(to_tensor(chunk, self.image_size).to(device))
+        self.train(was_training)
+        return readings
+
+    def save_pretrained(self, folder: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
+        """Write config.json and model.safetensors into `folder`; `float16` halves the file."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"format": "symdistill-student", "schema": 1, **dataclasses.asdict(self.config)}
+        (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+        kept = getattr(torch, dtype)
+        weights = {
+            name: (value.to(kept) if value.is_floating_point() else value).detach().cpu().contiguous()
+            for name, value in self.state_dict().items()
+        }
+        save_file(weights, folder / "model.safetensors")
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, charset: Charset | None = None) -> Student:
+        """Load a shipped student by name, a folder, or a Hugging Face hub repository, in eval mode.
+
+        Args:
+            name_or_folder: `tiny`, a folder with config.json and model.safetensors, or `owner/name` on the hub.
+            charset: when given, the folder must have exactly this alphabet.
+
+        Raises:
+            UserError: when there is no such student, its files are broken, or its alphabet is another.
+        """
+        folder = locate(name_or_folder)
+        config = read_config(folder)
+        if charset is not None and charset.characters != config.charset:
+            raise UserError(
+                f"{name_or_folder}: has an alphabet of {len(config.charset)} characters ({config.charset[:40]}), not the "
+                f"{len(charset.characters)} asked for; train with student.charset set to its own, or start from nothing"
+            )
+        student = cls(config)
+        try:
+            weights = load_file(folder / "model.safetensors")
+            student.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in weights.items()})
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise UserError(f"{folder}/model.safetensors can't be loaded: {str(error).splitlines()[0]}; export it again") from None
+        except Exception as error:
+            if type(error).__name__ == "SafetensorError":
+                raise UserError(f"{folder}/model.safetensors is no safetensors file ({error}); export it again") from None
+            raise
+        return student.eval()
+
+
+def shipped() -> list[str]:
+    """Name the students that come with the package."""
+    return sorted(folder.name for folder in WEIGHTS.glob("*") if (folder / "model.safetensors").is_file())
+
+
+def locate(name_or_folder: str | Path) -> Path:
+    """Find a student's folder: shipped name, folder, or hub repository (fetched when the network allows).
+
+    Raises:
+        UserError: when there is none; the message names what would work.
+    """
+    name = str(name_or_folder)
+    if name in shipped():
+        return WEIGHTS / name
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _from_hub(name)
+    raise UserError(f"no student {name!r}; give a folder with config.json and model.safetensors, or one of: {', '.join(shipped())}")
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"no folder {name!r} here, and the hub can't be asked for it ({reason[:120]}); give a local folder with "
+            f"config.json and model.safetensors, or one of: {', '.join(shipped())}"
+        ) from None
+
+
+def read_config(folder: Path) -> StudentConfig:
+    """Read a student folder's config.json.
+
+    Raises:
+        UserError: when it is missing, no JSON, or holds other keys than a student's.
+    """
+    path = folder / "config.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no config.json; a student folder holds config.json and model.safetensors") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no JSON ({error}); export the student again") from None
+    if not isinstance(stored, dict) or stored.pop("format", None) != "symdistill-student":
+        raise UserError(f"{path} does not describe a student; give a folder that tools/export.py wrote")
+    stored.pop("schema", None)
+    known = {field.name for field in dataclasses.fields(StudentConfig)}
+    if set(stored) - known:
+        raise UserError(f"{path} has unknown keys {sorted(set(stored) - known)}; it was written by another version")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return StudentConfig(**values)

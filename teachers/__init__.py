@@ -1,0 +1,71 @@
+"""Teachers: frozen models that guide a student. Adding one is a file here that returns a `Guidance`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from students.errors import UserError
+from teachers.clip import ClipTeacher, Position
+from teachers.guidance import Guidance, TeacherShape
+from teachers.small import CONFIG_FILE, SmallTeacher
+from teachers.tokens import WordPieceTokens
+from teachers.zoo import LoadedClip, load_file, load_zoo, zoo_config, zoo_tags
+
+__all__ = ["TEACHERS", "ClipTeacher", "Guidance", "TeacherShape", "load_teacher", "wrap_small"]
+
+
+def words_small() -> ClipTeacher:
+    """Load the shipped teacher of words; raises `UserError` while its weights are missing."""
+    return wrap_small("words-small", SmallTeacher.load(Path(__file__).parent / "words_small"))
+
+
+TEACHERS: dict[str, Callable[[], ClipTeacher]] = {"words-small": words_small}
+"""The shipped teachers by name."""
+
+
+def load_teacher(name: str, weights: str | None = None, position: Position = "crop") -> ClipTeacher:
+    """Load a frozen teacher.
+
+    Args:
+        name: `words-small`; a folder that `train-teacher` wrote; a CLIP weights file; or a ViT of open_clip's zoo
+            as `NAME/TAG` (for example `ViT-B-16/openai`), downloaded when it isn't cached.
+        weights: a local file (or teacher folder) to read instead; `name` then says what it is: `NAME`,
+            `NAME-quickgelu` or `NAME/TAG`. Sizes and activation are read from the file where it tells them. A tag of
+            the zoo is taken for `NAME/TAG`.
+        position: how a CLIP's trained position grid is fitted to 32x128; no matter for small teachers.
+
+    Raises:
+        UserError: unknown name, missing or foreign weights, no network, or an activation that can't be told.
+    """
+    if position not in ("crop", "interpolate"):
+        raise UserError(f"position={position!r} is unknown; choose crop or interpolate")
+    if weights is None and name in TEACHERS:
+        return TEACHERS[name]()
+    source = Path(weights if weights is not None else name)
+    if source.is_dir() and (source / CONFIG_FILE).is_file():
+        return wrap_small(name if weights is not None else source.name, SmallTeacher.load(source))
+    if weights is None and source.is_file():
+        return wrap_clip(source.name, load_file(source), position)
+    architecture, _, tag = name.partition("/")
+    if weights is not None and not source.exists() and tag == "" and weights in zoo_tags(architecture):
+        return wrap_clip(f"{name}/{weights}", load_zoo(architecture, weights), position)
+    if weights is not None:
+        return wrap_clip(name, load_file(weights, architecture, tag or None), position)
+    if tag == "":
+        zoo_config(architecture)
+        raise UserError(f"{name} is a model without weights; say which: {name}/TAG with TAG of {zoo_tags(name)}")
+    return wrap_clip(name, load_zoo(architecture, tag), position)
+
+
+def wrap_small(name: str, model: SmallTeacher) -> ClipTeacher:
+    """Freeze a small teacher; it normalises pictures itself, so they come as the student sees them."""
+    half = (0.5, 0.5, 0.5)
+    return ClipTeacher(name, model, model.tokens, half, half, description="small teacher of words, exact GELU")
+
+
+def wrap_clip(name: str, loaded: LoadedClip, position: Position) -> ClipTeacher:
+    """Freeze a CLIP of open_clip."""
+    tokens = WordPieceTokens(loaded.tokenizer, loaded.clip.context_length)
+    description = f"open_clip ViT with {loaded.activation}: {loaded.reason}"
+    return ClipTeacher(name, loaded.clip, tokens, loaded.mean, loaded.std, position, description=description)

@@ -1,0 +1,158 @@
+"""ClipTeacher: a frozen CLIP that shows taps of both towers and the embedding of the whole label (METHOD 1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from open_clip import CLIP
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from students.errors import UserError
+from teachers.attention import use_plain_attention
+from teachers.guidance import Guidance, TeacherShape
+from teachers.tokens import TokenizerLike
+from teachers.towers import run_image, run_text, run_words, tap_blocks
+
+Position = Literal["crop", "interpolate"]
+
+
+class ClipTeacher(nn.Module):
+    """A frozen CLIP: pictures and labels in, `Guidance` out; also reads words from a closed lexicon.
+
+    It stays in eval mode whatever `train` is told, has no trainable parameters, and builds no graph.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        clip: CLIP,
+        tokens: TokenizerLike,
+        mean: Sequence[float],
+        std: Sequence[float],
+        position: Position = "crop",
+        image_size: tuple[int, int] = (32, 128),
+        description: str = "",
+    ) -> None:
+        """Freeze `clip`, fit its position grid to `image_size` and exchange its attention for a quicker one.
+
+        Args:
+            name: what messages and tables call this teacher.
+            clip: the model, with its weights; it is changed in place.
+            tokens: one id per character.
+            mean: the image tower's input mean, by channel.
+            std: the image tower's input deviation, by channel.
+            position: how the trained position grid is fitted, see `fit_positions`.
+            image_size: height and width of the pictures.
+            description: one line on where the weights come from and which activation they use.
+
+        Raises:
+            UserError: a tower is too shallow for three taps, or the grid can't be fitted.
+        """
+        super().__init__()
+        self.name = name
+        self.description = description
+        self.tokens = tokens
+        self.clip = clip
+        visual = clip.visual
+        self.image_taps = tap_blocks(len(visual.transformer.resblocks), "image")
+        self.text_taps = tap_blocks(len(clip.transformer.resblocks), "text")
+        patch_height, patch_width = visual.patch_size
+        grid = (image_size[0] // patch_height, image_size[1] // patch_width)
+        fitted = fit_positions(visual.positional_embedding.detach(), visual.grid_size, grid, position)
+        visual.positional_embedding = nn.Parameter(fitted)
+        use_plain_attention(clip)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.shape = TeacherShape(
+            image_tokens=1 + grid[0] * grid[1],
+            image_width=visual.positional_embedding.shape[1],
+            text_width=clip.positional_embedding.shape[1],
+            joint_width=visual.proj.shape[1],
+        )
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> ClipTeacher:
+        """Stay in eval mode: a teacher has nothing to learn."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, labels: Sequence[str]) -> Guidance:
+        """Show the guidance for pictures and their labels.
+
+        Args:
+            images: (N, 3, 32, 128), normalised as for a student (mean 0.5, std 0.5).
+            labels: N words, written out by the teacher character by character.
+
+        Raises:
+            UserError: a label can't be split into one token per character.
+        """
+        first, second, third = run_image(self.clip.visual, self.normalize(images), self.image_taps)
+        ids = self.tokens(labels).to(images.device)
+        texts, word = run_text(self.clip, ids, self.text_taps)
+        shallow, middle, deep = (tap[:, 1:] for tap in texts)
+        return Guidance((first, second, third), (deep, middle, shallow), word, ids[:, 1:] != 0)
+
+    def check(self, labels: Sequence[str]) -> None:
+        """Raise `UserError` that names the first label which can't be aligned with a picture's positions."""
+        self.tokens.check(labels)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Turn a student's input into the image tower's: `(x * 0.5 + 0.5 - mean) / std`."""
+        return (images * 0.5 + 0.5 - self.mean) / self.std
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Embed pictures (N, 3, 32, 128) in the joint space: (N, joint_width), normalised."""
+        return F.normalize(self.clip.visual(self.normalize(images)).float(), dim=-1)
+
+    @torch.no_grad()
+    def embed_words(self, words: Sequence[str], batch_size: int = 1024) -> Tensor:
+        """Embed the words of a lexicon in the joint space: (M, joint_width), normalised."""
+        device = self.clip.token_embedding.weight.device
+        batches = (words[i : i + batch_size] for i in range(0, len(words), batch_size))
+        parts = [run_words(self.clip, self.tokens(batch).to(device)) for batch in batches]
+        return F.normalize(torch.cat(parts).float(), dim=-1)
+
+    def closed_lexicon(self, images: Tensor, lexicon_embeddings: Tensor) -> Tensor:
+        """Return the index (N,) of the lexicon's nearest word for each picture; no open reading."""
+        return (self.embed_images(images) @ lexicon_embeddings.T).argmax(dim=1)
+
+
+def fit_positions(positions: Tensor, trained: tuple[int, int], grid: tuple[int, int], position: Position) -> Tensor:
+    """Fit position embeddings of a trained grid to another grid.
+
+    Args:
+        positions: (1 + rows * columns, width), the class position first.
+        trained: rows and columns of the trained grid.
+        grid: rows and columns that are wanted.
+        position: `crop` takes the top-left corner of the trained grid (published form), `interpolate` resizes the
+            whole grid bicubically, with antialiasing as open_clip does.
+
+    Returns:
+        (1 + grid rows * grid columns, width).
+
+    Raises:
+        UserError: `crop` from a trained grid that is smaller than the wanted one.
+    """
+    if trained == grid:
+        return positions.clone()
+    table = positions[1:].unflatten(0, trained)
+    if position == "crop":
+        if grid[0] > trained[0] or grid[1] > trained[1]:
+            raise UserError(
+                f"position=crop can't cut {grid[0]}x{grid[1]} patches from a trained grid of "
+                f"{trained[0]}x{trained[1]}; use position=interpolate"
+            )
+        cut = table[: grid[0], : grid[1]]
+    else:
+        channels = table.permute(2, 0, 1).unsqueeze(0).float()
+        resized = F.interpolate(channels, grid, mode="bicubic", antialias=True, align_corners=False)
+        cut = resized.squeeze(0).permute(1, 2, 0).to(positions.dtype)
+    return torch.cat([positions[:1], cut.flatten(0, 1)])

@@ -1,0 +1,47 @@
+"""What every test starts from: one thread, the same random numbers, and the two folders that may be absent."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Start every test from the same random numbers, whichever tests ran before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  libraries under test draw from the global generator
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real words (`data/`) and reference numbers (`reference/`), which is no part of the repository."""
+    folder = Path(os.environ.get("SYMDISTILL_SHARED") or ROOT.parent / "shared")
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no real words in {folder}; set SYMDISTILL_SHARED to the folder that holds data/ and reference/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The folder of reference numbers."""
+    folder = Path(os.environ.get("SYMDISTILL_SHARED") or ROOT.parent / "shared") / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"no reference numbers in {folder}; set SYMDISTILL_SHARED to the folder that holds reference/")
+    return folder

@@ -1,0 +1,67 @@
+"""Words to render: what is drawn, in which case, and that the splits share no word."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from distill.data.words import WordSampler, change_case, is_held_out, word_key
+from students.errors import UserError
+
+
+def test_splits_share_no_word() -> None:
+    random = Random(3)
+    train = {word_key(WordSampler("train").draw(random)) for _ in range(3_000)}
+    test = {word_key(WordSampler("test").draw(random)) for _ in range(600)}
+    assert not train & test
+
+
+def test_a_tenth_is_held_out_whatever_the_case_and_marks() -> None:
+    words = WordSampler("all").words[:20_000]
+    share = sum(map(is_held_out, words)) / len(words)
+    assert 0.09 < share < 0.11
+    assert all(is_held_out(word) == is_held_out(word.upper() + "!") for word in words[:200])
+
+
+def test_distinct_words_repeat_none() -> None:
+    labels = WordSampler("test").distinct(1_000, Random("labels"))
+    assert len({word_key(label) for label in labels}) == 1_000
+    assert labels == WordSampler("test").distinct(1_000, Random("labels"))
+
+
+def test_too_many_distinct_words_are_refused() -> None:
+    with pytest.raises(UserError, match="ask for fewer"):
+        WordSampler("test", charset="01").distinct(100_000, Random(0))
+
+
+def test_mixture_has_numbers_marks_and_rare_words() -> None:
+    random = Random(0)
+    sampler = WordSampler("all")
+    labels = [sampler.draw(random) for _ in range(5_000)]
+    assert all(1 <= len(label) <= 25 and label.isascii() and label.isprintable() and " " not in label for label in labels)
+    assert 0.08 < sum(label.isdigit() for label in labels) / 5_000 < 0.2
+    assert 0.08 < sum(not label.isalnum() for label in labels) / 5_000 < 0.3
+    common = set(sampler.words[:1_000])
+    letters = [label.lower() for label in labels if label.isalpha()]
+    assert 0.1 < sum(label in common for label in letters) / len(letters) < 0.4
+    assert len(set("".join(labels))) == 94
+
+
+def test_cases_of_signs() -> None:
+    random = Random(1)
+    cased = [change_case("street", random) for _ in range(4_000)]
+    shares = {form: cased.count(form) / 4_000 for form in ("STREET", "Street", "street")}
+    assert abs(shares["STREET"] - 0.42) < 0.03 and abs(shares["Street"] - 0.28) < 0.03 and abs(shares["street"] - 0.27) < 0.03
+
+
+def test_charset_is_kept() -> None:
+    sampler = WordSampler("all", charset="0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    random = Random(2)
+    assert all(sampler.draw(random).isalnum() for _ in range(2_000))
+
+
+@pytest.mark.parametrize("bad", [{"split": "half"}, {"charset": "!?"}])
+def test_mistakes_are_named(bad: dict[str, str]) -> None:
+    with pytest.raises(UserError):
+        WordSampler(**bad)  # type: ignore[arg-type]

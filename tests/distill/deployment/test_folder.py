@@ -1,0 +1,165 @@
+"""The student folder: complete, replaceable, with a card that tells the truth and an example that runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import lmdb
+import pytest
+import torch
+from safetensors import safe_open
+
+from distill.deployment import folder as folders
+from distill.deployment.card import ONNX_EXAMPLE, Card, read_sections, scores_from_report
+from distill.deployment.crops import draw_words, find_images, load_crops
+from distill.deployment.folder import ParityError, save_folder
+from distill.deployment.parity import Parity
+from students.errors import UserError
+from students.student import Student
+
+REPORT = {
+    "schema": 1,
+    "readers": [
+        {"name": "mini", "role": "student", "average_by_word": 80.0, "average_by_set": 75.5, "benchmarks": {
+            "SVT": {"words": 647, "hits": 500, "accuracy": 77.28, "interval": [73.9, 80.3], "one_minus_ned": 90.1}}},
+        {"name": "mini twin", "role": "twin", "benchmarks": {}},
+    ],
+}  # fmt: skip
+
+
+def test_folder_holds_the_student_and_nothing_else(learned, tmp_path: Path) -> None:
+    done = save_folder(learned.student, tmp_path / "mini", Card("mini", "Ten drawn words.", "None."))
+    assert sorted(done.files) == ["README.md", "config.json", "model.safetensors"]
+    assert [place.name for place in tmp_path.iterdir()] == ["mini"], "nothing is left beside it"
+    with safe_open(tmp_path / "mini" / "model.safetensors", "pt") as stored:
+        assert set(stored.keys()) == set(learned.student.state_dict())
+    again = Student.from_pretrained(tmp_path / "mini")
+    assert [reading.text for reading in again.read(learned.pictures)] == learned.words
+    assert done.parity is None
+
+
+def test_card_says_what_it_must(learned) -> None:
+    card = Card("mini", "Ten drawn words.", "No terms.", "91% of ten words").write(learned.student, onnx=True)
+    assert "<code>0123456789abcd</code>" in card
+    assert "14 (own)" in card
+    assert f"{learned.student.parameters_count / 1e6:.2f} M" in card
+    for told in ("Ten drawn words.", "No terms.", "91% of ten words", "symdistill read", "lower case", "10 characters"):
+        assert told in card
+    assert "onnxruntime" not in Card("mini").write(learned.student)
+
+
+def test_sections_of_a_card_come_back(learned, tmp_path: Path) -> None:
+    card = Card("mini", "Ten drawn\n\nwords.", "No terms.")
+    (tmp_path / "README.md").write_text(card.write(learned.student, onnx=True), encoding="utf-8")
+    found = read_sections(tmp_path)
+    assert (found["Training"], found["Terms"], found["Scores"]) == ("Ten drawn\n\nwords.", "No terms.", "Not recorded.")
+    assert read_sections(tmp_path / "none") == {}
+
+
+def test_onnx_example_of_the_card_needs_no_torch(learned, onnx_file: Path, tmp_path: Path) -> None:
+    for number, picture in enumerate(learned.pictures):
+        picture.save(tmp_path / f"{number}.png")
+    (tmp_path / "student.onnx").write_bytes(onnx_file.read_bytes())
+    files = [f"{number}.png" for number in range(len(learned.pictures))]
+    block = "import sys\nfor name in ('torch', 'onnx', 'students', 'distill'):\n    sys.modules[name] = None\n"
+    script = block + ONNX_EXAMPLE + f"\nprint(json.dumps(list(read({files!r}))))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    words, sure = zip(*json.loads(done.stdout), strict=True)
+    assert list(words) == learned.words
+    expected = [reading.confidence for reading in learned.student.read_batch(learned.images)]
+    assert list(sure) == pytest.approx(expected, abs=1e-4)
+
+
+def test_existing_folder_is_only_replaced_when_asked_and_a_students(learned, tmp_path: Path) -> None:
+    out = tmp_path / "mini"
+    save_folder(learned.student, out, Card("first"))
+    with pytest.raises(UserError, match="--overwrite"):
+        save_folder(learned.student, out, Card("second"))
+    save_folder(learned.student, out, Card("second"), overwrite=True)
+    assert "# second" in (out / "README.md").read_text(encoding="utf-8")
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not replaced"):
+        save_folder(learned.student, out, Card("third"), overwrite=True)
+    assert (out / "thesis.txt").read_text() == "years of work"
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["mini"]
+    with pytest.raises(UserError, match="is a file"):
+        save_folder(learned.student, out / "thesis.txt", Card("fourth"), overwrite=True)
+
+
+def test_a_difference_leaves_nothing_behind(learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def differ(folder: Path, name: str, images: torch.Tensor | None) -> Parity:
+        (folder / "student.onnx").write_bytes(b"")
+        raise ParityError(Parity(1, (1,), {1: 1}, 1.0, ()))
+
+    monkeypatch.setattr(folders, "export_checked", differ)
+    with pytest.raises(ParityError):
+        save_folder(learned.student, tmp_path / "mini", Card("mini"), onnx=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_precision_halves_the_file_and_reads_the_same(learned, tmp_path: Path) -> None:
+    whole = save_folder(learned.student, tmp_path / "whole", Card("mini")).files["model.safetensors"]
+    half = save_folder(learned.student, tmp_path / "half", Card("mini"), dtype="float16").files["model.safetensors"]
+    assert half < 0.65 * whole
+    again = Student.from_pretrained(tmp_path / "half")
+    assert [reading.text for reading in again.read(learned.pictures)] == learned.words
+
+
+def test_scores_come_from_the_report(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(REPORT))
+    table = scores_from_report(file, "mini")
+    assert "| SVT | 647 | 500 | 77.28 | 73.9 to 80.3 | 90.10 |" in table
+    assert "Average by word 80.00%, average by set 75.50%." in table
+    assert scores_from_report(file, "called otherwise") == table, "a single student needs no name"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"readers": [1]}', '{"readers": []}', '{"readers": [{"name": "mini", "role": "student"}]}'])
+def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "report.json"
+    file.write_text(text)
+    with pytest.raises(UserError, match=re.escape(str(file))):
+        scores_from_report(file, "mini")
+
+
+def test_crops_come_from_lmdbs_files_and_folders(learned, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    (pictures / "inner").mkdir(parents=True)
+    learned.pictures[0].save(pictures / "b.png")
+    learned.pictures[1].save(pictures / "inner" / "a.JPG")
+    (pictures / "notes.txt").write_text("no picture")
+    assert [path.name for path in find_images([pictures])] == ["b.png", "a.JPG"]
+    data = (pictures / "b.png").read_bytes()
+    tree = tmp_path / "tree" / "words" / "set"
+    tree.mkdir(parents=True)
+    with lmdb.open(str(tree), map_size=2**20) as made, made.begin(write=True) as records:
+        records.put(b"num-samples", b"4")
+        for number in (1, 2, 4):
+            records.put(b"image-%09d" % number, data if number != 2 else data[:40])
+    crops = load_crops([tmp_path / "tree"], (32, 128))
+    torch.testing.assert_close(crops, learned.images[:1].expand(2, -1, -1, -1))
+    assert len(load_crops([pictures, tmp_path / "tree"], (32, 128))) == 4
+    assert len(load_crops([tmp_path / "tree"], (32, 128), most=1)) == 1
+
+
+def test_missing_crops_are_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file or folder"):
+        load_crops([tmp_path / "none"], (32, 128))
+    with pytest.raises(UserError, match="no pictures in this folder"):
+        load_crops([tmp_path], (32, 128))
+    with lmdb.open(str(tmp_path / "empty"), map_size=2**16):
+        pass
+    with pytest.raises(UserError, match="without num-samples"):
+        load_crops([tmp_path], (32, 128))
+
+
+def test_drawn_words_are_the_same_every_time() -> None:
+    first, again = (draw_words("ab1", (32, 128), count=3) for _ in range(2))
+    assert first.shape == (6, 3, 32, 128)
+    torch.testing.assert_close(first, again)

@@ -1,0 +1,163 @@
+"""ONNX reads as PyTorch does, at every batch size and word length, and needs nothing but its one file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from distill.deployment.crops import draw_words
+from distill.deployment.parity import check_parity, cuts
+from distill.deployment.reader import OnnxReader, load_reader
+from students.errors import UserError
+from students.student import Student
+
+
+@pytest.fixture(scope="module")
+def reader(onnx_file: Path) -> OnnxReader:
+    return OnnxReader(onnx_file, threads=1)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 10])
+def test_logits_and_steps_equal_at_every_batch_size(learned, reader: OnnxReader, batch: int) -> None:
+    for start in range(0, len(learned.words) - batch + 1):
+        images = learned.images[start : start + batch]
+        with torch.no_grad():
+            expected = learned.student(images).numpy()
+        found = reader.logits(images.numpy())
+        longest = max(map(len, learned.words[start : start + batch]))
+        assert found.shape == expected.shape == (batch, longest + 1, 15)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_strings_equal_for_every_length(learned, reader: OnnxReader) -> None:
+    readings = reader.read_batch(learned.images)
+    assert [reading.text for reading in readings] == learned.words
+    expected = learned.student.read_batch(learned.images)
+    assert [r.confidence for r in readings] == pytest.approx([r.confidence for r in expected], abs=1e-4)
+
+
+def test_loop_ends_after_the_longest_word_without_an_end(learned, onnx_file: Path, tmp_path: Path) -> None:
+    # The end's bias far down: no word ever ends, both must take exactly max_length + 1 steps.
+    model = onnx.load(onnx_file)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("head.bias"))
+    changed = onnx.numpy_helper.to_array(bias).copy()
+    changed[0] = -100
+    bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
+    onnx.save(model, tmp_path / "endless.onnx")
+    student = Student(learned.student.config).eval()
+    student.load_state_dict(learned.student.state_dict())
+    with torch.no_grad():
+        student.head.bias[0] = -100
+        expected = student(learned.images).numpy()
+    found = OnnxReader(tmp_path / "endless.onnx", threads=1).logits(learned.images.numpy())
+    assert found.shape == expected.shape == (len(learned.words), 11, 15)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_parity_covers_lengths_and_batches(learned, reader: OnnxReader) -> None:
+    images = torch.cat([learned.images, draw_words("0123456789abcd", (32, 128), count=20)])
+    parity = check_parity(learned.student, reader, images)
+    assert parity.agrees, parity
+    assert parity.batches[:5] == (1, 2, 3, 5, 8)
+    assert {len(word) for word in learned.words} <= set(parity.lengths)
+    assert sum(parity.lengths.values()) == parity.words == 50
+    assert "no difference" in str(parity)
+
+
+def test_parity_names_the_words_that_differ(learned, reader: OnnxReader) -> None:
+    other = Student(learned.student.config).eval()
+    other.load_state_dict(learned.student.state_dict())
+    with torch.no_grad():
+        other.head.weight[[3, 4]] = other.head.weight[[4, 3]]  # reads 2 for 3
+        other.head.bias[[3, 4]] = other.head.bias[[4, 3]]
+    parity = check_parity(other, reader, learned.images)
+    assert not parity.agrees
+    found = {difference.onnx: difference for difference in parity.differences}
+    assert found["39ab"].pytorch.startswith("2")
+    assert "'39ab'" in str(found["39ab"])
+
+
+def test_cuts_use_all_pictures_once() -> None:
+    assert list(cuts(10, (1, 4))) == [(0, 1), (1, 4), (5, 1), (6, 4)]
+
+
+def test_file_is_whole_and_no_larger_than_its_weights(learned, onnx_file: Path) -> None:
+    assert [file.name for file in onnx_file.parent.iterdir()] == ["student.onnx"]
+    model = onnx.load(onnx_file)
+    assert {(entry.domain, entry.version) for entry in model.opset_import} == {("", 18)}
+    assert [node.op_type for node in model.graph.node].count("Loop") == 1
+    assert onnx_file.stat().st_size < 1.15 * 4 * learned.student.parameters_count + 80_000
+    assert b".py" not in onnx_file.read_bytes(), "no source lines, no paths"
+    batch, *size = (dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim)
+    assert batch == "batch"
+    assert size == [3, 32, 128]
+
+
+def test_reader_knows_all_from_the_file(reader: OnnxReader, learned) -> None:
+    assert (reader.name, reader.role, reader.reading) == ("mini", "student", "open")
+    assert reader.charset == "0123456789abcd"
+    assert (reader.image_size, reader.max_length) == ((32, 128), 10)
+    assert reader.params == learned.student.parameters_count
+
+
+def test_export_leaves_the_student_as_it_was(learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distill.deployment import onnx as exporter
+
+    seen = []
+    monkeypatch.setattr(exporter, "export_parts", lambda student: seen.append(student.training) or 1 / 0)
+    learned.student.train()
+    with pytest.raises(ZeroDivisionError):
+        exporter.export_onnx(learned.student, tmp_path / "student.onnx")
+    assert seen == [False]
+    assert learned.student.training
+    learned.student.eval()
+    assert not list(tmp_path.iterdir()), "nothing half-written is left"
+
+
+def edited(source: Path, target: Path, **facts: str | None) -> Path:
+    """Copy an ONNX file with some of its metadata changed, or left out when None."""
+    model = onnx.load(source)
+    stored = {entry.key: entry.value for entry in model.metadata_props} | facts
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {key: value for key, value in stored.items() if value is not None})
+    onnx.save(model, target)
+    return target
+
+
+def test_broken_files_are_the_users_mistake(onnx_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        OnnxReader(tmp_path / "none.onnx")
+    noise = tmp_path / "noise.onnx"
+    noise.write_bytes(b"no protobuf at all")
+    with pytest.raises(UserError, match=r"noise\.onnx is no ONNX"):
+        OnnxReader(noise)
+    short = tmp_path / "short.onnx"
+    short.write_bytes(onnx_file.read_bytes()[:20_000])
+    with pytest.raises(UserError, match=r"short\.onnx"):
+        OnnxReader(short)
+    with pytest.raises(UserError, match="holds no student"):
+        OnnxReader(edited(onnx_file, tmp_path / "other.onnx", format=None))
+    with pytest.raises(UserError, match="lacks the facts"):
+        OnnxReader(edited(onnx_file, tmp_path / "facts.onnx", charset=None))
+    with pytest.raises(UserError, match="lacks the facts"):
+        OnnxReader(edited(onnx_file, tmp_path / "size.onnx", image_size=json.dumps("32")))
+
+
+def test_weights_in_other_files_are_refused(onnx_file: Path, tmp_path: Path) -> None:
+    model = onnx.load(onnx_file)
+    onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, size_threshold=0, location="elsewhere")
+    with pytest.raises(UserError, match="weights in other files"):
+        OnnxReader(tmp_path / "split.onnx")
+
+
+def test_load_reader_takes_folder_and_file(learned, onnx_file: Path, tmp_path: Path) -> None:
+    learned.student.save_pretrained(tmp_path / "mini")
+    assert isinstance(load_reader(str(tmp_path / "mini")), Student)
+    assert isinstance(load_reader(str(onnx_file)), OnnxReader)
+    with pytest.raises(UserError, match="no student"):
+        load_reader(str(tmp_path / "none"))

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from losses.heads import TERMS, GuidanceHeads, published_name
+from losses.lcl import lcl
+from losses.symmetric import SymmetricOptions, chosen_rows, symmetric_terms
+from students.stages import Stages, StudentShape
+from teachers.guidance import Guidance, TeacherShape
+
+PUBLISHED = {
+    "word": "bridge", "text0": "linguistic1", "text1": "linguistic2", "text2": "linguistic3",
+    "vis0": "visual1", "vis1": "visual2", "vis2": "visual3",
+}  # fmt: skip
+DROP = SymmetricOptions(padding="drop")
+
+
+def three(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.randn(shape), torch.randn(shape), torch.randn(shape)
+
+
+@pytest.fixture
+def heads() -> GuidanceHeads:
+    return GuidanceHeads(StudentShape(5, 12, 12), TeacherShape(3, 8, 6, 4))
+
+
+@pytest.fixture
+def sides() -> tuple[Stages, Guidance]:
+    """Three words of 3, 1 and 4 characters: 5 positions, 11 of 15 rows inside."""
+    rows = torch.arange(5) < torch.tensor([[4], [2], [5]])
+    return (
+        Stages(torch.randn(3, 5, 37), three(3, 5, 12), three(3, 5, 12), torch.randn(3, 12), None),
+        Guidance(three(3, 3, 8), three(3, 5, 6), torch.randn(3, 4), rows),
+    )
+
+
+@pytest.fixture(scope="module")
+def stored(reference: Path) -> dict[str, Tensor]:
+    with np.load(reference / "clipocr_tiny.npz") as arrays:
+        needed = [name for name in arrays if name.startswith(("lcl_", "clip_", "encoder_tap", "decoder_tap"))]
+        return {name: torch.from_numpy(arrays[name]) for name in needed}
+
+
+@pytest.fixture(scope="module")
+def expected(reference: Path) -> dict[str, float]:
+    return json.loads((reference / "clipocr_tiny.json").read_text(encoding="utf-8"))["lcl_values"]
+
+
+def stored_sides(stored: dict[str, Tensor]) -> tuple[Stages, Guidance]:
+    encoder = [stored[f"encoder_tap{k}"] for k in range(4)]
+    stages = Stages(
+        torch.zeros(4, 9, 37), tuple(encoder[:3]), tuple(stored[f"decoder_tap{k}"] for k in range(3)),
+        encoder[3][:, 0], None,
+    )  # fmt: skip
+    guidance = Guidance(
+        tuple(stored[f"clip_image_tap{k}"] for k in range(3)),
+        tuple(stored[f"clip_text_tap{2 - k}"][:, 1:] for k in range(3)),
+        stored["clip_text_embedding"], torch.ones(4, 9, dtype=torch.bool),
+    )  # fmt: skip
+    return stages, guidance
+
+
+def stored_heads(reference: Path) -> GuidanceHeads:
+    weights = torch.load(reference / "clipocr_tiny.ckpt", weights_only=True)["state_dict"]
+    heads = GuidanceHeads(StudentShape(129, 48, 48), TeacherShape(17, 64, 32, 32))
+    heads.load_state_dict({name: weights[published_name(name)] for name in heads.state_dict()})
+    return heads
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_values_of_stored_rows(stored: dict[str, Tensor], expected: dict[str, float], name: str) -> None:
+    value = lcl(stored[f"lcl_{name}_student"], stored[f"lcl_{name}_teacher"])
+    assert float(value) == pytest.approx(expected[name], rel=2e-5)
+
+
+@pytest.mark.reference
+def test_heads_make_the_stored_rows(reference: Path, stored: dict[str, Tensor]) -> None:
+    pairs = stored_heads(reference)(*stored_sides(stored))
+    for published, name in PUBLISHED.items():
+        for rows, side in zip(pairs[name], ("student", "teacher"), strict=True):
+            torch.testing.assert_close(rows, stored[f"lcl_{published}_{side}"], rtol=1e-5, atol=2e-4)
+
+
+@pytest.mark.reference
+def test_terms_of_stored_stages(reference: Path, stored: dict[str, Tensor], expected: dict[str, float]) -> None:
+    terms = symmetric_terms(*stored_sides(stored), stored_heads(reference), SymmetricOptions())
+    assert {name: terms[new].item() for name, new in PUBLISHED.items()} == pytest.approx(expected, rel=2e-5)
+
+
+def with_other_padding(stages: Stages, guidance: Guidance) -> tuple[Stages, Guidance]:
+    outside = ~guidance.rows[..., None]
+    decoder = tuple(torch.where(outside, torch.randn_like(tap), tap) for tap in stages.decoder)
+    text = tuple(torch.where(outside, torch.randn_like(tap), tap) for tap in guidance.text)
+    return dataclasses.replace(stages, decoder=decoder), dataclasses.replace(guidance, text=text)
+
+
+def test_padding_content_never_changes_the_loss_under_drop(
+    heads: GuidanceHeads, sides: tuple[Stages, Guidance]
+) -> None:
+    terms, others = (symmetric_terms(*pair, heads, DROP) for pair in (sides, with_other_padding(*sides)))
+    torch.testing.assert_close(terms, others)
+
+
+def test_padding_takes_part_in_the_published_form(heads: GuidanceHeads, sides: tuple[Stages, Guidance]) -> None:
+    options = SymmetricOptions()
+    terms, others = (symmetric_terms(*pair, heads, options) for pair in (sides, with_other_padding(*sides)))
+    changed = {name for name in TERMS if not torch.isclose(terms[name], others[name])}
+    assert changed == {"linguistic1", "linguistic2", "linguistic3"}
+
+
+def test_more_padding_changes_nothing_under_drop(heads: GuidanceHeads, sides: tuple[Stages, Guidance]) -> None:
+    stages, guidance = sides
+    decoder, text = (
+        tuple(torch.cat([tap, torch.randn(3, 2, tap.shape[2])], dim=1) for tap in taps)
+        for taps in (stages.decoder, guidance.text)
+    )
+    rows = torch.cat([guidance.rows, torch.zeros(3, 2, dtype=torch.bool)], dim=1)
+    longer = dataclasses.replace(stages, decoder=decoder), dataclasses.replace(guidance, text=text, rows=rows)
+    torch.testing.assert_close(symmetric_terms(*longer, heads, DROP), symmetric_terms(*sides, heads, DROP))
+
+
+@pytest.mark.parametrize("options", [SymmetricOptions(), DROP, SymmetricOptions(normalization="clamped")])
+def test_order_of_words_changes_nothing(
+    heads: GuidanceHeads, sides: tuple[Stages, Guidance], options: SymmetricOptions
+) -> None:
+    stages, guidance, order = *sides, torch.tensor([2, 0, 1])
+    mixed = (
+        Stages(stages.logits[order], tuple(tap[order] for tap in stages.encoder),
+               tuple(tap[order] for tap in stages.decoder), stages.word[order], None),
+        Guidance(tuple(tap[order] for tap in guidance.image), tuple(tap[order] for tap in guidance.text),
+                 guidance.word[order], guidance.rows[order]),
+    )  # fmt: skip
+    torch.testing.assert_close(symmetric_terms(*mixed, heads, options), symmetric_terms(*sides, heads, options))
+
+
+def test_budget_bounds_the_rows_of_every_term(sides: tuple[Stages, Guidance]) -> None:
+    guidance = sides[1]
+    chosen = chosen_rows(guidance, SymmetricOptions(rows=8), torch.Generator().manual_seed(1))
+    assert {name: len(rows) for name, rows in chosen.items()} == {
+        "linguistic1": 8, "linguistic2": 8, "linguistic3": 8, "visual1": 8, "visual2": 8, "visual3": 8,
+    }  # fmt: skip
+    assert all(len(rows.unique()) == len(rows) for rows in chosen.values())
+
+
+def test_budget_is_drawn_from_the_rows_that_are_not_dropped(sides: tuple[Stages, Guidance]) -> None:
+    guidance = sides[1]
+    chosen = chosen_rows(guidance, SymmetricOptions(padding="drop", rows=6), torch.Generator().manual_seed(1))
+    for k in (1, 2, 3):
+        rows = chosen[f"linguistic{k}"]
+        assert len(rows) == 6
+        assert guidance.rows.flatten()[rows].all()
+
+
+def test_a_budget_that_holds_all_rows_changes_nothing(heads: GuidanceHeads, sides: tuple[Stages, Guidance]) -> None:
+    terms = symmetric_terms(*sides, heads, SymmetricOptions(rows=15))
+    torch.testing.assert_close(terms, symmetric_terms(*sides, heads, SymmetricOptions()), rtol=0, atol=0)
+
+
+def test_a_budget_follows_its_generator(heads: GuidanceHeads, sides: tuple[Stages, Guidance]) -> None:
+    def terms(seed: int) -> dict[str, Tensor]:
+        return symmetric_terms(*sides, heads, SymmetricOptions(rows=4), torch.Generator().manual_seed(seed))
+
+    torch.testing.assert_close(terms(3), terms(3), rtol=0, atol=0)
+    assert terms(3)["linguistic1"] != terms(4)["linguistic1"]
+
+
+def test_terms_are_float32_under_autocast(heads: GuidanceHeads, sides: tuple[Stages, Guidance]) -> None:
+    expected = symmetric_terms(*sides, heads, SymmetricOptions())
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(symmetric_terms(*sides, heads, SymmetricOptions()), expected, rtol=0, atol=0)
+
+
+def test_an_empty_budget_is_refused() -> None:
+    with pytest.raises(ValueError, match="row budget"):
+        SymmetricOptions(rows=0)

@@ -1,0 +1,174 @@
+"""The documentation speaks the truth: its commands parse, its configurations load, its examples run.
+
+Every fenced `bash` block of README.md, CONTRIBUTING.md and docs/ is read. Each command's arguments go through that
+command's own parser and its configuration is loaded with its overrides. Blocks under an HTML comment `<!-- run -->`
+are executed, in order, in one empty folder a page; so are `python` blocks under that mark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill.config import Config, TeacherConfig, load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^(?P<mark><!-- run -->\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+ELSEWHERE = {"git", "cd", "pip", "source", "tensorboard", "kill", "ls", "cat", "unzip"}
+"""Programs whose commands are left to the reader."""
+SCHEMAS = {"distill": Config, "train_teacher": TeacherConfig}
+
+
+@dataclass(frozen=True)
+class Block:
+    page: Path
+    language: str
+    body: str
+    run: bool
+
+    def commands(self) -> Iterator[list[str]]:
+        """Each line as words, without comments, continuation lines joined, environment settings dropped."""
+        for line in self.body.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+                words = words[1:]
+            if words:
+                yield words
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [Block(page, m["language"], m["body"], bool(m["mark"])) for m in FENCE.finditer(text)]
+
+
+def launched(words: list[str]) -> list[str] | None:
+    """Cut a launcher and its options off: the words that start with the command's name, or None for another program."""
+    program = words[0].rsplit("/", 1)[-1]
+    if program == "accelerate" and words[1] == "launch":
+        from accelerate.commands.launch import launch_command_parser
+
+        options = launch_command_parser().parse_args(words[2:])
+        return named([*(["-m"] if options.module else []), options.training_script, *options.training_script_args])
+    if program == "torchrun":
+        from torch.distributed.run import get_args_parser
+
+        options = get_args_parser().parse_args(words[1:])
+        return named([*(["-m"] if options.module else []), options.training_script, *options.training_script_args])
+    if program in ("python", "python3"):
+        return named(words[1:])
+    return words[1:] if program == "symdistill" else None
+
+
+def named(words: list[str]) -> list[str] | None:
+    """`tools/NAME.py ...` or `-m distill NAME ...` as `NAME ...`."""
+    if words[:2] == ["-m", "distill"]:
+        return words[2:]
+    if words[0].startswith("tools/"):
+        assert (ROOT / words[0]).is_file(), f"no {words[0]}"
+        return [Path(words[0]).stem, *words[1:]]
+    return None
+
+
+class Parsed(BaseException):
+    """Raised in place of returning from a parser, so that a command stops where its arguments are known."""
+
+    def __init__(self, found: argparse.Namespace) -> None:
+        self.found = found
+
+
+def arguments_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
+    """Let a command parse its arguments, and stop it there."""
+    depth = 0
+
+    def stopping(parse: Callable[..., Any]) -> Callable[..., Any]:
+        def parser(self: argparse.ArgumentParser, *args: Any, **options: Any) -> Any:
+            nonlocal depth
+            depth += 1  # the parsers call each other; only the outermost call has the whole answer
+            try:
+                found = parse(self, *args, **options)
+            finally:
+                depth -= 1
+            if depth == 0:
+                raise Parsed(found[0] if isinstance(found, tuple) else found)
+            return found
+
+        return parser
+
+    module = importlib.import_module("distill.commands." + command[0].replace("-", "_"))
+    with monkeypatch.context() as patch:
+        for name in ("parse_args", "parse_known_args", "parse_intermixed_args", "parse_known_intermixed_args"):
+            patch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
+        with pytest.raises(Parsed) as stop:
+            module.main(command[1:])
+    return stop.value.found
+
+
+def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check one command as far as that goes without running it."""
+    program = words[0].rsplit("/", 1)[-1]
+    if program == "make":
+        for target in (word for word in words[1:] if "=" not in word):
+            assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"make {target}"
+        return
+    command = launched(words)
+    if command is None:
+        assert program in ELSEWHERE or words[1:3] in (["-m", "venv"], ["-m", "pip"]), f"nothing checks {words}"
+        return
+    found = arguments_of(command, monkeypatch)
+    schema = SCHEMAS.get(command[0].replace("-", "_"))
+    if schema is not None:
+        load_config(schema, ROOT / found.config if found.config.endswith(".yaml") else found.config, found.overrides)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_parse_and_their_configurations_load(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for block in blocks(page):
+        assert block.language, f"{page.name}: a fence without a language"
+        if block.language == "bash":
+            for words in block.commands():
+                check(words, monkeypatch)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if any(b.run for b in blocks(p))], ids=lambda page: page.stem)
+def test_marked_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    names: dict[str, Any] = {"__name__": "__example__"}
+    for block in (block for block in blocks(page) if block.run):
+        if block.language == "python":
+            exec(compile(block.body, str(page), "exec"), names)  # noqa: S102  our own pages
+            continue
+        for words in block.commands():
+            command = launched(words)
+            assert command is not None, f"can't run {words}"
+            assert importlib.import_module("distill.__main__").main(command) in (0, None), words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target and not target.startswith("#"):
+            assert os.path.exists(page.parent / target.split("#")[0]), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_functions_exist_under_the_names_given(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:students|teachers|losses|distill|tools|configs|tests|docs)/[\w/.-]+\.\w+)`", text):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+    for module, name in re.findall(r"`((?:students|teachers|losses|distill)(?:\.[a-z_]+)*)\.(\w+)`", text):
+        assert hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}"), (
+            f"{page.name} names {module}.{name}"
+        )
