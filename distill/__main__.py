@@ -1,4 +1,4 @@
-"""`symdistill NAME ...`, `python -m distill NAME ...`, `accelerate launch -m distill NAME ...`: one name for all commands."""
+"""One name for all commands: `symdistill NAME`, `python -m distill NAME`, `accelerate launch -m distill NAME`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from rapidfuzz import process
 
 from distill.commands import commands
-from distill.errors import UserError, exit_code
+from distill.errors import UserError, exit_on_user_error
 
 USAGE = "usage: symdistill COMMAND [ARGUMENT...]"
 
 
-@exit_code
+@exit_on_user_error
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` opens with and give its exit code.
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 from students.errors import UserError
 
-__all__ = ["Command", "UserError", "exit_code", "exit_on_user_error"]
+__all__ = ["Command", "UserError", "exit_on_user_error"]
 
 Command = Callable[..., int]
 """A command's `main(argv: Sequence[str] | None = None) -> int`."""
 
 
-def exit_code(main: Command) -> Command:
+def exit_on_user_error(main: Command) -> Command:
     """Wrap a command's `main` so that a `UserError` in it becomes one line on stderr and exit code 2."""
 
     @functools.wraps(main)
@@ -27,6 +27,3 @@ def exit_code(main: Command) -> Command:
             return 2
 
     return guarded
-
-
-exit_on_user_error = exit_code

@@ -7,4 +7,5 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)  # tools/ would hide t
 
 from distill.commands.distill import main  # noqa: E402
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

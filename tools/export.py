@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # tools/ would hide the package distill behind distill.py
 
-from distill.commands.export import main  # noqa: E402
+from distill.commands.export import main
 
 sys.exit(main())

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.errors import UserError, exit_code
+from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
     from distill.deployment.card import Card
@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
         "--verify", nargs="+", default=[], metavar="DATA",
         help="pictures to compare on: LMDBs or trees of them, picture files, folders (default: drawn words)",
     )  # fmt: skip
-    made.add_argument("--words", type=int, default=512, metavar="N", help="how many of them, evenly spread (%(default)s)")
+    made.add_argument(
+        "--words", type=int, default=512, metavar="N", help="how many of them, evenly spread (%(default)s)"
+    )
     made.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="how weights are stored")
     made.add_argument("--name", help="what the card calls it (default: the student's own name)")
     made.add_argument("--report", metavar="FILE", help="report.json whose scores go on the card")
@@ -37,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-@exit_code
+@exit_on_user_error
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 1 when ONNX and PyTorch differ. See `parser`."""
     given = parser().parse_args(argv)
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(difference, file=sys.stderr)
         print(f"ONNX and PyTorch differ: {error}; nothing was written", file=sys.stderr)
         return 1
-    print(f"{done.folder}: " + ", ".join(f"{name} ({size / 2**20:.2f} MiB)" for name, size in done.files.items()))
+    print(f"{done.folder}: " + ", ".join(f"{name} ({size / 2**10:,.0f} KiB)" for name, size in done.files.items()))
     if done.parity is not None:
         print(f"ONNX and PyTorch: {done.parity}")
     return 0
@@ -74,9 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def fill_card(given: argparse.Namespace, source: Path) -> Card:
     """Fill the card from the arguments and, where they say nothing, from the card the student came with."""
     from distill.deployment.card import UNKNOWN, Card, read_sections, scores_from_report
+    from distill.evaluation.readers import name_of
 
     earlier = read_sections(source)
-    name = given.name or (source.resolve().parent.name if source.name == "student" else source.resolve().name)
+    name = given.name or name_of(str(source))
     scores = scores_from_report(given.report, name) if given.report else earlier.get("Scores", UNKNOWN)
     training = given.training or earlier.get("Training", UNKNOWN)
     terms = given.terms or earlier.get("Terms", UNKNOWN)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.errors import UserError, exit_code
+from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,14 +20,16 @@ SHOW_PROGRESS_FROM = 500
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
     made = argparse.ArgumentParser(prog="read", description=__doc__)
-    made.add_argument("--student", default="tiny", metavar="S", help="shipped name, student folder or ONNX file (%(default)s)")
+    made.add_argument(
+        "--student", default="tiny", metavar="S", help="shipped name, student folder or ONNX file (%(default)s)"
+    )
     made.add_argument("images", nargs="+", metavar="IMAGE", help="picture files, or folders of them")
     made.add_argument("--json", action="store_true", help="print a JSON list instead of lines with tabs")
     made.add_argument("--batch", type=int, default=64, metavar="N", help="pictures read at once (%(default)s)")
     return made
 
 
-@exit_code
+@exit_on_user_error
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see `parser`. Nothing is printed unless every picture can be read."""
     given = parser().parse_args(argv)
@@ -35,17 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--batch must be 1 or more")
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.crops import find_images
-    from distill.deployment.reader import load_reader
+    from distill.evaluation.readers import open_reader
 
     paths = find_images(given.images)
-    reader = load_reader(given.student)
+    reader = open_reader(given.student)
     found: list[tuple[Path, str, float]] = []
     for start, images in batches(paths, reader.image_size, given.batch):
         readings = reader.read_batch(images)
         names = paths[start : start + len(readings)]
         found += [(path, reading.text, reading.confidence) for path, reading in zip(names, readings, strict=True)]
     if given.json:
-        rows = [json.dumps({"path": str(path), "word": word, "confidence": round(sure, 6)}) for path, word, sure in found]
+        rows = [
+            json.dumps({"path": str(path), "word": word, "confidence": round(sure, 6)}) for path, word, sure in found
+        ]
         print("[" + ",\n ".join(rows) + "]")
     else:
         for path, word, sure in found:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -56,6 +56,7 @@ _TIMM: dict[str, Strength] = {
     "TranslateXRel": _either_sign(0.10),
     "TranslateYRel": _either_sign(0.30),
 }
+_GREY = (128, 128, 128)
 _MOVES_COLUMNS = {"Rotate", "ShearX", "ShearY", "TranslateXRel"}
 _OPERATIONS = (*_TIMM, "GaussianBlur", "PoissonNoise")
 
@@ -90,7 +91,8 @@ def apply(name: str, image: Image.Image, level: float, rng: random.Random) -> Im
         return poisson_noise(image, _limited(40 * level, 0.2 * max(image.size)) | 1, rng)
     resample = rng.choice((Image.Resampling.BILINEAR, Image.Resampling.BICUBIC))
     strength = _TIMM[name](level, rng)
-    augmented: Image.Image = auto_augment.NAME_TO_OP[name](image, *strength, fillcolor=(128, 128, 128), resample=resample)
+    operation: Any = auto_augment.NAME_TO_OP[name]
+    augmented: Image.Image = operation(image, *strength, fillcolor=_GREY, resample=resample)
     return augmented
 
 

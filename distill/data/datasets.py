@@ -1,4 +1,4 @@
-"""Data sets of words: where sets are found, which of their words are kept, and how a word becomes a sample."""
+"""Data sets of words: which of a set's words are kept, how a word becomes a sample, and sets put together."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from torch.utils.data import Dataset
 from distill.data.augmentation import LightAugment, Policy, RandAugment, stream
 from distill.data.batch import COLUMNS, Sample
 from distill.data.pixel_cache import PixelCache
-from distill.data.records import BadRecordError, Records
+from distill.data.records import LIST_SUFFIX, BadRecordError, Records
+from distill.data.trees import find_sets, open_set
 from students.charset import Charset
 from students.errors import UserError
 from students.preprocess import BROKEN_IMAGE, decode_image, normalize, resize
+
+__all__ = ["JoinedWords", "WordDataset", "WordOptions", "Words", "column_ids", "concat", "find_sets", "load_words"]
 
 LOG = logging.getLogger(__name__)
 
@@ -216,3 +219,16 @@ class JoinedWords(Dataset[Sample]):
 def concat(parts: Sequence[Words]) -> JoinedWords:
     """Put sets of words one after the other."""
     return JoinedWords(parts)
+
+
+def load_words(path: Path | str, charset: Charset, options: WordOptions | None = None) -> WordDataset | JoinedWords:
+    """Load the words of a set, or of all sets below a folder, one after the other.
+
+    Raises:
+        UserError: see `find_sets` and `WordDataset`.
+    """
+    path = Path(path)
+    listed = path.name.endswith(LIST_SUFFIX) or not path.exists()
+    sets = [open_set(path)] if listed else find_sets(path)
+    loaded = [WordDataset(records, charset, options) for records in sets]
+    return loaded[0] if len(loaded) == 1 else JoinedWords(loaded)

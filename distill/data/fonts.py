@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import string
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from random import Random
 
 import numpy as np
 
 from distill.data import legibility
-from distill.data.rendering.atlas import FontAtlas, UnusableFont, draw_glyphs, load_face
+from distill.data.rendering.atlas import FontAtlas, UnusableFontError, draw_glyphs, load_face
 from distill.data.words import Split
 from students.errors import UserError
 
@@ -35,7 +37,8 @@ SYSTEM_FOLDERS = (
 )
 # Symbol fonts pass a cmap test: they map letters to pictures.
 SYMBOLS = re.compile(
-    r"last ?resort|^cm(ex|sy|mi|bsy|mib)\d|^(eu|ms|st|la|wa)(ex|sy|fm|rm)\d|stix(size|nonuni|int|var)|stix.*(math|sym)|symbol|"
+    r"last ?resort|^cm(ex|sy|mi|bsy|mib)\d|^(eu|ms|st|la|wa)(ex|sy|fm|rm)\d|stix(size|nonuni|int|var)|"
+    r"stix.*(math|sym)|symbol|"
     r"d050000l|dingbat|line ?dings|keyboard|emoji|icons?\b|awesome|webdings|wingdings|\bmath\b|\bmusic|musix|braille|"
     r"barcode|\bocr ?[ab]?\b.*bar|chess|domino|poker|circuit|logo|ornament|initials|bullet|arrow|blank|redact|skyline|"
     r"fleuron|astrolog|mahjong|hieroglyph|cuneiform|rune|tengwar|cirth|klingon|fraktur(?!.*sans)|typicons|fontello|feather",
@@ -57,7 +60,6 @@ class FontChoice:
     Attributes:
         fonts: usable fonts with their glyphs, sorted by path.
         dropped: file name to the reason it was dropped.
-        families: the families of `fonts`, sorted.
     """
 
     fonts: tuple[FontAtlas, ...]
@@ -78,7 +80,6 @@ def family_key(family: str) -> str:
     words = re.sub(r"\s+", " ", _STYLE_WORDS.sub(" ", spaced)).strip().lower().split()
     if words[:1] == ["noto"]:
         words = words[:2]
-    # Computer Modern's families differ by one letter group and a size: cmr10, cmb10, cmss10, cmtt10.
     return " ".join(words) or family.strip().lower()
 
 
@@ -99,14 +100,14 @@ def _family_rank(family: str) -> tuple[int, int]:
 
 
 def font_files(folders: Sequence[str | Path] = (), system: bool = True) -> list[Path]:
-    """List font files (.ttf, .otf, .ttc) of matplotlib, the system and further folders, sorted.
+    """List font files (.ttf, .otf, .ttc) of matplotlib, of font packages, the system and further folders, sorted.
 
     Raises:
         UserError: if a given folder doesn't exist.
     """
     import matplotlib
 
-    roots = [Path(matplotlib.get_data_path()) / "fonts" / "ttf"]
+    roots = [Path(matplotlib.get_data_path()) / "fonts" / "ttf", *packaged_fonts()]
     if system:
         roots += [Path(os.path.expanduser(folder)) for folder in SYSTEM_FOLDERS]
     for folder in folders:
@@ -115,6 +116,13 @@ def font_files(folders: Sequence[str | Path] = (), system: bool = True) -> list[
         roots.append(Path(folder))
     found = {path for root in roots if root.is_dir() for path in root.rglob("*") if _is_font(path)}
     return sorted(found)
+
+
+def packaged_fonts() -> list[Path]:
+    """List the folders of installed Python packages that offer fonts (entry points `fonts_ttf` and `fonts_otf`)."""
+    modules = {point.module for group in ("fonts_ttf", "fonts_otf") for point in entry_points(group=group)}
+    specs = [importlib.util.find_spec(module) for module in sorted(modules)]
+    return [Path(place) for spec in specs if spec for place in spec.submodule_search_locations or ()]
 
 
 def _is_font(path: Path) -> bool:
@@ -162,7 +170,7 @@ def choose_fonts(
             try:
                 checked.append(_draw(path, family, name))
                 kept += 1
-            except UnusableFont as error:
+            except UnusableFontError as error:
                 dropped[path.name] = str(error)
     fonts = _readable(checked, dropped)[:max_fonts]
     if not fonts:
@@ -175,7 +183,7 @@ def _by_family(files: Iterable[Path], dropped: dict[str, str]) -> dict[str, list
     for path in files:
         try:
             family, style = (part or "" for part in load_face(path, 16).getname())
-        except UnusableFont as error:
+        except UnusableFontError as error:
             dropped[path.name] = str(error)
             continue
         name = f"{family} {style}".strip()
@@ -191,16 +199,16 @@ def _draw(path: Path, family: str, name: str) -> tuple[FontAtlas, np.ndarray]:
     mapped = _mapped_characters(path)
     missing = [c for c in ALNUM if c not in mapped]
     if missing:
-        raise UnusableFont(f"has no {missing[0]!r} ({len(missing)} letters and digits missing)")
+        raise UnusableFontError(f"has no {missing[0]!r} ({len(missing)} letters and digits missing)")
     glyphs = draw_glyphs(path, [c for c in DRAWN if c in mapped])
     blank = [c for c in ALNUM if c not in glyphs]
     if blank:
-        raise UnusableFont(f"draws nothing for {blank[0]!r}")
+        raise UnusableFontError(f"draws nothing for {blank[0]!r}")
     shaped = legibility.shapes(glyphs)
     if legibility.distinct_shapes(shaped) < 0.9:
-        raise UnusableFont("draws the same box for different characters")
+        raise UnusableFontError("draws the same box for different characters")
     if min(glyphs["H"].ink.mean(), glyphs["O"].ink.mean()) < 12:
-        raise UnusableFont("lines too thin to see")
+        raise UnusableFontError("lines too thin to see")
     atlas = FontAtlas(str(path), family, name, glyphs, caseless=legibility.repeats_capitals(shaped))
     return atlas, shaped
 
@@ -213,7 +221,7 @@ def _mapped_characters(path: Path) -> set[str]:
             cmap = font.getBestCmap() or {}
             return {c for c in DRAWN if cmap.get(ord(c), ".notdef") != ".notdef"}
     except (TTLibError, OSError, KeyError, ValueError, AssertionError, AttributeError, IndexError) as error:
-        raise UnusableFont(f"is damaged ({type(error).__name__})") from error
+        raise UnusableFontError(f"is damaged ({type(error).__name__})") from error
 
 
 def _readable(checked: Sequence[tuple[FontAtlas, np.ndarray]], dropped: dict[str, str]) -> list[FontAtlas]:
@@ -226,10 +234,11 @@ def _readable(checked: Sequence[tuple[FontAtlas, np.ndarray]], dropped: dict[str
     seen: dict[bytes, str] = {}
     for (font, shaped), score in zip(checked, scores, strict=True):
         twin = seen.setdefault(np.round(shaped * 50).astype(np.int8).tobytes(), font.name)
+        file = Path(font.path).name
         if score.read < MIN_READ or score.likeness < MIN_LIKENESS:
-            dropped[Path(font.path).name] = f"hard to read (nearest shape right {score.read:.2f}, like {score.likeness:.2f})"
+            dropped[file] = f"hard to read (nearest shape right {score.read:.2f}, like {score.likeness:.2f})"
         elif twin != font.name:
-            dropped[Path(font.path).name] = f"draws the same as {twin}"
+            dropped[file] = f"draws the same as {twin}"
         else:
             kept.append(replace(font, weight=float(np.clip((score.likeness - 0.35) / 0.45, 0.15, 1.0))))
     return kept

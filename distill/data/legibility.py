@@ -32,8 +32,8 @@ class Legibility:
 
 def shape(glyph: Glyph) -> np.ndarray:
     """Normalise a glyph for comparison: stretched to 16 x 16, smoothed, zero mean, unit length; (256,) float32."""
-    small = cv2.resize(glyph.ink, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    small = cv2.GaussianBlur(small, (0, 0), 1.0)
+    sharp = cv2.resize(glyph.ink, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.GaussianBlur(sharp, (0, 0), 1.0)
     # The proportions carry what stretching loses: `-` from `|`, `o` from `0`.
     height, width = glyph.ink.shape
     flat = np.append(small.ravel() - small.mean(), 0.0)
@@ -63,7 +63,7 @@ def compare(
 ) -> list[Legibility]:
     """Compare each font (62, 257) with the median shape of every character over all fonts, or over the slanted ones.
 
-    A small letter of a capitals-only font counts as its capital. With fewer than four slanted fonts there is one median.
+    A small letter of a capitals-only font counts as its capital. With fewer than four slanted fonts there's one median.
     """
     slanted = slanted or [False] * len(fonts)
     groups = [[f for f, c, s in zip(fonts, caseless, slanted, strict=True) if not c and s == lean] for lean in (0, 1)]

@@ -108,7 +108,8 @@ class _Environment:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._process, self._opened = 0, None
+        self._process = 0
+        self._opened: lmdb.Environment | None = None
 
     def get(self) -> lmdb.Environment:
         if self._opened is None or self._process != os.getpid():
@@ -131,7 +132,7 @@ def _open(path: Path) -> lmdb.Environment:
         pages = opened.info()["last_pgno"] + 1
         whole = pages * opened.stat()["psize"]
     except lmdb.Error as error:
-        raise UserError(f"{file} can't be opened as an LMDB ({error}); copy it again or write it with make_lmdb") from None
+        raise UserError(f"{file} can't be opened as an LMDB ({error}); copy it again, or run make_lmdb") from None
     if file.stat().st_size < whole:
         # Reading past the end of a mapped file kills the process, so it has to be found out now.
         opened.close()

@@ -1,102 +1,150 @@
-"""Loaders: endless training batches of mixed sources, and a process's share of a validation set."""
+"""Loaders: batches of training words without end, from several sources; and of test words, each exactly once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import dataclasses
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import cv2
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from distill.data.batch import Batch, Sample, collate
-from distill.data.datasets import WordDataset
-from distill.data.sampling import Draw, MixedBatches
+from distill.data.datasets import Words
+from distill.data.sampling import Draw, MixedSampler
 
 Context = Literal["fork", "spawn", "forkserver"]
+_PREFETCH = 4
 
 
-class MixedWords(Dataset["Sample | None"]):
-    """Words of several sources, asked for by `Draw`; what is random about one depends on seed, source, epoch, word."""
+@dataclass(frozen=True)
+class Source:
+    """Words to train on, and how much of each batch they make up."""
 
-    def __init__(self, sources: Sequence[WordDataset], seed: int) -> None:
-        self.sources, self.seed = list(sources), seed
-
-    def __getitem__(self, draw: Draw) -> Sample | None:
-        stream = np.random.default_rng([self.seed, 1, draw.source, draw.epoch, draw.index])
-        return self.sources[draw.source].sample(draw.index, stream)
+    words: Words
+    share: float = 1.0
+    """Relative to the other sources."""
 
 
-def training_batches(
-    sources: Sequence[WordDataset],
-    shares: Sequence[float],
-    batch_size: int,
-    seed: int,
-    workers: int = 1,
-    rank: int = 0,
-    world: int = 1,
-    pin_memory: bool = False,
-    context: Context | None = None,
-) -> Callable[[int], Iterator[Batch]]:
-    """Give a function from a position to the endless batches from there on.
+class MixedWords(Dataset[Sample]):
+    """The words of several sources, asked for by `Draw`; `Sample.index` counts over all sources."""
+
+    def __init__(self, sources: Sequence[Words]) -> None:
+        self.sources = tuple(sources)
+        self.starts = [sum(len(words) for words in self.sources[:number]) for number in range(len(self.sources))]
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        """Give the drawn word."""
+        found = self.sources[draw.source].sample(draw.word, draw.epoch)
+        return dataclasses.replace(found, index=found.index + self.starts[draw.source])
+
+
+class WordLoader(DataLoader[Batch]):
+    """A loader whose sampler counts the batches that were handed out, not those that workers prepare ahead."""
+
+    batch_sampler: MixedSampler
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Give batches from the sampler's position on."""
+        for batch in super().__iter__():
+            self.batch_sampler.position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Give the position, to be saved with a checkpoint."""
+        return self.batch_sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Take a saved position back; the next iteration starts there."""
+        self.batch_sampler.load_state_dict(state)
+
+
+def build_loader(
+    sources: Sequence[Source], batch_size: int, workers: int = 0, seed: int = 0, rank: int = 0, world: int = 1,
+    start_batch: int = 0, *, batches: int | None = None, context: Context | None = None, pin_memory: bool = False,
+) -> WordLoader:  # fmt: skip
+    """Build the loader of training words of one process.
+
+    Batch k depends on sources, batch size, seed, rank and world alone: neither the number of workers nor where a run
+    was taken up changes it.
 
     Args:
-        sources: data sets, each with its augmentation.
-        shares: their shares of a batch.
-        batch_size: words a batch and process.
-        seed: orders and augmentation follow from it.
-        workers: loading processes; 0 loads in this one.
-        rank: this process.
-        world: all processes.
-        pin_memory: for copies to a GPU.
-        context: how worker processes start; None takes the platform's way.
+        sources: words and their shares.
+        batch_size: words in a batch of this process.
+        workers: loader processes; 0 loads in this one.
+        seed: seed of the order (the augmentation's seed is the words' own).
+        rank: number of this process.
+        world: number of processes.
+        start_batch: batches consumed before.
+        batches: where to stop, counted from batch 0; None goes on without end.
+        context: how workers are started; None takes Python's default.
+        pin_memory: pin batches for a quick way to the GPU.
     """
-
-    def start(position: int) -> Iterator[Batch]:
-        batches = MixedBatches([len(source) for source in sources], shares, batch_size, seed, rank, world, position)
-        loader = DataLoader(
-            MixedWords(sources, seed), batch_sampler=batches, num_workers=workers, collate_fn=collate_kept,
-            pin_memory=pin_memory, worker_init_fn=_one_thread if workers else None,
-            multiprocessing_context=context if workers else None, prefetch_factor=4 if workers else None,
-            generator=torch.Generator().manual_seed(seed),
-        )  # fmt: skip
-        for batch in loader:
-            if batch is not None:
-                yield batch
-
-    return start
-
-
-def evaluation_loader(
-    dataset: WordDataset, batch_size: int, workers: int = 0, rank: int = 0, world: int = 1
-) -> DataLoader[Batch]:
-    """Load a set once, in order; process r of W takes the words r, r + W, ..., none twice."""
-    part = Subset(dataset, range(rank, len(dataset), world))
-    return DataLoader(
-        part, batch_size=batch_size, num_workers=workers, collate_fn=collate_all,
-        worker_init_fn=_one_thread if workers else None,
+    words = [source.words for source in sources]
+    sampler = MixedSampler(
+        [len(each) for each in words], [source.share for source in sources], batch_size,
+        seed=seed, rank=rank, world=world, start_batch=start_batch, batches=batches,
     )  # fmt: skip
+    return WordLoader(
+        MixedWords(words),  # type: ignore[arg-type]
+        batch_sampler=sampler,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=start_worker,
+        persistent_workers=workers > 0,
+        prefetch_factor=_PREFETCH if workers else None,
+        multiprocessing_context=context if workers else None,
+        pin_memory=pin_memory,
+        # Without its own generator each iteration would draw from the global one, and a resumed run would differ.
+        generator=torch.Generator().manual_seed(seed),
+    )
 
 
-def collate_kept(samples: Sequence[Sample | None]) -> Batch | None:
-    """Stack the samples that could be read; None when there is none."""
-    kept = [sample for sample in samples if sample is not None]
-    return collate(kept) if kept else None
+def build_test_loader(
+    words: Words, batch_size: int, workers: int = 0, rank: int = 0, world: int = 1, *, context: Context | None = None,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:  # fmt: skip
+    """Build a loader that gives every world-th word from `rank` on, in order and once: no padding, no repeats.
 
-
-def collate_all(samples: Sequence[Sample | None]) -> Batch:
-    """Stack samples that must all be there.
-
-    Raises:
-        RuntimeError: when one could not be read: its set would be scored on fewer words than it has.
+    Processes can get different numbers of batches; counts summed over them are exact.
     """
-    kept = [sample for sample in samples if sample is not None]
-    if len(kept) != len(samples):
-        raise RuntimeError(f"{len(samples) - len(kept)} words of a set to be scored can't be read; tools/check_lmdb.py names them")
-    return collate(kept)
+    indices = range(rank, len(words), world)
+    return DataLoader(
+        MixedWords([words]),  # type: ignore[arg-type]
+        batch_sampler=[
+            [Draw(0, index, 0) for index in indices[start : start + batch_size]]
+            for start in range(0, len(indices), batch_size)
+        ],  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=start_worker,
+        prefetch_factor=_PREFETCH if workers else None,
+        multiprocessing_context=context if workers else None,
+        pin_memory=pin_memory,
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
-def _one_thread(_: int) -> None:
+def start_worker(number: int) -> None:
+    """Set a worker process up: one thread, and signals that are meant for the training process left to it."""
     torch.set_num_threads(1)
-    cv2.setNumThreads(0)
+    cv2.setNumThreads(0)  # 1 would take down threads that a forked process has not, and wait for them for ever
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        # A stop that goes to the whole process group must not take the workers away while training still saves.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_stop_with_parent, daemon=True).start()
+
+
+def _stop_with_parent() -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            told = signal.sigwaitinfo({signal.SIGTERM})
+            if told.si_pid == os.getppid():
+                os._exit(0)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 import cv2
-import lmdb
 import numpy as np
 from torch.utils.data import Dataset
 
@@ -64,8 +62,8 @@ class RenderedWords(Dataset[tuple[np.ndarray, str, np.ndarray]]):
         if not 0 <= index < self.words:
             raise IndexError(f"word {index} of {self.words}")
         word = self.renderer.render(index)
-        image = cv2.imdecode(np.frombuffer(encode(word), np.uint8), cv2.IMREAD_COLOR)
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), word.label, word.columns
+        image = cv2.imdecode(np.frombuffer(encode(word), np.uint8), cv2.IMREAD_COLOR_RGB)
+        return np.asarray(image, np.uint8), word.label, word.columns
 
 
 def test_labels(words: int, seed: int, split: Split, charset: str | None) -> list[str] | None:
@@ -115,24 +113,3 @@ class _Worker:
     def work(cls, chunk: tuple[int, int]) -> list[Record]:
         return _records(cls.renderer, chunk)
 
-
-def write_records(folder: Path, records: Iterator[Record]) -> int:
-    """Write records to an LMDB in the field's key scheme, in order; returns how many.
-
-    The same records give the same keys and values; room grows as it's needed.
-    """
-    with lmdb.open(str(folder), map_size=1 << 40, writemap=False, lock=True, sync=False) as environment:
-        count = 0
-        transaction = environment.begin(write=True)
-        for record in records:
-            count += 1
-            transaction.put(b"image-%09d" % count, record.image)
-            transaction.put(b"label-%09d" % count, record.label.encode())
-            transaction.put(b"columns-%09d" % count, record.columns)
-            if count % 5_000 == 0:
-                transaction.commit()
-                transaction = environment.begin(write=True)
-        transaction.put(b"num-samples", b"%d" % count)
-        transaction.commit()
-        environment.sync(True)
-    return count

@@ -1,4 +1,4 @@
-"""Which words make up the k-th batch: a pure function of seed and k, so that a run can be taken up anywhere."""
+"""MixedSampler: which words stand in which batch, as a function of seed and position alone."""
 
 from __future__ import annotations
 
@@ -8,77 +8,115 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from students.errors import UserError
+
 
 class Draw(NamedTuple):
-    """One word of a batch."""
+    """One word to load."""
 
     source: int
-    """Number of its source."""
-    index: int
-    """Number of the word in its source."""
+    """Number of the source."""
+    word: int
+    """Position in the source."""
     epoch: int
-    """How many times the source has been gone through before."""
+    """How often the source has been gone through before."""
 
 
-class MixedBatches(Sampler[list[Draw]]):
-    """Endless batches with a fixed share of each source.
+class MixedSampler(Sampler[list[Draw]]):
+    """Batches with a fixed share of each source, without end unless `batches` is given.
 
-    Every source is gone through in an order of its own and epoch, and starts over in another order when it is
-    exhausted; sources keep their shares exactly in the long run. Process r of W takes the batches r, r + W, ...
+    Each source goes through its own permutation, drawn from (seed, source, epoch), and starts another one when it is
+    exhausted. Batch k of all processes together is one block of each source, cut into equal parts: every process
+    gets as many batches, and as many words of each source. Shares that don't divide a batch are met over time:
+    of two sources none is ever a whole word away from its share.
 
     Args:
         lengths: words of each source.
-        shares: relative shares.
-        batch_size: words a batch.
-        seed: the run's seed.
-        rank: this process.
-        world: all processes.
-        start: batches of this process that were consumed before.
+        shares: share of each source in a batch, relative to the others.
+        batch_size: words in a batch of one process.
+        seed: seed of the order.
+        rank: number of this process.
+        world: number of processes.
+        start_batch: batches that were consumed before.
+        batches: where to stop; None goes on.
+
+    Attributes:
+        position: batches consumed; the loader counts here, and iteration starts from here.
+
+    Raises:
+        UserError: for an empty source, or shares that are negative or all 0.
     """
 
     def __init__(
-        self,
-        lengths: Sequence[int],
-        shares: Sequence[float],
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-        start: int = 0,
-    ) -> None:
-        self.lengths, self.batch_size, self.seed = list(lengths), batch_size, seed
-        self.rank, self.world, self.start = rank, world, start
-        self.limits = np.cumsum(np.asarray(shares, float)) / float(np.sum(shares))
-        self.limits[-1] = 1.0
-        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+        self, lengths: Sequence[int], shares: Sequence[float], batch_size: int, *, seed: int = 0, rank: int = 0,
+        world: int = 1, start_batch: int = 0, batches: int | None = None,
+    ) -> None:  # fmt: skip
+        if not lengths or min(lengths) < 1:
+            raise UserError("a source of training words is empty; leave it out or check its path")
+        if min(shares) < 0 or sum(shares) <= 0 or len(shares) != len(lengths):
+            raise UserError(f"shares {list(shares)} of {len(lengths)} sources: give each at least 0, and one more")
+        if batch_size < 1:
+            raise UserError(f"a batch of {batch_size} words; give at least 1")
+        self.lengths, self.batch_size = tuple(lengths), batch_size
+        self.shares = np.asarray(shares, dtype=np.float64) / sum(shares)
+        self.seed, self.rank, self.world, self.batches = seed, rank, world, batches
+        self.position = start_batch
+        self._orders: list[tuple[int, np.ndarray] | None] = [None] * len(lengths)
+
+    def __len__(self) -> int:
+        if self.batches is None:
+            raise TypeError("this sampler has no end")
+        return self.batches
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        position = self.start
-        while True:
-            yield self.batch(position * self.world + self.rank)
-            position += 1
+        """Give batches from `position` on; reading ahead does not move `position`."""
+        taken = np.zeros(len(self.lengths), dtype=np.int64)
+        batch = 0
+        while self.batches is None or batch < self.batches:
+            counts = self._composition(batch, taken)
+            if batch >= self.position:
+                yield self._draws(taken, counts)
+            taken += counts
+            batch += 1
 
-    def batch(self, number: int) -> list[Draw]:
-        """Give the draws of the `number`-th batch over all processes."""
-        before, after = self._drawn(number), self._drawn(number + 1)
-        return [
-            self._draw(source, place)
-            for source in range(len(self.lengths))
-            for place in range(before[source], after[source])
-        ]
+    def state_dict(self) -> dict[str, int]:
+        """Give the position."""
+        return {"batches": self.position}
 
-    def _drawn(self, batches: int) -> list[int]:
-        """Words drawn of each source over the first so many batches."""
-        upto = [int(round(batches * self.batch_size * limit)) for limit in self.limits]
-        return [high - low for low, high in zip([0, *upto], upto, strict=False)]
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Take a position back; the next iteration starts from it."""
+        self.position = int(state["batches"])
+
+    def _composition(self, batch: int, taken: np.ndarray) -> np.ndarray:
+        """Count the words of each source in a batch, given what the batches before took."""
+        due = (batch + 1) * self.batch_size * self.shares - taken
+        counts = np.maximum(np.floor(due + 1e-9).astype(np.int64), 0)
+        behind = due - counts
+        for source in np.argsort(-behind, kind="stable")[: self.batch_size - counts.sum()]:
+            counts[source] += 1
+        for source in np.argsort(behind, kind="stable"):
+            # With three sources or more the whole parts can add up to more than a batch.
+            excess = min(counts.sum() - self.batch_size, counts[source])
+            counts[source] -= max(excess, 0)
+        return counts
+
+    def _draws(self, taken: np.ndarray, counts: np.ndarray) -> list[Draw]:
+        draws = []
+        for source, count in enumerate(counts.tolist()):
+            start = int(taken[source]) * self.world + self.rank * count
+            draws += [self._draw(source, start + step) for step in range(count)]
+        return draws
 
     def _draw(self, source: int, place: int) -> Draw:
-        epoch, offset = divmod(place, self.lengths[source])
-        return Draw(source, int(self._order(source, epoch)[offset]), epoch)
+        epoch, step = divmod(place, self.lengths[source])
+        held = self._orders[source]
+        if held is None or held[0] != epoch:
+            held = (epoch, permutation(self.lengths[source], self.seed, source, epoch))
+            self._orders[source] = held
+        return Draw(source, int(held[1][step]), epoch)
 
-    def _order(self, source: int, epoch: int) -> np.ndarray:
-        kept = self._orders.get(source)
-        if kept is None or kept[0] != epoch:
-            order = np.random.default_rng([self.seed, source, epoch]).permutation(self.lengths[source]).astype(np.int32)
-            kept = self._orders[source] = (epoch, order)
-        return kept[1]
+
+def permutation(length: int, seed: int, source: int, epoch: int) -> np.ndarray:
+    """Draw the order of a source in an epoch."""
+    generator = np.random.default_rng((seed % 2**32, source, epoch))
+    return generator.permutation(np.arange(length, dtype=np.uint32))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from distill.data.datasets import JoinedWords, WordDataset, WordOptions
 from distill.data.folders import LABEL_FILES, FolderRecords, label_file
 from distill.data.lmdb_reader import DATA_FILE, LmdbRecords
 from distill.data.records import LIST_SUFFIX, Records, cut_by_list, read_list
-from students.charset import Charset
 from students.errors import UserError
 
 
@@ -45,7 +43,7 @@ def find_sets(root: Path | str) -> list[Records]:
         raise UserError(f"{root}: no such folder; give one that holds LMDBs, at any depth")
     found: list[Records] = [open_set(folder) for folder in _folders(root)]
     if not found:
-        raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures with {', '.join(LABEL_FILES)}, at any depth")
+        raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures with {LABEL_FILES[0]}, at any depth")
     return found
 
 
@@ -62,19 +60,6 @@ def find_benchmarks(root: Path | str) -> dict[str, Records]:
     if not names:
         raise UserError(f"{root} holds no sets; it should hold an LMDB for each, or lists (SET{LIST_SUFFIX})")
     return {name: open_set(root / name) for name in sorted(names)}
-
-
-def load_words(path: Path | str, charset: Charset, options: WordOptions | None = None) -> WordDataset | JoinedWords:
-    """Load the words of a set, or of all sets below a folder, one after the other.
-
-    Raises:
-        UserError: see `find_sets` and `WordDataset`.
-    """
-    path = Path(path)
-    listed = path.name.endswith(LIST_SUFFIX) or not path.exists()
-    sets = [open_set(path)] if listed else find_sets(path)
-    loaded = [WordDataset(records, charset, options) for records in sets]
-    return loaded[0] if len(loaded) == 1 else JoinedWords(loaded)
 
 
 def _is_set(path: Path) -> bool:

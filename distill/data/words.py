@@ -68,7 +68,7 @@ class WordSampler:
         kinds: list[tuple[float, Callable[[Random], str]]] = [
             (64.0, self._english),
             (5.0, self._blended),
-            (9.0, _number),
+            (12.0, _number),
             (8.0, _code),
             (3.0, _initials),
             (2.0, _plate),
@@ -82,12 +82,17 @@ class WordSampler:
         self._kind_sums = list(accumulate(weight for weight, _ in kinds))
 
     def draw(self, random: Random) -> str:
-        """Draw one label of this split: 1 to 25 characters of the charset, no white space."""
-        while True:
+        """Draw one label of this split: 1 to 25 characters of the charset, no white space.
+
+        Raises:
+            UserError: if the charset leaves (nearly) nothing of the split.
+        """
+        for _ in range(10_000):
             kind = self._kinds[bisect(self._kind_sums, random.random() * self._kind_sums[-1])]
             text = "".join(c for c in kind(random) if c in self.charset)[:MAX_LENGTH]
             if text and (self.split == "all" or is_held_out(text) == (self.split == "test")):
                 return text
+        raise UserError(f"hardly a word of split {self.split} is left with this charset; a wider one would work")
 
     def distinct(self, count: int, random: Random) -> list[str]:
         """Draw `count` labels, no two of which are the same word (case and punctuation aside).
@@ -101,7 +106,7 @@ class WordSampler:
             text = self.draw(random)
             misses = misses + 1 if word_key(text) in found else 0
             found.setdefault(word_key(text), text)
-            if misses > 10_000:
+            if misses > 2_000:
                 raise UserError(f"found only {len(found)} different words for split {self.split}; ask for fewer")
         return list(found.values())
 
@@ -144,7 +149,7 @@ class WordSampler:
         domain = random.choice(("com", "com", "com", "co.uk", "org", "net", "de", "fr", "sg", "in", "edu", "gov"))
         name = self._plain(random).replace("'", "")
         text = random.choice(
-            (f"www.{name}.{domain}", f"{name}.{domain}", f"@{name}", f"#{name}", f"{name}@{self._plain(random)}.{domain}")
+            (f"www.{name}.{domain}", f"{name}.{domain}", f"@{name}", f"#{name}", f"{name}@{self._plain(random)}.com")
         )
         return text.upper() if random.random() < 0.2 else text
 
@@ -236,4 +241,4 @@ def _date_or_time(random: Random) -> str:
 
 def _phone(random: Random) -> str:
     groups: Sequence[int] = random.choice(((3, 4), (4, 4), (3, 3, 4), (4, 3, 3), (2, 8)))
-    return random.choice("-.-") .join("".join(random.choices(string.digits, k=n)) for n in groups)
+    return random.choice("-.-").join("".join(random.choices(string.digits, k=n)) for n in groups)

@@ -39,11 +39,13 @@ class LmdbWriter:
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self._beside, ignore_errors=True)
         self._beside.mkdir()
-        # Nobody reads before it is renamed and synced at the end, so every commit in between need not wait for the disk.
+        # Nobody reads before it is synced and renamed at the end, so no commit in between waits for the disk.
         self._environment = lmdb.open(str(self._beside), map_size=_FIRST_SIZE, lock=False, sync=False, readahead=False)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
+    ) -> None:  # fmt: skip
         """Finish and rename; after an error, leave nothing behind."""
         try:
             if error is None:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from students.charset import CHARSETS, Charset
+from students.charset import Charset
 from students.errors import UserError
 from students.student import Student
 
 UNKNOWN = "Not recorded."
 
-ONNX_EXAMPLE = '''\
+ONNX_EXAMPLE = """\
 import json
 
 import numpy as np
@@ -37,7 +37,7 @@ def read(paths):
         ids = word.argmax(axis=1)
         length = int(ids.argmin()) if 0 in ids else len(ids)  # 0 is the end token
         yield "".join(charset[i - 1] for i in ids[:length]), float(word.max(axis=1)[: length + 1].prod())
-'''
+"""
 """Reading without PyTorch; the tests run it as it stands here."""
 
 
@@ -70,15 +70,14 @@ class Card:
 
 def facts(student: Student) -> str:
     """Give the table of what is known from the student itself."""
-    charset, config = student.charset, student.config
-    name = next((key for key, characters in CHARSETS.items() if characters == charset.characters), "own")
+    charset, config, shape = student.charset, student.config, student.shape
     shown = charset.characters.replace("`", "\\`").replace("|", "\\|")
     rows = {
-        "characters": f"{len(charset.characters)} ({name}): <code>{html(shown)}</code>",
+        "characters": f"{len(charset.characters)}: <code>{html(shown)}</code>",
         "longest word": f"{config.max_length} characters",
         "parameters": f"{student.parameters_count / 1e6:.2f} M",
-        "encoder": f"{config.encoder}, {student.shape.width} wide, {config.depth} blocks, {student.shape.tokens} tokens",
-        "decoder": f"{config.decoder_depth} layers, {student.shape.decoder_width} wide",
+        "encoder": f"{config.encoder}, {shape.width} wide, {config.depth} blocks, {shape.tokens} tokens",
+        "decoder": f"{config.decoder_depth} layers, {shape.decoder_width} wide",
     }
     return "| | |\n| --- | --- |\n" + "\n".join(f"| {key} | {value} |" for key, value in rows.items())
 
@@ -129,9 +128,14 @@ def scores_from_report(file: str | Path, name: str) -> str:
     report = load_report(Path(file))
     students = {reader["name"]: reader for reader in report["readers"] if reader.get("role") == "student"}
     if name not in students and len(students) != 1:
-        raise UserError(f"{file} has no student {name!r}; give --name with one of: {', '.join(students) or 'none in it'}")
+        raise UserError(
+            f"{file} has no student {name!r}; give --name with one of: {', '.join(students) or 'none in it'}"
+        )
     reader = students.get(name) or next(iter(students.values()))
-    lines = ["| set | words | right | accuracy % | 95% interval | 1-NED % |", "| --- | ---: | ---: | ---: | --- | ---: |"]
+    lines = [
+        "| set | words | right | accuracy % | 95% interval | 1-NED % |",
+        "| --- | ---: | ---: | ---: | --- | ---: |",
+    ]
     try:
         for title, score in reader["benchmarks"].items():
             lines.append(
@@ -152,7 +156,7 @@ def load_report(path: Path) -> Mapping[str, Any]:
         raise UserError(f"{path}: {error.strerror or error}; give the report.json of an evaluation") from None
     except ValueError:
         raise UserError(f"{path} is no JSON; give the report.json of an evaluation") from None
-    if isinstance(report, dict) and isinstance(report.get("readers"), list):
-        if all(isinstance(reader, dict) and "name" in reader for reader in report["readers"]):
-            return report
+    readers = report.get("readers") if isinstance(report, dict) else None
+    if isinstance(readers, list) and all(isinstance(reader, dict) and "name" in reader for reader in readers):
+        return dict(report)
     raise UserError(f"{path} is no report of an evaluation; give the report.json of one")

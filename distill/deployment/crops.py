@@ -6,11 +6,13 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import lmdb
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from distill.data.lmdb_reader import DATA_FILE
+from distill.data.records import LIST_SUFFIX, BadRecordError, Records
+from distill.data.trees import find_sets, open_set
 from students.errors import UserError
 from students.preprocess import BROKEN_IMAGE, decode_image, load_image, to_tensor
 
@@ -42,7 +44,7 @@ def load_crops(places: Sequence[str | Path], size: tuple[int, int], most: int = 
     """Load word pictures from LMDBs (or trees of them), picture files and folders: normalised (N, 3, H, W).
 
     Args:
-        places: LMDB folders, folders that hold LMDBs anywhere, folders of pictures, picture files.
+        places: LMDB folders, folders that hold LMDBs anywhere, lists of records, folders of pictures, picture files.
         size: height and width.
         most: how many to take, spread evenly; records that can't be decoded are left out.
 
@@ -51,33 +53,27 @@ def load_crops(places: Sequence[str | Path], size: tuple[int, int], most: int = 
     """
     pictures: list[Image.Image] = []
     for share, place in zip(split(most, len(places)), map(Path, places), strict=True):
-        sets = sorted({file.parent for file in place.rglob("data.mdb")}) if place.is_dir() else []
-        if sets:
-            for part, folder in zip(split(share, len(sets)), sets, strict=True):
-                pictures += load_records(folder, part)
+        if place.name.endswith(LIST_SUFFIX):
+            sets = [open_set(place)]
         else:
+            sets = find_sets(place) if place.is_dir() and any(place.rglob(DATA_FILE)) else []
+        if not sets:
             pictures += [load_image(path) for path in spread(find_images([place]), share)]
+        for part, records in zip(split(share, len(sets)), sets, strict=True):
+            pictures += load_records(records, part)
     if not pictures:
         raise UserError(f"no picture in {', '.join(map(str, places))} can be decoded; give word pictures or LMDBs")
     return to_tensor(pictures, size)
 
 
-def load_records(folder: Path, most: int) -> list[Image.Image]:
-    """Decode up to `most` pictures of an LMDB, spread evenly over its records."""
-    try:
-        environment = lmdb.open(str(folder), readonly=True, lock=False, readahead=False, meminit=False)
-    except lmdb.Error as error:
-        raise UserError(f"{folder} is no LMDB that can be opened ({error}); make it again with make_lmdb") from None
+def load_records(records: Records, most: int) -> list[Image.Image]:
+    """Decode up to `most` pictures of a set, spread evenly over its records."""
     pictures = []
-    with environment, environment.begin() as records:
-        count = records.get(b"num-samples")
-        if count is None or not count.isdigit():
-            raise UserError(f"{folder}: an LMDB without num-samples; make it again with make_lmdb")
-        for number in spread(range(1, int(count) + 1), most):
-            try:
-                pictures.append(decode_image(records.get(b"image-%09d" % number) or b""))
-            except BROKEN_IMAGE:
-                continue
+    for position in spread(range(len(records)), most):
+        try:
+            pictures.append(decode_image(records.image(position)))
+        except (BadRecordError, *BROKEN_IMAGE):
+            continue
     return pictures
 
 

@@ -77,6 +77,9 @@ def save_folder(
         student.save_pretrained(beside, dtype)
         (beside / "README.md").write_text(card.write(student, onnx), encoding="utf-8")
         parity = export_checked(beside, card.name, images) if onnx else None
+        for file in beside.iterdir():
+            # safetensors lets nobody else read what it writes; a folder is made to be handed on.
+            file.chmod((beside / "README.md").stat().st_mode)
         put_in_place(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

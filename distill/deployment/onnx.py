@@ -17,15 +17,14 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, helper
 from torch import Tensor, nn
 
+from distill.deployment.graph import OPSET, join
 from students.student import Student
 
-OPSET = 18
-"""Old enough for every onnxruntime since 1.14, new enough for the exporter."""
 FORMAT = "symdistill-student"
-INPUT, OUTPUT = "images", "logits"
+"""What the metadata of such a file, and the config.json of such a folder, call themselves."""
 
 
 class Opening(nn.Module):
@@ -139,7 +138,10 @@ def to_onnx(part: nn.Module, example: tuple[object, ...], dynamic: tuple[object,
     with torch.no_grad(), quiet():
         # strict: the non-strict tracer turns a len(tensor) in a model into a constant.
         program = torch.export.export(part.eval(), example, dynamic_shapes=dynamic, strict=True)
-        return torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False).model_proto
+        exported = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
+    if exported is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    return exported.model_proto
 
 
 @contextmanager
@@ -156,94 +158,3 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def join(opening: ModelProto, step: ModelProto, most_steps: int, classes: int) -> ModelProto:
-    """Build the whole: the opening's nodes, a Loop over the step, and the logits turned to (N, steps, classes)."""
-    graph = opening.graph
-    made = [output.name for output in graph.output]
-    layers = (len(made) - 2) // 2
-    carried, memory = made[: 2 + layers], made[2 + layers :]
-    body = loop_body(step.graph, carried=len(carried), memory=memory)
-    share_weights(graph, body)
-    graph.initializer.extend(
-        [helper.make_tensor("most_steps", TensorProto.INT64, [], [most_steps]),
-         helper.make_tensor("go_on", TensorProto.BOOL, [], [True])]
-    )  # fmt: skip
-    finals = [f"final/{name}" for name in carried]
-    rename({graph.input[0].name: INPUT}, graph.node)
-    graph.node.extend(
-        [helper.make_node("Loop", ["most_steps", "go_on", *carried], [*finals, "by_step"], "greedy", body=body),
-         helper.make_node("Transpose", ["by_step"], [OUTPUT], "words_first", perm=[1, 0, 2])]
-    )  # fmt: skip
-    size = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]
-    del graph.input[:], graph.output[:], graph.value_info[:]
-    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *size]))
-    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", "steps", classes]))
-    graph.name = "student"
-    forget_traces(graph)
-    return helper.make_model(
-        graph, producer_name="symdistill", ir_version=opening.ir_version,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-    )  # fmt: skip
-
-
-def loop_body(step: GraphProto, carried: int, memory: list[str]) -> GraphProto:
-    """Make the step a Loop body: position, condition and carried values in; the memory is seen from outside."""
-    names = [value.name for value in step.input]
-    outside = dict(zip(names[1 + carried :], memory, strict=True))
-    own = {name for node in step.node for name in [*node.input, *node.output] if name}
-    own |= {tensor.name for tensor in step.initializer} | set(names) | {value.name for value in step.output}
-    rename({name: outside.get(name, f"step/{name}") for name in own}, step.node)
-    for tensor in step.initializer:
-        tensor.name = f"step/{tensor.name}"
-    types = {f"step/{value.name}": value.type.tensor_type.elem_type for value in [*step.input, *step.output]}
-    inputs = [f"step/{name}" for name in names[: 1 + carried]]
-    position, *states = [helper.make_tensor_value_info(name, types[name], [] if k == 0 else None)
-                         for k, name in enumerate(inputs)]  # fmt: skip
-    condition = helper.make_tensor_value_info("step/go_on_in", TensorProto.BOOL, [])
-    outputs = [f"step/{value.name}" for value in step.output]
-    results = [helper.make_tensor_value_info(name, types[name], [] if k == 0 else None)
-               for k, name in enumerate(outputs)]  # fmt: skip
-    return helper.make_graph(list(step.node), "step", [position, condition, *states], results, list(step.initializer))
-
-
-def rename(names: dict[str, str], nodes: list[NodeProto]) -> None:
-    """Rename values in `nodes`; neither part has control flow, so there are no inner graphs to follow."""
-    for node in nodes:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-        if node.name:
-            node.name = names.get(node.output[0], node.output[0])
-
-
-def share_weights(graph: GraphProto, body: GraphProto) -> None:
-    """Move the body's weights out of the Loop, those that both parts hold only once."""
-    known = {content_of(tensor): tensor.name for tensor in graph.initializer}
-    same = {}
-    for tensor in body.initializer:
-        name = known.setdefault(content_of(tensor), tensor.name)
-        same[tensor.name] = name
-        if name == tensor.name:
-            graph.initializer.append(tensor)
-    rename(same, body.node)
-    del body.initializer[:]
-
-
-def forget_traces(graph: GraphProto) -> None:
-    """Drop what the exporter notes on every node: lines of source, with the paths of the machine it ran on."""
-    for node in graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                forget_traces(attribute.g)
-    for value in [graph, *graph.input, *graph.output, *graph.initializer]:
-        value.doc_string = ""
-        del value.metadata_props[:]
-
-
-def content_of(tensor: TensorProto) -> tuple[int, tuple[int, ...], bytes]:
-    """Type, shape and bytes of a weight: what makes two of them one."""
-    array = onnx.numpy_helper.to_array(tensor)
-    return tensor.data_type, tuple(tensor.dims), array.tobytes()

@@ -1,4 +1,4 @@
-"""Readers of exported students: `OnnxReader` for one ONNX file, `load_reader` for whatever a command is given."""
+"""OnnxReader: read words with one exported ONNX file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import torch
 from onnx import GraphProto
 from torch import Tensor
 
-from distill.deployment.onnx import FORMAT, INPUT, OUTPUT
+from distill.deployment.graph import INPUT, OUTPUT
+from distill.deployment.onnx import FORMAT
 from students.charset import Charset, Reading
 from students.errors import UserError
-from students.student import Student
 
 
 class OnnxReader:
@@ -50,7 +50,9 @@ class OnnxReader:
         try:
             self.session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a class of its own for every failure
-            raise UserError(f"{path}: onnxruntime can't load it ({' '.join(str(error).split())[:200]}); export it again") from None
+            raise UserError(
+                f"{path}: onnxruntime can't load it ({' '.join(str(error).split())[:200]}); export it again"
+            ) from None
 
     @property
     def charset(self) -> str:
@@ -66,18 +68,6 @@ class OnnxReader:
         """Read normalised pictures (N, 3, H, W): one reading each."""
         logits = torch.from_numpy(self.logits(images.detach().cpu().numpy()))
         return self.alphabet.decode(logits.softmax(dim=-1))
-
-
-def load_reader(name: str) -> Student | OnnxReader:
-    """Load a shipped student by name, a student folder, or an ONNX file: what commands call `--student`.
-
-    Raises:
-        UserError: when there is no such student, or its files are broken.
-    """
-    path = Path(name)
-    if path.suffix.lower() == ".onnx" or path.is_file():
-        return OnnxReader(path)
-    return Student.from_pretrained(name)
 
 
 def read_file(path: Path) -> bytes:

@@ -24,15 +24,17 @@ class ContrastiveOptions:
     """What can be chosen about the teacher's training."""
 
     near_misses: int = 3
-    """Near misses of each picture's word that join the negative texts."""
+    """Near misses of each picture's word that join the negative texts; one at first, all when columns end."""
     max_edits: int = 2
     """Most edits between a word and its near miss."""
-    ctc: float = 0.5
-    """Weight of the CTC term on the image columns."""
     columns: float = 1.0
     """Weight of the column term at the start."""
     columns_until: float = 0.4
-    """Share of the training over which the column term's weight falls to 0."""
+    """Share of the training over which the column term's weight falls to 0 and that of CTC rises from 0."""
+    ctc: float = 0.5
+    """Weight of the CTC term on the image columns at the end."""
+    spelling: float = 0.5
+    """Weight of the term that has both embeddings spell their word."""
     max_scale: float = 100.0
     """Largest factor (1 / temperature) on the similarities, as in CLIP."""
     seed: int = 0
@@ -63,15 +65,17 @@ class ContrastiveInputs:
     """(N,) the text that each picture shows."""
     columns: Tensor
     """(N, 32) character id under each column, 0 between, -1 unknown."""
-    column_weight: float
-    """Weight of the column term now."""
+    fading: float
+    """Falls from 1 at the start to 0 where the column term ends."""
 
 
 class ContrastiveTask(Task):
-    """A small teacher under training, with two reading terms on its columns that keep it from staying blind.
+    """A small teacher under training, with reading terms that keep it from staying blind.
 
-    The heads of the reading terms belong to the task and aren't part of the deliverable. They are two, because CTC
-    first learns to say "nothing" everywhere, which is what the column term must unlearn.
+    One head reads the image columns, first as drawn, later by CTC: CTC from the start would learn to say "nothing"
+    everywhere first. The other spells words from embeddings: the same linear map must name the first, second, ...
+    and the last, last but one, ... character from a picture's embedding and from its word's, so that both write
+    in the same code. The heads belong to the task and aren't part of the deliverable.
     """
 
     def __init__(self, teacher: SmallTeacher, options: ContrastiveOptions | None = None) -> None:
@@ -79,9 +83,11 @@ class ContrastiveTask(Task):
         super().__init__()
         self.teacher = teacher
         self.options = options or ContrastiveOptions()
-        width, classes = teacher.config.image_width, len(teacher.config.characters) + 1
-        self.ctc_head = nn.Linear(width, classes) if self.options.ctc > 0 else None
-        self.column_head = nn.Linear(width, classes) if self.options.columns > 0 else None
+        config, classes = teacher.config, len(teacher.config.characters) + 1
+        reads = self.options.ctc > 0 or self.options.columns > 0
+        self.column_head = nn.Linear(config.image_width, classes) if reads else None
+        spells = self.options.spelling > 0
+        self.spelling_head = nn.Linear(config.joint_width, 2 * config.max_length * classes) if spells else None
 
     @property
     def deliverable(self) -> SmallTeacher:
@@ -94,8 +100,8 @@ class ContrastiveTask(Task):
         return {f"teacher.{name}" for name in names}
 
     def always_graded(self) -> bool:
-        """Say no when the column head rests in the later part of the run."""
-        return self.column_head is None or self.options.columns_until >= 1
+        """Say no when the column head rests once the column term has ended."""
+        return self.column_head is None or self.options.ctc > 0
 
     def prepare(self, batch: Batch, step: int, progress: float) -> ContrastiveInputs:
         """Draw the near misses and encode all texts.
@@ -106,19 +112,21 @@ class ContrastiveTask(Task):
             UserError: a label has characters outside the teacher's vocabulary.
         """
         words = [self.teacher.fold(label) for label in batch.labels]
-        lexicon = self.lexicon(words, batch.indices.tolist(), step)
         options, device = self.options, batch.images.device
-        fading = max(0.0, 1 - progress / options.columns_until) if options.columns_until > 0 else 0.0
+        fades = options.columns > 0 and options.columns_until > 0
+        fading = max(0.0, 1 - progress / options.columns_until) if fades else 0.0
+        count = options.near_misses - int(fading * max(0, options.near_misses - 1))
+        lexicon = self.lexicon(words, batch.indices.tolist(), step, count)
         return ContrastiveInputs(
             images=batch.images,
             text_ids=self.teacher.tokens(list(lexicon)).to(device),
             targets=torch.tensor([lexicon[word] for word in words], device=device),
             columns=batch.columns,
-            column_weight=options.columns * fading,
+            fading=fading,
         )
 
-    def lexicon(self, words: Sequence[str], indices: Sequence[int], step: int) -> dict[str, int]:
-        """Number the different words of a batch, then their near misses that are no words of the batch.
+    def lexicon(self, words: Sequence[str], indices: Sequence[int], step: int, count: int) -> dict[str, int]:
+        """Number the different words of a batch, then `count` near misses of each that are no words of the batch.
 
         Near misses depend on the seed, the sample's index and the step and on nothing else, so that a resumed
         training draws the same ones.
@@ -127,9 +135,7 @@ class ContrastiveTask(Task):
         options, config = self.options, self.teacher.config
         for word, index in zip(words, indices, strict=True):
             source = random.Random(f"{options.seed}/{step}/{index}")
-            for miss in near_misses(
-                word, options.near_misses, config.characters, source, options.max_edits, config.max_length
-            ):
+            for miss in near_misses(word, count, config.characters, source, options.max_edits, config.max_length):
                 lexicon.setdefault(miss, len(lexicon))
         return lexicon
 
@@ -138,7 +144,8 @@ class ContrastiveTask(Task):
 
         Returns:
             `image_to_word`, half the cross-entropy of a picture finding its word among all M texts;
-            `word_to_image`, half that of a word finding its picture among those of other words; `ctc` and `columns`.
+            `word_to_image`, half that of a word finding its picture among those of other words; `columns` and `ctc`
+            on the image columns; `spelling` from the embeddings.
         """
         image, columns = self.teacher.encode_columns(inputs.images)
         texts = run_words(self.teacher, inputs.text_ids)
@@ -148,12 +155,37 @@ class ContrastiveTask(Task):
                 "image_to_word": F.cross_entropy(similarity, inputs.targets) / 2,
                 "word_to_image": word_to_image(similarity, inputs.targets) / 2,
             }
-        if self.ctc_head is not None:
-            own_ids, characters = inputs.text_ids[inputs.targets], len(self.teacher.config.characters)
-            terms["ctc"] = self.options.ctc * ctc_loss(self.ctc_head(columns), own_ids, characters)
-        if self.column_head is not None and inputs.column_weight > 0:
-            terms["columns"] = inputs.column_weight * column_loss(self.column_head(columns), inputs.columns)
+        own_ids = inputs.text_ids[inputs.targets]
+        if self.column_head is not None:
+            readings, classes = self.column_head(columns), self.column_head.out_features
+            if inputs.fading > 0:
+                terms["columns"] = self.options.columns * inputs.fading * column_loss(readings, inputs.columns)
+            if inputs.fading < 1:
+                terms["ctc"] = self.options.ctc * (1 - inputs.fading) * ctc_loss(readings, own_ids, classes - 1)
+        if self.spelling_head is not None:
+            both = torch.cat([image, texts[inputs.targets].to(image.dtype)])
+            terms["spelling"] = self.options.spelling * self.spell(both, own_ids.repeat(2, 1))
         return terms
+
+    def spell(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+        """Return the cross-entropy of spelling words (N, L + 2) of ids from embeddings (N, joint width).
+
+        Slots are counted from the start and from the end; the one behind the word must say so (class 0), further
+        ones don't count.
+        """
+        if self.spelling_head is None:
+            raise RuntimeError("spelling without a head")
+        slots, classes = self.teacher.config.max_length, len(self.teacher.config.characters) + 1
+        length = min(ids.shape[1] - 1, slots)
+        logits = self.spelling_head(F.normalize(embeddings.float(), dim=-1) * embeddings.shape[1] ** 0.5)
+        logits = logits.view(len(ids), 2, slots, classes)[:, :, :length].float()
+        inside = (ids >= 1) & (ids < classes)
+        targets = torch.where(inside, ids, 0).masked_fill(ids == 0, -1)[:, 1 : length + 1]
+        lengths = inside.sum(dim=1, keepdim=True)
+        places = lengths - torch.arange(length, device=ids.device)
+        backwards = ids.gather(1, places.clamp(min=0)) * (places > 0)
+        backwards = backwards.masked_fill(places < 0, -1)
+        return F.cross_entropy(logits.flatten(0, 2), torch.stack([targets, backwards], 1).flatten(), ignore_index=-1)
 
     def scale(self) -> Tensor:
         """Return the learned factor on similarities, clamped."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -12,7 +13,17 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from distill.config import Config, save_config
+from distill.config import Config, as_dict, save_config
+from distill.deployment.card import Card, scores_from_report
+from distill.deployment.folder import save_folder
+from distill.evaluation.benchmarks import open_benchmarks
+from distill.evaluation.compare import compare
+from distill.evaluation.gallery import draw_gallery
+from distill.evaluation.lexicon import LexiconReader
+from distill.evaluation.readers import StudentReader, WordReader
+from distill.evaluation.report import build_report, write_report
+from distill.evaluation.tables import print_report
+from distill.evaluation.validation import validate
 from distill.training.building import build_task
 from distill.training.layer_map import gradient_shares, layer_map
 from distill.training.run import TrainingRun, Validation, describe_processes, make_accelerator
@@ -40,7 +51,10 @@ class DistillationRun:
         self.seconds: dict[str, float] = {}
         self._say(describe_processes(self.accelerator))
         self.task = build_task(config)
-        self.words = TrainingWords(config.data, self.task.student.charset, config.student.max_length, config.seed)
+        student = self.task.student
+        self.words = TrainingWords(
+            config.data, student.charset, student.config.max_length, student.image_size, config.seed
+        )
         self.words.check()
 
     def _say(self, text: str) -> None:
@@ -71,7 +85,7 @@ class DistillationRun:
         self.accelerator.wait_for_everyone()
         self._prepare_words()
         twin = self._start_twin(resume)
-        run = TrainingRun(
+        self.run = run = TrainingRun(
             self.accelerator, self.task, self.words.batches(self.config.train.batch, self.accelerator),
             self.config.optim, self.config.train, self.config.seed, self.out, self.console, self._validate, self._keep,
         )  # fmt: skip
@@ -88,7 +102,7 @@ class DistillationRun:
         if twin is not None and twin.wait() != 0:
             raise RuntimeError(f"the twin's run ended with code {twin.returncode}; see {self.out / 'twin' / 'log.txt'}")
         if self.accelerator.is_main_process:
-            self._deliver(run)
+            self._deliver()
         self.accelerator.wait_for_everyone()
         return 0
 
@@ -97,5 +111,74 @@ class DistillationRun:
         if self.accelerator.is_main_process:
             self.words.render(self.console)
         self.accelerator.wait_for_everyone()
-        self.words.open(self.console, self.accelerator.is_main_process)
+        self.words.open(self.console)
         self.seconds["words"] = time.monotonic() - started
+
+    def _start_twin(self, resume: str | None) -> subprocess.Popen[bytes] | None:
+        """Train the twin beside the student: the same command without a teacher, in a process of its own."""
+        config = self.config
+        if not (config.compare.twin and self.accelerator.is_main_process) or (self.twin_folder / "report.json").exists():
+            return None
+        self.twin_folder.mkdir(parents=True, exist_ok=True)
+        overrides = [
+            f"out={self.twin_folder}", f"name={config.name}-twin", "teacher.name=null", "compare.twin=false",
+            "compare.teacher=false", "compare.onnx=false",
+        ]  # fmt: skip
+        command = [sys.executable, "-m", "distill", "distill", "--config", str(self.out / "config.yaml"), *overrides, "--resume", "auto"]
+        self._say(f"training the twin beside it, without a teacher; its log is {self.twin_folder / 'log.txt'}")
+        with (self.twin_folder / "log.txt").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def twin_folder(self) -> Path:
+        """The twin's run folder."""
+        return self.out / "twin"
+
+    def _validate(self, weights: nn.Module, step: int) -> Validation:
+        if not isinstance(weights, Student):
+            raise TypeError(f"a student is validated, not a {type(weights).__name__}")
+        result = validate(
+            weights.read_batch, self.words.validation_loader(self.accelerator), weights.charset, self.accelerator,
+            size=len(self.words.validation),
+        )  # fmt: skip
+        if self.run.tracker is not None and result.samples:
+            self.run.tracker.picture(step, "words", draw_gallery(result.samples))
+        return Validation(result.accuracy, result.one_minus_ned, result.words)
+
+    def _keep(self, weights: nn.Module, result: Validation, state: TrainState) -> None:
+        if isinstance(weights, Student):
+            card = Card(self.config.name, training=self._training(state.step))
+            save_folder(weights, self.out / "student", card, overwrite=True)
+
+    def _training(self, step: int) -> str:
+        config, teacher = self.config, self.task.teacher
+        words = ", ".join(f"{source.words.name} ({len(source.words)} words)" for source in self.words.sources)
+        guided = f"guided by `{teacher.name}` every {config.guidance.every} steps" if teacher else "without a teacher"
+        return (
+            f"Step {step} of {config.train.steps}, {config.train.batch * config.train.accumulation} words each on "
+            f"{self.accelerator.num_processes} process(es), seed {config.seed}, {guided}. Words: {words}."
+        )
+
+    def _deliver(self) -> None:
+        """Export the best weights, compare them with twin and teacher, and write the report."""
+        config, started = self.config, time.monotonic()
+        student = Student.from_pretrained(self.out / "student")
+        readers: list[WordReader] = [StudentReader(student, config.name)]
+        if config.compare.twin:
+            readers.append(StudentReader(Student.from_pretrained(self.twin_folder / "student"), f"{config.name}-twin", "twin"))
+        charset = student.charset
+        if config.compare.teacher and self.task.teacher is not None:
+            readers.append(LexiconReader(self.task.teacher, charset))
+        data = config.compare.test or (config.data.validation and self.words.place(config.data.validation)) or self.words.rendered[1]
+        benchmarks = open_benchmarks(data, config.compare.sets, charset)
+        comparison = compare(readers, benchmarks, charset)
+        self.seconds["compare"] = time.monotonic() - started
+        if config.compare.twin:
+            twin_report = json.loads((self.twin_folder / "report.json").read_text(encoding="utf-8"))
+            self.seconds["train twin"] = twin_report["seconds"]["train"]
+        report = build_report(comparison, self.command, as_dict(config), self.seconds)
+        write_report(self.out, report)
+        card = Card(config.name, self._training(self.run.state.best_step), scores=scores_from_report(self.out / "report.json", config.name))
+        exported = save_folder(student, self.out / "student", card, onnx=config.compare.onnx, overwrite=True)
+        print_report(report, self.console)
+        self._say(f"student in {exported.folder}, report in {self.out / 'report.json'}")

@@ -48,7 +48,9 @@ def learned() -> Learned:
     optimizer = torch.optim.AdamW(student.parameters(), lr=4e-3)
     for _ in range(120):
         logits = student.stages(images, ids).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=student.charset.pad_id)
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), ids[:, 1:].flatten(), ignore_index=student.charset.pad_id
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -59,9 +61,9 @@ def learned() -> Learned:
 
 @pytest.fixture(scope="session")
 def onnx_file(learned: Learned, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The student as ONNX; exported once, because the exporter takes seconds."""
-    from distill.deployment.onnx import export_onnx
+    """The student as ONNX, exported and compared once, because the exporter takes seconds."""
+    from distill.deployment.card import Card
+    from distill.deployment.folder import save_folder
 
-    path = tmp_path_factory.mktemp("onnx") / "student.onnx"
-    export_onnx(learned.student, path, "mini")
-    return path
+    done = save_folder(learned.student, tmp_path_factory.mktemp("onnx") / "mini", Card("mini"), onnx=True)
+    return done.folder / "student.onnx"

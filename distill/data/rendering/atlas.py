@@ -56,7 +56,7 @@ class FontAtlas:
         return all(c in self.glyphs for c in text)
 
 
-class UnusableFont(Exception):
+class UnusableFontError(Exception):
     """The font can't serve; the message says why, in a few words."""
 
 
@@ -64,12 +64,12 @@ def load_face(path: str | Path, size: int) -> ImageFont.FreeTypeFont:
     """Open a font at a size in pixels.
 
     Raises:
-        UnusableFont: if FreeType can't.
+        UnusableFontError: if FreeType can't.
     """
     try:
         return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
     except (OSError, ValueError) as error:
-        raise UnusableFont(f"does not open ({error})") from error
+        raise UnusableFontError(f"does not open ({error})") from error
 
 
 def draw_glyph(face: ImageFont.FreeTypeFont, character: str) -> Glyph | None:
@@ -92,16 +92,16 @@ def draw_glyphs(path: str | Path, characters: Iterable[str]) -> dict[str, Glyph]
     """Draw characters at the size that makes capitals 26 px high; those that draw nothing are left out.
 
     Raises:
-        UnusableFont: if the font doesn't open, has no `H`, or FreeType fails on a glyph.
+        UnusableFontError: if the font doesn't open, has no `H`, or FreeType fails on a glyph.
     """
     probe = load_face(path, _PROBE_SIZE)
     try:
         _, top, _, bottom = probe.getbbox("H", anchor="ls")
         height = bottom - top
         if not 8 <= height <= 4 * _PROBE_SIZE:
-            raise UnusableFont("capitals have no sensible height")
+            raise UnusableFontError("capitals have no sensible height")
         face = load_face(path, max(8, round(_PROBE_SIZE * CAP_HEIGHT / height)))
         drawn = {c: draw_glyph(face, c) for c in characters}
     except (OSError, ValueError, MemoryError) as error:
-        raise UnusableFont(f"does not draw ({error})") from error
+        raise UnusableFontError(f"does not draw ({error})") from error
     return {c: glyph for c, glyph in drawn.items() if glyph is not None}

@@ -80,7 +80,8 @@ def _pair(random: Random) -> tuple[Colour, Colour]:
         paper = random.choice((_neutral(random, 0.0, 0.3), _sign(random, 0.2, 0.55)))
         return paper, _hsv(random.uniform(0.09, 0.16), random.uniform(0.3, 0.9), random.uniform(0.75, 1.0))
     if dice < 0.83:
-        return _hsv(random.uniform(0.09, 0.16), random.uniform(0.5, 0.95), random.uniform(0.75, 1.0)), _neutral(random, 0.0, 0.25)
+        yellow = _hsv(random.uniform(0.09, 0.16), random.uniform(0.5, 0.95), random.uniform(0.75, 1.0))
+        return yellow, _neutral(random, 0.0, 0.25)
     if dice < 0.95:
         # The same material in two shades: engraved stone, embossed metal, worn paint.
         hue, saturation, value = random.random(), abs(random.gauss(0.15, 0.15)), random.uniform(0.3, 0.8)

@@ -36,7 +36,8 @@ def paint(layers: np.ndarray, palette: Palette, setting: Setting, textures: Text
         sign = np.sign(_planes(palette.ink) - _planes(palette.paper))
         ink = _planes(palette.ink) + sign * (_ramp(height) * np.float32(away * strength))
     elif dice < 0.27:
-        ink = _textured(palette.ink, textures.cut(width, height, random), random.uniform(5, 0.25 * palette.contrast + 6))
+        amount = random.uniform(5, 0.25 * palette.contrast + 6)
+        ink = _textured(palette.ink, textures.cut(width, height, random), amount)
     else:
         ink = _planes(palette.ink)
     _blend(image, ink, ink_cover, 1.0 if random.random() < 0.8 else random.uniform(0.8, 1.0))
@@ -97,7 +98,8 @@ def light(image: np.ndarray, random: Random) -> None:
         cells[random.randrange(3), random.randrange(7)] = random.uniform(20, 110)
         image += cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC)
     elif dice < 0.55:
-        corners = [(random.uniform(0, width), -1), (width * 2, -1), (width * 2, height), (random.uniform(0, width), height)]
+        upper, lower = random.uniform(0, width), random.uniform(0, width)
+        corners = [(upper, -1), (width * 2, -1), (width * 2, height), (lower, height)]
         mask = np.ones((height, width), np.float32)
         cv2.fillPoly(mask, [np.array(corners, np.int32)], random.uniform(0.5, 0.85), cv2.LINE_AA)
         image *= cv2.GaussianBlur(mask, (0, 0), random.uniform(0.5, 3))

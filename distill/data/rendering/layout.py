@@ -9,7 +9,7 @@ from random import Random
 import cv2
 import numpy as np
 
-from distill.data.rendering.atlas import CAP_HEIGHT, FontAtlas
+from distill.data.rendering.atlas import CAP_HEIGHT, FontAtlas, Glyph
 
 PAD = 22  # room around the ink for neighbours, outline and shadow, in atlas pixels
 INK, RIM, SHADE, BOARD = range(4)
@@ -66,21 +66,21 @@ class SetWord:
 def draw_setting(random: Random) -> Setting:
     """Draw how a word is set: mostly plain, sometimes spaced, outlined, shadowed, on a board, between other lines."""
     dice = random.random
-    spread = dice()
-    spacing = random.gauss(0.3, 0.7) if spread < 0.72 else random.uniform(1, 5) if spread < 0.92 else random.uniform(5, 16)
-    stroke_dice = dice()
+    spread, stroke_dice = dice(), dice()
+    wide = random.uniform(1, 5) if spread < 0.92 else random.uniform(5, 16)
     stroke = 0 if stroke_dice < 0.64 else 1 if stroke_dice < 0.9 else 2 if stroke_dice < 0.97 else -1
     rim = random.choice((1, 1, 2, 3)) if dice() < 0.12 else 0
     shadow = None
     if dice() < 0.15:
         reach = random.choice((1, 1, 2, 2, 3, 4))
         shadow = (random.choice((-reach, reach, reach, 0)), random.choice((-reach, reach, reach)))
-    neighbours = {side for side, share in (("above", 0.13), ("below", 0.14), ("left", 0.1), ("right", 0.1)) if dice() < share}
+    sides = (("above", 0.13), ("below", 0.14), ("left", 0.1), ("right", 0.1))
+    neighbours = frozenset(side for side, share in sides if dice() < share)
     board = None
     if dice() < 0.2:
-        board = tuple(int(random.uniform(2, 20)) for _ in range(4))
+        board = (random.randint(2, 20), random.randint(2, 20), random.randint(2, 20), random.randint(2, 20))
     return Setting(
-        spacing=spacing,
+        spacing=random.gauss(0.3, 0.7) if spread < 0.72 else wide,
         jitter=0.0 if dice() < 0.85 else random.uniform(0.3, 2.0),
         stroke=stroke,
         rim=rim,
@@ -88,9 +88,9 @@ def draw_setting(random: Random) -> Setting:
         shadow=shadow,
         extrude=dice() < 0.3,
         shadow_blur=dice() < 0.5,
-        neighbours=frozenset(neighbours),
+        neighbours=neighbours,
         underline=dice() < 0.03,
-        board=board,  # type: ignore[arg-type]
+        board=board,
     )
 
 
@@ -132,7 +132,7 @@ def set_word(text: str, font: FontAtlas, setting: Setting, random: Random, fille
     return SetWord(layers, box, spans, middles)
 
 
-def _place(text: str, font: FontAtlas, setting: Setting, random: Random) -> list[tuple[int, int, object]]:
+def _place(text: str, font: FontAtlas, setting: Setting, random: Random) -> list[tuple[int, int, Glyph]]:
     places = []
     pen = 0.0
     for character in text:
@@ -167,7 +167,9 @@ def _paste_line(ink: np.ndarray, font: FontAtlas, text: str, pen: float, baselin
     while pen < columns:
         for character in text:
             glyph = font.glyphs[character]
-            part = glyph.ink if size > 0.9 else cv2.resize(glyph.ink, None, fx=size, fy=size, interpolation=cv2.INTER_AREA)
+            part: np.ndarray = glyph.ink
+            if size <= 0.9:
+                part = cv2.resize(part, None, fx=size, fy=size, interpolation=cv2.INTER_AREA)
             x, y = round(pen + glyph.left * size), round(baseline + glyph.top * size)
             x0, y0 = max(0, x), max(0, y)
             x1, y1 = min(columns, x + part.shape[1]), min(rows, y + part.shape[0])

@@ -121,7 +121,8 @@ class WordRenderer:
         for _ in range(200):
             label = self.words.draw(random) if fixed is None else fixed
             for _ in range(8):
-                font = self.fonts[min(bisect(self._font_sums, random.random() * self._font_sums[-1]), len(self.fonts) - 1)]
+                place = bisect(self._font_sums, random.random() * self._font_sums[-1])
+                font = self.fonts[min(place, len(self.fonts) - 1)]
                 text = label.upper() if font.caseless else label
                 if font.draws(text) and (fixed is None or text == fixed):
                     return text, font
@@ -160,7 +161,8 @@ def _enlarged(crop: np.ndarray, random: Random) -> np.ndarray:
     """Enlarge a low-resolution crop, as phones and web sites do, sometimes after a first JPEG."""
     if random.random() < 0.4:
         done, data = cv2.imencode(".jpg", crop, (cv2.IMWRITE_JPEG_QUALITY, random.randint(35, 85)))
-        crop = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else crop
+        coarse = cv2.imdecode(data, cv2.IMREAD_COLOR) if done else None
+        crop = crop if coarse is None else np.asarray(coarse, np.uint8)
     factor = min(random.uniform(1.3, 3.0), 288 / crop.shape[1])
     if factor <= 1:
         return crop

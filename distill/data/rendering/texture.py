@@ -109,7 +109,7 @@ def _panels(rng: np.random.Generator) -> np.ndarray:
     """Paint overlapping slanted areas, like walls, windows, frames and sky behind a sign."""
     image = np.full((HEIGHT, WIDTH), 128, np.float32)
     for _ in range(int(rng.integers(3, 12))):
-        center = np.array((rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)))
+        center = (rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT))
         box = cv2.boxPoints((center, (rng.uniform(10, 250), rng.uniform(5, 90)), float(rng.normal(0, 12))))
         cv2.fillPoly(image, [box.astype(np.int32)], float(rng.uniform(0, 255)), cv2.LINE_AA)
     return cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 4))) + 8 * octaves(rng, 0.6)

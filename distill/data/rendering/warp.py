@@ -19,7 +19,7 @@ from distill.data.rendering.layout import SetWord
 
 CELL = 8
 MAX_WIDTH, MAX_HEIGHT = 288, 96
-_RIM = np.stack([np.tile(np.linspace(-1, 1, 13, dtype=np.float32), 2), np.repeat(np.float32((-1, 1)), 13)])
+_RIM = np.stack([np.tile(np.linspace(-1, 1, 13, dtype=np.float32), 2), np.repeat(np.array((-1, 1), np.float32), 13)])
 _STEPS = np.arange(256, dtype=np.float32) - 0.5
 
 
@@ -156,7 +156,8 @@ class Placement:
         coarse[..., 1] = (v * CAP_HEIGHT + self._center[1]) * shrink[1] - 0.5
         fine = cv2.resize(coarse, (columns * CELL, rows * CELL), interpolation=cv2.INTER_LINEAR)
         field = fine[CELL : CELL + height, CELL : CELL + width]
-        return cv2.remap(source, field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+        # OpenCV's annotations forget that the second map may be None.
+        return cv2.remap(source, field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore[call-overload,no-any-return]
 
     def _shrunk_source(self) -> tuple[np.ndarray, tuple[float, float]]:
         """Shrink the layers by area first where the crop is much smaller, so that thin strokes don't vanish."""

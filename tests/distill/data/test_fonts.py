@@ -9,7 +9,7 @@ import pytest
 
 from distill.data import legibility
 from distill.data.fonts import FontChoice, choose_fonts, family_key, font_files, held_out_families
-from distill.data.rendering.atlas import CAP_HEIGHT, UnusableFont, draw_glyphs
+from distill.data.rendering.atlas import CAP_HEIGHT, UnusableFontError, draw_glyphs
 from students.errors import UserError
 
 
@@ -29,7 +29,8 @@ def test_matplotlibs_symbol_fonts_are_dropped(shipped: FontChoice) -> None:
 def test_glyphs_stand_on_one_line_at_one_size(shipped: FontChoice) -> None:
     for font in shipped.fonts:
         capital = font.glyphs["H"]
-        assert abs(capital.ink.shape[0] - CAP_HEIGHT) <= 1 and abs(capital.top + CAP_HEIGHT) <= 1
+        assert abs(capital.ink.shape[0] - CAP_HEIGHT) <= 1
+        assert abs(capital.top + CAP_HEIGHT) <= 1
         assert font.glyphs["p"].top + font.glyphs["p"].ink.shape[0] > 3 or font.caseless
         assert all(glyph.ink.max() > 100 for glyph in font.glyphs.values())
 
@@ -37,13 +38,15 @@ def test_glyphs_stand_on_one_line_at_one_size(shipped: FontChoice) -> None:
 def test_splits_share_no_family() -> None:
     train, test = choose_fonts(system=False, split="train"), choose_fonts(system=False, split="test")
     assert not set(train.families) & set(test.families)
-    assert len(test.families) >= 3 and len(train.families) >= 3
+    assert len(test.families) >= 3
+    assert len(train.families) >= 3
 
 
 def test_held_out_families_do_not_depend_on_order() -> None:
     names = [f"family {i}" for i in range(400)]
     held = held_out_families(names)
-    assert held == held_out_families(reversed(names)) and 25 < len(held) < 80
+    assert held == held_out_families(reversed(names))
+    assert 25 < len(held) < 80
     assert held_out_families(names[:200]) <= held
 
 
@@ -78,7 +81,7 @@ def test_files_that_are_no_fonts(tmp_path: Path) -> None:
     (tmp_path / "empty.otf").write_bytes(b"")
     choice = choose_fonts([tmp_path], system=False)
     assert {"broken.ttf", "empty.otf"} <= set(choice.dropped)
-    with pytest.raises(UnusableFont):
+    with pytest.raises(UnusableFontError):
         draw_glyphs(tmp_path / "broken.ttf", "abc")
 
 

@@ -32,10 +32,11 @@ def renderer(choice: FontChoice) -> WordRenderer:
 
 
 def test_a_word_depends_on_seed_split_and_index_only(choice: FontChoice, renderer: WordRenderer) -> None:
-    again: WordRenderer = pickle.loads(pickle.dumps(renderer))
+    again: WordRenderer = pickle.loads(pickle.dumps(renderer))  # noqa: S301  our own bytes
     for index in (7, 0, 123_456):
         one, other = renderer.render(index), again.render(index)
-        assert one.label == other.label and np.array_equal(one.image, other.image)
+        assert one.label == other.label
+        assert np.array_equal(one.image, other.image)
     assert renderer.generator(0).random() != WordRenderer(choice.fonts, seed=5, split="train").generator(0).random()
 
 
@@ -43,10 +44,15 @@ def test_words_look_like_crops(renderer: WordRenderer) -> None:
     for index in range(200):
         word = renderer.render(index)
         height, width, channels = word.image.shape
-        assert word.image.dtype == np.uint8 and channels == 3 and 8 <= height <= 160 and 8 <= width <= 290
-        assert word.columns.shape == (32,) and word.columns.dtype == np.uint8
+        assert word.image.dtype == np.uint8
+        assert channels == 3
+        assert 8 <= height <= 160
+        assert 8 <= width <= 290
+        assert word.columns.shape == (32,)
+        assert word.columns.dtype == np.uint8
         assert set(map(chr, word.columns[word.columns > 0])) <= set(word.label)
-        assert word.image.std() > 1.0 and 40 <= word.quality <= 95
+        assert word.image.std() > 1.0
+        assert 40 <= word.quality <= 95
 
 
 def test_columns_read_the_word(renderer: WordRenderer) -> None:
@@ -75,7 +81,8 @@ def test_plain_warp_keeps_the_word(choice: FontChoice) -> None:
     ink = Placement(word, Warp(), 26, (0, 0, 0, 0)).layers()[..., 0]
     left, top, right, bottom = word.box
     expected = word.layers[top:bottom, left:right, 0]
-    assert ink.shape == expected.shape and np.abs(ink.astype(int) - expected).mean() < 2
+    assert ink.shape == expected.shape
+    assert np.abs(ink.astype(int) - expected).mean() < 2
 
 
 def test_ink_is_inside_the_crop(choice: FontChoice) -> None:
@@ -84,19 +91,24 @@ def test_ink_is_inside_the_crop(choice: FontChoice) -> None:
     for _ in range(60):
         layers = Placement(word, draw_warp(random), 20, (0.2, 0.2, 0.2, 0.2)).layers()[..., 0]
         border = np.concatenate([layers[0], layers[-1], layers[:, 0], layers[:, -1]])
-        assert (border > 100).mean() < 0.02 and layers.max() > 150
+        assert (border > 100).mean() < 0.02
+        assert layers.max() > 150
 
 
 def test_colours_keep_the_contrast_asked_for() -> None:
     random = Random(3)
     contrasts = [draw_palette(random, 40.0).contrast for _ in range(500)]
-    assert min(contrasts) >= 40 and 70 < np.median(contrasts) < 160
+    assert min(contrasts) >= 40
+    assert 70 < np.median(contrasts) < 160
 
 
 def test_dataset_on_the_fly(choice: FontChoice) -> None:
     words = RenderedWords(choice.fonts, words=60, seed=1, split="test")
     image, label, columns = words[3]
-    assert image.ndim == 3 and columns.shape == (32,) and words[3][1] == label and len(words) == 60
+    assert image.ndim == 3
+    assert columns.shape == (32,)
+    assert words[3][1] == label
+    assert len(words) == 60
     assert len({words[index][1].lower() for index in range(60)}) == 60
     with pytest.raises(IndexError):
         words[60]
@@ -107,11 +119,16 @@ def test_command_writes_the_same_words_with_any_workers(tmp_path: Path) -> None:
     assert main([*common, "--out", str(tmp_path / "one"), "--workers", "1", "--sheet", str(tmp_path / "a.png")]) == 0
     assert main([*common, "--out", str(tmp_path / "two"), "--workers", "2"]) == 0
     first, second = _records(tmp_path / "one"), _records(tmp_path / "two")
-    assert first == second and first[b"num-samples"] == b"130" and len(first) == 3 * 130 + 1
+    assert first == second
+    assert first[b"num-samples"] == b"130"
+    assert len(first) == 3 * 130 + 1
     image = cv2.imdecode(np.frombuffer(first[b"image-000000130"], np.uint8), cv2.IMREAD_COLOR)
-    assert image is not None and len(first[b"columns-000000001"]) == 32
+    assert image is not None
+    assert len(first[b"columns-000000001"]) == 32
     recipe = json.loads((tmp_path / "one" / "recipe.json").read_text())
-    assert recipe["seed"] == 4 and recipe["split"] == "train" and recipe["families"]
+    assert recipe["seed"] == 4
+    assert recipe["split"] == "train"
+    assert recipe["families"]
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
@@ -120,7 +137,8 @@ def test_command_refuses_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main([]) == 2
     assert main(["--out", str(tmp_path / "x"), "--words", "0"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 3 and "--overwrite" in lines[0]
+    assert len(lines) == 3
+    assert "--overwrite" in lines[0]
     assert not (tmp_path / "x").exists()
 
 

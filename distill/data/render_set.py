@@ -1,0 +1,98 @@
+"""A set of rendered words on disk: an LMDB and recipe.json, which says how the words were made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from distill.data.fonts import FontChoice, choose_fonts
+from distill.data.progress import followed
+from distill.data.rendered import render_records, test_labels
+from distill.data.rendering.renderer import WordRenderer
+from distill.data.words import Split
+from distill.data.writing import LmdbWriter
+from students.charset import Charset
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """What is to be rendered."""
+
+    words: int
+    """How many."""
+    split: Split
+    """`train`, `test` (held-out words and fonts, no word twice) or `all`."""
+    seed: int = 0
+    """The same seed gives the same words, whatever the number of workers."""
+    charset: str = "94"
+    """Alphabet whose characters may occur, in any case: 36, 62, 94 or a file."""
+    fonts: tuple[str, ...] = ()
+    """Further folders of fonts, with all below."""
+    system_fonts: bool = True
+    """Use the fonts that the system has."""
+    max_fonts: int = 400
+    """How many fonts at most, chosen by seed."""
+
+    @property
+    def characters(self) -> str:
+        """Characters that may be drawn; both cases where the alphabet has one (labels keep their case)."""
+        characters = Charset.load(self.charset).characters
+        return "".join(sorted(set(characters) | set(characters.lower()) | set(characters.upper())))
+
+    def prepare(self) -> tuple[WordRenderer, FontChoice]:
+        """Look for fonts and build the renderer.
+
+        Raises:
+            UserError: when a font folder is missing, no font is left, or there are too few held-out words.
+        """
+        choice = choose_fonts(
+            self.fonts, split=self.split, seed=self.seed, system=self.system_fonts, max_fonts=self.max_fonts
+        )
+        labels = test_labels(self.words, self.seed, self.split, self.characters)
+        return WordRenderer(choice.fonts, self.seed, self.split, self.characters, labels), choice
+
+
+def write_set(
+    request: RenderRequest, renderer: WordRenderer, choice: FontChoice, folder: Path, workers: int = 0,
+    overwrite: bool = False, console: Console | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Render a set into `folder`, which appears when it is whole; gives its recipe.
+
+    Args:
+        request: what is rendered.
+        renderer: as `request.prepare` gave it.
+        choice: likewise.
+        folder: the LMDB's folder.
+        workers: rendering processes; 0 takes one a core.
+        overwrite: replace an LMDB that is there.
+        console: where progress is shown.
+
+    Raises:
+        UserError: when the folder exists and `overwrite` was not asked for.
+    """
+    started = time.perf_counter()
+    workers = workers or os.cpu_count() or 1
+    with LmdbWriter(folder, overwrite) as writer:
+        records = render_records(renderer, request.words, workers)
+        for record in followed(records, request.words, "rendering words", console):
+            writer.add(record.image, record.label, record.columns)
+    seconds = time.perf_counter() - started
+    recipe = {
+        "schema": 1,
+        **dataclasses.asdict(request),
+        "fonts": [font.name for font in choice.fonts],
+        "families": list(choice.families),
+        "dropped": choice.dropped,
+        "workers": workers,
+        "seconds": round(seconds, 1),
+        "words_per_second": round(request.words / max(seconds, 1e-9), 1),
+    }
+    (folder / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
+    return recipe

@@ -1,0 +1,127 @@
+"""From two exported parts to one ONNX graph: the Loop around a step, shared weights, means that keep their digits."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+
+OPSET = 18
+"""Old enough for every onnxruntime since 1.14, new enough for the exporter."""
+INPUT, OUTPUT = "images", "logits"
+
+
+def join(opening: ModelProto, step: ModelProto, most_steps: int, classes: int) -> ModelProto:
+    """Build the whole: the opening's nodes, a Loop over the step, and the logits turned to (N, steps, classes)."""
+    graph = opening.graph
+    mean_by_axis(graph)
+    made = [output.name for output in graph.output]
+    layers = (len(made) - 2) // 2
+    carried, memory = made[: 2 + layers], made[2 + layers :]
+    body = loop_body(step.graph, carried=len(carried), memory=memory)
+    share_weights(graph, body)
+    graph.initializer.extend(
+        [helper.make_tensor("most_steps", TensorProto.INT64, [], [most_steps]),
+         helper.make_tensor("go_on", TensorProto.BOOL, [], [True])]
+    )  # fmt: skip
+    finals = [f"final/{name}" for name in carried]
+    rename({graph.input[0].name: INPUT}, graph.node)
+    graph.node.extend(
+        [helper.make_node("Loop", ["most_steps", "go_on", *carried], [*finals, "by_step"], "greedy", body=body),
+         helper.make_node("Transpose", ["by_step"], [OUTPUT], "words_first", perm=[1, 0, 2])]
+    )  # fmt: skip
+    size = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]
+    del graph.input[:], graph.output[:], graph.value_info[:]
+    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *size]))
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", "steps", classes]))
+    graph.name = "student"
+    forget_traces(graph)
+    return helper.make_model(
+        graph, producer_name="symdistill", ir_version=opening.ir_version,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+    )  # fmt: skip
+
+
+def loop_body(step: GraphProto, carried: int, memory: list[str]) -> GraphProto:
+    """Make the step a Loop body: position, condition and carried values in; the memory is seen from outside."""
+    names = [value.name for value in step.input]
+    outside = dict(zip(names[1 + carried :], memory, strict=True))
+    own = {name for node in step.node for name in [*node.input, *node.output] if name}
+    own |= {tensor.name for tensor in step.initializer} | set(names) | {value.name for value in step.output}
+    rename({name: outside.get(name, f"step/{name}") for name in own}, step.node)
+    for tensor in step.initializer:
+        tensor.name = f"step/{tensor.name}"
+    types = {f"step/{value.name}": value.type.tensor_type.elem_type for value in [*step.input, *step.output]}
+    inputs = [f"step/{name}" for name in names[: 1 + carried]]
+    position, *states = [helper.make_tensor_value_info(name, types[name], [] if k == 0 else None)
+                         for k, name in enumerate(inputs)]  # fmt: skip
+    condition = helper.make_tensor_value_info("step/go_on_in", TensorProto.BOOL, [])
+    outputs = [f"step/{value.name}" for value in step.output]
+    results = [helper.make_tensor_value_info(name, types[name], [] if k == 0 else None)
+               for k, name in enumerate(outputs)]  # fmt: skip
+    return helper.make_graph(list(step.node), "step", [position, condition, *states], results, list(step.initializer))
+
+
+def rename(names: dict[str, str], nodes: list[NodeProto]) -> None:
+    """Rename values in `nodes`; neither part has control flow, so there are no inner graphs to follow."""
+    for node in nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        if node.name:
+            node.name = names.get(node.output[0], node.output[0])
+
+
+def share_weights(graph: GraphProto, body: GraphProto) -> None:
+    """Move the body's weights out of the Loop, those that both parts hold only once."""
+    known = {content_of(tensor): tensor.name for tensor in graph.initializer}
+    same = {}
+    for tensor in body.initializer:
+        name = known.setdefault(content_of(tensor), tensor.name)
+        same[tensor.name] = name
+        if name == tensor.name:
+            graph.initializer.append(tensor)
+    rename(same, body.node)
+    del body.initializer[:]
+
+
+def mean_by_axis(graph: GraphProto) -> None:
+    """Take means over several axes one axis at a time.
+
+    onnxruntime adds up all numbers of a mean in one running sum. Over the 4,096 pixels of a channel that costs three
+    digits, which the division by the small spread of a flat picture brings to the fore.
+    """
+    constant = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        axes = constant.get(node.input[1]) if node.op_type == "ReduceMean" and len(node.input) > 1 else None
+        keeps = all(attribute.i for attribute in node.attribute if attribute.name == "keepdims")
+        if axes is None or axes.size < 2 or not keeps:
+            graph.node.append(node)
+            continue
+        value = node.input[0]
+        for turn, axis in enumerate(sorted(axes.tolist(), reverse=True)):
+            made = node.output[0] if turn == axes.size - 1 else f"{node.output[0]}/axis{axis}"
+            graph.initializer.append(helper.make_tensor(f"{node.output[0]}/only{axis}", TensorProto.INT64, [1], [axis]))
+            graph.node.append(
+                helper.make_node("ReduceMean", [value, f"{node.output[0]}/only{axis}"], [made], keepdims=1)
+            )
+            value = made
+
+
+def forget_traces(graph: GraphProto) -> None:
+    """Drop what the exporter notes on every node: lines of source, with the paths of the machine it ran on."""
+    for node in graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                forget_traces(attribute.g)
+    for value in [graph, *graph.input, *graph.output, *graph.initializer]:
+        value.doc_string = ""
+        del value.metadata_props[:]
+
+
+def content_of(tensor: TensorProto) -> tuple[int, tuple[int, ...], bytes]:
+    """Type, shape and bytes of a weight: what makes two of them one."""
+    array = onnx.numpy_helper.to_array(tensor)
+    return tensor.data_type, tuple(tensor.dims), array.tobytes()

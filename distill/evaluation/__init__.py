@@ -1,0 +1,1 @@
+"""Evaluation: benchmarks, metrics, the comparison of readers, its report, and validation during training."""

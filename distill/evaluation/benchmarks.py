@@ -1,0 +1,235 @@
+"""Benchmarks: the test sets of the field by name and count, found under DATA/test (METHOD 1.6)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+from rapidfuzz import process
+
+from distill.data.folders import LABEL_FILES, label_file
+from distill.data.lmdb_reader import DATA_FILE
+from distill.data.records import LIST_SUFFIX, BadRecordError, Records, SubsetRecords
+from distill.data.trees import open_set
+from students.charset import Charset
+from students.errors import UserError
+from students.preprocess import BROKEN_IMAGE, decode_image
+
+SIX = ("IIIT5k", "SVT", "IC13_857", "IC15_1811", "SVTP", "CUTE80")
+"""The six benchmarks, in the order of the field's tables."""
+
+COUNTS = {
+    "IIIT5k": 3000, "SVT": 647, "IC13_857": 857, "IC15_1811": 1811, "SVTP": 645, "CUTE80": 288,
+    "IC13_1015": 1015, "IC15_2077": 2077,
+    "COCO-Text": 9825, "ArT": 35149, "Uber-Text": 80551, "HOST": 2416, "WOST": 2416,
+}  # fmt: skip
+"""Words of the sets whose count is known."""
+
+OTHER_NAMES = {
+    "iiit5k3000": "IIIT5k", "svt647": "SVT", "svtp645": "SVTP", "cute": "CUTE80", "cute288": "CUTE80",
+    "cute80288": "CUTE80", "coco": "COCO-Text", "cocov14": "COCO-Text", "uber": "Uber-Text",
+}  # fmt: skip
+"""Folder names in common use, lower case without punctuation."""
+
+LARGER = {"IC13_857": "IC13_1015", "IC15_1811": "IC15_2077"}
+"""Sets that are part of another one."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A test set after the label rules: what is read and what should be read."""
+
+    name: str
+    """Its name in tables."""
+    records: Records
+    """Where its words are stored."""
+    positions: tuple[int, ...]
+    """Positions in `records` that are scored."""
+    labels: tuple[str, ...]
+    """Cleaned label of each."""
+    vocabulary: tuple[str, ...]
+    """Distinct cleaned labels of the whole set, sorted: what a closed lexicon is made of."""
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Records that the label rules drop, by reason."""
+    partial: bool = False
+    """Whether only some of its words are read, for a quick look."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def known(self) -> int | None:
+        """How many words the set is known to have."""
+        return COUNTS.get(self.name)
+
+    @property
+    def part_of(self) -> str | None:
+        """Name of the set that this one is cut from."""
+        if isinstance(self.records, SubsetRecords):
+            return recognise(self.records.records.name)
+        return LARGER.get(self.name)
+
+    @property
+    def note(self) -> str | None:
+        """What to say beside its results: dropped labels, a count that differs from the known one, a part only."""
+        said = [f"{count} labels dropped ({reason})" for reason, count in sorted(self.dropped.items())]
+        whole = len(self) + sum(self.dropped.values())
+        if self.partial:
+            said.insert(0, f"{len(self)} words of {len(self.records)} only, for a quick look")
+        elif self.known is not None and len(self) != self.known:
+            said.insert(0, f"{len(self)} words scored of {whole}, but {self.known} are known: not the set of the field")
+        return f"{self.name}: {'; '.join(said)}" if said else None
+
+    def load(self, number: int) -> Image.Image:
+        """Decode the `number`-th word's picture.
+
+        Raises:
+            UserError: when it is missing or can't be decoded: a set is never scored on fewer words than it has.
+        """
+        position = self.positions[number]
+        try:
+            return decode_image(self.records.image(position))
+        except (BadRecordError, *BROKEN_IMAGE) as error:
+            what = self.records.describe(position)
+            raise UserError(f"{self.name}: {what} can't be read ({error}); check-lmdb names all such records") from None
+
+
+def open_benchmarks(
+    data: str | Path, sets: str, charset: Charset, limit: int | None = None, max_length: int = 25
+) -> list[Benchmark]:
+    """Open the wanted test sets.
+
+    Args:
+        data: a folder with test/ in it, a folder of sets, or one set; `sets` means nothing to the last.
+        sets: `six`, `all` that lie there, or names with commas.
+        charset: test alphabet, whose rules labels go through.
+        limit: at most so many words of each set, spread evenly.
+        max_length: longest label.
+
+    Raises:
+        UserError: when data is missing or broken, or a wanted set isn't there.
+    """
+    data = Path(data)
+    name = os.path.basename(os.path.abspath(data)).removesuffix(LIST_SUFFIX)
+    if is_set(data) or data.name.endswith(LIST_SUFFIX) or Path(f"{data}{LIST_SUFFIX}").is_file():
+        return [open_benchmark(recognise(name), data, charset, limit, max_length)]
+    if not data.is_dir():
+        raise UserError(f"{data}: no such folder; give one with test/SET in it, or one LMDB")
+    found = find_sets(data / "test" if (data / "test").is_dir() else data)
+    return [open_benchmark(name, found[name], charset, limit, max_length) for name in choose(sets, found, data)]
+
+
+def open_benchmark(
+    name: str, path: Path, charset: Charset, limit: int | None = None, max_length: int = 25
+) -> Benchmark:
+    """Open one set and clean its labels.
+
+    Raises:
+        UserError: when a label can't be read, or none is left.
+    """
+    records = open_set(path)
+    dropped: Counter[str] = Counter()
+    kept: list[tuple[int, str]] = []
+    for position, raw in records.labels():
+        if raw is None:
+            raise UserError(f"{path}: {records.describe(position)} has no readable label; check-lmdb names all of them")
+        label = charset.clean(raw, max_length)
+        if label is None:
+            dropped[charset.drop_reason(raw, max_length) or "empty"] += 1
+        else:
+            kept.append((position, label))
+    if not kept:
+        size = len(charset.characters)
+        raise UserError(f"{path}: no label is left for an alphabet of {size} characters; try --charset 94")
+    vocabulary = tuple(sorted({label for _, label in kept}))
+    partial = limit is not None and limit < len(kept)
+    if partial and limit is not None:
+        kept = [kept[number * len(kept) // limit] for number in range(limit)]
+    positions, labels = zip(*kept, strict=True)
+    return Benchmark(name, records, positions, labels, vocabulary, dict(dropped), partial)
+
+
+def find_sets(root: Path) -> dict[str, Path]:
+    """Find the sets at and below `root`: name to path, the six first, the others sorted.
+
+    A known set goes by its known name, another by its path below `root`.
+
+    Raises:
+        UserError: when there is none.
+    """
+    found: dict[str, Path] = {}
+    for path in walk(root):
+        known = recognise(path.name)
+        name = known if known in COUNTS and known not in found else path.relative_to(root).as_posix()
+        found[name] = path
+    if not found:
+        wanted = f"an LMDB ({DATA_FILE}), pictures with {LABEL_FILES[0]}, or a list (SET{LIST_SUFFIX})"
+        raise UserError(f"{root} holds no test set; put {wanted} there for each")
+    order = {name: number for number, name in enumerate(COUNTS)}
+    return {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))}
+
+
+def walk(root: Path) -> list[Path]:
+    """List the paths of sets at any depth, those that are lists without their suffix, sorted."""
+    paths: set[Path] = set()
+    seen: set[str] = set()
+    for place, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        # A link may lead back; what begins with a dot is still being written; training words are no test.
+        hidden = {name for name in folders if name.startswith(".") or (Path(place) == root and name == "train")}
+        here = sorted(set(folders) - hidden)
+        folders[:] = [] if real in seen else [name for name in here if not is_set(Path(place, name))]
+        if real not in seen:
+            paths |= {Path(place, name) for name in here if is_set(Path(place, name))}
+            paths |= {Path(place, name.removesuffix(LIST_SUFFIX)) for name in files if name.endswith(LIST_SUFFIX)}
+        seen.add(real)
+    return sorted(paths)
+
+
+def is_set(path: Path) -> bool:
+    """Tell whether a folder is one set: an LMDB or pictures with labels."""
+    return (path / DATA_FILE).is_file() or label_file(path) is not None
+
+
+def recognise(name: str) -> str:
+    """Give the known name of a set whose folder is called `name`, or `name` itself."""
+    key = _key(name)
+    return OTHER_NAMES.get(key) or next((known for known in COUNTS if _key(known) == key), name)
+
+
+def choose(sets: str, found: dict[str, Path], data: Path) -> list[str]:
+    """Choose names among the sets found.
+
+    Raises:
+        UserError: for a name that isn't there, with those that are.
+    """
+    if sets == "all":
+        return list(found)
+    wanted = SIX if sets == "six" else [name.strip() for name in sets.split(",") if name.strip()]
+    chosen = [name if name in found else recognise(name) for name in wanted]
+    missing = [name for name in chosen if name not in found]
+    if missing or not chosen:
+        near = process.extractOne(missing[0], list(found), score_cutoff=70) if missing and sets != "six" else None
+        there = f"there are {', '.join(found)}; name some with --sets, or take all"
+        hint = f"did you mean {near[0]!r}?" if near else there
+        raise UserError(f"{data} has no set {', '.join(missing) or repr(sets)}; {hint}")
+    return list(dict.fromkeys(chosen))
+
+
+def averaged(benchmarks: Sequence[Benchmark]) -> list[str]:
+    """Name the sets that averages and pairs are taken over: the six when all are there.
+
+    Without the six, all but sets that are part of another one: no word counts twice.
+    """
+    names = [benchmark.name for benchmark in benchmarks]
+    if set(SIX) <= set(names):
+        return list(SIX)
+    return [benchmark.name for benchmark in benchmarks if benchmark.part_of not in names]
+
+
+def _key(name: str) -> str:
+    return "".join(char for char in name.lower() if char.isalnum())

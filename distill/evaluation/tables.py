@@ -1,0 +1,144 @@
+"""Tables of a report: for the terminal and as Markdown; closed-lexicon reading has a table of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+TITLES = {
+    "open": "Open reading: words right, % (95% interval)",
+    "closed-lexicon": "Closed lexicon: words right, %, choosing among given words; not comparable with open reading",
+}
+AVERAGES = (("average by word", "average_by_word"), ("average by set", "average_by_set"))
+
+
+def print_report(report: Mapping[str, Any], console: Console) -> None:
+    """Print a report as tables: one for open reading, one for closed lexicons, one for pairs."""
+    for reading, title in TITLES.items():
+        readers = [reader for reader in report["readers"] if reader["reading"] == reading]
+        if readers:
+            console.print(Text(title, style="bold"))
+            console.print(reading_table(readers))
+    if report["pairs"]:
+        console.print(Text("Same words, two readers: McNemar's exact test", style="bold"))
+        console.print(pair_table(report["pairs"]))
+    for line in remarks(report):
+        console.print(Text(line), soft_wrap=True)
+
+
+def reading_table(readers: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out sets by reader: a column a reader, so that any number of sets fits a narrow terminal."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("set", no_wrap=True)
+    table.add_column("words", justify="right")
+    for reader in readers:
+        table.add_column(Text(f"{reader['name']}\n({reader['role']})"), justify="right")
+    for name, first in readers[0]["benchmarks"].items():
+        counted = f"{first['words']}{' (part)' if first.get('partial') else ''}"
+        table.add_row(name, counted, *(cell(reader["benchmarks"][name]) for reader in readers))
+    table.add_section()
+    for title, key in AVERAGES:
+        table.add_row(title, "", *(Text(f"{reader[key]:.2f}", style="bold") for reader in readers))
+    table.add_section()
+    table.add_row("parameters", "", *(f"{reader['params'] / 1e6:.2f} M" for reader in readers))
+    table.add_row("ms a word, CPU", "", *(f"{reader['ms_per_word']:.1f}" for reader in readers))
+    return table
+
+
+def cell(entry: Mapping[str, Any]) -> str:
+    """Give one score: percent with its interval, and the lexicon's size where there is one."""
+    if "lexicon" in entry:
+        return f"{entry['accuracy']:.2f} (of {entry['lexicon']} words)"
+    low, high = entry["interval"]
+    return f"{entry['accuracy']:.2f} ({low:.1f}–{high:.1f})"
+
+
+def pair_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out pairs of readers."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in ("a", "b"):
+        table.add_column(title)
+    for title in ("words", "only a", "only b", "p"):
+        table.add_column(title, justify="right")
+    for pair in pairs:
+        counts = (str(pair[key]) for key in ("words", "only_a", "only_b"))
+        table.add_row(Text(pair["a"]), Text(pair["b"]), *counts, f"{pair['p']:.3g}")
+    return table
+
+
+def remarks(report: Mapping[str, Any]) -> list[str]:
+    """Say what the numbers leave out: odd counts, what is averaged, leaks."""
+    said = list(report.get("notes", []))
+    if "averaged_sets" in report:
+        said.append(f"averages and pairs are over {', '.join(report['averaged_sets'])}: no word counts twice")
+    leaks = report.get("leaks")
+    if leaks is not None:
+        said.append(f"leak guard: {leaks['words']} test words are among those of {leaks['against']}")
+        said += leaks["found"][:20]
+    return said
+
+
+def to_markdown(report: Mapping[str, Any]) -> str:
+    """Write a report as Markdown: what was typed and where, readers by set, intervals, pairs."""
+    machine = report["machine"]
+    parts = [
+        "# Comparison", f"```text\n{report['command']}\n```",
+        f"{machine['processor']}, {machine['cores']} cores, {machine['device']}. "
+        + ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+        + ". Times are for one word at a time on one CPU thread, from decoded picture to text.",
+    ]  # fmt: skip
+    for reading, title in TITLES.items():
+        readers = [reader for reader in report["readers"] if reader["reading"] == reading]
+        if readers:
+            parts += [f"## {title.split(':')[0]}", title.partition(": ")[2].capitalize() + ".", score_lines(readers)]
+            parts += ["### Every set", detail_lines(readers)]
+    if report["pairs"]:
+        keys = ("a", "b", "words", "only_a", "only_b")
+        rows = [[*(pair[key] for key in keys), f"{pair['p']:.3g}"] for pair in report["pairs"]]
+        table = grid(["a", "b", "words", "only a", "only b", "p"], rows)
+        parts += ["## Pairs", "McNemar's exact test on the same words.", table]
+    said = remarks(report)
+    if said:
+        parts += ["## Remarks", "\n".join(f"- {line}" for line in said)]
+    return "\n\n".join(parts) + "\n"
+
+
+def score_lines(readers: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out readers by set, as the field's papers do."""
+    names = list(readers[0]["benchmarks"])
+    head = ["reader", "role", *names, "average by word", "average by set", "parameters", "ms a word"]
+    rows = [
+        [
+            reader["name"], reader["role"], *(f"{reader['benchmarks'][name]['accuracy']:.2f}" for name in names),
+            *(f"{reader[key]:.2f}" for _, key in AVERAGES),
+            f"{reader['params'] / 1e6:.2f} M", f"{reader['ms_per_word']:.1f}",
+        ]
+        for reader in readers
+    ]  # fmt: skip
+    return grid(head, rows)
+
+
+def detail_lines(readers: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out one line a reader and set, with counts, interval and 1-NED."""
+    rows = [
+        [
+            reader["name"], name, entry["words"], entry["hits"], f"{entry['accuracy']:.2f}",
+            f"{entry['interval'][0]:.1f} to {entry['interval'][1]:.1f}", f"{entry['one_minus_ned']:.2f}",
+            *([entry["lexicon"]] if "lexicon" in entry else []),
+        ]
+        for reader in readers
+        for name, entry in reader["benchmarks"].items()
+    ]  # fmt: skip
+    closed = ["lexicon words"] if rows and len(rows[0]) == 8 else []
+    return grid(["reader", "set", "words", "right", "accuracy %", "95% interval", "1-NED %", *closed], rows)
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Lay out a Markdown table; a bar in a name is escaped."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(entry).replace("|", "\\|") for entry in line) + " |" for line in lines)

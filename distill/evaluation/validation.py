@@ -1,0 +1,104 @@
+"""Validation during training: words right and 1-NED over a set that is split over processes, counted exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from distill.data.batch import Batch
+from distill.evaluation.gallery import GalleryItem, pick, to_pixels
+from distill.evaluation.metrics import percent, similarity
+from students.charset import Charset, Reading
+from students.errors import UserError
+
+UNIT = 10**9
+"""1-NED is summed in billionths, as whole numbers, so that the sum doesn't depend on how the set is split."""
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """Counts over all processes."""
+
+    words: int
+    """Words validated."""
+    hits: int
+    """Words read exactly."""
+    one_minus_ned_sum: float
+    """Sum over words of 1 - edit distance / length of the longer string."""
+    samples: tuple[GalleryItem, ...] = ()
+    """Some of this process's misread and read words."""
+
+    @property
+    def accuracy(self) -> float:
+        """Words right, percent."""
+        return percent(self.hits, self.words)
+
+    @property
+    def one_minus_ned(self) -> float:
+        """1-NED, percent."""
+        return percent(self.one_minus_ned_sum, self.words)
+
+
+def validate(
+    model_read: Callable[[Tensor], list[Reading]],
+    loader: Iterable[Batch],
+    charset: Charset,
+    accelerator: Accelerator | None = None,
+    size: int | None = None,
+    samples: int = 24,
+) -> ValidationResult:
+    """Read a validation set; every process calls this with its own share of the words.
+
+    Args:
+        model_read: reads normalised pictures (N, 3, H, W), in eval mode.
+        loader: this process's words: process r of W takes the words r, r + W, ... of the set, none twice.
+        charset: test alphabet; predictions go through its rules, labels are clean already.
+        accelerator: sums the counts over processes; None when there is one.
+        size: words of the whole set, which the sum must meet.
+        samples: how many words to keep for a gallery.
+
+    Raises:
+        RuntimeError: when the processes together did not read as many words as the set has.
+        UserError: when a word stands for another one, which can't be read.
+    """
+    words = hits = similarities = places = 0
+    kept: list[GalleryItem] = []
+    for batch in loader:
+        images = batch.images if accelerator is None else batch.images.to(accelerator.device)
+        readings = model_read(images)
+        if len(readings) != len(batch):
+            raise RuntimeError(f"{len(readings)} readings of {len(batch)} pictures")
+        predictions = [charset.adapt(reading.text) for reading in readings]
+        words += len(batch)
+        places += int(batch.indices.sum())
+        hits += sum(read == label for read, label in zip(predictions, batch.labels, strict=True))
+        similarities += sum(
+            round(UNIT * similarity(read, label)) for read, label in zip(predictions, batch.labels, strict=True)
+        )
+        kept = keep_some(kept, batch, readings, predictions, samples)
+    counts = torch.tensor([words, hits, similarities, places])
+    if accelerator is not None and accelerator.num_processes > 1:
+        counts = accelerator.reduce(counts.to(accelerator.device), reduction="sum").cpu()
+    words, hits, similarities, places = counts.tolist()
+    if size is not None and words != size:
+        raise RuntimeError(f"validation read {words} words of a set of {size}: the shares of the processes are wrong")
+    # The loader puts the next word in the place of one that is broken; then the sum of positions does not fit.
+    if size is not None and places != size * (size - 1) // 2:
+        raise UserError("a validation word's picture can't be read; check-lmdb names all such records")
+    return ValidationResult(words, hits, similarities / UNIT, tuple(pick(kept, samples)))
+
+
+def keep_some(
+    kept: list[GalleryItem], batch: Batch, readings: list[Reading], predictions: list[str], count: int
+) -> list[GalleryItem]:
+    """Keep the first `count` misread and the first `count` read words."""
+    room = {right: count - sum(item.right == right for item in kept) for right in (True, False)}
+    for image, label, reading, read in zip(batch.images, batch.labels, readings, predictions, strict=True):
+        if room[read == label] > 0:
+            room[read == label] -= 1
+            kept.append(GalleryItem(to_pixels(image), label, read, reading.confidence))
+    return kept

@@ -1,0 +1,101 @@
+"""`export`: a student folder and its ONNX file, compared on real pictures; a difference is exit 1."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distill.commands.export import main
+from distill.deployment import folder as folders
+from distill.deployment.card import Card
+from distill.deployment.folder import save_folder
+from distill.deployment.parity import Difference, Parity
+from students.student import Student
+
+
+@pytest.fixture(scope="module")
+def source(learned, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's student with a card, as training leaves it."""
+    folder = tmp_path_factory.mktemp("run") / "ten-words" / "student"
+    folder.parent.mkdir()
+    save_folder(learned.student, folder, Card("mini", "Ten drawn words.", "Do as you like."))
+    return folder
+
+
+def test_exports_and_compares_on_given_pictures(
+    learned, source: Path, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    # The same weights were exported for `onnx_file`; the exporter takes seconds.
+    monkeypatch.setattr(folders, "export_onnx", lambda student, path, name: shutil.copy(onnx_file, path))
+    crops = tmp_path / "crops"
+    crops.mkdir()
+    for number, picture in enumerate(learned.pictures):
+        picture.save(crops / f"{number}.png")
+    out = tmp_path / "out"
+    assert main(["--student", str(source), "--out", str(out), "--onnx", "--verify", str(crops)]) == 0
+    assert sorted(file.name for file in out.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "student.onnx",
+    ]
+    said = capsys.readouterr().out
+    assert "10 words, batches of 1, 2, 3, 4, readings of 1 to 10 characters: no difference" in said
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "# ten-words" in card, "a run's student is called as the run"
+    assert "Ten drawn words." in card
+    assert "Do as you like." in card
+    assert "onnxruntime" in card
+
+
+def test_what_is_written_reads_like_the_source(learned, source: Path, tmp_path: Path) -> None:
+    assert main(["--student", str(source), "--out", str(tmp_path / "out"), "--name", "called", "--terms", "Mine."]) == 0
+    student = Student.from_pretrained(tmp_path / "out")
+    np.testing.assert_allclose(student(learned.images).detach(), learned.student(learned.images).detach(), atol=1e-6)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "# called" in card
+    assert "## Terms\n\nMine." in card
+
+
+def test_a_difference_is_exit_1_and_names_the_words(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = Parity(9, (1, 2), {3: 9}, 0.5, 0, (Difference(4, 2, "abc", "abd", 0.5),))
+    monkeypatch.setattr(folders, "export_onnx", lambda *_: None)
+    monkeypatch.setattr(folders, "OnnxReader", lambda *_: None)
+    monkeypatch.setattr(folders, "check_parity", lambda *_: wrong)
+    assert main(["--student", str(source), "--out", str(tmp_path / "out"), "--onnx"]) == 1
+    said = capsys.readouterr()
+    assert "word 4 in a batch of 2: PyTorch reads 'abc', ONNX 'abd'" in said.err
+    assert not list(tmp_path.iterdir())
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run the command, expect a user's mistake, give its one line."""
+    assert main(list(words)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("error: ")
+    return said.err
+
+
+def test_mistakes_are_one_line_and_write_nothing(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "thesis.txt").write_text("years of work")
+    out = str(tmp_path / "out")
+    assert "--overwrite" in refused(capsys, "--student", str(source), "--out", str(there))
+    assert "not replaced" in refused(capsys, "--student", str(source), "--out", str(there), "--overwrite")
+    assert "no student" in refused(capsys, "--student", "tinny", "--out", out)
+    assert "add --onnx" in refused(capsys, "--student", str(source), "--out", out, "--verify", str(there))
+    assert "no pictures" in refused(capsys, "--student", str(source), "--out", out, "--onnx", "--verify", str(there))
+    assert "is a file" in refused(capsys, "--student", str(source / "model.safetensors"), "--out", out)
+    assert "report" in refused(capsys, "--student", str(source), "--out", out, "--report", str(tmp_path / "none.json"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]

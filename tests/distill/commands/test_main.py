@@ -1,0 +1,74 @@
+"""One name for all commands; a user's mistake is one line and 2, a bug keeps its traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from distill.__main__ import main
+from distill.commands import commands
+from distill.errors import UserError, exit_on_user_error
+
+
+def test_every_module_is_a_command_with_one_line_of_help(root: Path) -> None:
+    known = commands()
+    files = {file.stem for file in (root / "distill" / "commands").glob("*.py")} - {"__init__"}
+    assert set(known) == files >= {"export", "read"}
+    assert all(known.values())
+
+
+def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for name, told in commands().items():
+        assert f"  {name.replace('_', '-')} " in said
+        assert told in said
+
+
+def test_no_command_is_help_and_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "usage: symdistill" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("raed", "'read'"), ("exprot", "'export'"), ("render", "'render-words'")])
+def test_an_unknown_command_names_the_nearest(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([typed]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"error: no command {typed!r}; the nearest is {meant}")
+
+
+def test_arguments_and_exit_on_user_error_pass_through(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["read", "--student", "tiny", str(tmp_path / "none.png")]) == 2
+    assert "none.png" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["read", "--help"])
+    assert stop.value.code == 0
+
+
+def test_module_runs_as_a_program(root: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "distill", "raed"], cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_users_mistake_is_one_line_and_a_bug_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    @exit_on_user_error
+    def mistaken(argv: Sequence[str] | None = None) -> int:
+        raise UserError("first\n  second")
+
+    @exit_on_user_error
+    def buggy(argv: Sequence[str] | None = None) -> int:
+        raise ZeroDivisionError
+
+    assert mistaken() == 2
+    assert capsys.readouterr().err == "error: first second\n"
+    with pytest.raises(ZeroDivisionError):
+        buggy([])

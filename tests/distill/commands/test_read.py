@@ -1,0 +1,76 @@
+"""`read`: path, word, confidence; everything or one line about what is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distill.commands.read import main
+
+
+@pytest.fixture(scope="module")
+def places(learned, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A student folder and a folder with its pictures, named so that their order is that of its words."""
+    root = tmp_path_factory.mktemp("read")
+    learned.student.save_pretrained(root / "student")
+    (root / "pictures").mkdir()
+    for number, picture in enumerate(learned.pictures):
+        picture.save(root / "pictures" / f"{number:02}.png")
+    return root / "student", root / "pictures"
+
+
+@pytest.mark.parametrize("batch", ["1", "4", "64"])
+def test_lines_of_path_word_confidence(learned, places, batch: str, capsys: pytest.CaptureFixture[str]) -> None:
+    student, pictures = places
+    assert main(["--student", str(student), "--batch", batch, str(pictures)]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [word for _, word, _ in lines] == learned.words
+    assert [Path(path).name for path, _, _ in lines] == [f"{n:02}.png" for n in range(len(lines))]
+    expected = [reading.confidence for reading in learned.student.read(learned.pictures)]
+    assert [float(sure) for _, _, sure in lines] == pytest.approx(expected, abs=1e-4)
+
+
+def test_json_and_onnx_say_the_same(learned, places, onnx_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    student, pictures = places
+    files = [str(pictures / name) for name in ("03.png", "01.png")]
+    answers = []
+    for source in (student, onnx_file):
+        assert main(["--student", str(source), "--json", *files]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert [row["path"] for row in answers[0]] == files
+    assert [row["word"] for row in answers[0]] == [learned.words[3], learned.words[1]]
+    for row, other in zip(*answers, strict=True):
+        assert (row["path"], row["word"]) == (other["path"], other["word"])
+        assert row["confidence"] == pytest.approx(other["confidence"], abs=1e-4)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run the command, expect a user's mistake, give its one line."""
+    assert main(list(words)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert said.err.startswith("error: ")
+    return said.err
+
+
+def test_a_truncated_picture_is_named_before_anything_is_printed(
+    places, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, pictures = places
+    broken = tmp_path / "broken.png"
+    broken.write_bytes((pictures / "00.png").read_bytes()[:120])
+    words = ["--student", str(student), "--batch", "1", str(pictures / "00.png"), str(broken)]
+    assert str(broken) in refused(capsys, *words)
+
+
+def test_mistakes_are_one_line(places, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    student, pictures = places
+    picture = str(pictures / "00.png")
+    assert "none.png" in refused(capsys, "--student", str(student), str(tmp_path / "none.png"))
+    assert "no pictures" in refused(capsys, "--student", str(student), str(tmp_path))
+    assert "no student" in refused(capsys, "--student", "tinny", picture)
+    assert "--batch" in refused(capsys, "--student", str(student), "--batch", "0", picture)
+    assert "is no ONNX" in refused(capsys, "--student", picture, picture)

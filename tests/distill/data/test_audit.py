@@ -1,0 +1,162 @@
+"""The data doctor and the leak guard."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from distill.commands.check_lmdb import main
+from distill.data.audit import examine, find_leaks, sample_sheet
+from distill.data.leaks import difference_hash
+from distill.data.lmdb_reader import LmdbRecords
+from distill.data.trees import find_sets
+from distill.data.writing import LmdbWriter
+from students.charset import Charset
+
+
+def scene(seed: int, size: tuple[int, int] = (120, 40)) -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 255, (8, 20, 3), dtype=np.uint8)
+    smooth = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    return smooth.filter(ImageFilter.GaussianBlur(1))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", quality: int = 60) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **({"quality": quality} if kind == "JPEG" else {}))
+    return file.getvalue()
+
+
+def write(folder: Path, words: list[tuple[bytes, str]]) -> Path:
+    with LmdbWriter(folder) as writer:
+        for image, label in words:
+            writer.add(image, label)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def messy(tmp_path: Path) -> Path:
+    good = encoded(scene(0))
+    words = [
+        (good, "Hello"),
+        (good, "it's"),
+        (good, "!?"),
+        (good, "你好"),
+        (good, "x" * 26),
+        (good[:80], "cut"),
+        (b"", "none"),
+    ]
+    return write(tmp_path / "messy", words)
+
+
+def test_the_doctor_counts(messy: Path) -> None:
+    report = examine(LmdbRecords(messy), Charset.load("36"))
+    assert (report.records, report.kept, report.corrupt) == (7, 2, 2)
+    assert report.dropped == {"empty": 2, "too long": 1}
+    assert report.examples["empty"] == ["!?", "你好"]
+    assert report.outside == {"'": 1, "!": 1, "?": 1, "你": 1, "好": 1}
+    assert (report.widths, report.heights) == ([120] * 5, [40] * 5)
+    assert "record 6 of messy" in report.corrupt_named[0]
+    assert "record 7 of messy has no picture" in report.corrupt_named[1]
+
+
+def test_the_sheet_shows_what_there_is(messy: Path) -> None:
+    sheet = sample_sheet([LmdbRecords(messy)], 100, across=4)
+    assert sheet.size == (640, 116)
+    assert np.asarray(sheet)[:40, :160].std() > 10
+
+
+def test_the_command_reports_and_exits_1_for_corrupt_records(
+    messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([str(messy), "--json", "found.json"]) == 1
+    told = capsys.readouterr().out
+    for part in ("messy", "too long", "'你' 1", "record 6 of messy"):
+        assert part in told
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert (found["sets"][0]["kept"], found["leaks"]) == (2, None)
+    assert Image.open(tmp_path / "messy-samples.png").size[0] == 1280
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere"], "nowhere"), (["."], "holds no LMDB"), (["set", "--charset", "no"], "alphabet"),
+        (["set", "--against", "away"], "away"), (["set", "--sheet", "away/sheet.png"], "can't be written"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(
+    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    if arguments[0] == "set":
+        write(tmp_path / "empty" / "set", [(encoded(scene(0)), "a")])
+    monkeypatch.chdir(tmp_path / "empty")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert (error.count("\n"), told in error) == (1, True)
+
+
+def test_the_leak_guard_finds_equal_and_nearly_equal_pictures(tmp_path: Path) -> None:
+    scenes = [scene(number) for number in range(12)]
+    test = write(tmp_path / "test" / "SET", [(encoded(image), f"Word{n}") for n, image in enumerate(scenes)])
+    again = [
+        (encoded(scenes[1]), "word1"),
+        (encoded(scenes[3], "BMP"), "other"),
+        (encoded(scenes[5], "JPEG"), "WORD5!"),
+        (encoded(scenes[7].resize((60, 20), Image.Resampling.BICUBIC), "JPEG", 90), "word7"),
+        (encoded(scenes[9], "JPEG", 90), "mislabelled"),
+        (encoded(scene(100)), "word11"),
+        (b"not a picture", "word10"),
+    ]
+    write(tmp_path / "train" / "deep" / "A", [(encoded(scene(200)), "word0"), *again[:4]])
+    write(tmp_path / "train" / "B", again[4:])
+    leaks = find_leaks(tmp_path / "train", tmp_path / "test")
+    assert [(leak.test, leak.train, leak.kind) for leak in leaks] == [
+        ("record 2 of SET", "record 2 of A", "equal bytes"),
+        ("record 4 of SET", "record 3 of A", "equal pixels"),
+        ("record 6 of SET", "record 4 of A", "nearly equal"),
+        ("record 8 of SET", "record 5 of A", "nearly equal"),
+        ("record 10 of SET", "record 1 of B", "nearly equal"),
+    ]
+    assert all(leak.correlation > 0.97 for leak in leaks)
+    assert find_leaks(find_sets(tmp_path / "train"), [LmdbRecords(test)]) == leaks, "fingerprints that were kept"
+    assert find_leaks(tmp_path / "train" / "B", tmp_path / "train" / "deep") == []
+
+
+def test_the_command_exits_1_for_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "test"):
+        write(tmp_path / name, [(encoded(scene(number)), "a") for number in range(2)])
+    assert main([str(tmp_path / "test"), "--against", str(tmp_path / "train"), "--no-sheet"]) == 1
+    assert "2 pictures of these are in" in capsys.readouterr().out
+    write(tmp_path / "clean", [(encoded(scene(9)), "a")])
+    assert main([str(tmp_path / "clean"), "--against", str(tmp_path / "train"), "--no-sheet"]) == 0
+    assert "no picture of these" in capsys.readouterr().out
+
+
+def test_flat_pictures_are_no_leaks(tmp_path: Path) -> None:
+    for name, shade in (("train", 10), ("test", 200)):
+        write(tmp_path / name, [(encoded(Image.new("RGB", (50, 20), (shade,) * 3)), "a")])
+    assert find_leaks(tmp_path / "train", tmp_path / "test") == []
+
+
+def test_the_hash_of_a_ramp() -> None:
+    ramp = np.tile(np.arange(0, 255, 2, dtype=np.uint8), (32, 1))
+    assert difference_hash(Image.fromarray(ramp)).tolist() == [255] * 16
+    assert difference_hash(Image.fromarray(ramp[:, ::-1].copy())).tolist() == [0] * 16
+
+
+@pytest.mark.reference
+@pytest.mark.slow
+def test_the_real_training_words_hold_no_test_words(shared: Path) -> None:
+    assert find_leaks(shared / "data" / "train", shared / "data" / "test") == []

@@ -1,0 +1,117 @@
+"""Augmentation: its own generators, its limits, and that it stays what METHOD 1.5 says."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+from timm.data import auto_augment
+
+from distill.data import augmentation
+from distill.data.augmentation import LightAugment, RandAugment, apply, poisson_noise, stream
+
+OPERATIONS = augmentation._OPERATIONS
+
+
+@pytest.fixture
+def image() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 100, 3), dtype=np.uint8))
+
+
+def test_the_set_is_timms_increasing_one_for_text() -> None:
+    expected = [name for name in auto_augment._RAND_INCREASING_TRANSFORMS if name != "SharpnessIncreasing"]
+    assert list(OPERATIONS) == [*expected, "GaussianBlur", "PoissonNoise"]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_keeps_mode_and_size_and_leaves_global_generators_alone(name: str, image: Image.Image) -> None:
+    state, numpy_state = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002  the global one is the point
+    for small in (image, image.resize((3, 2)), image.resize((1, 1))):
+        made = apply(name, small, 0.5, random.Random(1))
+        assert (made.mode, made.size) == ("RGB", small.size)
+        assert np.array_equal(made, apply(name, small, 0.5, random.Random(1)))
+    assert random.getstate() == state
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("Rotate", 30.0), ("ShearX", 0.9), ("ShearY", 0.2), ("TranslateXRel", 0.1), ("TranslateYRel", 0.3)],
+)
+def test_limits_of_geometry(name: str, most: float) -> None:
+    strengths = {augmentation._TIMM[name](0.5, random.Random(seed))[0] for seed in range(20)}
+    assert strengths == {most / 2, -most / 2}
+
+
+@pytest.mark.parametrize(
+    "name", ["PosterizeIncreasing", "SolarizeIncreasing", "SolarizeAdd", "AutoContrast", "Equalize", "Invert"]
+)
+def test_strengths_without_a_sign_are_timms(name: str) -> None:
+    for magnitude in range(11):
+        strength = auto_augment.LEVEL_TO_ARG[name]
+        expected = strength(magnitude, {}) if strength else ()
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        assert augmentation._TIMM[name](magnitude / 10, random.Random(0)) == expected
+
+
+def test_colour_factors_are_timms_pair() -> None:
+    assert {augmentation._factor(0.5, random.Random(seed))[0] for seed in range(20)} == {1.45, 0.55}
+    assert {augmentation._factor(1.0, random.Random(seed))[0] for seed in range(20)} == {1.9, 0.1}
+
+
+@pytest.mark.parametrize(
+    ("strength", "most", "expected"), [(2.0, 10.0, 2), (2.0, 1.6, 2), (2.0, 0.4, 1), (20.0, 25.6, 20), (20.0, 6.4, 6)]
+)
+def test_blur_and_noise_are_limited_by_the_longer_side(strength: float, most: float, expected: int) -> None:
+    assert augmentation._limited(strength, most) == expected
+
+
+def test_poisson_noise_is_grey_with_both_signs() -> None:
+    flat = Image.new("RGB", (200, 100), (120, 120, 120))
+    noise = np.asarray(poisson_noise(flat, 9, random.Random(0))).astype(int) - 120
+    assert (noise[..., 0] == noise[..., 1]).all()
+    assert (noise[..., 0] == noise[..., 2]).all()
+    assert abs(noise.mean()) < 0.5
+    assert np.abs(noise[..., 0]).mean() == pytest.approx(9, abs=0.2)
+
+
+def test_operations_are_drawn_without_replacement_and_applied_half_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    applied: list[str] = []
+
+    def note(name: str, image: Image.Image, level: float, rng: random.Random) -> Image.Image:
+        assert level == 0.5
+        applied.append(name)
+        return image
+
+    monkeypatch.setattr(augmentation, "apply", note)
+    counts = []
+    for seed in range(400):
+        applied.clear()
+        _, moved = RandAugment()(Image.new("RGB", (9, 9)), random.Random(seed))
+        assert len(set(applied)) == len(applied) <= 3
+        assert moved == bool({"Rotate", "ShearX", "ShearY", "TranslateXRel"} & set(applied))
+        counts.append(len(applied))
+    assert np.mean(counts) == pytest.approx(1.5, abs=0.15)
+
+
+def test_streams_differ_in_every_part() -> None:
+    parts = [(0, "a", 0, 0), (1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0), (0, "a", 0, 1), (-1, "a", 0, 0)]
+    assert len({stream(*part).random() for part in parts}) == len(parts)
+    assert stream(3, "a", 2, 1).random() == stream(3, "a", 2, 1).random()
+
+
+def test_light_augmentation_keeps_characters_under_their_columns() -> None:
+    pixels = np.zeros((32, 128, 3), np.uint8)
+    pixels[:, 64:] = 200
+    light, seen = LightAugment(), set()
+    for seed in range(200):
+        made = light(pixels, random.Random(seed))
+        assert (made.shape, made.dtype) == (pixels.shape, np.uint8)
+        seen.add(made.tobytes())
+        rows = made[8:24].astype(float).mean(axis=(0, 2))
+        edge = int(np.argmax(np.diff(np.convolve(rows, np.ones(5) / 5, "valid")))) + 2
+        assert abs(edge - 63) <= 4
+    assert len(seen) > 150
+    assert pixels.max() == 200, "the input is left as it was"

@@ -1,0 +1,196 @@
+"""WordDataset: label rules, samples, corrupt records, the pixel cache; images as the published programs see them."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distill.data.batch import collate
+from distill.data.datasets import WordDataset, WordOptions, concat, load_words
+from distill.data.live import LiveWords
+from distill.data.lmdb_reader import LmdbRecords
+from distill.data.writing import LmdbWriter
+from students.charset import Charset
+from students.errors import UserError
+from students.preprocess import decode_image, to_tensor
+
+CHARSET = Charset.load("36")
+
+
+def picture(shade: int, size: tuple[int, int] = (40, 16)) -> bytes:
+    noise = np.random.default_rng(shade).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with LmdbWriter(tmp_path / "words") as writer:
+        writer.add(picture(1), "Hello", bytes([72] * 10 + [0] * 4 + [111] * 18))
+        writer.add(picture(2), "?!")
+        writer.add(b"no picture", "broken")
+        writer.add(picture(4), "x" * 26)
+        writer.add(picture(5), "wörld 5", b"short")
+    return tmp_path / "words"
+
+
+def test_keeps_what_the_alphabet_can_write(folder: Path) -> None:
+    words = WordDataset(LmdbRecords(folder), CHARSET, WordOptions(bad_share=0.5))
+    assert (len(words), words.dropped) == (3, {"empty": 1, "too long": 1})
+    assert [words.label(index) for index in range(3)] == ["hello", "broken", "world5"]
+    sample = words[0]
+    assert (sample.label, sample.index, sample.source) == ("hello", 0, "words")
+    assert torch.equal(sample.image, to_tensor([decode_image(picture(1))])[0])
+    assert sample.columns is not None
+    assert sample.columns.tolist() == [CHARSET.ids["h"]] * 10 + [0] * 4 + [CHARSET.ids["o"]] * 18
+    assert words[2].columns is None, "columns of another length say nothing"
+
+
+def test_characters_outside_the_alphabet_have_no_column(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "words") as writer:
+        writer.add(picture(1), "a-B", b"a" * 8 + b"-" * 8 + b"B" * 8 + b"\xff" * 8)
+    columns = WordDataset(LmdbRecords(tmp_path / "words"), Charset.load("62"))[0].columns
+    ids = Charset.load("62").ids
+    assert columns is not None
+    assert columns.tolist() == [ids["a"]] * 8 + [0] * 8 + [ids["B"]] * 8 + [0] * 8
+
+
+def test_a_batch_marks_unknown_columns(folder: Path) -> None:
+    words = WordDataset(LmdbRecords(folder), CHARSET, WordOptions(bad_share=0.5))
+    batch = collate([words[0], words[2]])
+    assert (batch.labels, batch.indices.tolist(), len(batch)) == (["hello", "world5"], [0, 2], 2)
+    assert batch.images.shape == (2, 3, 32, 128)
+    assert (batch.columns[1] == -1).all()
+    assert batch.columns[0].max() > 0
+    assert batch.to("cpu").sources == ("words", "words")
+
+
+def test_a_corrupt_record_is_named_and_replaced(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = WordDataset(LmdbRecords(folder), CHARSET, WordOptions(bad_share=0.2))
+    with caplog.at_level(logging.WARNING):
+        assert words[1].label == "world5"
+        assert words[1].label == "world5"
+    assert [record.getMessage() for record in caplog.records if "record 3 of words" in record.getMessage()] != []
+    assert len(caplog.records) == 1, "named once"
+
+
+def test_too_many_corrupt_records_are_an_error(folder: Path) -> None:
+    words = WordDataset(LmdbRecords(folder), CHARSET, WordOptions(bad_share=0.0))
+    assert words[0].label == "hello"
+    with pytest.raises(UserError, match="record 3 of words can't be read as a picture"):
+        words[1]
+
+
+def test_missing_labels_count_as_corrupt(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "words") as writer:
+        writer.add(picture(1), "a")
+        writer.count += 1
+    assert WordDataset(LmdbRecords(tmp_path / "words"), CHARSET, WordOptions(bad_share=0.5)).dropped == {"no label": 1}
+    with pytest.raises(UserError, match="1 of 2 records without a label"):
+        WordDataset(LmdbRecords(tmp_path / "words"), CHARSET)
+
+
+@pytest.mark.parametrize("augmentation", ["light", "strong"])
+def test_augmentation_follows_from_seed_epoch_and_index(folder: Path, augmentation: str) -> None:
+    def image(seed: int, index: int, epoch: int) -> torch.Tensor:
+        options = WordOptions(bad_share=0.5, augmentation=augmentation, seed=seed)  # type: ignore[arg-type]
+        words = WordDataset(LmdbRecords(folder), CHARSET, options)
+        words.sample(0, 3)
+        return words.sample(index, epoch).image
+
+    first = [image(0, 0, epoch) for epoch in range(6)]
+    assert all(torch.equal(one, image(0, 0, epoch)) for epoch, one in enumerate(first))
+    assert len({one.numpy().tobytes() for one in first}) > 2
+    assert any(not torch.equal(one, image(1, 0, epoch)) for epoch, one in enumerate(first))
+
+
+def test_the_cache_gives_the_same_pixels(folder: Path) -> None:
+    cached = WordOptions(bad_share=0.5, augmentation="light", cache="memory")
+    plain = WordDataset(LmdbRecords(folder), CHARSET, WordOptions(bad_share=0.5, augmentation="light"))
+    words = WordDataset(LmdbRecords(folder), CHARSET, cached)
+    files = sorted(file.name.split("-")[0] for file in folder.iterdir())
+    assert files == ["data.mdb", "pixels", "readable"]
+    written = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    again = pickle.loads(pickle.dumps(WordDataset(LmdbRecords(folder), CHARSET, cached)))  # noqa: S301  pickled here
+    for index in (0, 1, 2):
+        for epoch in (0, 5):
+            expected = plain.sample(index, epoch)
+            for found in (words.sample(index, epoch), again.sample(index, epoch)):
+                assert found.label == expected.label
+                assert torch.equal(found.image, expected.image)
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == written, "made once"
+    assert len(pickle.dumps(words)) < 2_000_000
+
+
+def test_the_cache_of_read_only_data_lies_with_the_user(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder)
+    WordDataset(LmdbRecords(folder), CHARSET, WordOptions(cache="memory"))
+    assert len(list((tmp_path / "home" / "symdistill").glob("pixels-words-*.npy"))) == 1
+    assert [file.name for file in folder.iterdir()] == ["data.mdb"]
+
+
+def test_strong_augmentation_needs_the_original_pictures(folder: Path) -> None:
+    with pytest.raises(UserError, match="cache: none"):
+        WordDataset(LmdbRecords(folder), CHARSET, WordOptions(augmentation="strong", cache="memory"))
+
+
+def test_sets_are_put_together_in_order(tmp_path: Path) -> None:
+    for name, labels in (("b", ["c", "d"]), ("a", ["a", "?", "b"])):
+        with LmdbWriter(tmp_path / "tree" / name) as writer:
+            for number, label in enumerate(labels):
+                writer.add(picture(number), label)
+    words = load_words(tmp_path / "tree", CHARSET)
+    assert [(words[i].label, words[i].index, words[i].source) for i in range(len(words))] == [
+        ("a", 0, "a"), ("b", 1, "a"), ("c", 2, "b"), ("d", 3, "b"),
+    ]  # fmt: skip
+    twice = concat([words, words])
+    assert (len(twice), twice[6].label, twice[6].index) == (8, "c", 6)
+    with pytest.raises(IndexError):
+        twice[8]
+
+
+class Stripes:
+    """Pictures made when asked for."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, str, np.ndarray]:
+        return np.full((20, 60, 3), index, np.uint8), f"W{index}", np.full(32, ord("W"), np.uint8)
+
+
+def test_words_made_while_training_change_with_the_epoch() -> None:
+    words = LiveWords(Stripes(), CHARSET, words=3)
+    assert [[words.sample(index, epoch).label for index in range(3)] for epoch in range(3)] == [
+        ["w0", "w1", "w2"], ["w3", "w4", "w5"], ["w0", "w1", "w2"],
+    ]  # fmt: skip
+    columns = words[0].columns
+    assert columns is not None
+    assert columns.tolist() == [CHARSET.ids["w"]] * 32
+
+
+@pytest.mark.reference
+def test_resized_images_are_the_published_ones(reference: Path) -> None:
+    arrays = np.load(reference / "data.npz")
+    numbers = [number for number in range(12) if f"image{number}_uint8" in arrays]
+    assert len(numbers) == 12
+    for number in numbers:
+        image = Image.fromarray(arrays[f"image{number}_uint8"])
+        if f"image{number}_png" in arrays:
+            stored = decode_image(arrays[f"image{number}_png"].tobytes())
+            assert np.array_equal(np.asarray(stored), np.asarray(image))
+        assert np.array_equal(to_tensor([image])[0].numpy(), arrays[f"image{number}_32x128"])
+    small = to_tensor([Image.fromarray(arrays["image0_uint8"])], (20, 50))[0]
+    assert np.array_equal(small.numpy(), arrays["image0_20x50"])

@@ -1,0 +1,106 @@
+"""Loaders: the same batches with any number of workers, positions, and every test word once."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distill.data.batch import Batch
+from distill.data.datasets import WordOptions, load_words
+from distill.data.loading import Context, Source, WordLoader, build_loader, build_test_loader
+from distill.data.writing import LmdbWriter
+from students.charset import Charset
+
+CHARSET = Charset.load("36")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("words")
+    for name, count in (("rendered", 23), ("real", 9)):
+        with LmdbWriter(place / name) as writer:
+            for number in range(count):
+                noise = np.random.default_rng(number).integers(0, 255, (16, 40, 3), dtype=np.uint8)
+                file = io.BytesIO()
+                Image.fromarray(noise).save(file, "JPEG")
+                writer.add(file.getvalue(), f"{name[2:]}{number}", b"a" * 32 if name == "rendered" else None)
+    return place
+
+
+def loader(root: Path, workers: int, context: Context | None = None, start_batch: int = 0) -> WordLoader:
+    sources = [
+        Source(load_words(root / "rendered", CHARSET, WordOptions(augmentation="light", cache="memory")), 0.7),
+        Source(load_words(root / "real", CHARSET, WordOptions(augmentation="strong")), 0.3),
+    ]
+    return build_loader(sources, 8, workers, seed=5, start_batch=start_batch, context=context)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    tensors = ((one.images, other.images), (one.columns, other.columns), (one.indices, other.indices))
+    return one.labels == other.labels and all(torch.equal(a, b) for a, b in tensors)
+
+
+def test_sources_are_mixed(root: Path) -> None:
+    batches = list(islice(loader(root, 0), 10))
+    share = np.mean([source == "rendered" for batch in batches for source in batch.sources])
+    assert share == pytest.approx(0.7, abs=0.01)
+    assert {int(index) for batch in batches for index in batch.indices} == set(range(32)), "indices count over sources"
+    known = [(row >= 0).all().item() for batch in batches for row in batch.columns]
+    assert sum(known) == sum(source == "rendered" for batch in batches for source in batch.sources)
+
+
+@pytest.mark.parametrize(("workers", "context"), [(1, "fork"), (2, "fork"), (1, "spawn")])
+def test_workers_change_nothing(root: Path, workers: int, context: Context) -> None:
+    expected = list(islice(loader(root, 0), 8))
+    found = list(islice(loader(root, workers, context), 8))
+    assert all(map(same, expected, found))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_position_counts_what_was_handed_out(root: Path, workers: int) -> None:
+    expected = list(islice(loader(root, 0), 9))
+    running = loader(root, workers)
+    assert len(list(islice(running, 4))) == 4
+    assert running.state_dict() == {"batches": 4}
+    assert all(map(same, expected[4:6], islice(loader(root, workers, start_batch=4), 2)))
+    later = loader(root, workers)
+    later.load_state_dict(running.state_dict())
+    assert all(map(same, expected[4:], islice(later, 5)))
+    assert later.state_dict() == {"batches": 9}
+
+
+def test_loading_leaves_the_global_generator_alone(root: Path) -> None:
+    before = torch.random.get_rng_state()
+    list(islice(loader(root, 1), 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_every_test_word_comes_once(root: Path) -> None:
+    words = load_words(root, CHARSET)
+    parts = [list(build_test_loader(words, 4, workers=rank, rank=rank, world=3)) for rank in range(3)]
+    seen = [int(index) for batches in parts for batch in batches for index in batch.indices]
+    assert sorted(seen) == list(range(32))
+    assert [len(batches) for batches in parts] == [3, 3, 3]
+    assert [label for batch in build_test_loader(words, 5) for label in batch.labels][:3] == ["al0", "al1", "al2"]
+
+
+def test_a_stop_for_all_processes_leaves_the_workers_to_the_trainer(root: Path) -> None:
+    running = loader(root, 1, "fork")
+    batches = iter(running)
+    next(batches)
+    inner = running._iterator
+    worker = inner._workers[0]  # type: ignore[union-attr]
+    for name in ("TERM", "INT"):
+        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+    assert len(list(islice(batches, 20))) == 20
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(5)
+    assert not worker.is_alive(), "the trainer's own word counts"

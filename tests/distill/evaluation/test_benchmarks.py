@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from distill.evaluation.benchmarks import COUNTS, SIX, averaged, open_benchmarks, recognise
+from students.charset import Charset
+from students.errors import UserError
+
+MakeSet = Callable[[Path, Sequence[str]], Path]
+
+
+@pytest.mark.parametrize("charset", ["36", "62", "94"])
+def test_the_six_have_their_known_counts(shared: Path, charset: str) -> None:
+    found = open_benchmarks(shared / "data", "six", Charset.load(charset))
+    assert {each.name: len(each) for each in found} == {name: COUNTS[name] for name in SIX}
+    assert sum(map(len, found)) == 7248
+    assert [each.name for each in found] == list(SIX)
+    assert all(each.note is None for each in found)
+
+
+def test_all_sets_that_lie_there_are_found(shared: Path, charset: Charset) -> None:
+    found = {each.name: each for each in open_benchmarks(shared / "data", "all", charset)}
+    assert list(found) == [*SIX, "IC13_1015", "IC15_2077"]
+    assert len(found["IC13_1015"]) == 1015
+    assert len(found["IC15_2077"]) == 2077
+    assert averaged(list(found.values())) == list(SIX)
+    small, large = found["IC13_857"], found["IC13_1015"]
+    place = small.positions[-1]
+    assert small.records.label(place) == large.records.label(small.records.positions[place])  # type: ignore[attr-defined]
+
+
+def test_a_count_that_differs_is_said(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
+    make_set(tmp_path / "test" / "SVT", ["one", "two", "!!!", "x" * 26])
+    (svt,) = open_benchmarks(tmp_path, "SVT", charset)
+    assert svt.labels == ("one", "two")
+    assert svt.note is not None
+    assert "2 words scored of 4, but 647 are known" in svt.note
+    assert "1 labels dropped (empty)" in svt.note
+    assert "1 labels dropped (too long)" in svt.note
+
+
+def test_sets_are_known_by_their_folders(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
+    for name in ("IIIT5k_3000", "svt", "COCOv1.4", "mine", "union/curve", "train/never"):
+        make_set(tmp_path / name, ["word"])
+    names = [each.name for each in open_benchmarks(tmp_path, "all", charset)]
+    assert names == ["IIIT5k", "SVT", "COCO-Text", "mine", "union/curve"]
+    assert [each.name for each in open_benchmarks(tmp_path, "mine, iiit5k", charset)] == ["mine", "IIIT5k"]
+    assert recognise("CUTE") == "CUTE80"
+
+
+def test_one_set_alone(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
+    (found,) = open_benchmarks(make_set(tmp_path / "rendered-8", ["One", "Two"]), "six", charset)
+    assert (found.name, found.labels) == ("rendered-8", ("one", "two"))
+
+
+def test_a_limit_takes_words_from_everywhere(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
+    labels = [f"w{number}" for number in range(10)]
+    (found,) = open_benchmarks(make_set(tmp_path / "set", labels), "all", charset, limit=3)
+    assert found.labels == ("w0", "w3", "w6")
+    assert found.partial
+    assert found.vocabulary == tuple(sorted(labels)), "a closed lexicon must not shrink with a quick look"
+    assert found.note is not None
+    assert "3 words of 10 only" in found.note
+    (whole,) = open_benchmarks(tmp_path / "set", "all", charset, limit=10)
+    assert not whole.partial
+
+
+def test_no_word_counts_twice_in_averages(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
+    make_set(tmp_path / "test" / "own_4", ["a", "b", "c", "d"])
+    make_set(tmp_path / "test" / "other", ["e"])
+    (tmp_path / "test" / "own_2.indices.txt").write_text("2\n4\n")
+    found = open_benchmarks(tmp_path, "all", charset)
+    assert {each.name: each.labels for each in found}["own_2"] == ("b", "d")
+    assert averaged(found) == ["other", "own_4"]
+    assert averaged(open_benchmarks(tmp_path, "own_2,other", charset)) == ["own_2", "other"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"), [("six", "has no set IIIT5k"), ("SVTX", "did you mean 'SVT'"), (",", "there are SVT")]
+)
+def test_a_set_that_is_not_there(tmp_path: Path, charset: Charset, make_set: MakeSet, sets: str, message: str) -> None:
+    make_set(tmp_path / "test" / "SVT", ["one"])
+    with pytest.raises(UserError, match=message):
+        open_benchmarks(tmp_path, sets, charset)
+
+
+def test_bad_data_is_one_mistake(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        open_benchmarks(tmp_path / "absent", "six", charset)
+    with pytest.raises(UserError, match="holds no test set"):
+        open_benchmarks(tmp_path, "six", charset)
+    with pytest.raises(UserError, match="no label is left"):
+        open_benchmarks(make_set(tmp_path / "signs", ["!!", "?"]), "all", charset)
+
+
+def test_a_broken_picture_is_never_left_out(tmp_path: Path, charset: Charset) -> None:
+    from distill.data.writing import LmdbWriter
+
+    with LmdbWriter(tmp_path / "set") as writer:
+        writer.add(b"no picture", "word")
+    (found,) = open_benchmarks(tmp_path / "set", "all", charset)
+    with pytest.raises(UserError, match="record 1 of set can't be read"):
+        found.load(0)

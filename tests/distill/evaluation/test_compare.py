@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.evaluation.benchmarks import Benchmark, open_benchmarks
+from distill.evaluation.compare import compare
+from distill.evaluation.lexicon import LexiconReader
+from students.charset import Charset
+from students.errors import UserError
+
+from .conftest import FakeReader, FakeTeacher
+
+LABELS = {"first": ["one", "Two", "three!", "four"], "second": ["five", "six"]}
+"""Grey levels 0.. in each set: the second's words look like the first's."""
+
+
+@pytest.fixture
+def benchmarks(tmp_path: Path, charset: Charset, make_set: Callable[[Path, Sequence[str]], Path]) -> list[Benchmark]:
+    for name, labels in LABELS.items():
+        make_set(tmp_path / "test" / name, labels)
+    return open_benchmarks(tmp_path, "all", charset)
+
+
+def test_scores_go_through_the_rules_on_both_sides(benchmarks: list[Benchmark], charset: Charset) -> None:
+    reader = FakeReader("reader", {0: "ONE", 1: "t-w-o", 2: "three", 3: "for"})
+    result = compare([reader], benchmarks, charset, batch_size=3).readers[0]
+    assert result.sets["first"].predictions == ("one", "two", "three", "for")
+    assert result.sets["first"].hits == (True, True, True, False)
+    assert result.sets["first"].tally.hits == 3
+    assert result.sets["first"].tally.one_minus_ned_sum == pytest.approx(3.75)
+    assert (result.sets["second"].tally.words, result.sets["second"].tally.hits) == (2, 0)
+    assert result.ms_per_word > 0
+
+
+def test_pairs_are_over_the_same_words(benchmarks: list[Benchmark], charset: Charset) -> None:
+    first = FakeReader("a", {0: "one", 1: "two", 2: "three", 3: "x"})
+    second = FakeReader("b", {0: "five", 1: "two", 2: "x", 3: "x"}, role="twin")
+    comparison = compare([first, second], benchmarks, charset, batch_size=64)
+    (pair,) = comparison.pairs
+    assert (pair.a, pair.b, pair.words, pair.only_a, pair.only_b) == ("a", "b", 6, 2, 1)
+    assert pair.p == 1.0
+
+
+def test_time_is_measured_one_word_at_a_time(benchmarks: list[Benchmark], charset: Charset) -> None:
+    threads = torch.get_num_threads()
+    reader = FakeReader("reader", {})
+    compare([reader], benchmarks, charset, batch_size=64, timed_words=5)
+    assert reader.batches == [1] * (3 + 5) + [4, 2]
+    assert torch.get_num_threads() == threads
+
+
+def test_a_teacher_chooses_among_the_words_of_each_set(benchmarks: list[Benchmark], charset: Charset) -> None:
+    teacher = FakeTeacher({"one": 0, "two": 1, "three": 3, "four": 2, "five": 0, "six": 1})
+    readers = [FakeReader("reader", {0: "one"}), LexiconReader(teacher, charset)]
+    comparison = compare(readers, benchmarks, charset)
+    closed = comparison.readers[1]
+    assert (closed.role, closed.reading) == ("teacher", "closed-lexicon")
+    assert [closed.sets[name].tally.hits for name in LABELS] == [2, 2]
+    assert [closed.sets[name].lexicon for name in LABELS] == [4, 2]
+    assert comparison.readers[0].sets["first"].lexicon is None
+    assert comparison.pairs == (), "open and closed-lexicon reading are never tested against each other"
+
+
+def test_readers_need_names_of_their_own(benchmarks: list[Benchmark], charset: Charset) -> None:
+    with pytest.raises(UserError, match="'same' stands twice"):
+        compare([FakeReader("same", {}), FakeReader("same", {})], benchmarks, charset)
+
+
+def test_a_reader_that_leaves_words_out_is_a_bug(benchmarks: list[Benchmark], charset: Charset) -> None:
+    reader = FakeReader("lazy", {})
+    reader.read_batch = lambda images: []  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="0 readings of the 4 words"):
+        compare([reader], benchmarks, charset)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from distill.evaluation.lexicon import LexiconReader, read_lexicon
+from distill.evaluation.readers import WordReader
+from students.charset import Charset
+from students.errors import UserError
+from teachers import wrap_small
+from teachers.small import SmallTeacher
+
+from .conftest import FakeTeacher
+
+
+def images(*levels: int) -> torch.Tensor:
+    return (torch.tensor(levels).float() / 255 * 2 - 1).view(-1, 1, 1, 1).expand(-1, 3, 32, 128)
+
+
+def test_the_nearest_word_is_chosen(charset: Charset) -> None:
+    reader = LexiconReader(FakeTeacher({"cat": 3, "dog": 7}), charset, ["cat", "dog", "cat"])
+    assert isinstance(reader, WordReader)
+    assert reader.words == ("cat", "dog")
+    readings = reader.read_batch(images(7, 3))
+    assert [reading.text for reading in readings] == ["dog", "cat"]
+    assert readings[0].confidence == pytest.approx(1.0)
+
+
+def test_a_given_lexicon_is_kept_for_every_set(charset: Charset) -> None:
+    teacher = FakeTeacher({"cat": 3, "dog": 7})
+    fixed = LexiconReader(teacher, charset, ["cat"])
+    assert fixed.over(["dog"]).words == ("cat",)
+    free = LexiconReader(teacher, charset)
+    assert free.over(["dog"]).words == ("dog",)
+    with pytest.raises(RuntimeError, match="no lexicon yet"):
+        free.read_batch(images(3))
+
+
+def test_a_real_teacher_gives_words_of_its_lexicon(charset: Charset) -> None:
+    teacher = wrap_small("small", SmallTeacher().eval())
+    reader = LexiconReader(teacher, charset, ["cat", "dog", "bird"])
+    pictures = torch.rand(3, 3, 32, 128) * 2 - 1
+    found = [reader.words.index(reading.text) for reading in reader.read_batch(pictures)]
+    assert found == teacher.closed_lexicon(pictures, teacher.embed_words(reader.words)).tolist()
+    assert reader.params == sum(weight.numel() for weight in teacher.parameters()) > 1_000_000
+
+
+def test_a_lexicon_file_goes_through_the_label_rules(tmp_path: Path, charset: Charset) -> None:
+    file = tmp_path / "words.txt"
+    file.write_text("Cat\n\n dog \ncat\n!!!\ncafé\n", encoding="utf-8")
+    assert read_lexicon(file, charset) == ["cat", "dog", "cafe"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\n!\n", "has no word"), (b"\xff\xfe\x00", "no UTF-8"), (None, "No such")]
+)
+def test_a_bad_lexicon_file_is_refused(tmp_path: Path, charset: Charset, content: bytes | None, message: str) -> None:
+    file = tmp_path / "words.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_lexicon(file, charset)

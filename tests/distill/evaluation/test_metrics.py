@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.evaluation.metrics import Tally, mcnemar, similarity, tally, wilson
+from students.charset import Charset
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("name", ["36", "62", "94"])
+def test_agrees_with_the_published_scores(reference: Path, name: str) -> None:
+    stored = json.loads((reference / "data.json").read_text(encoding="utf-8"))["comparison"]
+    expected, charset = stored["by_test_charset"][name], Charset.load(name)
+    predictions, labels = [], []
+    for (prediction, label), row in zip(stored["pairs"], expected["rows"], strict=True):
+        cleaned = charset.clean(label)
+        assert (cleaned is None) == (row is None)
+        if cleaned is None:
+            continue
+        assert charset.adapt(prediction) == row["prediction_adapted"]
+        assert cleaned == row["ground_truth_processed"]
+        assert 1 - similarity(charset.adapt(prediction), cleaned) == pytest.approx(
+            row["normalised_distance"], abs=1e-12
+        )
+        predictions.append(charset.adapt(prediction))
+        labels.append(cleaned)
+    counted = tally(predictions, labels)
+    assert counted.words == expected["num_samples"]
+    assert counted.accuracy == pytest.approx(expected["accuracy_percent"], abs=1e-9)
+    assert counted.one_minus_ned == pytest.approx(expected["one_minus_ned_percent"], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("hits", "words", "low", "high"),
+    [(8, 10, 49.02, 94.33), (0, 10, 0.0, 27.75), (10, 10, 72.25, 100.0), (1, 29, 0.61, 17.18), (81, 263, 25.53, 36.62)],
+)  # the last two: Newcombe 1998, table I, method 3
+def test_wilson_interval(hits: int, words: int, low: float, high: float) -> None:
+    assert wilson(hits, words) == pytest.approx((low, high), abs=0.005)
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_holds_the_share(counts: tuple[int, int]) -> None:
+    hits, words = counts
+    low, high = wilson(hits, words)
+    assert 0 <= low <= 100 * hits / words <= high <= 100
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p"),
+    [(0, 0, 1.0), (5, 5, 1.0), (0, 1, 1.0), (0, 5, 0.0625), (1, 9, 22 / 1024), (5, 15, 0.04138947)],
+)
+def test_mcnemar_is_the_exact_binomial_test(only_a: int, only_b: int, p: float) -> None:
+    assert mcnemar(only_a, only_b) == pytest.approx(p, abs=1e-8)
+    assert mcnemar(only_b, only_a) == mcnemar(only_a, only_b)
+
+
+def test_mcnemar_copes_with_many_words() -> None:
+    assert mcnemar(3700, 3548) == pytest.approx(math.erfc(151 / math.sqrt(7248) / math.sqrt(2)), rel=1e-3)
+    assert mcnemar(0, 3000) == 0.0
+
+
+def test_tallies_add_up() -> None:
+    first, second = tally(["a", "bc"], ["a", "bd"]), tally(["", "x"], ["abc", "x"])
+    assert first + second == Tally(4, 2, 2.5)
+    assert (first + second).accuracy == 50.0
+    assert (first + second).one_minus_ned == 62.5
+    assert Tally().accuracy == 0.0
+
+
+def test_predictions_and_labels_must_pair() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        tally(["a"], ["a", "b"])

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from distill.evaluation.benchmarks import open_benchmarks
+from distill.evaluation.compare import Comparison, compare
+from distill.evaluation.leak_check import LeakCheck
+from distill.evaluation.lexicon import LexiconReader
+from distill.evaluation.report import build_report, check_output, write_report
+from distill.evaluation.tables import print_report, to_markdown
+from students.charset import Charset
+from students.errors import UserError
+
+from .conftest import FakeReader, FakeTeacher
+
+
+@pytest.fixture
+def comparison(tmp_path: Path, charset: Charset, make_set: Callable[[Path, Sequence[str]], Path]) -> Comparison:
+    make_set(tmp_path / "test" / "long", ["one", "two", "three", "four"])
+    make_set(tmp_path / "test" / "short", ["one"])
+    students = [FakeReader("a|b", {0: "one", 1: "two"}), FakeReader("twin", {0: "one"}, role="twin")]
+    teacher = LexiconReader(FakeTeacher({"one": 0, "two": 1, "three": 2, "four": 3}), charset)
+    return compare([*students, teacher], open_benchmarks(tmp_path, "all", charset), charset)
+
+
+def test_report_has_the_documented_form(comparison: Comparison) -> None:
+    report = build_report(comparison, ["symdistill", "evaluate", "--data", "a b"], {"seed": 3}, {"total": 1.5})
+    assert list(report) == ["schema", "command", "config", "machine", "versions", "seconds", "readers", "pairs"]
+    assert report["schema"] == 1
+    assert report["command"] == "symdistill evaluate --data 'a b'"
+    assert report["seconds"]["total"] == 1.5
+    first = report["readers"][0]
+    assert list(first) == [
+        "name", "role", "reading", "params", "charset", "ms_per_word", "benchmarks",
+        "average_by_word", "average_by_set",
+    ]  # fmt: skip
+    assert first["benchmarks"]["long"] == {
+        "words": 4, "hits": 2, "accuracy": 50.0, "interval": [15.0039, 84.9961], "one_minus_ned": 50.0,
+    }  # fmt: skip
+    assert first["average_by_word"] == 60.0
+    assert first["average_by_set"] == 75.0
+    assert report["pairs"] == [{"a": "a|b", "b": "twin", "words": 5, "only_a": 1, "only_b": 0, "p": 1.0}]
+    assert json.loads(json.dumps(report)) == report
+
+
+def test_closed_lexicon_stands_apart(comparison: Comparison) -> None:
+    report = build_report(comparison, "evaluate")
+    teacher = report["readers"][2]
+    assert (teacher["role"], teacher["reading"]) == ("teacher", "closed-lexicon")
+    assert teacher["benchmarks"]["long"]["lexicon"] == 4
+    shown = io.StringIO()
+    print_report(report, Console(file=shown, width=80))
+    opened, closed = shown.getvalue().split("Closed lexicon")
+    assert "fake-clip" not in opened
+    assert "a|b" in opened
+    assert "(of 4 words)" in closed
+    assert max(map(len, shown.getvalue().splitlines())) <= 80
+    opened, closed = to_markdown(report).split("## Closed lexicon")
+    assert "fake-clip" not in opened
+    assert "a\\|b" in opened
+
+
+def test_markdown_names_both_averages_and_the_command(comparison: Comparison) -> None:
+    text = to_markdown(build_report(comparison, "symdistill evaluate --student a"))
+    assert "average by word | average by set" in text
+    assert "symdistill evaluate --student a" in text
+    assert "| 60.00 | 75.00 |" in text
+
+
+def test_what_is_unusual_is_said(comparison: Comparison) -> None:
+    report = build_report(comparison, "x", leaks=LeakCheck("train", ("long record 1 = mine record 7",)))
+    assert report["leaks"] == {"against": "train", "words": 1, "found": ["long record 1 = mine record 7"]}
+    assert "1 test words are among those of train" in to_markdown(report)
+
+
+def test_report_is_written_whole(tmp_path: Path, comparison: Comparison) -> None:
+    from distill.deployment.card import scores_from_report
+
+    report: dict[str, Any] = build_report(comparison, "x")
+    out = tmp_path / "new" / "out"
+    write_report(out, report)
+    assert json.loads((out / "report.json").read_text()) == report
+    assert sorted(file.name for file in out.iterdir()) == ["report.json", "report.md"]
+    assert "60.00" in scores_from_report(out / "report.json", "a|b")
+
+
+def test_output_is_never_lost(tmp_path: Path) -> None:
+    fresh = tmp_path / "fresh" / "deep"
+    assert check_output(fresh, False) == fresh
+    assert not fresh.parent.exists()
+    with pytest.raises(UserError, match="--overwrite"):
+        check_output(tmp_path, False)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds no report"):
+        check_output(tmp_path, True)
+    (tmp_path / "report.json").write_text("{}")
+    assert check_output(tmp_path, True) == tmp_path
+    with pytest.raises(UserError, match="no folder"):
+        check_output(tmp_path / "notes.txt" / "out", False)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Iterator
+from multiprocessing.queues import Queue
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from distill.data.batch import Batch
+from distill.evaluation.validation import validate
+from students.charset import Charset, Reading
+from students.errors import UserError
+
+LABELS = [f"word{number}" for number in range(11)]
+
+
+def read(images: Tensor) -> list[Reading]:
+    """Reads every third word wrong by one character, and others in capitals."""
+    numbers = [int(image[0, 0, 0]) for image in images]
+    return [Reading(f"WORD{n}" if n % 3 else f"w0rd{n}", 0.25, (0.25,)) for n in numbers]
+
+
+def share(rank: int, world: int, batch_size: int = 3) -> Iterator[Batch]:
+    own = list(range(rank, len(LABELS), world))
+    for start in range(0, len(own), batch_size):
+        numbers = torch.tensor(own[start : start + batch_size])
+        images = numbers.float().view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+        unknown = torch.full((len(numbers), 32), -1)
+        yield Batch(images, [LABELS[n] for n in numbers.tolist()], unknown, numbers)
+
+
+def test_counts_and_samples() -> None:
+    result = validate(read, share(0, 1), Charset.load("36"), size=len(LABELS), samples=6)
+    assert (result.words, result.hits) == (11, 7)
+    assert result.one_minus_ned_sum == pytest.approx(7 + 4 * 0.8)
+    assert result.accuracy == pytest.approx(100 * 7 / 11)
+    assert sum(not sample.right for sample in result.samples) == 3
+    assert len(result.samples) == 6
+
+
+def test_a_share_that_is_missing_is_a_bug() -> None:
+    with pytest.raises(RuntimeError, match="6 words of a set of 11"):
+        validate(read, share(0, 2), Charset.load("36"), size=len(LABELS))
+
+
+def test_a_word_read_in_place_of_another_is_refused() -> None:
+    batches = list(share(0, 1))
+    batches[0].indices[1] = 2
+    with pytest.raises(UserError, match="can't be read"):
+        validate(read, batches, Charset.load("36"), size=len(LABELS))
+
+
+class OtherRank:
+    """An accelerator of two processes, the other of which has counted already."""
+
+    num_processes = 2
+    device = torch.device("cpu")
+
+    def __init__(self, other: list[int]) -> None:
+        self.other = other
+
+    def reduce(self, counts: Tensor, reduction: str) -> Tensor:
+        assert (counts.dtype, reduction) == (torch.int64, "sum")
+        return counts + torch.tensor(self.other)
+
+
+def test_counts_of_processes_are_summed() -> None:
+    charset = Charset.load("36")
+    other = validate(read, share(1, 2), charset)
+    counted = [other.words, other.hits, round(other.one_minus_ned_sum * 10**9), 1 + 3 + 5 + 7 + 9]
+    accelerator: Any = OtherRank(counted)
+    both = validate(read, share(0, 2), charset, accelerator, size=len(LABELS))
+    alone = validate(read, share(0, 1), charset, size=len(LABELS))
+    assert (both.words, both.hits, both.one_minus_ned_sum) == (alone.words, alone.hits, alone.one_minus_ned_sum)
+
+
+def one_process(rank: int, world: int, port: int, results: Queue[tuple[int, int, float]]) -> None:
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    assert accelerator.num_processes == world
+    result = validate(read, share(rank, world), Charset.load("36"), accelerator, size=len(LABELS))
+    results.put((result.words, result.hits, result.one_minus_ned_sum))
+    accelerator.end_training()
+
+
+@pytest.mark.slow
+def test_two_processes_count_as_one() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    results: Queue[tuple[int, int, float]] = context.Queue()
+    processes = [context.Process(target=one_process, args=(rank, 2, port, results)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    alone = validate(read, share(0, 1), Charset.load("36"), size=len(LABELS))
+    assert found == [(alone.words, alone.hits, alone.one_minus_ned_sum)] * 2
