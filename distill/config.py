@@ -112,6 +112,8 @@ class RenderSection:
     """Where they are kept: FOLDER/train-N-SEED and FOLDER/test-N-SEED."""
     seed: int = 0
     """Seed of the renderer."""
+    severity: float = 1.0
+    """How hard the street is on the words, 0 (plain) to 1 (as varied as real crops)."""
     fonts: list[str] = field(default_factory=list)
     """Folders of further fonts."""
     workers: int = 0
@@ -202,6 +204,8 @@ class CompareSection:
     """Folder of benchmarks, or one LMDB; null takes the validation words."""
     sets: str = "six"
     """`six`, `all`, or names with commas."""
+    charset: str | None = None
+    """Alphabet that is scored, such as 36; null takes the student's own."""
     train_root: str | None = None
     """Training words that test words are checked against (the leak guard)."""
     onnx: bool = True
@@ -240,12 +244,18 @@ class Config:
 class SmallTeacherSection:
     """The contrastive objective of a small teacher."""
 
-    near_misses: int = 4
+    near_misses: int = 3
     """Near-miss words a picture as further negatives."""
-    ctc: float = 1.0
-    """Weight of CTC on the picture's columns, in training only."""
+    max_edits: int = 2
+    """Most edits between a word and its near miss."""
+    ctc: float = 0.5
+    """Weight of CTC on the picture's columns, in training only; it rises as the column term falls."""
     columns: float = 1.0
-    """Starting weight of the column cross-entropy, in training only."""
+    """Weight of the column term at the start, in training only."""
+    columns_until: float = 0.4
+    """Share of the run after which the column term has fallen to 0, linearly."""
+    spelling: float = 0.5
+    """Weight of spelling words from embeddings, in training only."""
 
 
 @dataclass

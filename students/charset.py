@@ -62,7 +62,9 @@ class Charset:
             return cls(CHARSETS[name_or_file])
         path = Path(name_or_file)
         if not path.is_file():
-            raise UserError(f"no alphabet {name_or_file!r}; give {', '.join(CHARSETS)}, or a text file with its characters")
+            raise UserError(
+                f"no alphabet {name_or_file!r}; give {', '.join(CHARSETS)}, or a text file with its characters"
+            )
         try:
             return cls("".join(path.read_text(encoding="utf-8").splitlines()))
         except UnicodeDecodeError:

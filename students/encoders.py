@@ -86,11 +86,15 @@ def timm_model(name: str, size: tuple[int, int]) -> nn.Module:
     """
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:3]
-        raise UserError(f"timm has no model {name!r}; " + (f"near it: {', '.join(near)}" if near else "see timm.list_models()"))
+        raise UserError(
+            f"timm has no model {name!r}; " + (f"near it: {', '.join(near)}" if near else "see timm.list_models()")
+        )
     try:
         model = timm.create_model(name, pretrained=False, num_classes=0, img_size=size)
     except TypeError:
-        raise UserError(f"timm model {name!r} does not take a picture size; take a ViT such as vit_tiny_patch16_224") from None
+        raise UserError(
+            f"timm model {name!r} does not take a picture size; take a ViT such as vit_tiny_patch16_224"
+        ) from None
     if not hasattr(model, "forward_intermediates") or not getattr(model, "num_prefix_tokens", 0):
         raise UserError(f"timm model {name!r} has no class token; take a ViT such as vit_tiny_patch16_224")
     return model
@@ -163,4 +167,3 @@ def plain_attention(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(getattr(part, "fused_attn", None), bool):
             part.fused_attn = False
-

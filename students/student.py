@@ -17,7 +17,14 @@ from torch import Tensor, nn
 from students.charset import Charset, Reading
 from students.decoder import CharacterEmbedding, QueryDecoder, causal_mask
 from students.encoders import (
-    ConvEncoder, Encoder, TapSpacing, TimmEncoder, plain_attention, tap_depths, timm_model, vision_transformer,
+    ConvEncoder,
+    Encoder,
+    TapSpacing,
+    TimmEncoder,
+    plain_attention,
+    tap_depths,
+    timm_model,
+    vision_transformer,
 )  # fmt: skip
 from students.errors import UserError
 from students.preprocess import load_image, to_tensor
@@ -279,12 +286,18 @@ class Student(nn.Module):
         student = cls(config)
         try:
             weights = load_file(folder / "model.safetensors")
-            student.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in weights.items()})
+            student.load_state_dict(
+                {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+            )
         except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise UserError(f"{folder}/model.safetensors can't be loaded: {str(error).splitlines()[0]}; export it again") from None
+            raise UserError(
+                f"{folder}/model.safetensors can't be loaded: {str(error).splitlines()[0]}; export it again"
+            ) from None
         except Exception as error:
             if type(error).__name__ == "SafetensorError":
-                raise UserError(f"{folder}/model.safetensors is no safetensors file ({error}); export it again") from None
+                raise UserError(
+                    f"{folder}/model.safetensors is no safetensors file ({error}); export it again"
+                ) from None
             raise
         return student.eval()
 
@@ -308,7 +321,9 @@ def locate(name_or_folder: str | Path) -> Path:
         return folder
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _from_hub(name)
-    raise UserError(f"no student {name!r}; give a folder with config.json and model.safetensors, or one of: {', '.join(shipped())}")
+    raise UserError(
+        f"no student {name!r}; give a folder with config.json and model.safetensors, or one of: {', '.join(shipped())}"
+    )
 
 
 def _from_hub(name: str) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)  # tools/ would hide the package distill behind distill.py
 
-from distill.commands.distill import main  # noqa: E402
+from distill.commands.distill import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""`tools/distill.py`: distil a frozen CLIP into a small reader, compare, export."""
+"""Distil a frozen CLIP into a small reader of words, compare it with its teacher, export it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from distill.errors import exit_on_user_error
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = argparse.ArgumentParser(prog="distill", description="Distil a frozen CLIP into a small reader of words.")
+    made = argparse.ArgumentParser(prog="distill", description=__doc__)
     made.add_argument("--config", required=True, metavar="F", help="YAML file, or the name of a shipped configuration")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="override one key of the configuration")
-    made.add_argument("--dry-run", action="store_true", help="build all, print the layer map and one step's losses, stop")
-    made.add_argument("--resume", metavar="auto|DIR", help="continue the run in its folder, from the latest checkpoint or DIR")
+    made.add_argument(
+        "--dry-run", action="store_true", help="build all, print the layer map and one step's losses, stop"
+    )
+    made.add_argument(
+        "--resume", metavar="auto|DIR", help="continue the run in its folder, from the latest checkpoint or DIR"
+    )
     made.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
     return made
 
@@ -33,8 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given.dry_run:
         check_run_folder(Path(config.out), given.resume, given.overwrite)
 
+    from distill.training.allocator import tune_allocator
     from distill.training.distillation_run import DistillationRun
 
+    tune_allocator()
     command = ["tools/distill.py", *(argv if argv is not None else sys.argv[1:])]
     run = DistillationRun(config, command)
     if given.dry_run:

@@ -112,4 +112,3 @@ class _Worker:
     @classmethod
     def work(cls, chunk: tuple[int, int]) -> list[Record]:
         return _records(cls.renderer, chunk)
-

@@ -28,11 +28,15 @@ def build_student(section: StudentSection, seed: int) -> Student:
     }  # fmt: skip
     if section.init is not None:
         if changed:
-            raise UserError(f"student.{next(iter(changed))} can't be set together with student.init, which brings its own")
+            raise UserError(
+                f"student.{next(iter(changed))} can't be set together with student.init, which brings its own"
+            )
         return Student.from_pretrained(section.init, charset).train()
     config: StudentConfig = dataclasses.replace(SIZES[section.size](charset, section.max_length), **changed)
     if config.width % config.heads or config.width % config.decoder_heads:
-        heads = max(count for count in (12, 8, 6, 4, 3, 2, 1) if config.width % count == 0 and config.width // count >= 32)
+        heads = max(
+            count for count in (12, 8, 6, 4, 3, 2, 1) if config.width % count == 0 and config.width // count >= 32
+        )
         config = dataclasses.replace(config, heads=heads, decoder_heads=heads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the same start on every process, and for student and twin

@@ -68,7 +68,9 @@ class CheckpointKeeper:
             return found[-1] if found else None
         path = Path(wanted)
         if not whole(path):
-            raise UserError(f"{path} is no checkpoint; give a folder checkpoints/step-NNNNNNNN of a run, or --resume auto")
+            raise UserError(
+                f"{path} is no checkpoint; give a folder checkpoints/step-NNNNNNNN of a run, or --resume auto"
+            )
         return path
 
 
@@ -87,4 +89,6 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> None:
         accelerator.load_state(str(path))
     except (RuntimeError, ValueError, KeyError, OSError, EOFError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} does not fit this run ({reason}); resume with the configuration it was made with") from None
+        raise UserError(
+            f"{path} does not fit this run ({reason}); resume with the configuration it was made with"
+        ) from None

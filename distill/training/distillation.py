@@ -99,7 +99,9 @@ class DistillationTask(Task):
         stages = self.student.stages(inputs.images, inputs.target_ids)
         terms = {"characters": character_loss(stages.logits, inputs.target_ids, self.student.charset.pad_id)}
         if stages.columns is not None and self.aids.ctc > 0:
-            terms["ctc"] = self.aids.ctc * ctc_loss(stages.columns, inputs.target_ids, len(self.student.charset.characters))
+            terms["ctc"] = self.aids.ctc * ctc_loss(
+                stages.columns, inputs.target_ids, len(self.student.charset.characters)
+            )
             if inputs.column_weight > 0:
                 terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns)
         if inputs.guidance is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -13,18 +12,13 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from distill.config import Config, as_dict, save_config
-from distill.deployment.card import Card, scores_from_report
+from distill.config import Config, save_config
+from distill.deployment.card import Card
 from distill.deployment.folder import save_folder
-from distill.evaluation.benchmarks import open_benchmarks
-from distill.evaluation.compare import compare
 from distill.evaluation.gallery import draw_gallery
-from distill.evaluation.lexicon import LexiconReader
-from distill.evaluation.readers import StudentReader, WordReader
-from distill.evaluation.report import build_report, write_report
-from distill.evaluation.tables import print_report
 from distill.evaluation.validation import validate
 from distill.training.building import build_task
+from distill.training.delivery import Delivery
 from distill.training.layer_map import gradient_shares, layer_map
 from distill.training.run import TrainingRun, Validation, describe_processes, make_accelerator
 from distill.training.run_folder import open_run_folder
@@ -70,7 +64,9 @@ class DistillationRun:
         self._say(f"student: {student.parameters_count:,} weights, {len(student.charset.characters)} characters")
         if task.heads is not None and task.teacher is not None:
             self._say(f"heads, in training only: {sum(part.numel() for part in task.heads.parameters()):,} weights")
-            self._say(f"teacher {task.teacher.name}: {sum(part.numel() for part in task.teacher.parameters()):,} weights, frozen")
+            self._say(
+                f"teacher {task.teacher.name}: {sum(part.numel() for part in task.teacher.parameters()):,} weights, frozen"
+            )
         task.train()
         with torch.no_grad():
             inputs = task.prepare(batch, 0, 0.0)
@@ -79,12 +75,12 @@ class DistillationRun:
 
     def execute(self, resume: str | None, overwrite: bool) -> int:
         """Run everything; gives the exit code."""
+        self._prepare_words()
         if self.accelerator.is_main_process:
             open_run_folder(self.out, overwrite, resume)
             save_config(self.config, self.out / "config.yaml")
         self.accelerator.wait_for_everyone()
-        self._prepare_words()
-        twin = self._start_twin(resume)
+        twin = self._start_twin()
         self.run = run = TrainingRun(
             self.accelerator, self.task, self.words.batches(self.config.train.batch, self.accelerator),
             self.config.optim, self.config.train, self.config.seed, self.out, self.console, self._validate, self._keep,
@@ -108,23 +104,33 @@ class DistillationRun:
 
     def _prepare_words(self) -> None:
         started = time.monotonic()
-        if self.accelerator.is_main_process:
-            self.words.render(self.console)
-        self.accelerator.wait_for_everyone()
-        self.words.open(self.console)
+        self.words.prepare(self.console, self.accelerator)
         self.seconds["words"] = time.monotonic() - started
 
-    def _start_twin(self, resume: str | None) -> subprocess.Popen[bytes] | None:
+    def _start_twin(self) -> subprocess.Popen[bytes] | None:
         """Train the twin beside the student: the same command without a teacher, in a process of its own."""
         config = self.config
-        if not (config.compare.twin and self.accelerator.is_main_process) or (self.twin_folder / "report.json").exists():
+        if (
+            not (config.compare.twin and self.accelerator.is_main_process)
+            or (self.twin_folder / "report.json").exists()
+        ):
             return None
         self.twin_folder.mkdir(parents=True, exist_ok=True)
         overrides = [
             f"out={self.twin_folder}", f"name={config.name}-twin", "teacher.name=null", "compare.twin=false",
             "compare.teacher=false", "compare.onnx=false",
         ]  # fmt: skip
-        command = [sys.executable, "-m", "distill", "distill", "--config", str(self.out / "config.yaml"), *overrides, "--resume", "auto"]
+        command = [
+            sys.executable,
+            "-m",
+            "distill",
+            "distill",
+            "--config",
+            str(self.out / "config.yaml"),
+            *overrides,
+            "--resume",
+            "auto",
+        ]
         self._say(f"training the twin beside it, without a teacher; its log is {self.twin_folder / 'log.txt'}")
         with (self.twin_folder / "log.txt").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -161,24 +167,7 @@ class DistillationRun:
 
     def _deliver(self) -> None:
         """Export the best weights, compare them with twin and teacher, and write the report."""
-        config, started = self.config, time.monotonic()
-        student = Student.from_pretrained(self.out / "student")
-        readers: list[WordReader] = [StudentReader(student, config.name)]
-        if config.compare.twin:
-            readers.append(StudentReader(Student.from_pretrained(self.twin_folder / "student"), f"{config.name}-twin", "twin"))
-        charset = student.charset
-        if config.compare.teacher and self.task.teacher is not None:
-            readers.append(LexiconReader(self.task.teacher, charset))
-        data = config.compare.test or (config.data.validation and self.words.place(config.data.validation)) or self.words.rendered[1]
-        benchmarks = open_benchmarks(data, config.compare.sets, charset)
-        comparison = compare(readers, benchmarks, charset)
-        self.seconds["compare"] = time.monotonic() - started
-        if config.compare.twin:
-            twin_report = json.loads((self.twin_folder / "report.json").read_text(encoding="utf-8"))
-            self.seconds["train twin"] = twin_report["seconds"]["train"]
-        report = build_report(comparison, self.command, as_dict(config), self.seconds)
-        write_report(self.out, report)
-        card = Card(config.name, self._training(self.run.state.best_step), scores=scores_from_report(self.out / "report.json", config.name))
-        exported = save_folder(student, self.out / "student", card, onnx=config.compare.onnx, overwrite=True)
-        print_report(report, self.console)
-        self._say(f"student in {exported.folder}, report in {self.out / 'report.json'}")
+        delivery = Delivery(self.config, self.command, self._training(self.run.state.best_step), self.seconds)
+        test = self.config.data.validation
+        words = self.words.rendered[1] if test is None else self.words.place(test)
+        delivery.deliver(self.task.teacher, words, self.console)

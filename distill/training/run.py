@@ -129,9 +129,10 @@ class TrainingRun:
         self.tracker = Tracker(self.out, self.state.step) if main else None
         before, started = self.state.seconds, time.monotonic()
         self._clock = lambda: before + time.monotonic() - started
-        with StopRequest() as stop, TrainingProgress(
-            self.console, self.settings.steps, self.state.step, main
-        ) as self.progress:
+        with (
+            StopRequest() as stop,
+            TrainingProgress(self.console, self.settings.steps, self.state.step, main) as self.progress,
+        ):
             self.task.train()
             loop = Loop(
                 self.accelerator, self.task, self.model, self.optimizer, self.schedule, self.average, self.batches,
@@ -157,7 +158,9 @@ class TrainingRun:
         self.progress.step(state.step, report.loss, words, say)
         if say and self.tracker is not None:
             rate = {"gradient_norm": report.gradient_norm, "learning_rate": report.learning_rate}
-            self.tracker.log(state.step, "train", {"loss": report.loss, **report.terms, **rate, "seconds": self._clock()})
+            self.tracker.log(
+                state.step, "train", {"loss": report.loss, **report.terms, **rate, "seconds": self._clock()}
+            )
         if last or state.step % settings.validate_every == 0:
             self._validate_now(state)
         if not last and state.step % settings.checkpoint_every == 0:

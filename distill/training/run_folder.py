@@ -21,7 +21,9 @@ def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:
     if not any(out.iterdir()):
         return
     if not overwrite:
-        raise UserError(f"{out} exists; continue it with --resume auto, replace it with --overwrite, or give another out=FOLDER")
+        raise UserError(
+            f"{out} exists; continue it with --resume auto, replace it with --overwrite, or give another out=FOLDER"
+        )
     if not (out / "config.yaml").is_file():
         raise UserError(f"{out} exists and is no run folder (no config.yaml in it); give another out=FOLDER")
 

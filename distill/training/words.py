@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,7 +22,7 @@ Loaded = WordDataset | JoinedWords
 
 
 class TrainingWords:
-    """Sources of a run, opened in two steps: first what can be wrong is checked, then words are rendered and read.
+    """Sources of a run: what the user gave is checked and opened before anything is rendered.
 
     Args:
         section: where words come from.
@@ -42,8 +43,12 @@ class TrainingWords:
     def rendered(self) -> tuple[Path, Path]:
         """Where rendered training and test words lie."""
         render = self.section.render
+        kind = "" if render.severity == 1 else f"-severity{render.severity:g}"
         folder = Path(render.folder)
-        return folder / f"train-{render.words}-{render.seed}", folder / f"test-{render.test_words}-{render.seed + 1}"
+        return (
+            folder / f"train-{render.words}-{render.seed}{kind}",
+            folder / f"test-{render.test_words}-{render.seed + 1}{kind}",
+        )
 
     def check(self) -> None:
         """Check that there is something to train and validate on; reads no words and writes nothing.
@@ -59,9 +64,13 @@ class TrainingWords:
                 raise UserError("data.train has a source without a path; give the folder of an LMDB or a tree of them")
             if not self.place(source.path).exists():
                 root = "" if section.root or Path(source.path).is_absolute() else " (data.root is not set)"
-                raise UserError(f"{self.place(source.path)}: no such folder{root}; give one that holds LMDBs, at any depth")
+                raise UserError(
+                    f"{self.place(source.path)}: no such folder{root}; give one that holds LMDBs, at any depth"
+                )
         if section.validation is not None and not self.place(section.validation).exists():
-            raise UserError(f"{self.place(section.validation)}: no such folder to validate on; give a set, or leave data.validation out")
+            raise UserError(
+                f"{self.place(section.validation)}: no such folder to validate on; give a set, or leave data.validation out"
+            )
         if section.validation is None and section.render.test_words == 0:
             raise UserError("nothing to validate on; set data.validation, or data.render.test_words")
 
@@ -69,8 +78,8 @@ class TrainingWords:
         """Find a source: relative paths start at data.root."""
         return Path(path) if self.section.root is None else Path(self.section.root) / path
 
-    def render(self, console: Console) -> None:
-        """Render what is asked for and not there yet; on the main process."""
+    def _render(self, console: Console) -> None:
+        """Render what is asked for and not there yet."""
         render = self.section.render
         wanted = [("train", render.words, render.seed)]
         if self.section.validation is None:
@@ -79,46 +88,55 @@ class TrainingWords:
             if words == 0 or (folder / "data.mdb").is_file():
                 continue
             console.print(f"rendering {words} words to {folder}", highlight=False, soft_wrap=True)
-            request = RenderRequest(words, split, seed, fonts=tuple(render.fonts))  # type: ignore[arg-type]
+            request = RenderRequest(words, split, seed, fonts=tuple(render.fonts), severity=render.severity)  # type: ignore[arg-type]
             recipe = write_set(request, *request.prepare(), folder, render.workers)
             console.print(
                 f"{words} words in {recipe['seconds']:.0f} s, {len(recipe['fonts'])} fonts of {len(recipe['families'])} families",
                 highlight=False, soft_wrap=True,
             )  # fmt: skip
 
-    def open(self, console: Console) -> None:
-        """Open sources and validation words, and say how many there are.
+    def prepare(self, console: Console, accelerator: Accelerator) -> None:
+        """Open what is there, render what is not, and say how many words there are; called by every process.
 
         Raises:
-            UserError: when a source can't be read or holds no word for the alphabet.
+            UserError: when a source can't be read or holds no word for the alphabet; nothing is rendered then.
         """
         section = self.section
+        validation = (
+            None if section.validation is None else self._load(self.place(section.validation), SourceSection(), 0, 0.0)
+        )
+        for number, source in enumerate(section.train):
+            self.sources.append(
+                Source(self._load(self.place(source.path), source, number, section.bad_share), source.share)
+            )
+        if accelerator.is_main_process:
+            self._render(console)
+        accelerator.wait_for_everyone()
         train, test = self.rendered
-        places = [(self.place(source.path), source) for source in section.train]
         if section.render.words > 0:
-            places.append((train, section.rendered))
-        for number, (path, source) in enumerate(places):
-            words = load_words(path, self.charset, self._options(source, number))
-            self.sources.append(Source(words, source.share))
-            self._tell(console, f"{path}: {len(words)} words, share {source.share:g}", words)
-        path = test if section.validation is None else self.place(section.validation)
-        self.validation = load_words(path, self.charset, self._options(SourceSection(), 0))
-        self._tell(console, f"{path}: {len(self.validation)} words to validate on", self.validation)
+            words = self._load(train, section.rendered, len(self.sources), section.bad_share)
+            self.sources.append(Source(words, section.rendered.share))
+        self.validation = validation or self._load(test, SourceSection(), 0, 0.0)
+        for source in self.sources:
+            self._tell(console, f"share {source.share:g}", source.words)
+        self._tell(console, "to validate on", self.validation)
 
-    def _tell(self, console: Console, text: str, words: Loaded) -> None:
-        parts = words.parts if isinstance(words, JoinedWords) else (words,)
-        dropped: dict[str, int] = {}
-        for part in parts:
-            for reason, count in part.dropped.items() if isinstance(part, WordDataset) else ():
-                dropped[reason] = dropped.get(reason, 0) + count
-        left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-        console.print(text + (f" (left out: {left_out})" if left_out else ""), highlight=False, soft_wrap=True)
-
-    def _options(self, source: SourceSection, number: int) -> WordOptions:
-        return WordOptions(
+    def _load(self, path: Path, source: SourceSection, number: int, bad_share: float) -> Loaded:
+        options = WordOptions(
             augmentation=source.augmentation, cache=source.cache, seed=self.seed + number, max_length=self.max_length,
-            bad_share=self.section.bad_share, image_size=self.image_size,
+            bad_share=bad_share, image_size=self.image_size,
         )  # fmt: skip
+        return load_words(path, self.charset, options)
+
+    def _tell(self, console: Console, what: str, words: Loaded) -> None:
+        parts = words.parts if isinstance(words, JoinedWords) else (words,)
+        dropped: Counter[str] = Counter()
+        for part in parts:
+            dropped += part.dropped if isinstance(part, WordDataset) else Counter()
+        names = ", ".join(part.name for part in parts if isinstance(part, WordDataset))
+        left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
+        more = f" (left out: {left_out})" if left_out else ""
+        console.print(f"{len(words)} words, {what}: {names}{more}", highlight=False, soft_wrap=True)
 
     def batches(self, batch_size: int, accelerator: Accelerator) -> Callable[[int], Iterator[Batch]]:
         """Give a function from a position to this process's endless batches from there on."""
@@ -137,3 +155,7 @@ class TrainingWords:
         return build_test_loader(
             self.validation, batch_size, rank=accelerator.process_index, world=accelerator.num_processes
         )
+
+    def whole_validation_loader(self, batch_size: int = 100) -> DataLoader[Batch]:
+        """Load all validation words, on every process."""
+        return build_test_loader(self.validation, batch_size)

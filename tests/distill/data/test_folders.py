@@ -52,7 +52,7 @@ def test_a_first_line_may_name_the_columns(tmp_path: Path, header: str, row: str
 @pytest.mark.parametrize("name", ["/etc/passwd", "../1.png", "sub/../../1.png", "..\\1.png", "C:/1.png", ""])
 def test_names_must_stay_inside(folder: Path, name: str) -> None:
     (folder / "labels.tsv").write_text(f"1.png\tok\n{name}\tword\n")
-    with pytest.raises(UserError, match="entry 2.*out of the folder"):
+    with pytest.raises(UserError, match=r"entry 2.*out of the folder"):
         FolderRecords(folder)
 
 

@@ -56,7 +56,9 @@ def test_sources_are_mixed(root: Path) -> None:
     assert sum(known) == sum(source == "rendered" for batch in batches for source in batch.sources)
 
 
-@pytest.mark.parametrize(("workers", "context"), [(1, "fork"), (2, "fork"), (1, "spawn")])
+@pytest.mark.parametrize(
+    ("workers", "context"), [(1, "fork"), (2, "fork"), pytest.param(1, "spawn", marks=pytest.mark.slow)]
+)
 def test_workers_change_nothing(root: Path, workers: int, context: Context) -> None:
     expected = list(islice(loader(root, 0), 8))
     found = list(islice(loader(root, workers, context), 8))

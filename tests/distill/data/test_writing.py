@@ -29,9 +29,13 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_an_error_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), LmdbWriter(tmp_path / "set") as writer:
-        writer.add(b"x", "y")
-        raise KeyError
+    def stop() -> None:
+        with LmdbWriter(tmp_path / "set") as writer:
+            writer.add(b"x", "y")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        stop()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,41 @@
+"""Train a small CLIP of words, contrastively, to guide students."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.errors import exit_on_user_error
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command's arguments."""
+    made = argparse.ArgumentParser(prog="train_teacher", description=__doc__)
+    made.add_argument("--config", required=True, metavar="F", help="YAML file, or the name of a shipped configuration")
+    made.add_argument("overrides", nargs="*", metavar="key=value", help="override one key of the configuration")
+    made.add_argument(
+        "--resume", metavar="auto|DIR", help="continue the run in its folder, from the latest checkpoint or DIR"
+    )
+    made.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    return made
+
+
+@exit_on_user_error
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `parser`."""
+    given = parser().parse_args(argv)
+    # torch and its friends take seconds to import: arguments and configuration are checked before.
+    from distill.config import TeacherConfig, load_config
+    from distill.training.run_folder import check_run_folder
+
+    config = load_config(TeacherConfig, given.config, given.overrides)
+    check_run_folder(Path(config.out), given.resume, given.overwrite)
+
+    from distill.training.allocator import tune_allocator
+    from distill.training.teacher_run import TeacherRun
+
+    tune_allocator()
+    command = ["tools/train_teacher.py", *(argv if argv is not None else sys.argv[1:])]
+    return TeacherRun(config, command).execute(given.resume, given.overwrite)

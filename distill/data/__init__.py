@@ -1,0 +1,1 @@
+"""Data: words read, rendered, augmented, mixed, written, audited."""

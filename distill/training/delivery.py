@@ -1,0 +1,75 @@
+"""Delivery: what a finished distillation hands out: comparison, report, student folder, ONNX."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from distill.config import Config, as_dict
+from distill.deployment.card import Card, scores_from_report
+from distill.deployment.folder import save_folder
+from distill.evaluation.benchmarks import open_benchmarks
+from distill.evaluation.compare import compare
+from distill.evaluation.leak_check import check_leaks
+from distill.evaluation.lexicon import LexiconReader
+from distill.evaluation.readers import StudentReader, WordReader
+from distill.evaluation.report import build_report, write_report
+from distill.evaluation.tables import print_report
+from students.charset import Charset
+from students.student import Student
+from teachers.clip import ClipTeacher
+
+
+class Delivery:
+    """Compare, report and export the best student of a run.
+
+    Args:
+        config: the run's configuration.
+        command: the command line, for the report.
+        training: how the student was trained, for its card.
+        seconds: wall time by part so far.
+    """
+
+    def __init__(self, config: Config, command: Sequence[str], training: str, seconds: dict[str, float]) -> None:
+        self.config, self.command, self.training = config, list(command), training
+        self.seconds, self.out = seconds, Path(config.out)
+
+    def deliver(self, teacher: ClipTeacher | None, validation: Path, console: Console) -> None:
+        """Do it.
+
+        Args:
+            teacher: scored by closed lexicon when asked for.
+            validation: words to compare on when no benchmarks are given.
+            console: where the table goes.
+        """
+        started, config, out = time.monotonic(), self.config, self.out
+        student = Student.from_pretrained(out / "student")
+        charset = student.charset if config.compare.charset is None else Charset.load(config.compare.charset)
+        benchmarks = open_benchmarks(config.compare.test or validation, config.compare.sets, charset)
+        comparison = compare(self._readers(student, teacher, charset), benchmarks, charset)
+        self.seconds["compare"] = time.monotonic() - started
+        against = config.compare.train_root
+        leaks = check_leaks(benchmarks, Path(against)) if against is not None else None
+        report = build_report(comparison, self.command, as_dict(config), self.seconds, leaks)
+        write_report(out, report)
+        card = Card(config.name, self.training, scores=scores_from_report(out / "report.json", config.name))
+        exported = save_folder(student, out / "student", card, onnx=config.compare.onnx, overwrite=True)
+        print_report(report, console)
+        files = ", ".join(f"{name} ({size / 2**20:.1f} MiB)" for name, size in exported.files.items())
+        console.print(f"{exported.folder}: {files}\nreport: {out / 'report.json'}", highlight=False, soft_wrap=True)
+
+    def _readers(self, student: Student, teacher: ClipTeacher | None, charset: Charset) -> list[WordReader]:
+        config = self.config
+        readers: list[WordReader] = [StudentReader(student, config.name)]
+        if config.compare.twin:
+            twin = self.out / "twin"
+            readers.append(StudentReader(Student.from_pretrained(twin / "student"), f"{config.name}-twin", "twin"))
+            stored = json.loads((twin / "report.json").read_text(encoding="utf-8"))
+            self.seconds["train twin"] = stored["seconds"]["train"]
+        if config.compare.teacher and teacher is not None:
+            readers.append(LexiconReader(teacher, charset))
+        return readers
