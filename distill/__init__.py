@@ -1,0 +1,1 @@
+"""The work: configuration, data, training, evaluation, deployment, commands."""

@@ -131,8 +131,8 @@ class Charset:
                 tokens = [self.start_id, *(self.ids[char] for char in label), self.end_id]
             except KeyError:
                 raise UserError(
-                    f"label {label!r} has {self.outside(label) or label!r}, outside the alphabet of {len(self.characters)} "
-                    "characters; clean labels first, or take an alphabet that has it (student.charset)"
+                    f"label {label!r} has {self.outside(label) or label!r}, outside the alphabet of "
+                    f"{len(self.characters)} characters; clean labels first, or set student.charset to one that has it"
                 ) from None
             encoded[row, : len(tokens)] = torch.tensor(tokens)
         return encoded

@@ -90,14 +90,17 @@ class QueryDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(width, heads, mlp_ratio, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
+    def _stack(self) -> list[DecoderLayer]:
+        return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
+
     def memory_keys(self, memory: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Keys and values of the picture's tokens (N, S, D), one pair a layer, made once per picture."""
-        return [layer.cross_attn.keys_values(memory) for layer in self.layers]
+        return [layer.cross_attn.keys_values(memory) for layer in self._stack()]
 
     def forward(self, query: Tensor, content: Tensor, memory: Tensor, forbidden: Tensor) -> list[Tensor]:
         """Run all layers on (N, T, D) queries and content and return the query stream after each, not normalised."""
         taps = []
-        for layer, memory_pair in zip(self.layers, self.memory_keys(memory), strict=True):
+        for layer, memory_pair in zip(self._stack(), self.memory_keys(memory), strict=True):
             query = layer(query, layer.content_keys(content), memory_pair, forbidden)
             taps.append(query)
         return taps
@@ -114,7 +117,7 @@ class QueryDecoder(nn.Module):
         Returns the normalised output (N, 1, D) and the grown cache; an empty `cache` starts a word.
         """
         grown = []
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(self._stack()):
             keys, values = layer.content_keys(content)
             if cache:
                 keys = torch.cat([cache[number][0], keys], dim=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import timm
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from students.errors import UserError
 
 TapSpacing = Literal["published", "even"]
+EXAMPLE = "vit_tiny_patch16_224"
+"""A timm model that serves."""
 
 
 def tap_depths(depth: int, spacing: TapSpacing, what: str) -> tuple[int, int, int]:
@@ -27,7 +29,8 @@ def tap_depths(depth: int, spacing: TapSpacing, what: str) -> tuple[int, int, in
     smallest = 4 if spacing == "published" else 3
     if depth < smallest:
         raise UserError(
-            f"{what} of depth {depth} can't carry three guided stages with {spacing} taps; take depth {smallest} or more"
+            f"{what} of depth {depth} can't carry three guided stages with {spacing} taps; "
+            f"take depth {smallest} or more"
         )
     if depth == 3:
         return 1, 2, 3
@@ -42,6 +45,7 @@ class Encoder(Protocol):
 
     tokens: int
     width: int
+    taps: tuple[int, int, int]
 
     def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Encode (N, 3, H, W) to the normalised final tokens (N, S, D) and the three raw taps."""
@@ -49,12 +53,18 @@ class Encoder(Protocol):
 
 
 class TimmEncoder(nn.Module):
-    """Any ViT-like timm model that has a class token and `forward_intermediates`."""
+    """Any ViT-like timm model that has a class token and `forward_intermediates`.
 
-    def __init__(self, model: nn.Module, size: tuple[int, int], taps: tuple[int, int, int]) -> None:
+    Args:
+        model: the timm model, without pooling or classifier.
+        size: height and width of the pictures.
+        spacing: how the taps are spaced over its blocks.
+    """
+
+    def __init__(self, model: Any, size: tuple[int, int], spacing: TapSpacing) -> None:
         super().__init__()
         self.model = model
-        self.taps = taps
+        self.taps = tap_depths(len(model.blocks), spacing, "an encoder")
         self.width = int(model.num_features)
         with torch.no_grad():
             self.tokens = self.stages(torch.zeros(1, 3, *size))[0].shape[1]
@@ -92,11 +102,9 @@ def timm_model(name: str, size: tuple[int, int]) -> nn.Module:
     try:
         model = timm.create_model(name, pretrained=False, num_classes=0, img_size=size)
     except TypeError:
-        raise UserError(
-            f"timm model {name!r} does not take a picture size; take a ViT such as vit_tiny_patch16_224"
-        ) from None
+        raise UserError(f"timm model {name!r} takes no picture size; take a ViT such as {EXAMPLE}") from None
     if not hasattr(model, "forward_intermediates") or not getattr(model, "num_prefix_tokens", 0):
-        raise UserError(f"timm model {name!r} has no class token; take a ViT such as vit_tiny_patch16_224")
+        raise UserError(f"timm model {name!r} has no class token; take a ViT such as {EXAMPLE}")
     return model
 
 
@@ -105,7 +113,7 @@ class StemLevel(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
         super().__init__()
-        self.reduce = ConvNormAct(inputs, outputs, 3, stride=stride, padding=1, act_layer=nn.SiLU)
+        self.reduce = ConvNormAct(inputs, outputs, 3, stride=stride, padding=1, act_layer=nn.SiLU)  # type: ignore[arg-type]
         self.refine = ConvNormAct(outputs, outputs, 3, padding=1, act_layer=nn.SiLU)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -151,7 +159,7 @@ class ConvEncoder(nn.Module):
         images = (images - mean) / (spread + 1e-3)
         columns = self.collapse(self.stem(images.contiguous(memory_format=torch.channels_last)))
         columns = columns.flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.cls_token.to(columns.dtype).expand(len(columns), -1, -1), columns], dim=1)
+        tokens = torch.cat([self.cls_token.to(columns.dtype).expand(columns.shape[0], -1, -1), columns], dim=1)
         tokens = tokens + self.pos_embed
         taken = []
         for number, block in enumerate(self.blocks, start=1):
@@ -166,4 +174,4 @@ def plain_attention(module: nn.Module) -> None:
     """Let timm's attention run as matmul and softmax: several times faster than the fused kernel on a CPU in bf16."""
     for part in module.modules():
         if isinstance(getattr(part, "fused_attn", None), bool):
-            part.fused_attn = False
+            part.fused_attn = False  # type: ignore[assignment]

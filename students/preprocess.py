@@ -41,7 +41,7 @@ def resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
 
 def normalize(images: np.ndarray) -> Tensor:
     """Turn uint8 (N, H, W, 3) into float (N, 3, H, W): to [0, 1], then (x - 0.5) / 0.5."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     return pixels.float().div_(255).sub_(0.5).div_(0.5).contiguous()
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from students.charset import Charset, Reading
@@ -19,83 +18,17 @@ from students.decoder import CharacterEmbedding, QueryDecoder, causal_mask
 from students.encoders import (
     ConvEncoder,
     Encoder,
-    TapSpacing,
     TimmEncoder,
     plain_attention,
     tap_depths,
     timm_model,
     vision_transformer,
-)  # fmt: skip
+)
 from students.errors import UserError
 from students.preprocess import load_image, to_tensor
+from students.pretrained import FORMAT, load_weights, locate, read_config
+from students.sizes import StudentConfig
 from students.stages import Stages, StudentShape
-
-WEIGHTS = Path(__file__).parent / "weights"
-"""Where the shipped students live."""
-
-
-@dataclass(frozen=True)
-class StudentConfig:
-    """Everything needed to build a student again; stored as its folder's config.json."""
-
-    charset: str = "0123456789abcdefghijklmnopqrstuvwxyz"
-    """The characters themselves, in the order of their ids."""
-    max_length: int = 25
-    """Longest word in characters."""
-    image_size: tuple[int, int] = (32, 128)
-    """Height and width of the input in pixels."""
-    encoder: str = "vit"
-    """`vit` (timm ViT on patches), `conv` (convolution stem to columns), or the name of a timm ViT."""
-    patch: tuple[int, int] = (4, 8)
-    """Patch height and width of `vit`."""
-    stem: tuple[int, int, int] = (32, 64, 128)
-    """Channels of the three levels of `conv`."""
-    width: int = 384
-    """Channels of encoder and decoder; a timm ViT by name keeps its own."""
-    depth: int = 12
-    """Encoder blocks."""
-    heads: int = 6
-    """Encoder heads."""
-    mlp_ratio: float = 4.0
-    """Hidden over width in the encoder's MLPs."""
-    decoder_depth: int = 4
-    """Decoder layers."""
-    decoder_heads: int = 12
-    """Decoder heads."""
-    decoder_mlp_ratio: float = 4.0
-    """Hidden over width in the decoder's MLPs."""
-    dropout: float = 0.1
-    """Dropout in the decoder and on its queries and content."""
-    column_head: bool = False
-    """A linear character head on the encoder's columns, an aid in training (CTC)."""
-    taps: TapSpacing = "published"
-    """How three stages are spaced over a depth that is no multiple of four."""
-
-
-def paper(charset: Charset, max_length: int = 25) -> StudentConfig:
-    """Give the published student (METHOD 1.4): 30.89 M parameters with 36 characters."""
-    return StudentConfig(charset=charset.characters, max_length=max_length)
-
-
-def small(charset: Charset, max_length: int = 25) -> StudentConfig:
-    """Give a student for deployment on a good CPU: convolution stem, 384 wide, 8 blocks."""
-    return StudentConfig(
-        charset=charset.characters, max_length=max_length, encoder="conv", stem=(48, 96, 192), width=384, depth=8,
-        heads=6, mlp_ratio=3.0, decoder_depth=4, decoder_heads=6, decoder_mlp_ratio=2.0, dropout=0.1,
-        column_head=True, taps="even",
-    )  # fmt: skip
-
-
-def tiny(charset: Charset, max_length: int = 25) -> StudentConfig:
-    """Give the smallest student: convolution stem to 32 columns, 192 wide, under 4 M parameters."""
-    return StudentConfig(
-        charset=charset.characters, max_length=max_length, encoder="conv", stem=(32, 64, 128), width=192, depth=6,
-        heads=6, mlp_ratio=3.0, decoder_depth=3, decoder_heads=6, decoder_mlp_ratio=2.0, dropout=0.0,
-        column_head=True, taps="even",
-    )  # fmt: skip
-
-
-SIZES = {"paper": paper, "small": small, "tiny": tiny}
 
 
 def build_encoder(config: StudentConfig) -> Encoder:
@@ -111,7 +44,7 @@ def build_encoder(config: StudentConfig) -> Encoder:
         )
     else:
         model = timm_model(config.encoder, config.image_size)
-    return TimmEncoder(model, config.image_size, tap_depths(len(model.blocks), config.taps, "an encoder"))
+    return TimmEncoder(model, config.image_size, config.taps)
 
 
 class Student(nn.Module):
@@ -256,7 +189,7 @@ class Student(nn.Module):
         """Write config.json and model.safetensors into `folder`; `float16` halves the file."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"format": "symdistill-student", "schema": 1, **dataclasses.asdict(self.config)}
+        config = {"format": FORMAT, "schema": 1, **dataclasses.asdict(self.config)}
         (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
         kept = getattr(torch, dtype)
         weights = {
@@ -264,6 +197,7 @@ class Student(nn.Module):
             for name, value in self.state_dict().items()
         }
         save_file(weights, folder / "model.safetensors")
+        (folder / "model.safetensors").chmod(0o644)  # safetensors makes files that only their owner can read
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, charset: Charset | None = None) -> Student:
@@ -280,84 +214,9 @@ class Student(nn.Module):
         config = read_config(folder)
         if charset is not None and charset.characters != config.charset:
             raise UserError(
-                f"{name_or_folder}: has an alphabet of {len(config.charset)} characters ({config.charset[:40]}), not the "
-                f"{len(charset.characters)} asked for; train with student.charset set to its own, or start from nothing"
+                f"{name_or_folder}: has an alphabet of {len(config.charset)} characters ({config.charset[:40]}), not "
+                f"the {len(charset.characters)} asked for; set student.charset to its own, or start from nothing"
             )
         student = cls(config)
-        try:
-            weights = load_file(folder / "model.safetensors")
-            student.load_state_dict(
-                {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-            )
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{folder}/model.safetensors can't be loaded: {str(error).splitlines()[0]}; export it again"
-            ) from None
-        except Exception as error:
-            if type(error).__name__ == "SafetensorError":
-                raise UserError(
-                    f"{folder}/model.safetensors is no safetensors file ({error}); export it again"
-                ) from None
-            raise
+        load_weights(student, folder)
         return student.eval()
-
-
-def shipped() -> list[str]:
-    """Name the students that come with the package."""
-    return sorted(folder.name for folder in WEIGHTS.glob("*") if (folder / "model.safetensors").is_file())
-
-
-def locate(name_or_folder: str | Path) -> Path:
-    """Find a student's folder: shipped name, folder, or hub repository (fetched when the network allows).
-
-    Raises:
-        UserError: when there is none; the message names what would work.
-    """
-    name = str(name_or_folder)
-    if name in shipped():
-        return WEIGHTS / name
-    folder = Path(name)
-    if folder.is_dir():
-        return folder
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return _from_hub(name)
-    raise UserError(
-        f"no student {name!r}; give a folder with config.json and model.safetensors, or one of: {', '.join(shipped())}"
-    )
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"no folder {name!r} here, and the hub can't be asked for it ({reason[:120]}); give a local folder with "
-            f"config.json and model.safetensors, or one of: {', '.join(shipped())}"
-        ) from None
-
-
-def read_config(folder: Path) -> StudentConfig:
-    """Read a student folder's config.json.
-
-    Raises:
-        UserError: when it is missing, no JSON, or holds other keys than a student's.
-    """
-    path = folder / "config.json"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no config.json; a student folder holds config.json and model.safetensors") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no JSON ({error}); export the student again") from None
-    if not isinstance(stored, dict) or stored.pop("format", None) != "symdistill-student":
-        raise UserError(f"{path} does not describe a student; give a folder that tools/export.py wrote")
-    stored.pop("schema", None)
-    known = {field.name for field in dataclasses.fields(StudentConfig)}
-    if set(stored) - known:
-        raise UserError(f"{path} has unknown keys {sorted(set(stored) - known)}; it was written by another version")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    return StudentConfig(**values)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from open_clip import list_models
+
 from students.errors import UserError
 from teachers.clip import ClipTeacher, Position
 from teachers.guidance import Guidance, TeacherShape
 from teachers.small import CONFIG_FILE, SmallTeacher
 from teachers.tokens import WordPieceTokens
-from teachers.zoo import LoadedClip, load_file, load_zoo, zoo_config, zoo_tags
+from teachers.zoo import LoadedClip, load_file, load_zoo, unknown_teacher, zoo_config, zoo_tags
 
 __all__ = ["TEACHERS", "ClipTeacher", "Guidance", "TeacherShape", "load_teacher", "wrap_small"]
 
@@ -52,6 +54,8 @@ def load_teacher(name: str, weights: str | None = None, position: Position = "cr
         return wrap_clip(f"{name}/{weights}", load_zoo(architecture, weights), position)
     if weights is not None:
         return wrap_clip(name, load_file(weights, architecture, tag or None), position)
+    if architecture not in list_models():
+        raise unknown_teacher(name)
     if tag == "":
         zoo_config(architecture)
         raise UserError(f"{name} is a model without weights; say which: {name}/TAG with TAG of {zoo_tags(name)}")

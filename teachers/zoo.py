@@ -145,15 +145,19 @@ def build(
 
 def zoo_config(name: str) -> dict[str, Any]:
     """Return the zoo's configuration of a model; raises `UserError` for one that can't be a teacher here."""
-    names = open_clip.list_models()
-    if name not in names:
-        near = difflib.get_close_matches(name, [*names, "words-small"], n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "try words-small or a ViT of open_clip's zoo"
-        raise UserError(f"unknown teacher {name!r}; {hint}")
+    if name not in open_clip.list_models():
+        raise unknown_teacher(name)
     config: dict[str, Any] = open_clip.get_model_config(name)
     if not is_plain(config):
         raise UserError(f"{name}: only CLIPs with open_clip's own ViT and CLIP's tokenizer can guide; try ViT-B-16")
     return config
+
+
+def unknown_teacher(name: str) -> UserError:
+    """Word the refusal of a name that is no teacher, naming the nearest ones."""
+    near = difflib.get_close_matches(name.partition("/")[0], [*open_clip.list_models(), "words-small"], n=3)
+    hint = f"did you mean {' or '.join(near)}, or" if near else "try words-small, a ViT of open_clip's zoo, or"
+    return UserError(f"unknown teacher {name!r}; {hint} the path of a teacher folder or weights file that exists")
 
 
 def is_plain(config: dict[str, Any]) -> bool:

@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.crops import load_crops
     from distill.deployment.folder import ParityError, check_folder, save_folder
-    from students.student import Student, locate
+    from students.pretrained import locate
+    from students.student import Student
 
     check_folder(Path(given.out), given.overwrite)
     if Path(given.student).is_file():

@@ -10,7 +10,8 @@ from distill.config import Config, StudentSection
 from distill.training.distillation import DistillationTask
 from students.charset import Charset
 from students.errors import UserError
-from students.student import SIZES, Student, StudentConfig
+from students.sizes import SIZES, StudentConfig
+from students.student import Student
 from teachers import load_teacher
 from teachers.clip import ClipTeacher
 

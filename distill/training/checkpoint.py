@@ -16,7 +16,7 @@ NAME = re.compile(r"step-(\d{8})")
 
 
 class CheckpointKeeper:
-    """Save and restore a run through Accelerate: weights, optimizer, schedule, average, scaler, random states, position.
+    """Save and restore a run through Accelerate: weights, optimizer, schedule, average, random states, position.
 
     What is registered with the accelerator is saved with the rest; a folder only gets its name when it is whole.
 

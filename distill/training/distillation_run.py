@@ -64,9 +64,8 @@ class DistillationRun:
         self._say(f"student: {student.parameters_count:,} weights, {len(student.charset.characters)} characters")
         if task.heads is not None and task.teacher is not None:
             self._say(f"heads, in training only: {sum(part.numel() for part in task.heads.parameters()):,} weights")
-            self._say(
-                f"teacher {task.teacher.name}: {sum(part.numel() for part in task.teacher.parameters()):,} weights, frozen"
-            )
+            frozen = sum(part.numel() for part in task.teacher.parameters())
+            self._say(f"teacher {task.teacher.name}: {frozen:,} weights, frozen")
         task.train()
         with torch.no_grad():
             inputs = task.prepare(batch, 0, 0.0)
@@ -158,11 +157,10 @@ class DistillationRun:
 
     def _training(self, step: int) -> str:
         config, teacher = self.config, self.task.teacher
-        words = ", ".join(f"{source.words.name} ({len(source.words)} words)" for source in self.words.sources)
         guided = f"guided by `{teacher.name}` every {config.guidance.every} steps" if teacher else "without a teacher"
         return (
             f"Step {step} of {config.train.steps}, {config.train.batch * config.train.accumulation} words each on "
-            f"{self.accelerator.num_processes} process(es), seed {config.seed}, {guided}. Words: {words}."
+            f"{self.accelerator.num_processes} process(es), seed {config.seed}, {guided}. Words: {self.words.summary}."
         )
 
     def _deliver(self) -> None:

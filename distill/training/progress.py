@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -36,9 +35,7 @@ class TrainingProgress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop the bar."""
         self._bar.stop()
 
@@ -50,10 +47,8 @@ class TrainingProgress:
         self._bar.update(self._task, completed=step, told=f"loss {loss:.3f}  {rate:.0f} words/s  {self.validation}")
         if say and self.shown and not self.live:
             left = elapsed / max(step - self._first, 1) * (self.steps - step)
-            self.console.print(
-                f"step {step}/{self.steps}  loss {loss:.3f}  {rate:.0f} words/s  {self.validation}  {left / 60:.1f} min left",
-                highlight=False, soft_wrap=True,
-            )  # fmt: skip
+            told = f"loss {loss:.3f}  {rate:.0f} words/s  {self.validation}  {left / 60:.1f} min left"
+            self.console.print(f"step {step}/{self.steps}  {told}", highlight=False, soft_wrap=True)
 
     def validated(self, step: int, accuracy: float, one_minus_ned: float) -> None:
         """Take note of a validation: percent of words right, and 1-NED in percent."""

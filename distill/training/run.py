@@ -58,10 +58,10 @@ def make_accelerator(train: TrainSection, all_weights_graded: bool = True) -> Ac
 
 def describe_processes(accelerator: Accelerator) -> str:
     """Say how many processes train, on what, in which precision: launchers differ in what they start."""
-    state = accelerator
+    count, threads = accelerator.num_processes, torch.get_num_threads()
     return (
-        f"{state.num_processes} process{'es' if state.num_processes > 1 else ''} on {state.device.type}, "
-        f"{torch.get_num_threads()} threads each, precision {state.mixed_precision}, {state.distributed_type.value.lower()}"
+        f"world size {count}: {count} process{'es' if count > 1 else ''} on {accelerator.device.type}, "
+        f"{threads} CPU thread{'s' if threads > 1 else ''} each, precision {accelerator.mixed_precision}"
     )
 
 

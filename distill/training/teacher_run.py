@@ -52,11 +52,14 @@ class TeacherRun:
         self.task = ContrastiveTask(SmallTeacher(), options)
         self.accelerator = make_accelerator(config.train, self.task.always_graded())
         self.console = Console(quiet=not self.accelerator.is_main_process)
-        self.console.print(describe_processes(self.accelerator), highlight=False, soft_wrap=True)
+        self._say(describe_processes(self.accelerator))
         teacher = self.task.teacher.config
         charset = Charset(teacher.characters)
         self.words = TrainingWords(config.data, charset, teacher.max_length, teacher.image_size, config.seed)
         self.words.check()
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def execute(self, resume: str | None, overwrite: bool) -> int:
         """Train; gives the exit code."""
@@ -94,12 +97,11 @@ class TeacherRun:
     def _keep(self, weights: nn.Module, result: Validation, state: TrainState) -> None:
         if not isinstance(weights, SmallTeacher):
             return
-        config, words = self.config, self.words
-        recipe = ", ".join(f"{source.words.name} ({len(source.words)})" for source in words.sources)
+        config = self.config
         card = CARD.format(
             name=config.name, weights=sum(weight.numel() for weight in weights.parameters()), step=state.step,
             steps=config.train.steps, batch=config.train.batch * config.train.accumulation, seed=config.seed,
-            words=recipe, count=result.words, closed=result.accuracy, near=result.one_minus_ned,
+            words=self.words.summary, count=result.words, closed=result.accuracy, near=result.one_minus_ned,
         )  # fmt: skip
         weights.save(self.out / "teacher", card)
         report = {

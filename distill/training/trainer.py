@@ -107,7 +107,7 @@ def train(loop: Loop, state: TrainState) -> TrainState:
         state.batches += 1
         if norm is None:  # the accumulated batch is not complete yet
             continue
-        rate = loop.schedule.get_last_lr()[0]
+        rate = float(loop.schedule.get_last_lr()[0])
         if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step while it looks for its loss scale
             loop.schedule.step()
             if loop.average is not None:
@@ -145,7 +145,8 @@ class RunningTerms:
         words = ", ".join(batch.labels[:8]) + (" ..." if len(batch.labels) > 8 else "")
         return (
             f"loss is not finite at step {step + 1}: {shown}; batch of {len(batch.labels)}: records "
-            f"{batch.indices[:8].tolist()} ({words}). Lower optim.lr, or train.precision=no to tell overflow from divergence."
+            f"{batch.indices[:8].tolist()} ({words}). Lower optim.lr, or set train.precision=no to tell overflow from "
+            "divergence."
         )
 
     def report(self, gradient_norm: float, learning_rate: float) -> StepReport:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from distill.config import DataSection, SourceSection
 from distill.data.batch import Batch
-from distill.data.datasets import JoinedWords, WordDataset, WordOptions, load_words
+from distill.data.datasets import JoinedWords, WordDataset, WordOptions, Words, load_words
 from distill.data.loading import Source, build_loader, build_test_loader
 from distill.data.render_set import RenderRequest, write_set
 from students.charset import Charset
@@ -68,9 +68,8 @@ class TrainingWords:
                     f"{self.place(source.path)}: no such folder{root}; give one that holds LMDBs, at any depth"
                 )
         if section.validation is not None and not self.place(section.validation).exists():
-            raise UserError(
-                f"{self.place(section.validation)}: no such folder to validate on; give a set, or leave data.validation out"
-            )
+            place = self.place(section.validation)
+            raise UserError(f"{place}: no such folder to validate on; give a set, or leave data.validation out")
         if section.validation is None and section.render.test_words == 0:
             raise UserError("nothing to validate on; set data.validation, or data.render.test_words")
 
@@ -90,10 +89,8 @@ class TrainingWords:
             console.print(f"rendering {words} words to {folder}", highlight=False, soft_wrap=True)
             request = RenderRequest(words, split, seed, fonts=tuple(render.fonts), severity=render.severity)  # type: ignore[arg-type]
             recipe = write_set(request, *request.prepare(), folder, render.workers)
-            console.print(
-                f"{words} words in {recipe['seconds']:.0f} s, {len(recipe['fonts'])} fonts of {len(recipe['families'])} families",
-                highlight=False, soft_wrap=True,
-            )  # fmt: skip
+            fonts = f"{len(recipe['fonts'])} fonts of {len(recipe['families'])} families"
+            console.print(f"{words} words in {recipe['seconds']:.0f} s, {fonts}", highlight=False, soft_wrap=True)
 
     def prepare(self, console: Console, accelerator: Accelerator) -> None:
         """Open what is there, render what is not, and say how many words there are; called by every process.
@@ -117,8 +114,8 @@ class TrainingWords:
             words = self._load(train, section.rendered, len(self.sources), section.bad_share)
             self.sources.append(Source(words, section.rendered.share))
         self.validation = validation or self._load(test, SourceSection(), 0, 0.0)
-        for source in self.sources:
-            self._tell(console, f"share {source.share:g}", source.words)
+        for opened in self.sources:
+            self._tell(console, f"share {opened.share:g}", opened.words)
         self._tell(console, "to validate on", self.validation)
 
     def _load(self, path: Path, source: SourceSection, number: int, bad_share: float) -> Loaded:
@@ -128,15 +125,19 @@ class TrainingWords:
         )  # fmt: skip
         return load_words(path, self.charset, options)
 
-    def _tell(self, console: Console, what: str, words: Loaded) -> None:
+    def _tell(self, console: Console, what: str, words: Words) -> None:
         parts = words.parts if isinstance(words, JoinedWords) else (words,)
         dropped: Counter[str] = Counter()
         for part in parts:
             dropped += part.dropped if isinstance(part, WordDataset) else Counter()
-        names = ", ".join(part.name for part in parts if isinstance(part, WordDataset))
         left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
         more = f" (left out: {left_out})" if left_out else ""
-        console.print(f"{len(words)} words, {what}: {names}{more}", highlight=False, soft_wrap=True)
+        console.print(f"{len(words)} words, {what}: {names(words)}{more}", highlight=False, soft_wrap=True)
+
+    @property
+    def summary(self) -> str:
+        """Name the sources with their counts, for cards."""
+        return ", ".join(f"{names(source.words)} ({len(source.words)} words)" for source in self.sources)
 
     def batches(self, batch_size: int, accelerator: Accelerator) -> Callable[[int], Iterator[Batch]]:
         """Give a function from a position to this process's endless batches from there on."""
@@ -159,3 +160,9 @@ class TrainingWords:
     def whole_validation_loader(self, batch_size: int = 100) -> DataLoader[Batch]:
         """Load all validation words, on every process."""
         return build_test_loader(self.validation, batch_size)
+
+
+def names(words: Words) -> str:
+    """Name the sets that words come from."""
+    parts = words.parts if isinstance(words, JoinedWords) else (words,)
+    return ", ".join(part.name for part in parts if isinstance(part, WordDataset))

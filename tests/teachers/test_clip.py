@@ -175,6 +175,8 @@ def test_mistakes_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     torch.save({"weight": torch.zeros(1)}, other)
     cases = {
         ("words-smal", None): "did you mean words-small",
+        ("runs/absent", None): "unknown teacher 'runs/absent'",
+        (str(tmp_path / "absent"), None): "path of a teacher folder",
         ("ViT-B-16", None): "ViT-B-16/TAG",
         ("ViT-B-16/nope", None): "no weights called 'nope'",
         ("ViT-B-16/openai", None): "weights=PATH",

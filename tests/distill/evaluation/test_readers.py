@@ -7,7 +7,8 @@ import torch
 
 from distill.evaluation.readers import OnnxStudent, StudentReader, WordReader, open_reader, place
 from students.errors import UserError
-from students.student import Student, StudentConfig
+from students.sizes import StudentConfig
+from students.student import Student
 from tests.distill.conftest import Learned
 
 

@@ -1,0 +1,95 @@
+"""Student folders: config.json and model.safetensors, found by shipped name, path or hub repository."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from students.errors import UserError
+from students.sizes import StudentConfig
+
+SHIPPED = Path(__file__).parent / "weights"
+"""Where the shipped students live."""
+FORMAT = "symdistill-student"
+"""What a student's config.json says under `format`."""
+
+
+def shipped() -> list[str]:
+    """Name the students that come with the package."""
+    return sorted(folder.name for folder in SHIPPED.glob("*") if (folder / "model.safetensors").is_file())
+
+
+def locate(name_or_folder: str | Path) -> Path:
+    """Find a student's folder: shipped name, folder, or hub repository (fetched when the network allows).
+
+    Raises:
+        UserError: when there is none; the message names what would work.
+    """
+    name = str(name_or_folder)
+    if name in shipped():
+        return SHIPPED / name
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return _from_hub(name)
+    raise UserError(
+        f"no student {name!r}; give a folder with config.json and model.safetensors, or one of: {', '.join(shipped())}"
+    )
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"no folder {name!r} here, and the hub can't be asked for it ({reason[:120]}); give a local folder with "
+            f"config.json and model.safetensors, or one of: {', '.join(shipped())}"
+        ) from None
+
+
+def read_config(folder: Path) -> StudentConfig:
+    """Read a student folder's config.json.
+
+    Raises:
+        UserError: when it is missing, no JSON, or holds other keys than a student's.
+    """
+    path = folder / "config.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no config.json; a student folder holds config.json and model.safetensors") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no JSON ({error}); export the student again") from None
+    if not isinstance(stored, dict) or stored.pop("format", None) != FORMAT:
+        raise UserError(f"{path} does not describe a student; give a folder that tools/export.py wrote")
+    stored.pop("schema", None)
+    known = {field.name for field in dataclasses.fields(StudentConfig)}
+    if set(stored) - known:
+        raise UserError(f"{path} has unknown keys {sorted(set(stored) - known)}; it was written by another version")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return StudentConfig(**values)
+
+
+def load_weights(student: nn.Module, folder: Path) -> None:
+    """Load model.safetensors of `folder` in float32.
+
+    Raises:
+        UserError: when the file is missing, no safetensors, or another student's.
+    """
+    file = folder / "model.safetensors"
+    try:
+        stored = load_file(file)
+        student.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise UserError(f"{file} can't be loaded: {str(error).splitlines()[0]}; export the student again") from None

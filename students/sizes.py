@@ -1,0 +1,72 @@
+"""Sizes: what a student is built from, the published one and those made for deployment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from students.charset import Charset
+from students.encoders import TapSpacing
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """Everything needed to build a student again; stored as its folder's config.json."""
+
+    charset: str = "0123456789abcdefghijklmnopqrstuvwxyz"
+    """The characters themselves, in the order of their ids."""
+    max_length: int = 25
+    """Longest word in characters."""
+    image_size: tuple[int, int] = (32, 128)
+    """Height and width of the input in pixels."""
+    encoder: str = "vit"
+    """`vit` (timm ViT on patches), `conv` (convolution stem to columns), or the name of a timm ViT."""
+    patch: tuple[int, int] = (4, 8)
+    """Patch height and width of `vit`."""
+    stem: tuple[int, int, int] = (32, 64, 128)
+    """Channels of the three levels of `conv`."""
+    width: int = 384
+    """Channels of encoder and decoder; a timm ViT by name keeps its own."""
+    depth: int = 12
+    """Encoder blocks."""
+    heads: int = 6
+    """Encoder heads."""
+    mlp_ratio: float = 4.0
+    """Hidden over width in the encoder's MLPs."""
+    decoder_depth: int = 4
+    """Decoder layers."""
+    decoder_heads: int = 12
+    """Decoder heads."""
+    decoder_mlp_ratio: float = 4.0
+    """Hidden over width in the decoder's MLPs."""
+    dropout: float = 0.1
+    """Dropout in the decoder and on its queries and content."""
+    column_head: bool = False
+    """A linear character head on the encoder's columns, an aid in training (CTC)."""
+    taps: TapSpacing = "published"
+    """How three stages are spaced over a depth that is no multiple of four."""
+
+
+def paper(charset: Charset, max_length: int = 25) -> StudentConfig:
+    """Give the published student (METHOD 1.4): 30.89 M parameters with 36 characters."""
+    return StudentConfig(charset=charset.characters, max_length=max_length)
+
+
+def small(charset: Charset, max_length: int = 25) -> StudentConfig:
+    """Give a student for deployment on a good CPU: convolution stem, 384 wide, 8 blocks."""
+    return StudentConfig(
+        charset=charset.characters, max_length=max_length, encoder="conv", stem=(48, 96, 192), width=384, depth=8,
+        heads=6, mlp_ratio=3.0, decoder_depth=4, decoder_heads=6, decoder_mlp_ratio=2.0, dropout=0.1,
+        column_head=True, taps="even",
+    )  # fmt: skip
+
+
+def tiny(charset: Charset, max_length: int = 25) -> StudentConfig:
+    """Give the smallest student: convolution stem to 32 columns, 192 wide, under 4 M parameters."""
+    return StudentConfig(
+        charset=charset.characters, max_length=max_length, encoder="conv", stem=(32, 64, 128), width=192, depth=6,
+        heads=6, mlp_ratio=3.0, decoder_depth=3, decoder_heads=6, decoder_mlp_ratio=2.0, dropout=0.0,
+        column_head=True, taps="even",
+    )  # fmt: skip
+
+
+SIZES = {"paper": paper, "small": small, "tiny": tiny}
