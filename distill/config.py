@@ -1,282 +1,49 @@
-"""The typed configuration: one dataclass a subsystem, one line a field; YAML and `key=value` merged into it."""
+"""The configuration: YAML and `key=value` merged into the dataclasses of `distill.schema`, checked, and written."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rapidfuzz import process
+from yaml import YAMLError
 
+from distill.schema import (
+    AidsSection,
+    CompareSection,
+    Config,
+    DataSection,
+    GuidanceSection,
+    OptimSection,
+    RenderSection,
+    SmallTeacherSection,
+    SourceSection,
+    StudentSection,
+    TeacherConfig,
+    TeacherSection,
+    TrainSection,
+)
 from students.errors import UserError
+
+__all__ = [
+    "AidsSection", "CompareSection", "Config", "DataSection", "GuidanceSection", "OptimSection", "RenderSection",
+    "SmallTeacherSection", "SourceSection", "StudentSection", "TeacherConfig", "TeacherSection", "TrainSection",
+    "as_dict", "known_keys", "load_config", "save_config",
+]  # fmt: skip
 
 SHIPPED = Path(__file__).resolve().parent.parent / "configs"
 """The complete, runnable configurations that come with the package."""
-
-
-@dataclass
-class StudentSection:
-    """The reader that learns."""
-
-    size: Literal["tiny", "small", "paper"] = "tiny"
-    """Architecture to start from nothing with."""
-    init: str | None = None
-    """Shipped name or folder of a student to start from instead; its own architecture is kept."""
-    charset: str = "36"
-    """Alphabet: 36, 62, 94, or a text file that holds its characters."""
-    max_length: int = 25
-    """Longest word in characters."""
-    encoder: str | None = None
-    """`vit`, `conv` or the name of a timm ViT; null keeps the size's own."""
-    width: int | None = None
-    """Channels of encoder and decoder; null keeps the size's own."""
-    depth: int | None = None
-    """Encoder blocks; null keeps the size's own."""
-    decoder_depth: int | None = None
-    """Decoder layers; null keeps the size's own."""
-    dropout: float | None = None
-    """Dropout in the decoder; null keeps the size's own."""
-
-
-@dataclass
-class TeacherSection:
-    """The frozen CLIP that guides."""
-
-    name: str | None = "words-small"
-    """`words-small`, an open_clip model name, a teacher folder, or null for no guidance (a twin)."""
-    weights: str | None = None
-    """open_clip tag or local weights file for an open_clip model name."""
-    position: Literal["crop", "interpolate"] = "crop"
-    """How the trained grid of positions is fitted to the student's picture; `crop` is published."""
-
-
-@dataclass
-class GuidanceSection:
-    """How the teacher's stages guide the student's (METHOD 1.2, 1.3); the defaults are the published form."""
-
-    every: int = 1
-    """Guide every k-th step; the steps between learn from labels alone."""
-    rows: int | None = None
-    """Row budget of one LCL call: more rows are sampled down to it; null takes all."""
-    padding: Literal["keep", "drop"] = "keep"
-    """Rows of padding positions in the linguistic terms: published keeps them, drop leaves them out."""
-    second_order: Literal["local", "gathered"] = "local"
-    """Second-order term over a process's own rows (published) or over those of all processes."""
-    linguistic: float = 1.0
-    """Weight of the three linguistic terms."""
-    visual: float = 1.0
-    """Weight of the three visual terms."""
-    bridge: float = 1.0
-    """Weight of the bridge term."""
-
-
-@dataclass
-class AidsSection:
-    """Training aids for students with a column head; they cost nothing when reading."""
-
-    ctc: float = 1.0
-    """Weight of the CTC loss on the encoder's columns."""
-    columns: float = 1.0
-    """Starting weight of the cross-entropy on the character under each column (rendered words know it)."""
-    columns_until: float = 0.5
-    """Share of the run after which the column weight has fallen to 0, linearly."""
-
-
-@dataclass
-class SourceSection:
-    """One place that training words come from."""
-
-    path: str = ""
-    """LMDB, tree of LMDBs or image folder; relative paths start at data.root when that is given."""
-    share: float = 1.0
-    """Share of each batch, relative to the other sources."""
-    augmentation: Literal["none", "light", "strong"] = "none"
-    """`strong` is RandAugment for text (METHOD 1.5), `light` changes colours, sharpness and position a little."""
-    cache: Literal["none", "memory"] = "none"
-    """`memory` decodes and resizes once into a file beside the words' own and reads from it afterwards."""
-
-
-@dataclass
-class RenderSection:
-    """Words rendered before the run, and kept for the next."""
-
-    words: int = 0
-    """Training words to render; 0 renders none."""
-    test_words: int = 1000
-    """Words to render for validation; their words and fonts are kept out of training."""
-    folder: str = "runs/rendered"
-    """Where they are kept: FOLDER/train-N-SEED and FOLDER/test-N-SEED."""
-    seed: int = 0
-    """Seed of the renderer."""
-    severity: float = 1.0
-    """How hard the street is on the words, 0 (plain) to 1 (as varied as real crops)."""
-    fonts: list[str] = field(default_factory=list)
-    """Folders of further fonts."""
-    workers: int = 0
-    """Rendering processes; 0 takes one a core."""
-
-
-@dataclass
-class DataSection:
-    """Words to learn from and to validate on."""
-
-    root: str | None = None
-    """A folder with train/ and test/ in it (docs/reference/data-layout.md)."""
-    train: list[SourceSection] = field(default_factory=list)
-    """Sources of training words; rendered words join with `rendered`."""
-    rendered: SourceSection = field(default_factory=SourceSection)
-    """Share, augmentation and cache of the words that data.render makes (its path is not used)."""
-    validation: str | None = None
-    """LMDB, tree or folder to validate on; null takes the rendered test words."""
-    render: RenderSection = field(default_factory=RenderSection)
-    """Words to render before the run."""
-    workers: int = 1
-    """Loader processes; 0 loads in the training process."""
-    bad_share: float = 0.01
-    """Largest share of corrupt records that is skipped; more is an error."""
-
-
-@dataclass
-class OptimSection:
-    """AdamW and its schedule."""
-
-    lr: float = 1.4e-3
-    """Base learning rate (see scale_lr)."""
-    scale_lr: bool = True
-    """Published rule: lr * accumulation * sqrt(processes) * batch / 256; off takes lr as it is."""
-    schedule: Literal["onecycle", "cosine"] = "onecycle"
-    """OneCycle (published) or a linear warm-up and a cosine to 0, counted in optimizer steps."""
-    warmup: float = 0.075
-    """Share of the run that warms up."""
-    weight_decay: float = 0.0
-    """Weight decay on what is decayed at all (METHOD 1.4)."""
-    beta1: float = 0.9
-    """AdamW's first beta."""
-    beta2: float = 0.999
-    """AdamW's second beta."""
-    eps: float = 1e-8
-    """AdamW's eps."""
-    clip: float = 20.0
-    """Largest gradient norm."""
-    ema: float = 0.0
-    """Decay of the moving average of the weights that is validated and delivered; 0 turns it off."""
-
-
-@dataclass
-class TrainSection:
-    """The loop."""
-
-    steps: int = 1000
-    """Optimizer steps."""
-    batch: int = 32
-    """Words a process and step."""
-    accumulation: int = 1
-    """Batches whose gradients are added for one optimizer step."""
-    precision: Literal["auto", "no", "bf16", "fp16"] = "no"
-    """Mixed precision; auto is bf16 where the processor or GPU computes in it, else no."""
-    threads: int = 0
-    """CPU threads of a process; 0 leaves torch's choice."""
-    validate_every: int = 1000
-    """Optimizer steps between validations."""
-    checkpoint_every: int = 1000
-    """Optimizer steps between checkpoints."""
-    keep: int = 2
-    """Checkpoints kept beside the best one."""
-    log_every: int = 50
-    """Optimizer steps between log lines."""
-    deterministic: bool = False
-    """Ask torch for deterministic kernels."""
-
-
-@dataclass
-class CompareSection:
-    """What stands beside the student when the run is over."""
-
-    twin: bool = False
-    """Train the same student without guidance too, side by side, and compare."""
-    teacher: bool = True
-    """Score the teacher by closed lexicon."""
-    test: str | None = None
-    """Folder of benchmarks, or one LMDB; null takes the validation words."""
-    sets: str = "six"
-    """`six`, `all`, or names with commas."""
-    charset: str | None = None
-    """Alphabet that is scored, such as 36; null takes the student's own."""
-    train_root: str | None = None
-    """Training words that test words are checked against (the leak guard)."""
-    onnx: bool = True
-    """Export the student to ONNX too."""
-
-
-@dataclass
-class Config:
-    """A run of `tools/distill.py`."""
-
-    name: str = "distilled"
-    """Name of the student, on its card and in tables."""
-    out: str = "runs/distilled"
-    """The run's folder."""
-    seed: int = 0
-    """One seed, from which every stream of random numbers is derived."""
-    student: StudentSection = field(default_factory=StudentSection)
-    """The reader that learns."""
-    teacher: TeacherSection = field(default_factory=TeacherSection)
-    """The frozen CLIP that guides."""
-    guidance: GuidanceSection = field(default_factory=GuidanceSection)
-    """How the teacher's stages guide the student's."""
-    aids: AidsSection = field(default_factory=AidsSection)
-    """Training aids."""
-    data: DataSection = field(default_factory=DataSection)
-    """Words."""
-    optim: OptimSection = field(default_factory=OptimSection)
-    """Optimizer and schedule."""
-    train: TrainSection = field(default_factory=TrainSection)
-    """The loop."""
-    compare: CompareSection = field(default_factory=CompareSection)
-    """The comparison afterwards."""
-
-
-@dataclass
-class SmallTeacherSection:
-    """The contrastive objective of a small teacher."""
-
-    near_misses: int = 3
-    """Near-miss words a picture as further negatives."""
-    max_edits: int = 2
-    """Most edits between a word and its near miss."""
-    ctc: float = 0.5
-    """Weight of CTC on the picture's columns, in training only; it rises as the column term falls."""
-    columns: float = 1.0
-    """Weight of the column term at the start, in training only."""
-    columns_until: float = 0.4
-    """Share of the run after which the column term has fallen to 0, linearly."""
-    spelling: float = 0.5
-    """Weight of spelling words from embeddings, in training only."""
-
-
-@dataclass
-class TeacherConfig:
-    """A run of `tools/train_teacher.py`."""
-
-    name: str = "words-small"
-    """Name of the teacher, on its card."""
-    out: str = "runs/teacher"
-    """The run's folder."""
-    seed: int = 0
-    """One seed, from which every stream of random numbers is derived."""
-    contrastive: SmallTeacherSection = field(default_factory=SmallTeacherSection)
-    """The objective."""
-    data: DataSection = field(default_factory=DataSection)
-    """Words."""
-    optim: OptimSection = field(default_factory=OptimSection)
-    """Optimizer and schedule."""
-    train: TrainSection = field(default_factory=TrainSection)
-    """The loop."""
-
+LEAST = {
+    "guidance.every": 1, "guidance.rows": 1, "student.max_length": 1, "student.width": 1, "train.steps": 1,
+    "train.batch": 1, "train.accumulation": 1, "train.validate_every": 1, "train.checkpoint_every": 1, "train.keep": 1,
+    "train.log_every": 1, "data.workers": 0, "data.render.words": 0, "data.render.test_words": 0,
+}  # fmt: skip
+"""The smallest value that some keys can have."""
 
 Schema = TypeVar("Schema", Config, TeacherConfig)
 
@@ -288,18 +55,30 @@ def load_config(schema: type[Schema], file: str | Path, overrides: Sequence[str]
         UserError: for a missing file, a key that is unknown (naming the nearest known), or a value of the wrong kind.
     """
     merged: Any = OmegaConf.structured(schema)
-    for part in (_read_yaml(file), _read_overrides(overrides)):
+    path = _find(file)
+    try:
+        merged = OmegaConf.merge(merged, _read_yaml(path))
+    except (OmegaConfBaseException, TypeError) as error:
+        raise UserError(f"{path}: {_explain(schema, error)}") from None
+    for item in overrides:
+        key, value = _read_override(item)
         try:
-            merged = OmegaConf.merge(merged, part)
-        except OmegaConfBaseException as error:
-            raise UserError(_explain(schema, error)) from None
-    config: Schema = OmegaConf.to_object(merged)  # type: ignore[assignment]
+            OmegaConf.update(merged, key, value)
+        except (OmegaConfBaseException, TypeError, ValueError) as error:
+            raise UserError(f"{item}: {_explain(schema, error, key)}") from None
+    try:
+        config: Schema = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {_explain(schema, error)}") from None
+    _check_least(config)
     return config
 
 
 def save_config(config: Config | TeacherConfig, path: Path) -> None:
-    """Write the resolved configuration as YAML."""
-    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    """Write the resolved configuration as YAML, beside its place and renamed."""
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+    os.replace(beside, path)
 
 
 def as_dict(config: Config | TeacherConfig) -> dict[str, Any]:
@@ -318,31 +97,52 @@ def known_keys(schema: type, prefix: str = "") -> list[str]:
     return keys
 
 
-def _read_yaml(file: str | Path) -> Any:
+def _find(file: str | Path) -> Path:
     path = Path(file)
-    if not path.exists():
+    if not path.exists() and path.parent in (Path(), Path("configs")):  # so that they are found outside the clone too
         path = SHIPPED / (path.name if path.suffix == ".yaml" else f"{path.name}.yaml")
     if not path.is_file():
         names = ", ".join(sorted(shipped.stem for shipped in SHIPPED.glob("*.yaml")))
         raise UserError(f"{file}: no such configuration; give a YAML file or one of: {names}")
+    return path
+
+
+def _read_yaml(path: Path) -> Any:
     try:
         return OmegaConf.load(path)
     except Exception as error:  # yaml has its own error classes, which omegaconf passes on
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
 
 
-def _read_overrides(overrides: Sequence[str]) -> Any:
-    for item in overrides:
-        if "=" not in item:
-            raise UserError(f"{item!r} is no override; write key=value, such as train.steps=1000")
-    return OmegaConf.from_dotlist(list(overrides))
+def _read_override(item: str) -> tuple[str, Any]:
+    key, equals, value = item.partition("=")
+    if not equals or not key.strip("."):
+        raise UserError(f"{item!r} is no override; write key=value, such as train.steps=1000")
+    try:
+        # Not resolved: `out=runs/${name}` means this configuration's name.
+        return key, OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)["value"]  # type: ignore[index, call-overload]
+    except YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{item}: the value is no YAML ({reason}); put it in quotes") from None
 
 
-def _explain(schema: type, error: OmegaConfBaseException) -> str:
-    key = str(getattr(error, "full_key", None) or getattr(error, "key", ""))
+def _explain(schema: type, error: Exception, given: str = "") -> str:
+    key = str(getattr(error, "full_key", None) or given)
     reason = str(error).splitlines()[0]
+    if not isinstance(error, ConfigAttributeError | ConfigKeyError):
+        return f"{key}: {reason}" if key and key != given else reason
     keys = known_keys(schema)
-    if key in keys:
-        return f"{key}: {reason}"
-    near = process.extractOne(key, keys)
-    return f"unknown key {key!r}" + (f"; the nearest known one is {near[0]!r}" if near else "")
+    if getattr(error, "object_type", None) is SourceSection and "." not in key:
+        key, keys = f"data.train[].{key}", known_keys(SourceSection, "data.train[].")
+    asked = given if given.startswith(key) else key
+    near = process.extractOne(asked, keys)
+    return f"unknown key {asked!r}" + (f"; the nearest known one is {near[0]!r}" if near else "")
+
+
+def _check_least(config: Config | TeacherConfig) -> None:
+    for key, least in LEAST.items():
+        value: Any = config
+        for name in key.split("."):
+            value = getattr(value, name, None)
+        if value is not None and value < least:
+            raise UserError(f"{key}={value} is too small; give {least} or more")

@@ -40,8 +40,8 @@ SYMBOLS = re.compile(
     r"last ?resort|^cm(ex|sy|mi|bsy|mib)\d|^(eu|ms|st|la|wa)(ex|sy|fm|rm)\d|stix(size|nonuni|int|var)|"
     r"stix.*(math|sym)|symbol|"
     r"d050000l|dingbat|line ?dings|keyboard|emoji|icons?\b|awesome|webdings|wingdings|\bmath\b|\bmusic|musix|braille|"
-    r"barcode|\bocr ?[ab]?\b.*bar|chess|domino|poker|circuit|logo|ornament|initials|bullet|arrow|blank|redact|skyline|"
-    r"fleuron|astrolog|mahjong|hieroglyph|cuneiform|rune|tengwar|cirth|klingon|fraktur(?!.*sans)|typicons|fontello|feather",
+    r"barcode|\bocr ?[ab]?\b.*bar|chess|domino|poker|circuit|logo|ornament|initials|bullet|\barrow|blank|redact|"
+    r"skyline|fleuron|astrolog|mahjong|hieroglyph|cuneiform|rune|tengwar|cirth|klingon|fraktur(?!.*sans)|typicons|fontello|feather",
     re.IGNORECASE,
 )
 _STYLE_WORDS = re.compile(

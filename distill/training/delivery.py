@@ -38,22 +38,22 @@ class Delivery:
         self.config, self.command, self.training = config, list(command), training
         self.seconds, self.out = seconds, Path(config.out)
 
-    def deliver(self, teacher: ClipTeacher | None, validation: Path, console: Console) -> None:
+    def deliver(self, teacher: ClipTeacher | None, test: Path, against: Path | None, console: Console) -> None:
         """Do it.
 
         Args:
             teacher: scored by closed lexicon when asked for.
-            validation: words to compare on when no benchmarks are given.
+            test: a folder of benchmarks, or one set.
+            against: training words that the leak guard searches for test words; None leaves it out.
             console: where the table goes.
         """
         started, config, out = time.monotonic(), self.config, self.out
         student = Student.from_pretrained(out / "student")
         charset = student.charset if config.compare.charset is None else Charset.load(config.compare.charset)
-        benchmarks = open_benchmarks(config.compare.test or validation, config.compare.sets, charset)
+        benchmarks = open_benchmarks(test, config.compare.sets, charset)
         comparison = compare(self._readers(student, teacher, charset), benchmarks, charset)
         self.seconds["compare"] = time.monotonic() - started
-        against = config.compare.train_root
-        leaks = check_leaks(benchmarks, Path(against)) if against is not None else None
+        leaks = check_leaks(benchmarks, against) if against is not None else None
         report = build_report(comparison, self.command, as_dict(config), self.seconds, leaks)
         write_report(out, report)
         card = Card(config.name, self.training, scores=scores_from_report(out / "report.json", config.name))

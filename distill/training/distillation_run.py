@@ -166,6 +166,7 @@ class DistillationRun:
     def _deliver(self) -> None:
         """Export the best weights, compare them with twin and teacher, and write the report."""
         delivery = Delivery(self.config, self.command, self._training(self.run.state.best_step), self.seconds)
-        test = self.config.data.validation
-        words = self.words.rendered[1] if test is None else self.words.place(test)
-        delivery.deliver(self.task.teacher, words, self.console)
+        chosen, against = self.config.compare.test or self.config.data.validation, self.config.compare.train_root
+        test = self.words.rendered[1] if chosen is None else self.words.place(chosen)
+        trained = None if against is None else self.words.place(against)
+        delivery.deliver(self.task.teacher, test, trained, self.console)

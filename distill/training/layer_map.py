@@ -57,4 +57,4 @@ def gradient_shares(task: DistillationTask, terms: dict[str, torch.Tensor]) -> d
         gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
         norms[name] = sum(float(part.float().square().sum()) for part in gradients if part is not None) ** 0.5
     total = sum(norms.values()) or 1.0
-    return {name: (float(terms[name]), norms[name] / total) for name in terms}
+    return {name: (float(terms[name].detach()), norms[name] / total) for name in terms}

@@ -1,0 +1,266 @@
+"""What can be configured: one dataclass a subsystem, one line of documentation under each field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass
+class StudentSection:
+    """The reader that learns."""
+
+    size: Literal["tiny", "small", "paper"] = "tiny"
+    """Architecture to start from nothing with."""
+    init: str | None = None
+    """Shipped name or folder of a student to start from instead; its own architecture is kept."""
+    charset: str = "36"
+    """Alphabet: 36, 62, 94, or a text file that holds its characters."""
+    max_length: int = 25
+    """Longest word in characters."""
+    encoder: str | None = None
+    """`vit`, `conv` or the name of a timm ViT; null keeps the size's own."""
+    width: int | None = None
+    """Channels of encoder and decoder; null keeps the size's own."""
+    depth: int | None = None
+    """Encoder blocks; null keeps the size's own."""
+    decoder_depth: int | None = None
+    """Decoder layers; null keeps the size's own."""
+    dropout: float | None = None
+    """Dropout in the decoder; null keeps the size's own."""
+
+
+@dataclass
+class TeacherSection:
+    """The frozen CLIP that guides."""
+
+    name: str | None = "words-small"
+    """`words-small`, an open_clip model name, a teacher folder, or null for no guidance (a twin)."""
+    weights: str | None = None
+    """open_clip tag or local weights file for an open_clip model name."""
+    position: Literal["crop", "interpolate"] = "crop"
+    """How the trained grid of positions is fitted to the student's picture; `crop` is published."""
+
+
+@dataclass
+class GuidanceSection:
+    """How the teacher's stages guide the student's (METHOD 1.2, 1.3); the defaults are the published form."""
+
+    every: int = 1
+    """Guide every k-th step; the steps between learn from labels alone."""
+    rows: int | None = None
+    """Row budget of one LCL call: more rows are sampled down to it; null takes all."""
+    padding: Literal["keep", "drop"] = "keep"
+    """Rows of padding positions in the linguistic terms: published keeps them, drop leaves them out."""
+    second_order: Literal["local", "gathered"] = "local"
+    """Second-order term over a process's own rows (published) or over those of all processes."""
+    linguistic: float = 1.0
+    """Weight of the three linguistic terms."""
+    visual: float = 1.0
+    """Weight of the three visual terms."""
+    bridge: float = 1.0
+    """Weight of the bridge term."""
+
+
+@dataclass
+class AidsSection:
+    """Training aids for students with a column head; they cost nothing when reading."""
+
+    ctc: float = 1.0
+    """Weight of the CTC loss on the encoder's columns."""
+    columns: float = 1.0
+    """Starting weight of the cross-entropy on the character under each column (rendered words know it)."""
+    columns_until: float = 0.5
+    """Share of the run after which the column weight has fallen to 0, linearly."""
+
+
+@dataclass
+class SourceSection:
+    """One place that training words come from."""
+
+    path: str = ""
+    """LMDB, tree of LMDBs or image folder; relative paths start at data.root when that is given."""
+    share: float = 1.0
+    """Share of each batch, relative to the other sources."""
+    augmentation: Literal["none", "light", "strong"] = "none"
+    """`strong` is RandAugment for text (METHOD 1.5), `light` changes colours, sharpness and position a little."""
+    cache: Literal["none", "memory"] = "none"
+    """`memory` decodes and resizes once into a file beside the words' own and reads from it afterwards."""
+
+
+@dataclass
+class RenderSection:
+    """Words rendered before the run, and kept for the next."""
+
+    words: int = 0
+    """Training words to render; 0 renders none."""
+    test_words: int = 1000
+    """Words to render for validation; their words and fonts are kept out of training."""
+    folder: str = "runs/rendered"
+    """Where they are kept: FOLDER/train-N-SEED and FOLDER/test-N-SEED."""
+    seed: int = 0
+    """Seed of the renderer."""
+    severity: float = 1.0
+    """How hard the street is on the words, 0 (plain) to 1 (as varied as real crops)."""
+    fonts: list[str] = field(default_factory=list)
+    """Folders of further fonts."""
+    workers: int = 0
+    """Rendering processes; 0 takes one a core."""
+
+
+@dataclass
+class DataSection:
+    """Words to learn from and to validate on."""
+
+    root: str | None = None
+    """A folder with train/ and test/ in it (docs/reference/data-layout.md)."""
+    train: list[SourceSection] = field(default_factory=list)
+    """Sources of training words; rendered words join with `rendered`."""
+    rendered: SourceSection = field(default_factory=SourceSection)
+    """Share, augmentation and cache of the words that data.render makes (its path is not used)."""
+    validation: str | None = None
+    """LMDB, tree or folder to validate on; null takes the rendered test words."""
+    render: RenderSection = field(default_factory=RenderSection)
+    """Words to render before the run."""
+    workers: int = 1
+    """Loader processes; 0 loads in the training process."""
+    bad_share: float = 0.01
+    """Largest share of corrupt records that is skipped; more is an error."""
+
+
+@dataclass
+class OptimSection:
+    """AdamW and its schedule."""
+
+    lr: float = 1.4e-3
+    """Base learning rate (see scale_lr)."""
+    scale_lr: bool = True
+    """Published rule: lr * accumulation * sqrt(processes) * batch / 256; off takes lr as it is."""
+    schedule: Literal["onecycle", "cosine"] = "onecycle"
+    """OneCycle (published) or a linear warm-up and a cosine to 0, counted in optimizer steps."""
+    warmup: float = 0.075
+    """Share of the run that warms up."""
+    weight_decay: float = 0.0
+    """Weight decay on what is decayed at all (METHOD 1.4)."""
+    beta1: float = 0.9
+    """AdamW's first beta."""
+    beta2: float = 0.999
+    """AdamW's second beta."""
+    eps: float = 1e-8
+    """AdamW's eps."""
+    clip: float = 20.0
+    """Largest gradient norm."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is validated and delivered; 0 turns it off."""
+
+
+@dataclass
+class TrainSection:
+    """The loop."""
+
+    steps: int = 1000
+    """Optimizer steps."""
+    batch: int = 32
+    """Words a process and step."""
+    accumulation: int = 1
+    """Batches whose gradients are added for one optimizer step."""
+    precision: Literal["auto", "no", "bf16", "fp16"] = "no"
+    """Mixed precision; auto is bf16 where the processor or GPU computes in it, else no."""
+    threads: int = 0
+    """CPU threads of a process; 0 leaves torch's choice."""
+    validate_every: int = 1000
+    """Optimizer steps between validations."""
+    checkpoint_every: int = 1000
+    """Optimizer steps between checkpoints."""
+    keep: int = 2
+    """Checkpoints kept beside the best one."""
+    log_every: int = 50
+    """Optimizer steps between log lines."""
+    deterministic: bool = False
+    """Ask torch for deterministic kernels."""
+
+
+@dataclass
+class CompareSection:
+    """What stands beside the student when the run is over."""
+
+    twin: bool = False
+    """Train the same student without guidance too, side by side, and compare."""
+    teacher: bool = True
+    """Score the teacher by closed lexicon."""
+    test: str | None = None
+    """Folder of benchmarks, or one set (relative paths start at data.root); null takes the validation words."""
+    sets: str = "six"
+    """`six`, `all`, or names with commas."""
+    charset: str | None = None
+    """Alphabet that is scored, such as 36; null takes the student's own."""
+    train_root: str | None = None
+    """Training words that the leak guard searches for test words (relative paths start at data.root)."""
+    onnx: bool = True
+    """Export the student to ONNX too."""
+
+
+@dataclass
+class Config:
+    """A run of `tools/distill.py`."""
+
+    name: str = "distilled"
+    """Name of the student, on its card and in tables."""
+    out: str = "runs/distilled"
+    """The run's folder."""
+    seed: int = 0
+    """One seed, from which every stream of random numbers is derived."""
+    student: StudentSection = field(default_factory=StudentSection)
+    """The reader that learns."""
+    teacher: TeacherSection = field(default_factory=TeacherSection)
+    """The frozen CLIP that guides."""
+    guidance: GuidanceSection = field(default_factory=GuidanceSection)
+    """How the teacher's stages guide the student's."""
+    aids: AidsSection = field(default_factory=AidsSection)
+    """Training aids."""
+    data: DataSection = field(default_factory=DataSection)
+    """Words."""
+    optim: OptimSection = field(default_factory=OptimSection)
+    """Optimizer and schedule."""
+    train: TrainSection = field(default_factory=TrainSection)
+    """The loop."""
+    compare: CompareSection = field(default_factory=CompareSection)
+    """The comparison afterwards."""
+
+
+@dataclass
+class SmallTeacherSection:
+    """The contrastive objective of a small teacher."""
+
+    near_misses: int = 3
+    """Near-miss words a picture as further negatives."""
+    max_edits: int = 2
+    """Most edits between a word and its near miss."""
+    ctc: float = 0.5
+    """Weight of CTC on the picture's columns, in training only; it rises as the column term falls."""
+    columns: float = 1.0
+    """Weight of the column term at the start, in training only."""
+    columns_until: float = 0.4
+    """Share of the run after which the column term has fallen to 0, linearly."""
+    spelling: float = 0.5
+    """Weight of spelling words from embeddings, in training only."""
+
+
+@dataclass
+class TeacherConfig:
+    """A run of `tools/train_teacher.py`."""
+
+    name: str = "words-small"
+    """Name of the teacher, on its card."""
+    out: str = "runs/teacher"
+    """The run's folder."""
+    seed: int = 0
+    """One seed, from which every stream of random numbers is derived."""
+    contrastive: SmallTeacherSection = field(default_factory=SmallTeacherSection)
+    """The objective."""
+    data: DataSection = field(default_factory=DataSection)
+    """Words."""
+    optim: OptimSection = field(default_factory=OptimSection)
+    """Optimizer and schedule."""
+    train: TrainSection = field(default_factory=TrainSection)
+    """The loop."""

@@ -1,0 +1,148 @@
+"""The configuration: what is wrong is said in one line that names what would work; what ships loads and is short."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from distill.config import Config, SourceSection, TeacherConfig, load_config, save_config
+from students.errors import UserError
+
+SHIPPED = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text("# python tools/distill.py --config run.yaml\ntrain: {steps: 7}\n", encoding="utf-8")
+    return path
+
+
+def refusal(file: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as refused:
+        load_config(Config, file, overrides)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_defaults_then_file_then_overrides(file: Path) -> None:
+    config = load_config(Config, file, ["train.batch=3", "optim.lr=1e-4", "teacher.name=null", "name=7"])
+    assert (config.train.steps, config.train.batch, config.train.accumulation) == (7, 3, 1)
+    assert (config.optim.lr, config.teacher.name, config.name) == (1e-4, None, "7")
+    assert load_config(Config, file, ["train.steps=8", "train.steps=9"]).train.steps == 9, "the last one counts"
+    assert load_config(Config, file, ["train={batch: 3}"]).train.steps == 7, "a section joins with the file's"
+
+
+def test_lists_of_sources(file: Path) -> None:
+    given = ["data.train=[{path: a, share: 2}, {path: b}]", "data.train[1].augmentation=strong"]
+    expected = [SourceSection("a", 2.0), SourceSection("b", augmentation="strong")]
+    assert load_config(Config, file, given).data.train == expected
+
+
+def test_references_are_resolved(file: Path) -> None:
+    assert load_config(Config, file, ["name=seven", "out=runs/${name}"]).out == "runs/seven"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"),
+    [
+        ("train.stepz=1", "'train.steps'"),
+        ("trian.steps=1", "'train.steps'"),
+        ("guidance.row=1", "'guidance.rows'"),
+        ("data.render.word=1", "'data.render.words'"),
+        ("student.withd=1", "'student.width'"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(file: Path, wrong: str, near: str) -> None:
+    assert near in refusal(file, wrong)
+
+
+@pytest.mark.parametrize(("text", "near"), [("train: {stepz: 1}", "train.steps"), ("sed: 1", "seed")])
+def test_an_unknown_key_in_the_file_names_file_and_nearest(file: Path, text: str, near: str) -> None:
+    file.write_text(text, encoding="utf-8")
+    message = refusal(file)
+    assert str(file) in message
+    assert repr(near) in message
+
+
+def test_an_unknown_key_of_a_source(file: Path) -> None:
+    assert "'data.train[].path'" in refusal(file, "data.train=[{pth: a}]")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("train.steps=many", "train.steps"),
+        ("train.steps=1.5", "Integer"),
+        ("train.steps=null", "not Optional"),
+        ("train.steps=", "train.steps"),
+        ("train=5", "TrainSection"),
+        ("student.size=big", "'tiny', 'small', 'paper'"),
+        ("name.first=x", "name"),
+        ("data.train=a", "data.train"),
+        ("data.train[0].path=a", "data.train[0]"),
+        ("teacher=null", "teacher"),
+        ("train.steps=[", "no YAML"),
+        ("name=${nobody}", "nobody"),
+        ("name=${oc.env:SYMDISTILL_NOT_SET}", "SYMDISTILL_NOT_SET"),
+        ("train.steps", "key=value"),
+        ("=1", "key=value"),
+    ],
+)
+def test_a_wrong_override(file: Path, wrong: str, told: str) -> None:
+    assert told in refusal(file, wrong)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["train.steps", "train.batch", "train.validate_every", "train.checkpoint_every", "train.log_every", "train.keep",
+     "train.accumulation", "guidance.every", "guidance.rows", "student.width"],
+)  # fmt: skip
+def test_a_count_of_0_is_refused(file: Path, key: str) -> None:
+    assert f"{key}=0" in refusal(file, f"{key}=0")
+
+
+@pytest.mark.parametrize("text", ["train: [", "- 1", "only text", "train: {steps: many}", "\x00", "a: 1\na: 2"])
+def test_a_file_that_is_no_configuration(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+    assert str(file) in refusal(file)
+
+
+def test_an_empty_file_is_all_defaults(file: Path) -> None:
+    file.write_text("", encoding="utf-8")
+    assert load_config(Config, file) == Config()
+
+
+def test_a_missing_file_names_the_shipped_ones(tmp_path: Path) -> None:
+    assert "quickstart" in refusal(tmp_path / "nothing.yaml")
+    refusal(tmp_path / "quickstart.yaml")  # another folder's file is not the shipped one of that name
+
+
+@pytest.mark.parametrize("name", ["quickstart", "quickstart.yaml", "configs/quickstart.yaml"])
+def test_shipped_ones_are_found_by_name_anywhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Config, name).name == "quickstart"
+
+
+def test_what_is_saved_loads_as_it_was(file: Path, tmp_path: Path) -> None:
+    config = load_config(Config, file, ["data.train=[{path: a}]", "optim.lr=3e-5", "compare.sets=all"])
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(Config, tmp_path / "config.yaml") == config
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "run.yaml"]
+
+
+def test_there_are_shipped_ones() -> None:
+    assert {"quickstart", "teacher_words"} <= {path.stem for path in SHIPPED}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_ones_load_are_short_and_open_with_their_command(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 60
+    opening = " ".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    assert f"--config configs/{path.name}" in opening
+    schema = TeacherConfig if "tools/train_teacher.py" in opening else Config
+    assert schema is TeacherConfig or "tools/distill.py" in opening
+    load_config(schema, path)
