@@ -21,8 +21,8 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-quickstart: $(VENV)/.installed  ## Render words, distil a reader, compare, export. ARGS=--overwrite to start anew.
-	$(BIN)/python tools/distill.py --config configs/quickstart.yaml $(ARGS)
+quickstart: $(VENV)/.installed  ## Distil a reader from nothing; goes on where it stopped. ARGS=--overwrite starts anew.
+	$(BIN)/python tools/distill.py --config configs/quickstart.yaml $(or $(ARGS),--resume auto)
 
 test: $(VENV)/.installed  ## Run the tests (under five minutes). ARGS="-k charset" runs some.
 	$(TEST) -m "not slow" $(ARGS)

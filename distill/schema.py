@@ -254,6 +254,8 @@ class TeacherConfig:
     """Name of the teacher, on its card."""
     out: str = "runs/teacher"
     """The run's folder."""
+    init: str | None = None
+    """Folder of a small teacher to start from; null starts from nothing."""
     seed: int = 0
     """One seed, from which every stream of random numbers is derived."""
     contrastive: SmallTeacherSection = field(default_factory=SmallTeacherSection)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from typing import Any, Literal, Protocol
 
 import timm
@@ -95,16 +97,22 @@ def timm_model(name: str, size: tuple[int, int]) -> nn.Module:
         UserError: when timm has no such model, or it can't show tokens with a class token.
     """
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name}*")[:3]
-        raise UserError(
-            f"timm has no model {name!r}; " + (f"near it: {', '.join(near)}" if near else "see timm.list_models()")
-        )
+        near = difflib.get_close_matches(name, timm.list_models(), 3)
+        hint = f"near it: {', '.join(near)}" if near else f"take a ViT such as {EXAMPLE}"
+        raise UserError(f"no encoder {name!r}: neither vit nor conv nor a model of timm; {hint}")
     try:
-        model = timm.create_model(name, pretrained=False, num_classes=0, img_size=size)
+        model: Any = timm.create_model(name, pretrained=False, num_classes=0, img_size=size)
     except TypeError:
         raise UserError(f"timm model {name!r} takes no picture size; take a ViT such as {EXAMPLE}") from None
     if not hasattr(model, "forward_intermediates") or not getattr(model, "num_prefix_tokens", 0):
         raise UserError(f"timm model {name!r} has no class token; take a ViT such as {EXAMPLE}")
+    if "return_prefix_tokens" not in inspect.signature(model.forward_intermediates).parameters:
+        raise UserError(f"timm model {name!r} does not show its class token in between; take a ViT such as {EXAMPLE}")
+    for unused in ("fc_norm", "attn_pool"):  # would get no gradient: tokens are not pooled here
+        if getattr(model, unused, None) is not None:
+            setattr(model, unused, nn.Identity())
+    if isinstance(model.norm, nn.Identity):  # models that pool normalise only afterwards
+        model.norm = nn.LayerNorm(int(model.num_features), eps=1e-6)
     return model
 
 

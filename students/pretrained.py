@@ -78,7 +78,17 @@ def read_config(folder: Path) -> StudentConfig:
     if set(stored) - known:
         raise UserError(f"{path} has unknown keys {sorted(set(stored) - known)}; it was written by another version")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    wrong = [key for key, value in values.items() if not _alike(value, getattr(StudentConfig, key))]
+    if wrong:
+        raise UserError(f"{path}: {wrong[0]} can't be {values[wrong[0]]!r}; export the student again")
     return StudentConfig(**values)
+
+
+def _alike(value: object, default: object) -> bool:
+    """Say whether a stored value is of its default's kind."""
+    if isinstance(value, tuple) and isinstance(default, tuple):
+        return len(value) == len(default) and all(type(item) is int and item > 0 for item in value)
+    return type(value) is type(default) or (type(default) is float and type(value) is int)
 
 
 def load_weights(student: nn.Module, folder: Path) -> None:
@@ -92,4 +102,5 @@ def load_weights(student: nn.Module, folder: Path) -> None:
         stored = load_file(file)
         student.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()})
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise UserError(f"{file} can't be loaded: {str(error).splitlines()[0]}; export the student again") from None
+        reason = " ".join(" ".join(str(error).splitlines()[:2]).split())
+        raise UserError(f"{file} can't be loaded: {reason[:200]}; export the student again") from None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from students.charset import Charset
 from students.encoders import TapSpacing
+from students.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,25 @@ class StudentConfig:
     """A linear character head on the encoder's columns, an aid in training (CTC)."""
     taps: TapSpacing = "published"
     """How three stages are spaced over a depth that is no multiple of four."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no student can have; raises `UserError`."""
+        if self.max_length < 1:
+            raise UserError(f"a longest word of {self.max_length} characters; give 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"a dropout of {self.dropout}; give 0 to below 1, such as 0.1")
+        if self.encoder in ("vit", "conv"):
+            check_heads(self.width, self.heads, "the encoder")
+        if self.taps not in get_args(TapSpacing):
+            raise UserError(f"taps {self.taps!r} are unknown; choose {' or '.join(get_args(TapSpacing))}")
+        if self.column_head and self.encoder != "conv":
+            raise UserError(f"a column head needs the columns of encoder conv; {self.encoder} gives patches")
+
+
+def check_heads(width: int, heads: int, what: str) -> None:
+    """Refuse a width that its heads don't divide; raises `UserError`."""
+    if width < 1 or heads < 1 or width % heads:
+        raise UserError(f"{what} is {width} wide, which {heads} heads don't divide; take another width")
 
 
 def paper(charset: Charset, max_length: int = 25) -> StudentConfig:

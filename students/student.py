@@ -27,7 +27,7 @@ from students.encoders import (
 from students.errors import UserError
 from students.preprocess import load_image, to_tensor
 from students.pretrained import FORMAT, load_weights, locate, read_config
-from students.sizes import StudentConfig
+from students.sizes import StudentConfig, check_heads
 from students.stages import Stages, StudentShape
 
 
@@ -54,7 +54,7 @@ class Student(nn.Module):
         config: sizes and alphabet.
 
     Raises:
-        UserError: when encoder or decoder is too shallow for three stages.
+        UserError: when encoder or decoder is too shallow for three stages, or its heads don't divide its width.
     """
 
     def __init__(self, config: StudentConfig) -> None:
@@ -64,6 +64,7 @@ class Student(nn.Module):
         self.encoder = build_encoder(config)
         width = self.encoder.width
         characters = len(config.charset)
+        check_heads(width, config.decoder_heads, "the decoder")
         self.decoder_taps = tap_depths(config.decoder_depth, config.taps, "a decoder")
         self.decoder = QueryDecoder(
             width, config.decoder_depth, config.decoder_heads, config.decoder_mlp_ratio, config.dropout

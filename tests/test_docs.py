@@ -2,7 +2,8 @@
 
 Every fenced `bash` block of README.md, CONTRIBUTING.md and docs/ is read. Each command's arguments go through that
 command's own parser and its configuration is loaded with its overrides. Blocks under an HTML comment `<!-- run -->`
-are executed, in order, in one empty folder a page; so are `python` blocks under that mark.
+are executed, in order, in one empty folder a page; so are `python` blocks under that mark. Blocks under
+`<!-- run: slow -->` are executed by `make test-all` only.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from distill.config import Config, TeacherConfig, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^(?P<mark><!-- run -->\n)?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^(?:<!-- run(?P<slow>: slow)? -->(?P<mark>\n))?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 ELSEWHERE = {"git", "cd", "pip", "source", "tensorboard", "kill", "ls", "cat", "unzip"}
 """Programs whose commands are left to the reader."""
 SCHEMAS = {"distill": Config, "train_teacher": TeacherConfig}
@@ -36,6 +39,7 @@ class Block:
     language: str
     body: str
     run: bool
+    slow: bool
 
     def commands(self) -> Iterator[list[str]]:
         """Each line as words, without comments, continuation lines joined, environment settings dropped."""
@@ -49,7 +53,7 @@ class Block:
 
 def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
-    return [Block(page, m["language"], m["body"], bool(m["mark"])) for m in FENCE.finditer(text)]
+    return [Block(page, m["language"], m["body"], bool(m["mark"]), bool(m["slow"])) for m in FENCE.finditer(text)]
 
 
 def launched(words: list[str]) -> list[str] | None:
@@ -114,8 +118,8 @@ def arguments_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> argpars
     return stop.value.found
 
 
-def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Check one command as far as that goes without running it."""
+def check(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check one command as far as that goes without running it; `here` holds the files that its page shows."""
     program = words[0].rsplit("/", 1)[-1]
     if program == "make":
         for target in (word for word in words[1:] if "=" not in word):
@@ -128,25 +132,53 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     found = arguments_of(command, monkeypatch)
     schema = SCHEMAS.get(command[0].replace("-", "_"))
     if schema is not None:
-        load_config(schema, ROOT / found.config if found.config.endswith(".yaml") else found.config, found.overrides)
+        given = next((path for path in (here / found.config, ROOT / found.config) if path.is_file()), found.config)
+        load_config(schema, given, found.overrides)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_parse_and_their_configurations_load(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_parse_and_their_configurations_load(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for block in blocks(page):
         assert block.language, f"{page.name}: a fence without a language"
+        if block.language == "yaml" and (name := re.match(r"# (\S+\.yaml)\n", block.body)):
+            (tmp_path / name[1]).write_text(block.body, encoding="utf-8")
         if block.language == "bash":
             for words in block.commands():
-                check(words, monkeypatch)
+                check(words, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(b.run for b in blocks(p))], ids=lambda page: page.stem)
-def test_marked_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_configurations_open_with_their_command(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 60
+    opening = "\n".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    command = opening.replace("\\\n", " ").splitlines()[0]
+    assert f"configs/{file.name}" in command
+    for words in Block(file, "bash", command, run=False, slow=False).commands():
+        check(words, tmp_path, monkeypatch)
+
+
+def runnable() -> Iterator[Any]:
+    """The pages with examples to run, without and with their slow ones."""
+    for page in PAGES:
+        marked = [block for block in blocks(page) if block.run]
+        if any(not block.slow for block in marked):
+            yield pytest.param(page, False, id=page.stem)
+        if any(block.slow for block in marked):
+            yield pytest.param(page, True, id=f"{page.stem}-all", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("page", "slow"), runnable())
+def test_marked_examples_run(page: Path, slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TQDM_DISABLE", "1")
     names: dict[str, Any] = {"__name__": "__example__"}
-    for block in (block for block in blocks(page) if block.run):
+    for block in (block for block in blocks(page) if block.run and (slow or not block.slow)):
         if block.language == "python":
             exec(compile(block.body, str(page), "exec"), names)  # noqa: S102  our own pages
             continue

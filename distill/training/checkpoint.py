@@ -7,12 +7,19 @@ import os
 import re
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING
 
-from accelerate import Accelerator
+from safetensors import SafetensorError
 
 from students.errors import UserError
 
+if TYPE_CHECKING:  # takes seconds to import, and commands look for checkpoints before they do
+    from accelerate import Accelerator
+
 NAME = re.compile(r"step-(\d{8})")
+UNREADABLE = (SafetensorError, UnpicklingError, RuntimeError, ValueError, LookupError, OSError, EOFError)
+"""What loading a checkpoint raises that is damaged or another run's."""
 
 
 class CheckpointKeeper:
@@ -22,10 +29,10 @@ class CheckpointKeeper:
 
     Args:
         folder: the run's checkpoints/.
-        keep: how many of the latest stay.
+        keep: how many of the latest stay, at least 1.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
+    def __init__(self, folder: Path, keep: int = 1) -> None:
         self.folder, self.keep = folder, keep
 
     def save(self, accelerator: Accelerator, step: int) -> Path:
@@ -87,7 +94,7 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> None:
     """
     try:
         accelerator.load_state(str(path))
-    except (RuntimeError, ValueError, KeyError, OSError, EOFError) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"{path} does not fit this run ({reason}); resume with the configuration it was made with"

@@ -99,9 +99,9 @@ class ContrastiveTask(Task):
         names = {"positional_embedding", "token_embedding.weight", "visual.positional_embedding"}
         return {f"teacher.{name}" for name in names}
 
-    def always_graded(self) -> bool:
-        """Say no when the column head rests once the column term has ended."""
-        return self.column_head is None or self.options.ctc > 0
+    def resting(self) -> tuple[str, ...]:
+        """Name the column head when it rests once the column term has ended."""
+        return () if self.column_head is None or self.options.ctc > 0 else ("column_head.",)
 
     def prepare(self, batch: Batch, step: int, progress: float) -> ContrastiveInputs:
         """Draw the near misses and encode all texts.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from distill.config import AidsSection, GuidanceSection
 from distill.data.batch import Batch
@@ -67,6 +69,11 @@ class DistillationTask(Task):
         return self._teacher[0]
 
     @property
+    def frozen(self) -> nn.Module | None:
+        """The teacher."""
+        return self.teacher
+
+    @property
     def deliverable(self) -> nn.Module:
         """The student."""
         return self.student
@@ -75,11 +82,18 @@ class DistillationTask(Task):
         """Name the student's positions and embeddings (METHOD 1.4)."""
         return {f"student.{name}" for name in self.student.no_weight_decay()}
 
-    def always_graded(self) -> bool:
-        """Say no when the heads rest in the steps between two guided ones, or the column head is not used."""
-        resting = self.heads is not None and self.guidance.every > 1
-        idle_column_head = self.student.column_head is not None and self.aids.ctc == 0
-        return not (resting or idle_column_head)
+    def resting(self) -> tuple[str, ...]:
+        """Name the heads when there are steps between two guided ones, and a column head that CTC does not use."""
+        heads = ("heads.",) if self.heads is not None and self.guidance.every > 1 else ()
+        return heads + (
+            ("student.column_head.",) if self.student.column_head is not None and self.aids.ctc == 0 else ()
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Take the teacher along to another device, although it is no part of this module."""
+        if self.teacher is not None:
+            self.teacher._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def prepare(self, batch: Batch, step: int, progress: float) -> DistillationInputs:
         """Encode the labels and, in a guided step, ask the teacher for its stages."""
@@ -102,8 +116,8 @@ class DistillationTask(Task):
             terms["ctc"] = self.aids.ctc * ctc_loss(
                 stages.columns, inputs.target_ids, len(self.student.charset.characters)
             )
-            if inputs.column_weight > 0:
-                terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns)
+        if stages.columns is not None and inputs.column_weight > 0:
+            terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns)
         if inputs.guidance is not None:
             terms |= self._guidance_terms(stages, inputs.guidance, inputs.step)
         return terms

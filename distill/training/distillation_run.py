@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,8 +56,13 @@ class DistillationRun:
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def dry_run(self) -> None:
-        """Print layer map, parameter counts and the first step's loss terms with their gradient shares."""
-        self._prepare_words()
+        """Print layer map, parameter counts and the first step's terms with their gradient shares; keep nothing."""
+        with tempfile.TemporaryDirectory() as scratch:
+            self.words.rehearse(Path(scratch))
+            self._prepare_words()
+            self._show_first_step()
+
+    def _show_first_step(self) -> None:
         task, student = self.task, self.task.student
         batch = next(self.words.batches(self.config.train.batch, self.accelerator)(0))
         if task.teacher is not None:
@@ -75,17 +81,18 @@ class DistillationRun:
     def execute(self, resume: str | None, overwrite: bool) -> int:
         """Run everything; gives the exit code."""
         self._prepare_words()
-        if self.accelerator.is_main_process:
-            open_run_folder(self.out, overwrite, resume)
-            save_config(self.config, self.out / "config.yaml")
-        self.accelerator.wait_for_everyone()
-        twin = self._start_twin()
         self.run = run = TrainingRun(
             self.accelerator, self.task, self.words.batches(self.config.train.batch, self.accelerator),
             self.config.optim, self.config.train, self.config.seed, self.out, self.console, self._validate, self._keep,
         )  # fmt: skip
         if resume is not None:
             run.resume(resume)
+        # Nothing is written or removed before all that may refuse has been built.
+        if self.accelerator.is_main_process:
+            open_run_folder(self.out, overwrite, resume)
+            save_config(self.config, self.out / "config.yaml")
+        self.accelerator.wait_for_everyone()
+        twin = self._start_twin()
         finished = run.run()
         self.seconds["train"] = run.state.seconds
         if not finished:
@@ -95,7 +102,9 @@ class DistillationRun:
             self._say(f"stopped at step {run.state.step} and saved; continue with --resume auto")
             return STOPPED
         if twin is not None and twin.wait() != 0:
-            raise RuntimeError(f"the twin's run ended with code {twin.returncode}; see {self.out / 'twin' / 'log.txt'}")
+            raise RuntimeError(
+                f"the twin's run ended with code {twin.returncode}; see {self.twin_folder / 'console.txt'}"
+            )
         if self.accelerator.is_main_process:
             self._deliver()
         self.accelerator.wait_for_everyone()
@@ -130,8 +139,9 @@ class DistillationRun:
             "--resume",
             "auto",
         ]
-        self._say(f"training the twin beside it, without a teacher; its log is {self.twin_folder / 'log.txt'}")
-        with (self.twin_folder / "log.txt").open("ab") as log:
+        said = self.twin_folder / "console.txt"
+        self._say(f"training the twin beside it, without a teacher; what it says goes to {said}")
+        with said.open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
     @property

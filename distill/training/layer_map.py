@@ -23,6 +23,7 @@ def layer_map(task: DistillationTask, batch: Batch) -> Table:
         guidance = task.teacher(batch.images, batch.labels)
     words, positions = stages.logits.shape[:2]
     tokens, budget = task.teacher.shape.image_tokens, task.guidance.rows
+    texts = int(guidance.rows.sum()) if task.guidance.padding == "drop" else words * positions
     table = Table(title=f"{words} words, {positions} positions: student stage <- teacher stage")
     for column in ("term", "student", "shape", "teacher", "shape", "rows"):
         table.add_column(column)
@@ -34,7 +35,7 @@ def layer_map(task: DistillationTask, batch: Batch) -> Table:
         deep = 3 - k
         table.add_row(
             f"linguistic{k + 1}", f"decoder tap {k + 1} (layer {student.decoder_taps[k]})", _shape(stages.decoder[k]),
-            f"text tap {deep}", _shape(guidance.text[k]), rows(words * positions),
+            f"text tap {deep}", _shape(guidance.text[k]), rows(texts),
         )  # fmt: skip
     for k in range(3):
         table.add_row(

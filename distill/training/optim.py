@@ -78,7 +78,7 @@ def build_optimizer(
     """
     groups = parameter_groups(module, weight_decay, no_decay_names)
     try:
-        return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps)
+        return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
     except ValueError as error:
         raise UserError(f"AdamW refuses lr {lr}, betas {betas}, eps {eps}: {error}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,10 +18,13 @@ class TrainingProgress:
         steps: all steps of the run.
         done: steps done before (a resumed run).
         shown: False on all processes but the main one.
+        log: file that the plain lines are added to, whatever the console is; None for none.
     """
 
-    def __init__(self, console: Console, steps: int, done: int = 0, shown: bool = True) -> None:
-        self.console, self.steps, self.shown = console, steps, shown
+    def __init__(
+        self, console: Console, steps: int, done: int = 0, shown: bool = True, log: Path | None = None
+    ) -> None:
+        self.console, self.steps, self.shown, self.log = console, steps, shown, log
         self.live = shown and console.is_terminal
         self.validation = "not validated yet"
         self._started, self._first, self._words = time.monotonic(), done, 0
@@ -45,13 +49,21 @@ class TrainingProgress:
         elapsed = max(time.monotonic() - self._started, 1e-9)
         rate = self._words / elapsed
         self._bar.update(self._task, completed=step, told=f"loss {loss:.3f}  {rate:.0f} words/s  {self.validation}")
-        if say and self.shown and not self.live:
+        if say:
             left = elapsed / max(step - self._first, 1) * (self.steps - step)
-            told = f"loss {loss:.3f}  {rate:.0f} words/s  {self.validation}  {left / 60:.1f} min left"
-            self.console.print(f"step {step}/{self.steps}  {told}", highlight=False, soft_wrap=True)
+            self._tell(step, f"loss {loss:.3f}  {rate:.0f} words/s  {self.validation}  {left / 60:.1f} min left")
 
     def validated(self, step: int, accuracy: float, one_minus_ned: float) -> None:
         """Take note of a validation: percent of words right, and 1-NED in percent."""
         self.validation = f"words right {accuracy:.2f}% 1-NED {one_minus_ned:.2f}% @{step}"
-        if self.shown and not self.live:
-            self.console.print(f"step {step}/{self.steps}  {self.validation}", highlight=False, soft_wrap=True)
+        self._tell(step, self.validation)
+
+    def _tell(self, step: int, what: str) -> None:
+        if not self.shown:
+            return
+        line = f"step {step}/{self.steps}  {what}"
+        if self.log is not None:
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        if not self.live:
+            self.console.print(line, highlight=False, soft_wrap=True)

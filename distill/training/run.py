@@ -24,6 +24,7 @@ from distill.training.stopping import StopRequest
 from distill.training.task import Task
 from distill.training.tracking import Tracker
 from distill.training.trainer import Loop, StepReport, TrainState, train
+from students.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -43,17 +44,29 @@ Validate = Callable[[nn.Module, int], Validation]
 
 
 def make_accelerator(train: TrainSection, all_weights_graded: bool = True) -> Accelerator:
-    """Build the accelerator of a run and set its thread count and kernels."""
+    """Build the accelerator of a run and set its thread count and kernels.
+
+    Raises:
+        UserError: for a precision that the machine does not compute in.
+    """
     if train.threads > 0:
         torch.set_num_threads(train.threads)
     if train.deterministic:
         torch.use_deterministic_algorithms(True)
-    return Accelerator(
-        mixed_precision=choose_precision(train.precision),
-        gradient_accumulation_steps=train.accumulation,
-        step_scheduler_with_optimizer=False,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not all_weights_graded)],
-    )
+    precision = choose_precision(train.precision)
+    try:
+        return Accelerator(
+            mixed_precision=precision,
+            gradient_accumulation_steps=train.accumulation,
+            step_scheduler_with_optimizer=False,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not all_weights_graded)],
+        )
+    except ValueError as error:
+        if precision == "no":
+            raise
+        raise UserError(
+            f"train.precision={precision} can't be had here ({error}); take no, bf16, or auto for what the machine has"
+        ) from None
 
 
 def describe_processes(accelerator: Accelerator) -> str:
@@ -75,7 +88,7 @@ class TrainingRun:
         optim: optimizer and schedule.
         train: the loop.
         seed: the run's seed; model weights are made before, by the caller.
-        out: the run's folder, which exists.
+        out: the run's folder, which must exist when `run` is called.
         console: where progress goes.
         validate: called every `train.validate_every` steps and at the end.
         save_best: writes the deliverable when a validation is the best so far (main process only).
@@ -131,7 +144,9 @@ class TrainingRun:
         self._clock = lambda: before + time.monotonic() - started
         with (
             StopRequest() as stop,
-            TrainingProgress(self.console, self.settings.steps, self.state.step, main) as self.progress,
+            TrainingProgress(
+                self.console, self.settings.steps, self.state.step, main, self.out / "log.txt"
+            ) as self.progress,
         ):
             self.task.train()
             loop = Loop(

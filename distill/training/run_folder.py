@@ -5,20 +5,30 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from distill.training.checkpoint import CheckpointKeeper
 from students.errors import UserError
+
+WRITTEN = (
+    "checkpoints", "student", "teacher", "tensorboard", "twin", "config.yaml", "metrics.jsonl", "report.json",
+    "report.md", "log.txt", "console.txt",
+)  # fmt: skip
+"""What a run writes into its folder."""
 
 
 def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:
-    """Refuse a run folder that would be written over; writes and removes nothing.
+    """Refuse a run folder that would be written over, or a checkpoint that is none; writes and removes nothing.
 
     Raises:
         UserError: when `out` exists and neither `--resume` nor `--overwrite` was given, or it is not a run's.
     """
-    if not out.exists() or resume is not None:
-        return
-    if not out.is_dir():
+    if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give another out=FOLDER")
-    if not any(out.iterdir()):
+    if resume is not None and overwrite:
+        raise UserError("--resume continues a run and --overwrite replaces it; give one of them")
+    if resume is not None:
+        CheckpointKeeper(out / "checkpoints").find(resume)
+        return
+    if not out.exists() or not any(out.iterdir()):
         return
     if not overwrite:
         raise UserError(
@@ -29,7 +39,19 @@ def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:
 
 
 def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> None:
-    """Make the run folder; with `--overwrite` the earlier run in it is removed first."""
+    """Make the run folder; with `--overwrite` what an earlier run wrote there is removed first, and nothing else.
+
+    Raises:
+        UserError: when it can't be made.
+    """
     if overwrite and resume is None and (out / "config.yaml").is_file():
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
+        for name in WRITTEN:
+            path = out / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out} can't be made ({error.strerror}); give another out=FOLDER") from None

@@ -45,6 +45,15 @@ class Task(nn.Module, ABC):
     def no_weight_decay(self) -> set[str]:
         """Name the weights of two and more dimensions that are never decayed."""
 
+    @property
+    def frozen(self) -> nn.Module | None:
+        """The frozen guide, which no gradient may reach; None when there is none."""
+        return None
+
+    def resting(self) -> tuple[str, ...]:
+        """Name weights, by the beginnings of their names, that get no gradient in some steps or in any."""
+        return ()
+
     def always_graded(self) -> bool:
         """Say whether every trainable weight gets a gradient in every step (DDP asks)."""
-        return True
+        return not self.resting()

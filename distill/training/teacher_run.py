@@ -49,13 +49,15 @@ class TeacherRun:
             columns_until=section.columns_until, spelling=section.spelling, seed=config.seed,
         )  # fmt: skip
         torch.manual_seed(config.seed)
-        self.task = ContrastiveTask(SmallTeacher(), options)
+        teacher = SmallTeacher() if config.init is None else SmallTeacher.load(config.init)
+        self.task = ContrastiveTask(teacher, options)
         self.accelerator = make_accelerator(config.train, self.task.always_graded())
         self.console = Console(quiet=not self.accelerator.is_main_process)
         self._say(describe_processes(self.accelerator))
-        teacher = self.task.teacher.config
-        charset = Charset(teacher.characters)
-        self.words = TrainingWords(config.data, charset, teacher.max_length, teacher.image_size, config.seed)
+        sizes = teacher.config
+        self.words = TrainingWords(
+            config.data, Charset(sizes.characters), sizes.max_length, sizes.image_size, config.seed
+        )  # fmt: skip
         self.words.check()
 
     def _say(self, text: str) -> None:
@@ -65,16 +67,16 @@ class TeacherRun:
         """Train; gives the exit code."""
         config = self.config
         self.words.prepare(self.console, self.accelerator)
-        if self.accelerator.is_main_process:
-            open_run_folder(self.out, overwrite, resume)
-            save_config(config, self.out / "config.yaml")
-        self.accelerator.wait_for_everyone()
         run = TrainingRun(
             self.accelerator, self.task, self.words.batches(config.train.batch, self.accelerator), config.optim,
             config.train, config.seed, self.out, self.console, self._validate, self._keep,
         )  # fmt: skip
         if resume is not None:
             run.resume(resume)
+        if self.accelerator.is_main_process:
+            open_run_folder(self.out, overwrite, resume)
+            save_config(config, self.out / "config.yaml")
+        self.accelerator.wait_for_everyone()
         if not run.run():
             self.console.print(
                 f"stopped at step {run.state.step} and saved; continue with --resume auto", highlight=False

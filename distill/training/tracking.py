@@ -22,7 +22,9 @@ class Tracker:
         self.path = folder / "metrics.jsonl"
         if self.path.exists():
             kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _step(line) <= resumed_step]
-            self.path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            beside = self.path.with_name(f".{self.path.name}.partial")
+            beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            beside.replace(self.path)
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
 
     def log(self, step: int, group: str, values: dict[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,8 @@ def train(loop: Loop, state: TrainState) -> TrainState:
     running = RunningTerms()
     checked = False
     for batch in loop.batches(state.batches):
-        if state.step >= loop.steps or loop.stop.requested(accelerator):
+        # Between the batches of one step a stop has to wait: gradients that are not complete can't be saved.
+        if state.step >= loop.steps or (running.batches == 0 and loop.stop.requested(accelerator)):
             break
         batch = batch.to(accelerator.device)
         with accelerator.accumulate(model):
@@ -99,9 +101,11 @@ def train(loop: Loop, state: TrainState) -> TrainState:
                 raise NonFiniteLossError(running.blame(state.step, batch))
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(model.parameters(), loop.clip) if accelerator.sync_gradients else None
-            if norm is not None and not checked and task.always_graded():
+            if norm is not None and not checked:
                 check_gradients(task)
                 checked = True
+            if norm is not None and accelerator.scaler is None and not math.isfinite(norm):
+                raise NonFiniteLossError(running.blame(state.step, batch, "gradient norm"))
             loop.optimizer.step()
             loop.optimizer.zero_grad()
         state.batches += 1
@@ -139,12 +143,12 @@ class RunningTerms:
         self.batches += 1
         self.words += words
 
-    def blame(self, step: int, batch: Batch) -> str:
-        """Say which terms are not finite, at which step, in which batch."""
+    def blame(self, step: int, batch: Batch, what: str = "loss") -> str:
+        """Say what the terms are, at which step, in which batch, when `what` is not finite."""
         shown = ", ".join(f"{name} {value:.4g}" for name, value in self.last.items())
         words = ", ".join(batch.labels[:8]) + (" ..." if len(batch.labels) > 8 else "")
         return (
-            f"loss is not finite at step {step + 1}: {shown}; batch of {len(batch.labels)}: records "
+            f"{what} is not finite at step {step + 1}: {shown}; batch of {len(batch.labels)}: records "
             f"{batch.indices[:8].tolist()} ({words}). Lower optim.lr, or set train.precision=no to tell overflow from "
             "divergence."
         )
@@ -165,10 +169,14 @@ def check_gradients(task: Task) -> None:
     Raises:
         RuntimeError: naming the weights that the loss does not reach.
     """
-    idle = [name for name, weight in task.named_parameters() if weight.requires_grad and weight.grad is None]
+    may_rest = task.resting()
+    idle = [
+        name for name, weight in task.named_parameters()
+        if weight.requires_grad and weight.grad is None and not name.startswith(may_rest)
+    ]  # fmt: skip
     if idle:
         raise RuntimeError(f"the loss reaches no gradient of {len(idle)} weights: {', '.join(idle[:6])}")
-    teacher = getattr(task, "teacher", None)
-    taught = [] if teacher is None else [name for name, weight in teacher.named_parameters() if weight.grad is not None]
-    if taught:
-        raise RuntimeError(f"the frozen teacher got gradients: {', '.join(taught[:6])}")
+    frozen = () if task.frozen is None else task.frozen.named_parameters()
+    reached = [name for name, weight in frozen if weight.grad is not None]
+    if reached:
+        raise RuntimeError(f"the frozen teacher got gradients: {', '.join(reached[:6])}")

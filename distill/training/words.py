@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,6 +92,19 @@ class TrainingWords:
             recipe = write_set(request, *request.prepare(), folder, render.workers)
             fonts = f"{len(recipe['fonts'])} fonts of {len(recipe['families'])} families"
             console.print(f"{words} words in {recipe['seconds']:.0f} s, {fonts}", highlight=False, soft_wrap=True)
+
+    def rehearse(self, folder: Path, words: int = 64) -> None:
+        """Get ready for a dry run: words not rendered yet are few and go into `folder`, and nothing is cached."""
+        section, render = self.section, self.section.render
+        tested = render.test_words if section.validation is None else 0
+        counts = zip((render.words, tested), self.rendered, strict=True)
+        if any(count > 0 and not (place / "data.mdb").is_file() for count, place in counts):
+            train, test = min(render.words, words), min(render.test_words, words)
+            render = dataclasses.replace(render, words=train, test_words=test, folder=str(folder), workers=1)
+        self.section = dataclasses.replace(
+            section, render=render, rendered=dataclasses.replace(section.rendered, cache="none"),
+            train=[dataclasses.replace(source, cache="none") for source in section.train],
+        )  # fmt: skip
 
     def prepare(self, console: Console, accelerator: Accelerator) -> None:
         """Open what is there, render what is not, and say how many words there are; called by every process.

@@ -1,0 +1,97 @@
+"""Pictures become a student's input as in the published programs, bit for bit before the normalisation."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from students.errors import UserError
+from students.preprocess import decode_image, load_image, normalize, resize, to_tensor
+
+
+@pytest.fixture(scope="module")
+def arrays(reference: Path) -> Any:
+    return np.load(reference / "data.npz")
+
+
+def numbered(arrays: Any, ending: str) -> list[str]:
+    return [name.removesuffix(ending) for name in arrays.files if name.endswith(ending) and name.startswith("image")]
+
+
+@pytest.mark.reference
+def test_resized_pictures_are_the_published_ones(arrays: Any) -> None:
+    names = numbered(arrays, "_resized_32x128_uint8")
+    assert len(names) >= 6
+    for name in names:
+        picture = Image.fromarray(arrays[f"{name}_uint8"])
+        assert np.array_equal(resize(picture, (32, 128)), arrays[f"{name}_resized_32x128_uint8"]), name
+
+
+@pytest.mark.reference
+def test_normalised_pictures_are_the_published_ones(arrays: Any) -> None:
+    names = [name for name in numbered(arrays, "_32x128") if f"{name}_uint8" in arrays.files]
+    assert len(names) >= 6
+    found = to_tensor([Image.fromarray(arrays[f"{name}_uint8"]) for name in names])
+    expected = torch.from_numpy(np.stack([arrays[f"{name}_32x128"] for name in names]))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.reference
+def test_another_size(arrays: Any) -> None:
+    found = to_tensor([Image.fromarray(arrays["image0_uint8"])], (20, 50))[0]
+    torch.testing.assert_close(found, torch.from_numpy(arrays["image0_20x50"]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.reference
+def test_files_of_other_modes_become_rgb_as_published(arrays: Any, tmp_path: Path) -> None:
+    modes = set()
+    for name in numbered(arrays, "_png"):
+        stored = arrays[f"{name}_png"].tobytes()
+        modes.add(Image.open(io.BytesIO(stored)).mode)
+        (tmp_path / "word.png").write_bytes(stored)
+        for picture in (decode_image(stored), load_image(tmp_path / "word.png")):
+            assert np.array_equal(np.asarray(picture), arrays[f"{name}_uint8"]), name
+    assert modes >= {"L", "RGBA", "P", "1"}
+
+
+def test_normalised_is_minus_one_to_one() -> None:
+    ends = normalize(np.array([[[[0, 255, 51]]]], np.uint8))
+    torch.testing.assert_close(ends, torch.tensor([-1.0, 1.0, -0.6]).view(1, 3, 1, 1))
+    assert ends.is_contiguous()
+
+
+def test_aspect_is_not_kept() -> None:
+    assert resize(Image.new("RGB", (7, 90)), (32, 128)).shape == (32, 128, 3)
+
+
+def test_a_missing_file_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        load_image(tmp_path / "word.png")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9])
+def test_a_truncated_file_is_the_users_mistake(form: str, kept: float, tmp_path: Path) -> None:
+    stored = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(stored, format=form)
+    data = stored.getvalue()
+    path = tmp_path / f"word.{form.lower()}"
+    path.write_bytes(data[: math.floor(kept * len(data))])
+    with pytest.raises(UserError, match="can't be read as a picture") as refused:
+        load_image(path)
+    assert str(path) in str(refused.value)
+
+
+def test_a_file_of_another_kind_and_a_folder_are_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "word.png").write_text("no picture", encoding="utf-8")
+    for path in (tmp_path / "word.png", tmp_path):
+        with pytest.raises(UserError, match="can't be read as a picture"):
+            load_image(path)

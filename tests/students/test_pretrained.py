@@ -1,0 +1,139 @@
+"""Student folders: what is saved comes back; what is broken is told in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from students import pretrained
+from students.charset import Charset
+from students.errors import UserError
+from students.student import Student
+
+
+@pytest.fixture
+def folder(student: Student, tmp_path: Path) -> Path:
+    student.save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def refusal(name: str | Path, charset: Charset | None = None) -> str:
+    with pytest.raises(UserError) as refused:
+        Student.from_pretrained(name, charset)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_what_is_saved_comes_back(student: Student, folder: Path, images: Tensor) -> None:
+    loaded = Student.from_pretrained(folder, student.charset)
+    assert loaded.config == student.config
+    assert not loaded.training
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert torch.equal(loaded(images), student(images))
+
+
+def test_half_precision_halves_the_file(student: Student, folder: Path, images: Tensor) -> None:
+    student.save_pretrained(folder.with_name("half"), "float16")
+    sizes = [(folder.with_name(name) / "model.safetensors").stat().st_size for name in ("saved", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = Student.from_pretrained(folder.with_name("half"))
+    assert all(weight.dtype == torch.float32 for weight in loaded.parameters())
+    memory = loaded.encode(images)
+    torch.testing.assert_close(memory, student.encode(images), rtol=0.02, atol=0.02)
+
+
+def test_another_alphabet_is_refused(folder: Path) -> None:
+    message = refusal(folder, Charset.load("94"))
+    assert "36 characters" in message
+    assert "student.charset" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda stored: stored.update(format="other"), "does not describe a student"),
+        (lambda stored: stored.update(colour=1), "colour"),
+        (lambda stored: stored.update(width="wide"), "width"),
+        (lambda stored: stored.update(width=True), "width"),
+        (lambda stored: stored.update(image_size=[32]), "image_size"),
+        (lambda stored: stored.update(charset=None), "charset"),
+        (lambda stored: stored.update(charset="aab"), "alphabet"),
+        (lambda stored: stored.update(heads=5), "heads"),
+        (lambda stored: stored.update(depth=1), "depth"),
+        (lambda stored: stored.update(encoder="nonsense"), "nonsense"),
+        (lambda stored: stored.update(depth=6), "can't be loaded"),
+        (lambda stored: stored.update(width=64), "can't be loaded"),
+    ],
+)
+def test_a_changed_configuration(folder: Path, change: Callable[[dict[str, Any]], None], told: str) -> None:
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    change(stored)
+    (folder / "config.json").write_text(json.dumps(stored), encoding="utf-8")
+    assert told in refusal(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null", b'"text"'])
+def test_a_broken_configuration(folder: Path, content: bytes) -> None:
+    (folder / "config.json").write_bytes(content)
+    assert "config.json" in refusal(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, -10])
+def test_cut_off_weights(folder: Path, kept: int) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:kept])
+    assert "model.safetensors" in refusal(folder)
+
+
+def test_weights_that_are_not_all_there(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["head.bias"]
+    save_file(weights, folder / "model.safetensors")
+    assert "head.bias" in refusal(folder)
+
+
+def test_a_pickle_is_never_opened(folder: Path) -> None:
+    torch.save({"head.bias": torch.zeros(2)}, folder / "model.safetensors")
+    assert "model.safetensors" in refusal(folder)
+
+
+def test_missing_files(folder: Path, tmp_path: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    assert "model.safetensors" in refusal(folder)
+    (tmp_path / "empty").mkdir()
+    assert "config.json" in refusal(tmp_path / "empty")
+
+
+def test_an_unknown_name_tells_what_serves(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "SHIPPED", tmp_path)
+    for name in ("tinny", str(tmp_path / "nothing"), "./nothing", "~/nothing"):
+        message = refusal(name)
+        assert "config.json and model.safetensors" in message
+        assert "saved" in message, "the shipped ones are named"
+    assert Student.from_pretrained("saved").parameters_count > 0
+
+
+def test_a_hub_model_without_network_tells_what_would_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise LocalEntryNotFoundError("no network\nand more of it")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    message = refusal("somebody/reader")
+    assert "somebody/reader" in message
+    assert "local folder with config.json and model.safetensors" in message
+
+
+def test_a_hub_model_is_read_from_where_it_was_fetched(
+    student: Student, folder: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(folder))
+    assert torch.equal(Student.from_pretrained("somebody/reader")(images), student(images))
