@@ -47,9 +47,16 @@ class WeightAverage:
         """Number of updates so far."""
         return int(self._averaged.n_averaged)
 
+    @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Average in the weights of `module`; call it after every optimizer step."""
         self._averaged.update_parameters(module)
+        # Buffers that are not saved are constants such as attention masks: an average of -inf would be NaN.
+        saved = module.state_dict().keys()
+        constants = dict(self.module.named_buffers())
+        for name, buffer in module.named_buffers():
+            if name not in saved:
+                constants[name].copy_(buffer)
 
     def state_dict(self) -> dict[str, Any]:
         """Give the averaged weights and the number of updates."""

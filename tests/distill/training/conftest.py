@@ -32,7 +32,7 @@ SMALLEST_TEACHER = SmallTeacherConfig(
 
 CONFIG = """# python tools/distill.py --config run.yaml
 name: mini
-out: {folder}/run
+out: {out}
 seed: 3
 student: {{size: tiny, width: 32, depth: 4, decoder_depth: 3, dropout: 0.1}}
 teacher: {{name: {folder}/teacher}}
@@ -92,13 +92,22 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def write_config(material: Path) -> Callable[[Path], Path]:
+    """Write `FOLDER/run.yaml`, which trains into FOLDER/run."""
+
+    def write(folder: Path) -> Path:
+        path = folder / "run.yaml"
+        path.write_text(CONFIG.format(folder=material, out=folder / "run"), encoding="utf-8")
+        return path
+
+    return write
+
+
 @pytest.fixture
-def config(material: Path, tmp_path: Path) -> Path:
-    """A configuration file for a run into `tmp_path / "run"`."""
-    path = tmp_path / "run.yaml"
-    text = CONFIG.format(folder=material).replace(f"out: {material}/run", f"out: {tmp_path}/run")
-    path.write_text(text, encoding="utf-8")
-    return path
+def config(write_config: Callable[[Path], Path], tmp_path: Path) -> Path:
+    """The configuration of a run into `tmp_path / "run"`."""
+    return write_config(tmp_path)
 
 
 @pytest.fixture(scope="session")

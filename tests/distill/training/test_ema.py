@@ -81,3 +81,12 @@ def test_resumed_is_unbroken() -> None:
 def test_a_decay_out_of_range_is_the_users_mistake(decay: float) -> None:
     with pytest.raises(UserError, match="decay"):
         WeightAverage(small_module(), decay)
+
+
+def test_a_mask_of_infinities_stays_what_it_is() -> None:
+    module = nn.Linear(2, 2)
+    module.register_buffer("mask", torch.full((2, 2), float("-inf")).triu(1), persistent=False)
+    average = WeightAverage(module, 0.9)
+    for _ in range(3):
+        average.update(module)
+    assert torch.equal(average.module.mask, module.mask)

@@ -1,0 +1,176 @@
+"""Checkpoints: whole or not there, the latest kept, damaged ones refused in one line; and the folder they lie in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from distill.training import checkpoint
+from distill.training.checkpoint import CheckpointKeeper, load_checkpoint, whole
+from distill.training.run_folder import WRITTEN, check_run_folder, open_run_folder
+from distill.training.trainer import TrainState
+from students.errors import UserError
+
+
+class Run:
+    """The least that Accelerate saves: a model, an optimizer, a state."""
+
+    def __init__(self, folder: Path, keep: int = 2, width: int = 3) -> None:
+        self.accelerator = Accelerator(cpu=True)
+        model = nn.Linear(width, 2)
+        self.model, self.optimizer = self.accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+        self.state = TrainState()
+        self.accelerator.register_for_checkpointing(self.state)
+        self.keeper = CheckpointKeeper(folder / "checkpoints", keep)
+
+    def save(self, step: int) -> Path:
+        self.state.step = step
+        return self.keeper.save(self.accelerator, step)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def test_the_latest_are_kept_and_found(run: Run) -> None:
+    for step in (5, 10, 100):
+        made = run.save(step)
+        assert whole(made)
+        assert made == run.keeper.find("auto")
+    assert [path.name for path in run.keeper.all()] == ["step-00000010", "step-00000100"]
+    assert sorted(path.name for path in run.keeper.folder.iterdir()) == ["step-00000010", "step-00000100"]
+
+
+def test_what_is_saved_comes_back(run: Run, tmp_path: Path) -> None:
+    run.model(torch.randn(4, 3)).sum().backward()
+    run.optimizer.step()
+    run.state.best_accuracy = 12.5
+    saved = run.save(7)
+    drawn = torch.rand(3)
+    other = Run(tmp_path)
+    load_checkpoint(other.accelerator, saved)
+    assert other.state == run.state
+    torch.testing.assert_close(other.model.state_dict(), run.model.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(other.optimizer.state_dict(), run.optimizer.state_dict(), rtol=0, atol=0)
+    assert torch.equal(torch.rand(3), drawn), "random numbers go on where they were"
+
+
+def test_saving_again_replaces(run: Run) -> None:
+    run.save(5)
+    run.state.best_step = 4
+    saved = run.save(5)
+    run.state.best_step = 0
+    load_checkpoint(run.accelerator, saved)
+    assert run.state.best_step == 4
+    assert len(list(run.keeper.folder.iterdir())) == 1
+
+
+def test_a_partial_checkpoint_is_never_chosen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run.save(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.os, "replace", killed)  # all is written, but it has not got its name
+        with pytest.raises(KeyboardInterrupt):
+            run.save(10)
+    with monkeypatch.context() as patch:
+        patch.setattr(run.accelerator, "save_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.save(11)
+    assert len(list(run.keeper.folder.glob("*.partial"))) == 2
+    (run.keeper.folder / "step-00000020").mkdir()
+    (run.keeper.folder / "step-00000030").write_text("")
+    found = run.keeper.find("auto")
+    assert found is not None
+    assert found.name == "step-00000005"
+    run.save(11)
+    assert [path.name for path in run.keeper.all()] == ["step-00000005", "step-00000011"]
+
+
+def test_auto_finds_nothing_before_the_first(run: Run) -> None:
+    assert run.keeper.find("auto") is None
+
+
+def test_what_is_no_checkpoint_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    half = run.save(5)
+    (half / "complete.json").unlink()
+    for place in (tmp_path / "empty", tmp_path / "file", tmp_path / "missing", half):
+        with pytest.raises(UserError, match="is no checkpoint; give a folder"):
+            run.keeper.find(str(place))
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.bin", "custom_checkpoint_0.pkl"])
+@pytest.mark.parametrize("damage", ["cut", "garbage", "missing"])
+def test_a_damaged_checkpoint_is_refused(run: Run, file: str, damage: str) -> None:
+    saved = run.save(5)
+    path = saved / file
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"garbage" * 100)
+    with pytest.raises(UserError, match="does not fit this run") as refused:
+        load_checkpoint(run.accelerator, saved)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_of_other_sizes_is_refused(run: Run, tmp_path: Path) -> None:
+    saved = run.save(5)
+    with pytest.raises(UserError, match="configuration it was made with"):
+        load_checkpoint(Run(tmp_path, width=4).accelerator, saved)
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """A run's folder with something of the user's in it."""
+    out = tmp_path / "run"
+    (out / "checkpoints" / "step-00000005").mkdir(parents=True)
+    (out / "student").mkdir()
+    for name in ("config.yaml", "metrics.jsonl", "notes.txt"):
+        (out / name).write_text("x", encoding="utf-8")
+    return out
+
+
+def test_an_earlier_run_is_refused_unless_told(earlier: Path) -> None:
+    with pytest.raises(UserError, match=r"--resume auto.*--overwrite.*out=FOLDER"):
+        check_run_folder(earlier, None, overwrite=False)
+    check_run_folder(earlier, "auto", overwrite=False)
+    check_run_folder(earlier, None, overwrite=True)
+    with pytest.raises(UserError, match="one of them"):
+        check_run_folder(earlier, "auto", overwrite=True)
+
+
+def test_other_places_that_are_refused(earlier: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a file"):
+        check_run_folder(earlier / "notes.txt", None, overwrite=True)
+    (earlier / "config.yaml").unlink()
+    with pytest.raises(UserError, match="no run folder"):
+        check_run_folder(earlier, None, overwrite=True)
+    with pytest.raises(UserError, match="no checkpoint"):
+        check_run_folder(earlier, str(tmp_path / "nothing"), overwrite=False)
+    with pytest.raises(UserError, match="can't be made"):
+        open_run_folder(earlier / "notes.txt" / "run", overwrite=False, resume=None)
+
+
+def test_new_and_empty_places_are_taken(tmp_path: Path) -> None:
+    check_run_folder(tmp_path, None, overwrite=False)
+    check_run_folder(tmp_path / "new", None, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+    open_run_folder(tmp_path / "a" / "b", overwrite=False, resume=None)
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_overwriting_removes_what_a_run_wrote_and_nothing_else(earlier: Path) -> None:
+    open_run_folder(earlier, overwrite=False, resume="auto")
+    assert (earlier / "metrics.jsonl").exists()
+    open_run_folder(earlier, overwrite=True, resume=None)
+    assert [path.name for path in earlier.iterdir()] == ["notes.txt"]
+    assert not {"notes.txt", "data"} & set(WRITTEN)

@@ -1,0 +1,279 @@
+"""The distillation task: which terms stand in which step, and that the teacher stays outside."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from distill.config import AidsSection, Config, GuidanceSection, StudentSection, TeacherSection
+from distill.data.batch import Batch
+from distill.training.building import build_student, build_task, build_teacher
+from distill.training.distillation import DistillationTask, character_loss, column_loss, ctc_loss
+from distill.training.layer_map import gradient_shares, layer_map
+from distill.training.trainer import check_gradients
+from losses.symmetric import SymmetricOptions, symmetric_terms
+from students.charset import Charset
+from students.errors import UserError
+from students.student import Student
+from teachers.clip import ClipTeacher
+
+GUIDANCE = ["bridge", "linguistic1", "linguistic2", "linguistic3", "visual1", "visual2", "visual3"]
+
+
+@pytest.fixture
+def batch() -> Batch:
+    labels = ["cat", "a1", "parking", "x"]
+    columns = torch.randint(0, 37, (4, 32))
+    columns[1] = -1
+    return Batch(torch.rand(4, 3, 32, 128) * 2 - 1, labels, columns, torch.arange(4))
+
+
+def make(
+    student: Student, teacher: ClipTeacher | None, aids: AidsSection | None = None, **guidance: object
+) -> DistillationTask:
+    return DistillationTask(student, teacher, GuidanceSection(**guidance), aids or AidsSection())  # type: ignore[arg-type]
+
+
+def terms_of(task: DistillationTask, batch: Batch, step: int = 0, progress: float = 0.0) -> dict[str, torch.Tensor]:
+    return task(task.prepare(batch, step, progress))
+
+
+def test_the_terms_and_their_sum(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    task = make(student, teacher)
+    terms = terms_of(task, batch)
+    assert sorted(terms) == sorted(["characters", "ctc", "columns", *GUIDANCE])
+    assert all(term.shape == () and bool(term.isfinite()) for term in terms.values())
+    torch.testing.assert_close(task.total(terms), torch.stack(list(terms.values())).sum())
+
+
+def test_every_weight_gets_a_gradient_but_the_teachers(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    task = make(student, teacher)
+    assert task.always_graded()
+    task.total(terms_of(task, batch)).backward()
+    check_gradients(task)
+    assert all(weight.grad is None for weight in teacher.parameters())
+
+
+def test_the_teacher_stays_outside(student: Student, teacher: ClipTeacher) -> None:
+    task = make(student, teacher)
+    assert {name.split(".")[0] for name, _ in task.named_parameters()} == {"student", "heads"}
+    assert {name.split(".")[0] for name in task.state_dict()} == {"student", "heads"}
+    assert not any(part is teacher for part in task.modules())
+    task.train()
+    assert student.training
+    assert not teacher.training
+    assert task.frozen is teacher
+    assert task.deliverable is student
+    assert task.no_weight_decay() <= {name for name, _ in task.named_parameters()}
+
+
+def test_the_teacher_goes_along_to_another_device_or_type(student: Student, teacher: ClipTeacher) -> None:
+    make(student, teacher).to("meta")
+    assert {weight.device.type for weight in teacher.parameters()} == {"meta"}
+
+
+def test_a_twin_learns_from_labels_alone(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    guided, twin = make(student, teacher), make(student, None)
+    assert twin.heads is None
+    assert twin.frozen is None
+    alone, beside = terms_of(twin, batch), terms_of(guided, batch)
+    assert sorted(alone) == ["characters", "columns", "ctc"]
+    for name, term in alone.items():
+        torch.testing.assert_close(term, beside[name])
+    twin.total(alone).backward()
+    check_gradients(twin)
+
+
+def test_between_guided_steps_the_heads_rest(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    task = make(student, teacher, every=3)
+    guided = ["bridge" in terms_of(task, batch, step) for step in range(7)]
+    assert guided == [True, False, False, True, False, False, True]
+    assert not task.always_graded()
+    task.total(terms_of(task, batch, 1)).backward()
+    check_gradients(task)
+    assert all(weight.grad is None for weight in task.heads.parameters())  # type: ignore[union-attr]
+
+
+def test_guidance_is_weighted_by_kind(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    plain = terms_of(make(student, teacher), batch)
+    task = make(student, teacher, linguistic=2.0, visual=0.5, bridge=0.0)
+    task.heads.load_state_dict(make(student, teacher).heads.state_dict())  # type: ignore[union-attr]
+    weighted = terms_of(task, batch)
+    assert weighted["bridge"] == 0
+    assert weighted["characters"] == plain["characters"]
+    own = symmetric_terms(
+        student.stages(batch.images, student.charset.encode(batch.labels)), teacher(batch.images, batch.labels),
+        task.heads, SymmetricOptions(),  # type: ignore[arg-type]
+    )  # fmt: skip
+    for k in "123":
+        torch.testing.assert_close(weighted[f"linguistic{k}"], 2 * own[f"linguistic{k}"])
+        torch.testing.assert_close(weighted[f"visual{k}"], 0.5 * own[f"visual{k}"])
+
+
+def test_a_row_budget_draws_the_same_rows_for_a_step(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    student.eval()
+    task = make(student, teacher, rows=8)
+    first, again, later = (terms_of(task, batch, step) for step in (4, 4, 5))
+    for name in GUIDANCE:
+        assert torch.equal(first[name], again[name])
+    assert not torch.equal(first["visual1"], later["visual1"])
+    assert torch.equal(first["bridge"], later["bridge"]), "4 rows are within the budget"
+    torch.manual_seed(99)
+    assert torch.equal(terms_of(task, batch, 4)["visual1"], first["visual1"]), "whatever else draws random numbers"
+
+
+def test_padding_content_never_changes_a_dropped_loss(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    kept, dropped = (layer_map(make(student, teacher, padding=how), batch) for how in ("keep", "drop"))
+    rows = [list(table.columns[-1].cells) for table in (kept, dropped)]
+    assert rows[0][:3] == ["32"] * 3, "4 words, 8 positions"
+    assert rows[1][:3] == [str(4 + 3 + 8 + 2)] * 3
+    assert rows[0][3:] == rows[1][3:] == ["132"] * 3 + ["4"]
+
+
+def test_a_layer_map_needs_a_teacher(student: Student, batch: Batch) -> None:
+    with pytest.raises(ValueError, match="without a teacher"):
+        layer_map(make(student, None), batch)
+
+
+def test_gradient_shares_are_norms_over_their_sum(student: Student, batch: Batch) -> None:
+    task = make(student, None)
+    terms = terms_of(task, batch)
+    shares = gradient_shares(task, terms)
+    assert sum(share for _, share in shares.values()) == pytest.approx(1)
+    norms = {}
+    for name in terms:
+        student.zero_grad()
+        terms[name].backward(retain_graph=True)
+        norms[name] = sum(float(w.grad.square().sum()) for w in student.parameters() if w.grad is not None) ** 0.5
+    for name, (value, share) in shares.items():
+        assert value == terms[name].item()
+        assert share == pytest.approx(norms[name] / sum(norms.values()), rel=1e-4)
+
+
+def test_the_column_term_fades(student: Student, batch: Batch) -> None:
+    task = make(student, None, AidsSection(columns=2.0, columns_until=0.5))
+    whole, half = terms_of(task, batch, 0, 0.0)["columns"], terms_of(task, batch, 0, 0.25)["columns"]
+    torch.testing.assert_close(half, whole / 2)
+    assert "columns" not in terms_of(task, batch, 0, 0.5)
+
+
+def test_aids_are_switched_off_one_by_one(student: Student, batch: Batch) -> None:
+    for aids, names, graded in (
+        (AidsSection(ctc=0.0), {"characters", "columns"}, False),
+        (AidsSection(columns=0.0), {"characters", "ctc"}, True),
+        (AidsSection(ctc=0.0, columns=0.0), {"characters"}, False),
+    ):
+        task = make(student, None, aids)
+        terms = terms_of(task, batch)
+        assert set(terms) == names
+        assert task.always_graded() == graded
+        student.zero_grad()
+        task.total(terms).backward()
+        check_gradients(task)
+
+
+def test_character_loss_is_the_mean_over_tokens(student: Student) -> None:
+    ids = student.charset.encode(["ab", "abcd"])
+    logits = torch.randn(2, 5, 37)
+    rows = [F.cross_entropy(logits[0, :3], torch.tensor([11, 12, 0]), reduction="sum"),
+            F.cross_entropy(logits[1], torch.tensor([11, 12, 13, 14, 0]), reduction="sum")]  # fmt: skip
+    torch.testing.assert_close(character_loss(logits, ids, student.charset.pad_id), sum(rows) / 8)
+    changed = logits.clone()
+    changed[0, 3:] = 50
+    assert character_loss(changed, ids, 38) == character_loss(logits, ids, 38)
+
+
+def test_ctc_of_certain_columns_is_nothing() -> None:
+    charset = Charset.load("36")
+    columns = torch.full((2, 32, 37), -30.0)
+    for row, word in enumerate(["aab", "z"]):
+        columns[row, :, 0] = 30
+        for place, character in enumerate(word):
+            columns[row, 3 * place, 0], columns[row, 3 * place, charset.ids[character]] = -30, 30
+    assert ctc_loss(columns, charset.encode(["aab", "z"]), 36) == pytest.approx(0, abs=1e-4)
+    assert ctc_loss(columns, charset.encode(["abb", "y"]), 36) > 5
+
+
+def test_a_word_that_can_not_fit_its_columns_costs_nothing() -> None:
+    charset = Charset.load("36")
+    assert ctc_loss(torch.randn(1, 4, 37), charset.encode(["aaaa"]), 36) == 0
+
+
+def test_unknown_columns_cost_nothing() -> None:
+    columns = torch.randn(2, 32, 37, requires_grad=True)
+    nothing = column_loss(columns, torch.full((2, 32), -1))
+    assert nothing == 0
+    nothing.backward()
+    targets = torch.randint(0, 37, (2, 32))
+    targets[1] = -1
+    torch.testing.assert_close(column_loss(columns, targets), F.cross_entropy(columns[0], targets[0]))
+
+
+def test_the_same_seed_builds_the_same_student_and_leaves_the_global_generator() -> None:
+    section = StudentSection(width=32, depth=4)
+    before = torch.random.get_rng_state()
+    one, two, other = (build_student(section, seed) for seed in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(one.head.weight, two.head.weight)
+    assert not torch.equal(one.head.weight, other.head.weight)
+
+
+def test_a_twin_starts_as_its_student(material: Path) -> None:
+    config = Config(student=StudentSection(width=32, depth=4), teacher=TeacherSection(name=str(material / "teacher")))
+    guided = build_task(config)
+    twin = build_task(dataclasses.replace(config, teacher=TeacherSection(name=None)))
+    assert guided.teacher is not None
+    assert twin.teacher is None
+    torch.testing.assert_close(twin.student.state_dict(), guided.student.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "heads"),
+    [({"width": 32}, (1, 1)), ({"width": 128}, (4, 4)), ({"width": 20}, (1, 1)), ({"width": 192}, (6, 6)),
+     ({"size": "paper"}, (6, 12)), ({"size": "paper", "width": 64}, (2, 2)), ({"encoder": "test_vit"}, (2, 2))],
+)  # fmt: skip
+def test_heads_follow_the_width(change: dict[str, object], heads: tuple[int, int]) -> None:
+    config = build_student(StudentSection(**change), 0).config  # type: ignore[arg-type]
+    assert (config.heads, config.decoder_heads) == heads
+
+
+def test_a_column_head_only_where_there_are_columns() -> None:
+    assert build_student(StudentSection(), 0).column_head is not None
+    assert build_student(StudentSection(encoder="vit", width=32), 0).column_head is None
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"charset": "63"}, "no alphabet '63'"),
+        ({"encoder": "vit_tinny_patch16_224"}, "vit_tiny_patch16_224"),
+        ({"encoder": "test_vit", "depth": 4}, "depth"),
+        ({"depth": 2}, "depth 3 or more"),
+        ({"decoder_depth": 1}, "depth 3 or more"),
+        ({"dropout": 1.5}, "dropout"),
+        ({"init": "tinny"}, "no student 'tinny'"),
+        ({"init": "tiny", "width": 64}, "student.width"),
+    ],
+)
+def test_students_that_can_not_be_built(change: dict[str, object], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        build_student(StudentSection(**change), 0)  # type: ignore[arg-type]
+
+
+def test_a_student_to_start_from(student: Student, tmp_path: Path) -> None:
+    student.save_pretrained(tmp_path / "start")
+    loaded = build_student(StudentSection(init=str(tmp_path / "start")), 0)
+    assert loaded.training
+    torch.testing.assert_close(loaded.state_dict(), student.state_dict())
+    with pytest.raises(UserError, match="alphabet of 36"):
+        build_student(StudentSection(init=str(tmp_path / "start"), charset="94"), 0)
+
+
+def test_no_teacher_is_a_choice_and_an_unknown_one_a_mistake() -> None:
+    assert build_teacher(Config(teacher=TeacherSection(name=None))) is None
+    with pytest.raises(UserError, match="words-small"):
+        build_teacher(Config(teacher=TeacherSection(name="word-small")))
