@@ -172,6 +172,8 @@ class TrainSection:
     """Optimizer steps between validations."""
     checkpoint_every: int = 1000
     """Optimizer steps between checkpoints."""
+    deliver: Literal["best", "last"] = "best"
+    """Weights that are handed out: of the best validation, or the last (when validation words are of another kind)."""
     keep: int = 2
     """Checkpoints kept beside the best one."""
     log_every: int = 50

@@ -1,7 +1,24 @@
 """Students: what learns, and reads."""
 
-from students.charset import Charset, Reading
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from students.errors import UserError
-from students.student import Student, StudentConfig
+
+if TYPE_CHECKING:
+    from students.charset import Charset, Reading
+    from students.sizes import StudentConfig
+    from students.student import Student
 
 __all__ = ["Charset", "Reading", "Student", "StudentConfig", "UserError"]
+
+_PLACES = {"Charset": "charset", "Reading": "charset", "Student": "student", "StudentConfig": "sizes"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: torch and timm take seconds, for which `--help` and a misspelt key need not wait."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"students.{_PLACES[name]}"), name)

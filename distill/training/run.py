@@ -153,12 +153,22 @@ class TrainingRun:
                 self.accelerator, self.task, self.model, self.optimizer, self.schedule, self.average, self.batches,
                 self.settings.steps, self.clip, self._after_step, stop,
             )  # fmt: skip
-            train(loop, self.state)
+            try:
+                train(loop, self.state)
+            except UserError:
+                self._save_what_is_there()
+                raise
             finished = self.state.step >= self.settings.steps
             self._save()
         if self.tracker is not None:
             self.tracker.close()
         return finished
+
+    def _save_what_is_there(self) -> None:
+        """Save before leaving because of words that can't be read, so that no step is lost once they are mended."""
+        whole = self.state.batches == self.state.step * self.settings.accumulation
+        if whole and self.state.step > 0 and self.accelerator.num_processes == 1:  # others would not come to save too
+            self._save()
 
     def _save(self) -> None:
         if self._saved_step != self.state.step:
@@ -185,8 +195,12 @@ class TrainingRun:
         weights = self.weights
         was_training = weights.training
         weights.eval()
+        if self.accelerator.num_processes > 1:
+            # Each BatchNorm saw its own process's words in the last step; what is validated is what is delivered.
+            for buffer in weights.buffers():
+                torch.distributed.broadcast(buffer, src=0)
         result = self._validate(weights, state.step)
-        if result.accuracy > state.best_accuracy:
+        if result.accuracy > state.best_accuracy or self.settings.deliver == "last":
             state.best_accuracy, state.best_step = result.accuracy, state.step
             if self.accelerator.is_main_process:
                 self._save_best(weights, result, state)

@@ -161,7 +161,7 @@ class TrainingWords:
                 self.sources, batch_size, self.section.workers, self.seed, accelerator.process_index,
                 accelerator.num_processes, position, pin_memory=accelerator.device.type == "cuda",
             )  # fmt: skip
-            return iter(loader)
+            return plainly(iter(loader))
 
         return start
 
@@ -174,6 +174,18 @@ class TrainingWords:
     def whole_validation_loader(self, batch_size: int = 100) -> DataLoader[Batch]:
         """Load all validation words, on every process."""
         return build_test_loader(self.validation, batch_size)
+
+
+def plainly(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Give batches; a user's mistake comes from a loader process wrapped in its traceback, and is taken out of it.
+
+    Raises:
+        UserError: see `WordDataset.sample`.
+    """
+    try:
+        yield from batches
+    except UserError as error:
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
 
 
 def names(words: Words) -> str:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import students
 from losses.heads import GuidanceHeads
 from students.charset import Charset
 from students.encoders import tap_depths
@@ -24,6 +25,14 @@ def end_bias(student: Student, value: float) -> None:
     """Make the end token likely (large) or impossible (very negative) at every position."""
     with torch.no_grad():
         student.head.bias[student.charset.end_id] = value
+
+
+def test_the_package_shows_its_public_names() -> None:
+    assert students.Student is Student
+    assert students.StudentConfig is StudentConfig
+    assert students.Charset is Charset
+    with pytest.raises(AttributeError, match="Teacher"):
+        _ = students.Teacher
 
 
 def test_paper_has_the_published_size(charset: Charset) -> None:
