@@ -94,6 +94,8 @@ class RenderSection:
 
     words: int = 0
     """Training words to render; 0 renders none."""
+    live: bool = False
+    """Render training words in the loader instead, anew in every epoch of `words`; nothing is kept."""
     test_words: int = 1000
     """Words to render for validation; their words and fonts are kept out of training."""
     folder: str = "runs/rendered"

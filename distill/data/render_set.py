@@ -44,9 +44,8 @@ class RenderRequest:
 
     @property
     def characters(self) -> str:
-        """Characters that may be drawn; both cases where the alphabet has one (labels keep their case)."""
-        characters = Charset.load(self.charset).characters
-        return "".join(sorted(set(characters) | set(characters.lower()) | set(characters.upper())))
+        """Characters that may be drawn."""
+        return both_cases(Charset.load(self.charset).characters)
 
     def prepare(self) -> tuple[WordRenderer, FontChoice]:
         """Look for fonts and build the renderer.
@@ -59,6 +58,11 @@ class RenderRequest:
         )
         labels = test_labels(self.words, self.seed, self.split, self.characters)
         return WordRenderer(choice.fonts, self.seed, self.split, self.characters, labels, self.severity), choice
+
+
+def both_cases(characters: str) -> str:
+    """Add the other case of each character: pictures have both, and labels keep theirs."""
+    return "".join(sorted(set(characters) | set(characters.lower()) | set(characters.upper())))
 
 
 def write_set(

@@ -28,6 +28,7 @@ class TrainingProgress:
         self.live = shown and console.is_terminal
         self.validation = "not validated yet"
         self._started, self._first, self._words = time.monotonic(), done, 0
+        self.words_per_second = 0.0
         self._bar = Progress(
             TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[told]}"),
             TimeRemainingColumn(), console=console, disable=not self.live,
@@ -47,7 +48,7 @@ class TrainingProgress:
         """Move on to `step`; with `say`, print a plain line where there is no live bar."""
         self._words += words
         elapsed = max(time.monotonic() - self._started, 1e-9)
-        rate = self._words / elapsed
+        rate = self.words_per_second = self._words / elapsed
         self._bar.update(self._task, completed=step, told=f"loss {loss:.3f}  {rate:.0f} words/s  {self.validation}")
         if say:
             left = elapsed / max(step - self._first, 1) * (self.steps - step)

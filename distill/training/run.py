@@ -182,10 +182,9 @@ class TrainingRun:
         words = report.words * self.accelerator.num_processes
         self.progress.step(state.step, report.loss, words, say)
         if say and self.tracker is not None:
-            rate = {"gradient_norm": report.gradient_norm, "learning_rate": report.learning_rate}
-            self.tracker.log(
-                state.step, "train", {"loss": report.loss, **report.terms, **rate, "seconds": self._clock()}
-            )
+            rates = {"gradient_norm": report.gradient_norm, "learning_rate": report.learning_rate}
+            speed = {"words_per_second": self.progress.words_per_second, "seconds": self._clock()}
+            self.tracker.log(state.step, "train", {"loss": report.loss, **report.terms, **rates, **speed})
         if last or state.step % settings.validate_every == 0:
             self._validate_now(state)
         if not last and state.step % settings.checkpoint_every == 0:

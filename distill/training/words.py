@@ -14,12 +14,17 @@ from torch.utils.data import DataLoader
 from distill.config import DataSection, SourceSection
 from distill.data.batch import Batch
 from distill.data.datasets import JoinedWords, WordDataset, WordOptions, Words, load_words
+from distill.data.fonts import choose_fonts
+from distill.data.live import LiveWords
 from distill.data.loading import Source, build_loader, build_test_loader
-from distill.data.render_set import RenderRequest, write_set
+from distill.data.render_set import RenderRequest, both_cases, write_set
+from distill.data.rendered import RenderedWords
 from students.charset import Charset
 from students.errors import UserError
 
 Loaded = WordDataset | JoinedWords
+LIVE_WORDS = 2**40
+"""Words that can be rendered in the loader before the first comes again."""
 
 
 class TrainingWords:
@@ -81,7 +86,7 @@ class TrainingWords:
     def _render(self, console: Console) -> None:
         """Render what is asked for and not there yet."""
         render = self.section.render
-        wanted = [("train", render.words, render.seed)]
+        wanted = [("train", 0 if render.live else render.words, render.seed)]
         if self.section.validation is None:
             wanted.append(("test", render.test_words, render.seed + 1))
         for (split, words, seed), folder in zip(wanted, self.rendered, strict=False):
@@ -124,20 +129,31 @@ class TrainingWords:
             self._render(console)
         accelerator.wait_for_everyone()
         train, test = self.rendered
-        if section.render.words > 0:
-            words = self._load(train, section.rendered, len(self.sources), section.bad_share)
-            self.sources.append(Source(words, section.rendered.share))
+        render = section.render
+        if render.words > 0:
+            number = len(self.sources)
+            made = self._live(number) if render.live else self._load(train, section.rendered, number, section.bad_share)
+            self.sources.append(Source(made, section.rendered.share))
         self.validation = validation or self._load(test, SourceSection(), 0, 0.0)
         for opened in self.sources:
             self._tell(console, f"share {opened.share:g}", opened.words)
         self._tell(console, "to validate on", self.validation)
 
     def _load(self, path: Path, source: SourceSection, number: int, bad_share: float) -> Loaded:
-        options = WordOptions(
+        return load_words(path, self.charset, self._options(source, number, bad_share))
+
+    def _live(self, number: int) -> LiveWords:
+        render, source = self.section.render, self.section.rendered
+        fonts = choose_fonts(render.fonts, split="train", seed=render.seed).fonts
+        characters = both_cases(self.charset.characters)
+        rendered = RenderedWords(fonts, LIVE_WORDS, render.seed, "train", characters, render.severity)
+        return LiveWords(rendered, self.charset, self._options(source, number, 0.0), render.words)
+
+    def _options(self, source: SourceSection, number: int, bad_share: float) -> WordOptions:
+        return WordOptions(
             augmentation=source.augmentation, cache=source.cache, seed=self.seed + number, max_length=self.max_length,
             bad_share=bad_share, image_size=self.image_size,
         )  # fmt: skip
-        return load_words(path, self.charset, options)
 
     def _tell(self, console: Console, what: str, words: Words) -> None:
         parts = words.parts if isinstance(words, JoinedWords) else (words,)
@@ -191,4 +207,4 @@ def plainly(batches: Iterator[Batch]) -> Iterator[Batch]:
 def names(words: Words) -> str:
     """Name the sets that words come from."""
     parts = words.parts if isinstance(words, JoinedWords) else (words,)
-    return ", ".join(part.name for part in parts if isinstance(part, WordDataset))
+    return ", ".join(part.name for part in parts if isinstance(part, WordDataset | LiveWords))

@@ -1,0 +1,58 @@
+"""--dry-run builds everything, shows the first step, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from distill.commands.distill import main
+
+
+def tree(*folders: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+
+
+def test_a_rehearsal_shows_the_first_step_and_leaves_nothing(
+    material: Path, config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = tree(material, tmp_path)
+    overrides = ["data.rendered.cache=memory", "data.train[0].cache=memory", "student.charset=36"]
+    assert main(["--config", str(config), "--dry-run", *overrides]) == 0
+    shown, errors = capfd.readouterr()
+    assert errors == ""
+    assert shown.startswith("world size 1: ")
+    for part in (
+        "linguistic1",
+        "visual3",
+        "bridge",
+        "text tap 3",
+        "6x33x32",
+        "64 of 198",
+        "weights, frozen",
+        "in training only",
+    ):
+        assert part in shown, part
+    shares = [line for line in shown.splitlines() if "gradient share" in line]
+    assert [line.split()[0] for line in shares][:3] == ["characters", "ctc", "columns"]
+    assert len(shares) == 10
+    assert sum(float(line.split()[-1].rstrip("%")) for line in shares) == pytest.approx(100, abs=0.6)
+    assert tree(material, tmp_path) == before
+
+
+def test_a_rehearsal_renders_a_few_words_and_keeps_none(
+    config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = tree(tmp_path)
+    overrides = [
+        "data.train=[]",
+        "data.validation=null",
+        "data.render.words=100000",
+        f"data.render.folder={tmp_path / 'kept'}",
+    ]
+    assert main(["--config", str(config), "--dry-run", "teacher.name=null", *overrides]) == 0
+    shown = capfd.readouterr().out
+    assert "64 words" in shown
+    assert "characters" in shown
+    assert "linguistic1" not in shown, "a twin is not guided"
+    assert tree(tmp_path) == before

@@ -1,0 +1,68 @@
+"""The words of a run: rendered live, they are new in every epoch and the same on every process."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+
+from distill.schema import DataSection, RenderSection
+from distill.training.words import TrainingWords
+from students.charset import Charset
+from students.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> TrainingWords:
+    folder = tmp_path_factory.mktemp("rendered")
+    render = RenderSection(words=12, live=True, test_words=6, folder=str(folder), severity=0.3, workers=1)
+    words = TrainingWords(DataSection(render=render, workers=0), Charset.load("36"), 25, (32, 128), seed=0)
+    words.check()
+    words.prepare(Console(file=io.StringIO()), Accelerator())
+    return words
+
+
+def test_live_words_are_new_in_every_epoch(live: TrainingWords) -> None:
+    words = live.sources[0].words
+    first, second = words.sample(3, 0), words.sample(3, 1)
+    assert len(words) == 12
+    assert not torch.equal(first.image, second.image)
+    assert torch.equal(words.sample(3, 1).image, second.image)
+    assert first.columns is not None
+    assert first.columns.max() > 0
+
+
+def test_nothing_but_validation_words_is_kept(live: TrainingWords) -> None:
+    train, test = live.rendered
+    assert not train.exists()
+    assert (test / "data.mdb").is_file()
+    assert len(live.validation) == 6
+
+
+def test_batches_follow_from_their_number(live: TrainingWords) -> None:
+    batches = live.batches(4, Accelerator())
+    from_start = batches(0)
+    for _ in range(4):
+        next(from_start)
+    resumed = next(batches(4))
+    expected = next(from_start)
+    assert resumed.labels == expected.labels
+    assert torch.equal(resumed.images, expected.images)
+
+
+def test_nothing_to_learn_from_is_refused() -> None:
+    section = DataSection(render=RenderSection(words=0))
+    with pytest.raises(UserError, match=r"data\.render\.words"):
+        TrainingWords(section, Charset.load("36"), 25, (32, 128), seed=0).check()
+
+
+def test_missing_source_is_named(tmp_path: Path) -> None:
+    from distill.schema import SourceSection
+
+    section = DataSection(root=str(tmp_path), train=[SourceSection(path="train/real")])
+    with pytest.raises(UserError, match="train/real: no such folder"):
+        TrainingWords(section, Charset.load("36"), 25, (32, 128), seed=0).check()
