@@ -93,7 +93,12 @@ class DistillationRun:
             save_config(self.config, self.out / "config.yaml")
         self.accelerator.wait_for_everyone()
         twin = self._start_twin()
-        finished = run.run()
+        try:
+            finished = run.run()
+        except BaseException:
+            if twin is not None:
+                twin.terminate()  # it saves, and goes on when the student's run is resumed
+            raise
         self.seconds["train"] = run.state.seconds
         if not finished:
             if twin is not None:
@@ -118,27 +123,16 @@ class DistillationRun:
     def _start_twin(self) -> subprocess.Popen[bytes] | None:
         """Train the twin beside the student: the same command without a teacher, in a process of its own."""
         config = self.config
-        if (
-            not (config.compare.twin and self.accelerator.is_main_process)
-            or (self.twin_folder / "report.json").exists()
-        ):
+        finished = (self.twin_folder / "report.json").exists()
+        if finished or not config.compare.twin or not self.accelerator.is_main_process:
             return None
         self.twin_folder.mkdir(parents=True, exist_ok=True)
         overrides = [
             f"out={self.twin_folder}", f"name={config.name}-twin", "teacher.name=null", "compare.twin=false",
             "compare.teacher=false", "compare.onnx=false",
         ]  # fmt: skip
-        command = [
-            sys.executable,
-            "-m",
-            "distill",
-            "distill",
-            "--config",
-            str(self.out / "config.yaml"),
-            *overrides,
-            "--resume",
-            "auto",
-        ]
+        configured = ["--config", str(self.out / "config.yaml"), *overrides, "--resume", "auto"]
+        command = [sys.executable, "-m", "distill", "distill", *configured]
         said = self.twin_folder / "console.txt"
         self._say(f"training the twin beside it, without a teacher; what it says goes to {said}")
         with said.open("ab") as log:
