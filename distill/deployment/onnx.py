@@ -118,7 +118,8 @@ def build_model(student: Student) -> ModelProto:
 
 def export_parts(student: Student) -> tuple[ModelProto, ModelProto]:
     """Export `Opening` and `Step` with the batch size and the length of the cache left open."""
-    batch, past = torch.export.Dim("batch", min=1), torch.export.Dim("past", min=0)
+    # Older torch needs bounds; what is past grows to one row a step.
+    batch, past = torch.export.Dim("batch", min=1, max=2**20), torch.export.Dim("past", min=0, max=2**10)
     images = torch.zeros(3, 3, *student.image_size)
     with torch.no_grad():
         content, ended, empty, memory = Opening(student)(images)
