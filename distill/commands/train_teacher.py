@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
 @exit_on_user_error
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see `parser`."""
-    given = parser().parse_args(argv)
+    given = parser().parse_intermixed_args(argv)
     # torch and its friends take seconds to import: arguments and configuration are checked before.
     from distill.config import TeacherConfig, load_config
     from distill.training.run_folder import check_run_folder

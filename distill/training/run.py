@@ -133,6 +133,8 @@ class TrainingRun:
         if found is not None:
             load_checkpoint(self.accelerator, found)
             self._saved_step = self.state.step
+            if found.parent.resolve() != self.keeper.folder.resolve():
+                self.state.best_accuracy = -1.0  # the best weights of then lie in the other run's folder
             if self.accelerator.is_main_process:
                 self.console.print(f"resumed {found} at step {self.state.step}", highlight=False, soft_wrap=True)
 

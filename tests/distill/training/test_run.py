@@ -135,6 +135,14 @@ def test_told_to_stop_saves_and_resumes(
     same_end(unbroken, run)
 
 
+def test_another_runs_checkpoint_is_gone_on_from(unbroken: Path, config: Path) -> None:
+    start = unbroken / "checkpoints" / "step-00000008"
+    assert main(["--config", str(config), *LONG, "--resume", str(start)]) == 0
+    run = config.parent / "run"
+    assert rows(run) == [row for row in rows(unbroken) if row["step"] > 8]
+    assert (run / "student" / "model.safetensors").is_file(), "although the best was before"
+
+
 def test_a_second_interrupt_stops_at_once() -> None:
     accelerator = Accelerator(cpu=True)
     before = signal.getsignal(signal.SIGINT)
