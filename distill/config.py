@@ -39,9 +39,10 @@ __all__ = [
 SHIPPED = Path(__file__).resolve().parent.parent / "configs"
 """The complete, runnable configurations that come with the package."""
 LEAST = {
-    "guidance.every": 1, "guidance.rows": 1, "student.max_length": 1, "student.width": 1, "train.steps": 1,
-    "train.batch": 1, "train.accumulation": 1, "train.validate_every": 1, "train.checkpoint_every": 1, "train.keep": 1,
-    "train.log_every": 1, "data.workers": 0, "data.render.words": 0, "data.render.test_words": 0,
+    "seed": 0, "contrastive.near_misses": 0, "contrastive.max_edits": 1, "guidance.every": 1, "guidance.rows": 1,
+    "student.max_length": 1, "student.width": 1, "train.steps": 1, "train.batch": 1, "train.accumulation": 1,
+    "train.validate_every": 1, "train.checkpoint_every": 1, "train.keep": 1, "train.log_every": 1,
+    "data.workers": 0, "data.render.words": 0, "data.render.test_words": 0,
 }  # fmt: skip
 """The smallest value that some keys can have."""
 

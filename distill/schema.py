@@ -99,7 +99,7 @@ class RenderSection:
     test_words: int = 1000
     """Words to render for validation; their words and fonts are kept out of training."""
     folder: str = "runs/rendered"
-    """Where they are kept: FOLDER/train-N-SEED and FOLDER/test-N-SEED."""
+    """Where they are kept: FOLDER/train-N-SEED and FOLDER/test-N-SEED; another severity or fonts join the name."""
     seed: int = 0
     """Seed of the renderer."""
     severity: float = 1.0
@@ -177,7 +177,7 @@ class TrainSection:
     deliver: Literal["best", "last"] = "best"
     """Weights that are handed out: of the best validation, or the last (when validation words are of another kind)."""
     keep: int = 2
-    """Checkpoints kept beside the best one."""
+    """Latest checkpoints that are kept (the best weights lie in student/ or teacher/)."""
     log_every: int = 50
     """Optimizer steps between log lines."""
     deterministic: bool = False

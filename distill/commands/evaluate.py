@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     add("--teacher", action="append", default=[], metavar="T", help="a CLIP, scored as closed-lexicon (as for distill)")
     add("--data", required=True, metavar="DIR", help="folder with test/SET in it, or one LMDB")
     add("--sets", default="six", metavar="SETS", help="six, all, or names with commas (%(default)s)")
-    add("--charset", default="36", choices=("36", "62", "94"), help="alphabet that is scored (%(default)s)")
+    add("--charset", default="36", metavar="C", help="36, 62, 94 or a text file: alphabet that is scored (%(default)s)")
     add("--lexicon", metavar="FILE", help="words the teacher chooses among, one a line; else each set's own")
     add("--limit", type=int, metavar="N", help="N words of each set only, for a quick look")
     add("--against", metavar="TRAIN", help="training words to search for test words (DATA/train, when it is there)")

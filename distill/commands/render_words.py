@@ -81,3 +81,5 @@ def _check(arguments: argparse.Namespace) -> None:
         check_output(arguments.out, arguments.overwrite)
     if arguments.sheet is not None and arguments.sheet.suffix.lower() != ".png":
         raise UserError(f"--sheet {arguments.sheet} is no PNG; a name that ends in .png would work")
+    if arguments.sheet is not None and (not arguments.sheet.resolve().parent.is_dir() or arguments.sheet.is_dir()):
+        raise UserError(f"--sheet {arguments.sheet} can't be written; give a file in a folder that exists")

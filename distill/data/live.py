@@ -16,6 +16,9 @@ from students.charset import Charset
 from students.errors import UserError
 from students.preprocess import normalize, resize
 
+TRIES = 1000
+"""Words that are passed over for one that the alphabet can write, before that is an error."""
+
 
 class PixelSource(Protocol):
     """Pictures by number, such as `RenderedWords`."""
@@ -63,12 +66,15 @@ class LiveWords(Dataset[Sample]):
         """Give a word; another epoch gives another picture as long as the source has more.
 
         Raises:
-            UserError: when the source writes a word that the alphabet can't.
+            UserError: when the source hardly writes a word that the alphabet can.
         """
-        number = (epoch * self._words + index) % len(self.source)
-        pixels, written, codes = self.source[number]
-        label = self.charset.clean(written, self.options.max_length)
-        if label is None:
+        start = epoch * self._words + index
+        for number in range(start, start + TRIES):  # a word that is too long gives its place to the next
+            pixels, written, codes = self.source[number % len(self.source)]
+            label = self.charset.clean(written, self.options.max_length)
+            if label is not None:
+                break
+        else:
             raise UserError(f"rendered word {written!r} can't be written in the alphabet; render with the same charset")
         pixels = resize(Image.fromarray(pixels), self.options.image_size)
         if self._light is not None:

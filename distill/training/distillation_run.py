@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from torch import nn
 from distill.config import Config, save_config
 from distill.deployment.card import Card
 from distill.deployment.folder import save_folder
+from distill.evaluation.benchmarks import open_benchmarks
 from distill.evaluation.gallery import draw_gallery
 from distill.evaluation.validation import validate
 from distill.training.building import build_task
@@ -26,7 +28,12 @@ from distill.training.run_folder import open_run_folder
 from distill.training.stopping import STOPPED
 from distill.training.trainer import TrainState
 from distill.training.words import TrainingWords
+from students.charset import Charset
+from students.errors import UserError
 from students.student import Student
+
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+"""How the variables begin by which a launcher tells a process that it is one of several."""
 
 
 class DistillationRun:
@@ -51,6 +58,32 @@ class DistillationRun:
             config.data, student.charset, student.config.max_length, student.image_size, config.seed
         )
         self.words.check()
+        self._check_comparison()
+
+    def _check_comparison(self) -> None:
+        """Find out now, not after hours of training, what the comparison at the end would refuse.
+
+        Raises:
+            UserError: for a test set, training tree or alphabet that isn't there.
+        """
+        wanted = self.config.compare
+        charset = self.task.student.charset if wanted.charset is None else Charset.load(wanted.charset)
+        if wanted.test is not None and self._test is not None:  # validation words are checked by their loader
+            open_benchmarks(self._test, wanted.sets, charset)
+        if self._searched is not None and not self._searched.is_dir():
+            raise UserError(f"{self._searched}: no such folder to search for test words; mend compare.train_root")
+
+    @property
+    def _test(self) -> Path | None:
+        """What is compared on; None for the rendered test words."""
+        chosen = self.config.compare.test or self.config.data.validation
+        return None if chosen is None else self.words.place(chosen)
+
+    @property
+    def _searched(self) -> Path | None:
+        """Training words that the leak guard searches; None leaves it out."""
+        against = self.config.compare.train_root
+        return None if against is None else self.words.place(against)
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)
@@ -131,12 +164,17 @@ class DistillationRun:
             f"out={self.twin_folder}", f"name={config.name}-twin", "teacher.name=null", "compare.twin=false",
             "compare.teacher=false", "compare.onnx=false",
         ]  # fmt: skip
+        count = self.accelerator.num_processes
+        if count > 1:  # the twin is one process: as many words a step, at the same learning rate
+            overrides += [f"train.batch={config.train.batch * count}", f"optim.lr={self.run.peak}",
+                          "optim.scale_lr=false"]  # fmt: skip
+        alone = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER)}
         configured = ["--config", str(self.out / "config.yaml"), *overrides, "--resume", "auto"]
         command = [sys.executable, "-m", "distill", "distill", *configured]
         said = self.twin_folder / "console.txt"
         self._say(f"training the twin beside it, without a teacher; what it says goes to {said}")
         with said.open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=alone)
 
     @property
     def twin_folder(self) -> Path:
@@ -170,7 +208,4 @@ class DistillationRun:
     def _deliver(self) -> None:
         """Export the best weights, compare them with twin and teacher, and write the report."""
         delivery = Delivery(self.config, self.command, self._training(self.run.state.best_step), self.seconds)
-        chosen, against = self.config.compare.test or self.config.data.validation, self.config.compare.train_root
-        test = self.words.rendered[1] if chosen is None else self.words.place(chosen)
-        trained = None if against is None else self.words.place(against)
-        delivery.deliver(self.task.teacher, test, trained, self.console)
+        delivery.deliver(self.task.teacher, self._test or self.words.rendered[1], self._searched, self.console)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -111,4 +112,6 @@ class TeacherRun:
             "step": state.step, "seed": config.seed, "words": result.words, "closed_lexicon": result.accuracy,
             "near_miss": result.one_minus_ned,
         }  # fmt: skip
-        (self.out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        beside = self.out / ".report.json.partial"
+        beside.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, self.out / "report.json")

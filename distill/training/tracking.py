@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ class Tracker:
 
     def log(self, step: int, group: str, values: dict[str, float]) -> None:
         """Write one row: {"step", "group", name: value}."""
-        row: dict[str, Any] = {"step": step, "group": group, **values}
+        # fp16 may overflow while it looks for its loss scale, and JSON has no infinity.
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        row: dict[str, Any] = {"step": step, "group": group, **finite}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         for name, value in values.items():

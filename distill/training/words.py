@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +51,8 @@ class TrainingWords:
         """Where rendered training and test words lie."""
         render = self.section.render
         kind = "" if render.severity == 1 else f"-severity{render.severity:g}"
+        if render.fonts:  # other fonts give other words
+            kind += f"-fonts{zlib.crc32(chr(10).join(render.fonts).encode()):08x}"
         folder = Path(render.folder)
         return (
             folder / f"train-{render.words}-{render.seed}{kind}",
