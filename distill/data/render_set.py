@@ -93,6 +93,7 @@ def write_set(
     recipe = {
         "schema": 1,
         **dataclasses.asdict(request),
+        "font_folders": list(request.fonts),
         "fonts": [font.name for font in choice.fonts],
         "families": list(choice.families),
         "dropped": choice.dropped,
