@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-
-from open_clip import list_models
 
 from students.errors import UserError
 from teachers.clip import ClipTeacher, Position
 from teachers.guidance import Guidance, TeacherShape
-from teachers.small import CONFIG_FILE, SmallTeacher
+from teachers.small import SmallTeacher
+from teachers.sources import SHIPPED, load_source
 from teachers.tokens import WordPieceTokens
-from teachers.zoo import LoadedClip, load_file, load_zoo, unknown_teacher, zoo_config, zoo_tags
+from teachers.zoo import LoadedClip
 
 __all__ = ["TEACHERS", "ClipTeacher", "Guidance", "TeacherShape", "load_teacher", "wrap_small"]
 
 
 def words_small() -> ClipTeacher:
     """Load the shipped teacher of words; raises `UserError` while its weights are missing."""
-    return wrap_small("words-small", SmallTeacher.load(Path(__file__).parent / "words_small"))
+    return wrap_small("words-small", SmallTeacher.load(SHIPPED["words-small"]))
 
 
 TEACHERS: dict[str, Callable[[], ClipTeacher]] = {"words-small": words_small}
@@ -44,22 +42,8 @@ def load_teacher(name: str, weights: str | None = None, position: Position = "cr
         raise UserError(f"position={position!r} is unknown; choose crop or interpolate")
     if weights is None and name in TEACHERS:
         return TEACHERS[name]()
-    source = Path(weights if weights is not None else name)
-    if source.is_dir() and (source / CONFIG_FILE).is_file():
-        return wrap_small(name if weights is not None else source.name, SmallTeacher.load(source))
-    if weights is None and source.is_file():
-        return wrap_clip(source.name, load_file(source), position)
-    architecture, _, tag = name.partition("/")
-    if weights is not None and not source.exists() and tag == "" and weights in zoo_tags(architecture):
-        return wrap_clip(f"{name}/{weights}", load_zoo(architecture, weights), position)
-    if weights is not None:
-        return wrap_clip(name, load_file(weights, architecture, tag or None), position)
-    if architecture not in list_models():
-        raise unknown_teacher(name)
-    if tag == "":
-        zoo_config(architecture)
-        raise UserError(f"{name} is a model without weights; say which: {name}/TAG with TAG of {zoo_tags(name)}")
-    return wrap_clip(name, load_zoo(architecture, tag), position)
+    called, source = load_source(name, weights)
+    return wrap_small(called, source) if isinstance(source, SmallTeacher) else wrap_clip(called, source, position)
 
 
 def wrap_small(name: str, model: SmallTeacher) -> ClipTeacher:

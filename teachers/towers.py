@@ -35,6 +35,14 @@ def run_text(clip: CLIP, ids: Tensor, after: Sequence[int] = ()) -> tuple[list[T
     Returns:
         The taps, each (N, L, width) without a norm, and the text embeddings (N, joint width), not normalised.
     """
+    taps, x = text_stream(clip, ids, after)
+    end = x[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)]
+    end = clip.ln_final(end)
+    return taps, end @ clip.text_projection
+
+
+def text_stream(clip: CLIP, ids: Tensor, after: Sequence[int] = ()) -> tuple[list[Tensor], Tensor]:
+    """Run the text tower's blocks on ids (N, L): the taps and the last residual stream, each (N, L, width), raw."""
     length = ids.shape[1]
     mask = clip.attn_mask[:length, :length]
     x = clip.token_embedding(ids) + clip.positional_embedding[:length]
@@ -43,9 +51,7 @@ def run_text(clip: CLIP, ids: Tensor, after: Sequence[int] = ()) -> tuple[list[T
         x = block(x, attn_mask=mask)
         if number in after:
             taps.append(x)
-    end = x[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)]
-    end = clip.ln_final(end)
-    return taps, end @ clip.text_projection
+    return taps, x
 
 
 def run_words(clip: CLIP, ids: Tensor, buckets: int = 4) -> Tensor:
@@ -58,6 +64,24 @@ def run_words(clip: CLIP, ids: Tensor, buckets: int = 4) -> Tensor:
     groups = [group for group in order.tensor_split(buckets) if len(group)]
     parts = [run_text(clip, ids[group, : int(lengths[group[-1]])])[1] for group in groups]
     return torch.cat(parts)[order.argsort()]
+
+
+def text_tokens(clip: CLIP, ids: Tensor) -> Tensor:
+    """Return all tokens of texts (N, L) in the joint space, padding too: (N, L, joint width), not normalised."""
+    return clip.ln_final(text_stream(clip, ids)[1]) @ clip.text_projection
+
+
+def image_tokens(visual: VisionTransformer, images: Tensor) -> Tensor:
+    """Return all tokens of pictures behind the final norm: (N, 1 + tokens, width), class token first."""
+    found = visual.forward_intermediates(
+        images,
+        indices=1,
+        normalize_intermediates=True,
+        intermediates_only=True,
+        output_fmt="NLC",
+        output_extra_tokens=True,
+    )
+    return torch.cat([found["image_intermediates_prefix"][0], found["image_intermediates"][0]], dim=1)
 
 
 def run_image(visual: VisionTransformer, images: Tensor, after: Sequence[int]) -> list[Tensor]:

@@ -41,6 +41,8 @@ class LoadedClip:
     activation: Activation
     reason: str
     """What decided the activation."""
+    sizes: dict[str, Any]
+    """`embed_dim`, `vision_cfg` and `text_cfg` as open_clip's `CLIP` takes them."""
 
 
 def load_zoo(name: str, tag: str) -> LoadedClip:
@@ -140,7 +142,7 @@ def build(
         raise UserError(f"the weights don't fit their model ({' '.join(lines[1:2]).strip()}); check its name") from None
     logger.info("CLIP with %s: %s", activation, reason)
     tokenizer = SimpleTokenizer(**(config["text_cfg"].get("tokenizer_kwargs") or {}))
-    return LoadedClip(model.eval(), tokenizer, tuple(mean), tuple(std), activation, reason)
+    return LoadedClip(model.eval(), tokenizer, tuple(mean), tuple(std), activation, reason, sizes)
 
 
 def zoo_config(name: str) -> dict[str, Any]:
