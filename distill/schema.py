@@ -28,6 +28,8 @@ class StudentSection:
     """Decoder layers; null keeps the size's own."""
     dropout: float | None = None
     """Dropout in the decoder; null keeps the size's own."""
+    stem: list[int] | None = None
+    """Channels of the three levels of encoder `conv`; null keeps the size's own."""
 
 
 @dataclass

@@ -55,6 +55,8 @@ class StudentConfig:
             raise UserError(f"a dropout of {self.dropout}; give 0 to below 1, such as 0.1")
         if self.encoder in ("vit", "conv"):
             check_heads(self.width, self.heads, "the encoder")
+        if self.encoder == "conv" and (len(self.stem) != 3 or min(self.stem) < 1):
+            raise UserError(f"a stem of channels {list(self.stem)}; give three numbers, such as 24, 48, 96")
         if self.taps not in get_args(TapSpacing):
             raise UserError(f"taps {self.taps!r} are unknown; choose {' or '.join(get_args(TapSpacing))}")
         if self.column_head and self.encoder != "conv":

@@ -26,7 +26,7 @@ def build_student(section: StudentSection, seed: int) -> Student:
     """
     charset = Charset.load(section.charset)
     changed = {
-        name: getattr(section, name) for name in ("encoder", "width", "depth", "decoder_depth", "dropout")
+        name: getattr(section, name) for name in ("encoder", "stem", "width", "depth", "decoder_depth", "dropout")
         if getattr(section, name) is not None
     }  # fmt: skip
     if section.init is not None:
@@ -55,6 +55,10 @@ def resized(config: StudentConfig, changed: dict[str, Any]) -> StudentConfig:
                 f"student.width and student.depth are those of {encoder}; leave them out, or take encoder vit"
             )
         width = int(timm_model(encoder, config.image_size).num_features)  # type: ignore[arg-type]
+    if "stem" in changed:
+        if encoder != "conv":
+            raise UserError(f"student.stem is of encoder conv, {encoder} has none; leave it out")
+        changed = {**changed, "stem": tuple(changed["stem"])}
     for name in heads:
         if width % heads[name]:  # the most heads of at least 32 channels
             counts = (12, 8, 6, 4, 3, 2)

@@ -241,6 +241,12 @@ def test_heads_follow_the_width(change: dict[str, object], heads: tuple[int, int
     assert (config.heads, config.decoder_heads) == heads
 
 
+def test_the_stem_can_be_set() -> None:
+    student = build_student(StudentSection(width=32, depth=4, stem=[8, 16, 24]), 0)
+    assert student.config.stem == (8, 16, 24)
+    assert student.encoder.stem[-1].reduce.conv.out_channels == 24  # type: ignore[union-attr,index]
+
+
 def test_a_column_head_only_where_there_are_columns() -> None:
     assert build_student(StudentSection(), 0).column_head is not None
     assert build_student(StudentSection(encoder="vit", width=32), 0).column_head is None
@@ -255,6 +261,8 @@ def test_a_column_head_only_where_there_are_columns() -> None:
         ({"depth": 2}, "depth 3 or more"),
         ({"decoder_depth": 1}, "depth 3 or more"),
         ({"dropout": 1.5}, "dropout"),
+        ({"stem": [24, 48]}, "three numbers"),
+        ({"stem": [24, 48, 96], "encoder": "vit"}, "student.stem"),
         ({"init": "tinny"}, "no student 'tinny'"),
         ({"init": "tiny", "width": 64}, "student.width"),
     ],
