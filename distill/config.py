@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +28,7 @@ from distill.schema import (
     TrainSection,
 )
 from students.errors import UserError
+from students.files import write_file
 
 __all__ = [
     "AidsSection", "CompareSection", "Config", "DataSection", "GuidanceSection", "OptimSection", "RenderSection",
@@ -77,9 +77,7 @@ def load_config(schema: type[Schema], file: str | Path, overrides: Sequence[str]
 
 def save_config(config: Config | TeacherConfig, path: Path) -> None:
     """Write the resolved configuration as YAML, beside its place and renamed."""
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
-    os.replace(beside, path)
+    write_file(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def as_dict(config: Config | TeacherConfig) -> dict[str, Any]:

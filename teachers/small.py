@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from students.errors import UserError
+from students.files import write_file
 from teachers.attention import use_plain_attention
 from teachers.tokens import CharacterTokens
 from teachers.towers import run_words
@@ -161,10 +162,10 @@ class SmallTeacher(CLIP):
             name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).detach().cpu().contiguous()
             for name, value in self.state_dict().items()
         }
-        write_beside(folder / WEIGHTS_FILE, serialize(weights))
+        write_file(folder / WEIGHTS_FILE, serialize(weights))
         config = json.dumps({"format": FORMAT} | asdict(self.config), indent=1)
-        write_beside(folder / CONFIG_FILE, f"{config}\n".encode())
-        write_beside(folder / CARD_FILE, card.encode())
+        write_file(folder / CONFIG_FILE, f"{config}\n")
+        write_file(folder / CARD_FILE, card)
 
     @classmethod
     def load(cls, folder: str | Path) -> SmallTeacher:
@@ -187,13 +188,6 @@ class SmallTeacher(CLIP):
             reason = str(error).splitlines()[0]
             raise UserError(f"{file}: no weights of the teacher in {CONFIG_FILE} beside it ({reason})") from None
         return model.eval()
-
-
-def write_beside(file: Path, content: bytes) -> None:
-    """Write a file beside its place and rename it."""
-    beside = file.with_name(f"{file.name}.part")
-    beside.write_bytes(content)
-    beside.replace(file)
 
 
 def read_config(file: Path) -> SmallTeacherConfig:

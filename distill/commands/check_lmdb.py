@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from distill.data.records import Records
 from distill.data.trees import find_sets, open_set
 from distill.errors import UserError, exit_on_user_error
 from students.charset import Charset
+from students.files import replacing, write_file
 
 _SHOWN_LEAKS = 20
 
@@ -116,22 +116,19 @@ def show_leaks(console: Console, leaks: Sequence[Leak], against: Path) -> None:
 
 
 def save_sheet(sheet: Image.Image, file: Path) -> None:
-    """Write the sheet beside and rename it."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    sheet.save(beside, format="PNG")
-    beside.replace(file)
+    """Write the sheet."""
+    with replacing(file) as beside:
+        sheet.save(beside, format="PNG")
 
 
 def save_findings(file: Path, reports: Sequence[SetReport], leaks: Sequence[Leak] | None) -> None:
-    """Write all findings as JSON beside and rename the file."""
+    """Write all findings as JSON."""
     found = {
         "schema": 1,
         "sets": [dataclasses.asdict(report) for report in reports],
         "leaks": None if leaks is None else [dataclasses.asdict(leak) for leak in leaks],
     }
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    beside.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
-    beside.replace(file)
+    write_file(file, json.dumps(found, indent=1, ensure_ascii=False))
 
 
 def _spread(quantiles: Sequence[int]) -> str:

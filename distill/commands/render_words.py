@@ -14,6 +14,7 @@ from distill.data.rendering.sheet import draw_sheet
 from distill.data.writing import check_output
 from distill.errors import exit_on_user_error
 from students.errors import UserError
+from students.files import replacing
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     found, families, dropped = len(choice.fonts), len(choice.families), len(choice.dropped)
     console.print(f"{found} fonts of {families} families, {dropped} dropped (recipe.json says why)")
     if arguments.sheet is not None:
-        draw_sheet([renderer.render(index) for index in range(min(100, arguments.words))]).save(arguments.sheet)
+        with replacing(arguments.sheet) as beside:
+            shown = [renderer.render(index) for index in range(min(100, arguments.words))]
+            draw_sheet(shown).save(beside, format="PNG")
         console.print(f"sheet: {arguments.sheet}")
     if arguments.out is not None:
         recipe = write_set(

@@ -18,6 +18,7 @@ from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records
 from distill.data.trees import find_sets
 from students.charset import Charset
+from students.files import replacing
 from students.preprocess import BROKEN_IMAGE, decode_image
 
 SAME_LABEL_BITS = 32
@@ -130,9 +131,8 @@ def take_prints(records: Records, cache: Path | None = None) -> Prints:
             prints.readable[position] = True
     with contextlib.suppress(OSError):  # without a place to keep them they are taken again next time
         folder.mkdir(parents=True, exist_ok=True)
-        beside = file.with_suffix(f".{os.getpid()}.npz")
-        np.savez(beside, content=prints.content, pixels=prints.pixels, hashes=prints.hashes, readable=prints.readable)
-        beside.rename(file)
+        with replacing(file) as beside, beside.open("wb") as stored:  # to a path, numpy would add a suffix
+            np.savez(stored, **vars(prints))
     return prints
 
 

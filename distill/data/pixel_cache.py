@@ -13,6 +13,7 @@ import numpy as np
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records
 from students.errors import UserError
+from students.files import replacing
 from students.preprocess import BROKEN_IMAGE, decode_image, resize
 
 try:
@@ -67,19 +68,16 @@ class PixelCache:
             ) from None
 
     def _write(self, records: Records, size: tuple[int, int]) -> None:
-        beside = self.file.with_suffix(f".writing-{os.getpid()}")
         readable = np.zeros(len(records), dtype=bool)
-        try:
+        with replacing(self.file) as beside:
             pixels = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=self.shape)
             for position in followed(range(len(records)), len(records), f"resizing {records.name}"):
                 with contextlib.suppress(BadRecordError, *BROKEN_IMAGE):
                     pixels[position] = resize(decode_image(records.image(position)), size)
                     readable[position] = True
             pixels.flush()
-            np.save(self.marks, readable)
-            beside.rename(self.file)
-        finally:
-            beside.unlink(missing_ok=True)
+            with replacing(self.marks) as marks, marks.open("wb") as stored:  # to a path, numpy would add a suffix
+                np.save(stored, readable)
 
 
 def _place(records: Records, folder: Path | None) -> Path:

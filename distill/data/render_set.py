@@ -19,6 +19,7 @@ from distill.data.rendering.renderer import WordRenderer
 from distill.data.words import Split
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
+from students.files import write_file
 
 
 @dataclass(frozen=True)
@@ -101,5 +102,5 @@ def write_set(
         "seconds": round(seconds, 1),
         "words_per_second": round(request.words / max(seconds, 1e-9), 1),
     }
-    (folder / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n", encoding="utf-8")
+    write_file(folder / "recipe.json", json.dumps(recipe, indent=1) + "\n")
     return recipe

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +9,7 @@ import lmdb
 from typing_extensions import Self
 
 from students.errors import UserError
+from students.files import beside_of, put_in_place, remove
 
 _FIRST_SIZE = 64 * 2**20
 _RECORDS_A_TRANSACTION = 1000
@@ -31,13 +30,13 @@ class LmdbWriter:
         self.folder, self.count = Path(folder), 0
         check_output(self.folder, overwrite)
         self._pending: list[tuple[bytes, bytes]] = []
-        self._beside = self.folder.parent / f".{self.folder.name}.writing-{os.getpid()}"
+        self._beside = beside_of(self.folder)
         self._environment: lmdb.Environment | None = None
 
     def __enter__(self) -> Self:
         """Start to write, in a folder beside."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self._beside, ignore_errors=True)
+        remove(self._beside)
         self._beside.mkdir()
         # Nobody reads before it is synced and renamed at the end, so no commit in between waits for the disk.
         self._environment = lmdb.open(str(self._beside), map_size=_FIRST_SIZE, lock=False, sync=False, readahead=False)
@@ -48,16 +47,17 @@ class LmdbWriter:
     ) -> None:  # fmt: skip
         """Finish and rename; after an error, leave nothing behind."""
         try:
+            try:
+                if error is None:
+                    self._pending.append((b"num-samples", b"%d" % self.count))
+                    self._commit()
+                    self._opened.sync(True)
+            finally:
+                self._opened.close()
             if error is None:
-                self._pending.append((b"num-samples", b"%d" % self.count))
-                self._commit()
-                self._opened.sync(True)
+                put_in_place(self._beside, self.folder)
         finally:
-            self._opened.close()
-            if error is not None:
-                shutil.rmtree(self._beside, ignore_errors=True)
-        if error is None:
-            self._take_its_place()
+            remove(self._beside)
 
     def add(self, image: bytes, label: str, columns: bytes | None = None) -> None:
         """Add one word: encoded picture, label, and the ASCII codes of the characters under its 32 columns."""
@@ -84,15 +84,6 @@ class LmdbWriter:
                 return
             except lmdb.MapFullError:
                 self._opened.set_mapsize(2 * self._opened.info()["map_size"])
-
-    def _take_its_place(self) -> None:
-        if not self.folder.exists():
-            self._beside.rename(self.folder)
-            return
-        old = self.folder.with_name(f".{self.folder.name}.replaced-{os.getpid()}")
-        self.folder.rename(old)
-        self._beside.rename(self.folder)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def check_output(folder: Path, overwrite: bool) -> None:

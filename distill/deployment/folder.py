@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from distill.deployment.onnx import FORMAT, export_onnx
 from distill.deployment.parity import Parity, check_parity
 from distill.deployment.reader import OnnxReader
 from students.errors import UserError
+from students.files import replacing
 from students.student import Student
 
 ONNX_FILE = "student.onnx"
@@ -71,18 +71,13 @@ def save_folder(
     """
     folder = Path(folder)
     check_folder(folder, overwrite)
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
+    with replacing(folder) as beside:
         student.save_pretrained(beside, dtype)
         (beside / "README.md").write_text(card.write(student, onnx), encoding="utf-8")
         parity = export_checked(beside, card.name, images) if onnx else None
         for file in beside.iterdir():
             # safetensors lets nobody else read what it writes; a folder is made to be handed on.
             file.chmod((beside / "README.md").stat().st_mode)
-        put_in_place(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     return Exported(folder, files, parity)
 
@@ -128,15 +123,3 @@ def export_checked(folder: Path, name: str, images: Tensor | None) -> Parity:
     if not parity.agrees:
         raise ParityError(parity)
     return parity
-
-
-def put_in_place(beside: Path, folder: Path) -> None:
-    """Give the finished folder its name; one that is there is moved aside first, so a whole one always exists."""
-    if not folder.exists():
-        os.replace(beside, folder)
-        return
-    old = folder.with_name(f".{folder.name}.replaced")
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(folder, old)
-    os.replace(beside, folder)
-    shutil.rmtree(old)

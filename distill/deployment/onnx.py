@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from onnx import ModelProto, helper
 from torch import Tensor, nn
 
 from distill.deployment.graph import OPSET, join
+from students.files import write_file
 from students.student import Student
 
 FORMAT = "symdistill-student"
@@ -85,9 +85,7 @@ def export_onnx(student: Student, path: str | Path, name: str = "student") -> No
     model = build_model(student)
     helper.set_model_props(model, metadata(student, name))
     onnx.checker.check_model(model, full_check=True)
-    beside = path.with_name(path.name + ".partial")
-    beside.write_bytes(model.SerializeToString())
-    os.replace(beside, path)
+    write_file(path, model.SerializeToString())
 
 
 def metadata(student: Student, name: str) -> dict[str, str]:

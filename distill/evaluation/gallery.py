@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from students.files import replacing
 
 CELL = (176, 84)
 """Width and height of a word with its two lines of text, pixels."""
@@ -98,6 +99,5 @@ def fitting(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont |
 
 def write_gallery(path: Path, items: Sequence[GalleryItem], columns: int = 6) -> None:
     """Write a gallery as PNG, beside its place and renamed."""
-    beside = path.with_name(f".{path.name}.partial")
-    Image.fromarray(draw_gallery(items, columns)).save(beside, format="PNG")
-    os.replace(beside, path)
+    with replacing(path) as beside:
+        Image.fromarray(draw_gallery(items, columns)).save(beside, format="PNG")

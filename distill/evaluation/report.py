@@ -15,6 +15,7 @@ from distill.evaluation.machine import describe_machine, versions
 from distill.evaluation.metrics import Tally, percent
 from distill.evaluation.tables import to_markdown
 from students.errors import UserError
+from students.files import write_file
 
 SCHEMA = 1
 REPORT, TABLE = "report.json", "report.md"
@@ -115,6 +116,4 @@ def write_report(folder: Path, report: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     texts = {REPORT: json.dumps(report, indent=2, allow_nan=False) + "\n", TABLE: to_markdown(report)}
     for name, text in texts.items():
-        beside = folder / f".{name}.partial"
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, folder / name)
+        write_file(folder / name, text)

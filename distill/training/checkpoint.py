@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from students.errors import UserError
+from students.files import put_in_place, remove
 
 if TYPE_CHECKING:  # takes seconds to import, and commands look for checkpoints before they do
     from accelerate import Accelerator
@@ -38,23 +37,18 @@ class CheckpointKeeper:
     def save(self, accelerator: Accelerator, step: int) -> Path:
         """Write checkpoint `step`; called by every process."""
         final = self.folder / f"step-{step:08d}"
-        partial = final.with_suffix(".partial")
+        partial = final.with_suffix(".partial")  # the same on every process
         if accelerator.is_main_process:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove(partial)
             partial.mkdir(parents=True)
         accelerator.wait_for_everyone()
         accelerator.save_state(str(partial))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             (partial / "complete.json").write_text(json.dumps({"schema": 1, "step": step}) + "\n", encoding="utf-8")
-            for file in partial.rglob("*"):
-                if file.is_file():
-                    with file.open("rb") as handle:
-                        os.fsync(handle.fileno())
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(partial, final)
+            put_in_place(partial, final)
             for old in self.all()[: -self.keep]:
-                shutil.rmtree(old)
+                remove(old)
         accelerator.wait_for_everyone()
         return final
 

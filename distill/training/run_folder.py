@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from distill.training.checkpoint import CheckpointKeeper
 from students.errors import UserError
+from students.files import remove
 
 WRITTEN = (
     "checkpoints", "student", "teacher", "tensorboard", "twin", "config.yaml", "metrics.jsonl", "report.json",
@@ -46,11 +46,7 @@ def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> None:
     """
     if overwrite and resume is None and (out / "config.yaml").is_file():
         for name in WRITTEN:
-            path = out / name
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            remove(out / name)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from distill.training.stopping import STOPPED
 from distill.training.trainer import TrainState
 from distill.training.words import TrainingWords
 from students.charset import Charset
+from students.files import write_file
 from teachers.small import SmallTeacher
 
 CARD = """# {name}
@@ -112,6 +112,4 @@ class TeacherRun:
             "step": state.step, "seed": config.seed, "words": result.words, "closed_lexicon": result.accuracy,
             "near_miss": result.one_minus_ned,
         }  # fmt: skip
-        beside = self.out / ".report.json.partial"
-        beside.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, self.out / "report.json")
+        write_file(self.out / "report.json", json.dumps(report, indent=2) + "\n")

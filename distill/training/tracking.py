@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from students.files import write_file
+
 
 class Tracker:
     """Append numbers to metrics.jsonl and to TensorBoard; only the main process has one.
@@ -23,9 +25,7 @@ class Tracker:
         self.path = folder / "metrics.jsonl"
         if self.path.exists():
             kept = [line for line in self.path.read_text(encoding="utf-8").splitlines() if _step(line) <= resumed_step]
-            beside = self.path.with_name(f".{self.path.name}.partial")
-            beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-            beside.replace(self.path)
+            write_file(self.path, "".join(f"{line}\n" for line in kept))
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
 
     def log(self, step: int, group: str, values: dict[str, float]) -> None:

@@ -9,10 +9,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from distill.training import checkpoint
 from distill.training.checkpoint import CheckpointKeeper, load_checkpoint, whole
 from distill.training.run_folder import WRITTEN, check_run_folder, open_run_folder
 from distill.training.trainer import TrainState
+from students import files
 from students.errors import UserError
 
 
@@ -76,7 +76,7 @@ def test_a_partial_checkpoint_is_never_chosen(run: Run, monkeypatch: pytest.Monk
 
     run.save(5)
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, "replace", killed)  # all is written, but it has not got its name
+        patch.setattr(files.os, "replace", killed)  # all is written, but it has not got its name
         with pytest.raises(KeyboardInterrupt):
             run.save(10)
     with monkeypatch.context() as patch:

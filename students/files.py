@@ -1,0 +1,78 @@
+"""Files and folders that appear whole or not at all: written beside their place, synced, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(place: Path) -> Iterator[Path]:
+    """Give a path beside `place` for a file or a folder, which gets the name when the block ends without an error.
+
+    What was there before stays until then; after an error nothing is left behind.
+
+    Raises:
+        OSError: when it can't be written.
+    """
+    beside = beside_of(place)
+    remove(beside)  # of an earlier process of this number that was killed
+    try:
+        yield beside
+        put_in_place(beside, place)
+    finally:
+        remove(beside)
+
+
+def write_file(place: Path, content: str | bytes) -> None:
+    """Write a file, as `replacing` does; text is stored as UTF-8."""
+    with replacing(place) as beside:
+        beside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def beside_of(place: Path) -> Path:
+    """Name where what `place` shall be is written until it is whole: hidden, and another in every process."""
+    return place.with_name(f".{place.name}.{os.getpid()}.partial")
+
+
+def put_in_place(beside: Path, place: Path) -> None:
+    """Give a finished file or folder its name; a folder that is there is moved aside first, and removed at last."""
+    sync(beside)  # a name that outlives a power cut must not stand for content that doesn't
+    old = place.with_name(f".{place.name}.{os.getpid()}.replaced")
+    if place.is_dir():
+        remove(old)
+        os.replace(place, old)
+    os.replace(beside, place)
+    sync_folder(place.parent)
+    remove(old)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or all that a folder holds, is on the disk."""
+    for each in (path, *path.rglob("*")):
+        sync_folder(each) if each.is_dir() else _sync(each)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    if os.name == "posix":  # elsewhere a folder can't be opened
+        _sync(folder)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,81 @@
+"""Files and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from students import files
+from students.files import put_in_place, remove, replacing, write_file
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    place = tmp_path / "report.json"
+    write_file(place, "old")
+    with replacing(place) as beside:
+        beside.write_bytes(b"new")
+        assert place.read_text() == "old"
+        assert beside.name.startswith("."), "what walks through folders passes it over"
+    assert place.read_text() == "new"
+    write_file(place, "wört")
+    assert place.read_bytes() == "wört".encode()
+    assert names(tmp_path) == ["report.json"]
+
+
+def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
+    place = tmp_path / "student"
+    for number in (1, 2):
+        with replacing(place) as beside:
+            (beside / "deep").mkdir(parents=True)
+            (beside / "deep" / f"{number}").write_text("x")
+    assert names(place / "deep") == ["2"], "nothing of the earlier folder is mixed in"
+    assert names(tmp_path) == ["student"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_an_error_leaves_what_was_there(folder: bool, tmp_path: Path) -> None:
+    place = tmp_path / "thing"
+    write_file(place, "old")
+
+    def fail() -> None:
+        with replacing(place) as beside:
+            beside.mkdir() if folder else beside.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert place.read_text() == "old"
+    assert names(tmp_path) == ["thing"]
+
+
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    replace = os.replace
+
+    def spy_replace(source: Path, target: Path) -> None:
+        done.append(f"-> {target.name}")
+        replace(source, target)
+
+    monkeypatch.setattr(files, "_sync", lambda path: done.append(path.name))
+    monkeypatch.setattr(files.os, "replace", spy_replace)
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    (beside / "weights").write_text("x")
+    put_in_place(beside, tmp_path / "place")
+    assert done == ["beside", "weights", "-> place", tmp_path.name]
+
+
+def test_links_are_removed_and_not_what_they_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    write_file(tmp_path / "kept" / "file", "mine")
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    remove(tmp_path / "link")
+    remove(tmp_path / "nothing")
+    assert names(tmp_path) == ["kept"]
+    assert names(tmp_path / "kept") == ["file"]
