@@ -3,27 +3,61 @@
 from __future__ import annotations
 
 import functools
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 
 from students.errors import UserError
 
-__all__ = ["Command", "UserError", "exit_on_user_error"]
+__all__ = ["CLOSED_PIPE", "Command", "UserError", "exit_on_user_error"]
 
 Command = Callable[..., int]
 """A command's `main(argv: Sequence[str] | None = None) -> int`."""
 
+CLOSED_PIPE = 141
+"""Exit code when whoever read the output (`head`, a pager) has left: 128 + SIGPIPE, as shells tell of such an end."""
+STDOUT = 1
+"""File descriptor of standard output, whatever `sys.stdout` has become."""
+
 
 def exit_on_user_error(main: Command) -> Command:
-    """Wrap a command's `main` so that a `UserError` in it becomes one line on stderr and exit code 2."""
+    """Wrap a command's `main` so that a `UserError` in it becomes one line on stderr and exit code 2.
+
+    Output that nobody reads any more ends the command without a word, see `CLOSED_PIPE`.
+    """
 
     @functools.wraps(main)
     def guarded(argv: Sequence[str] | None = None) -> int:
         try:
-            return main(argv)
-        except UserError as error:
-            # One mistake is one line, whatever a library's message inside it looks like.
-            print("error: " + " ".join(str(error).split()), file=sys.stderr)
-            return 2
+            code = told(main, argv)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:
+            if not output_is_closed():
+                raise  # another pipe broke, one of the command's own
+            # What is still buffered goes nowhere; else Python would try again, and complain, when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
+            return CLOSED_PIPE
 
     return guarded
+
+
+def told(main: Command, argv: Sequence[str] | None) -> int:
+    """Run `main`; a mistake is told and gives 2."""
+    try:
+        return main(argv)
+    except UserError as error:
+        # One mistake is one line, whatever a library's message inside it looks like.
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except SystemExit:  # argparse has printed its help
+        sys.stdout.flush()
+        raise
+
+
+def output_is_closed() -> bool:
+    """Tell whether the other end of standard output is gone."""
+    poll = select.poll()
+    poll.register(STDOUT, 0)
+    return any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))

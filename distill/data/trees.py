@@ -47,25 +47,9 @@ def find_sets(root: Path | str) -> list[Records]:
     return found
 
 
-def find_benchmarks(root: Path | str) -> dict[str, Records]:
-    """Open the sets directly below a folder by name, those that lists cut from them too; sorted by name.
-
-    Raises:
-        UserError: when there are none, or one can't be read.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; give one that holds an LMDB for each set")
-    names = {entry.name.removesuffix(LIST_SUFFIX) for entry in root.iterdir() if _is_set(entry)}
-    if not names:
-        raise UserError(f"{root} holds no sets; it should hold an LMDB for each, or lists (SET{LIST_SUFFIX})")
-    return {name: open_set(root / name) for name in sorted(names)}
-
-
-def _is_set(path: Path) -> bool:
-    if path.name.endswith(LIST_SUFFIX):
-        return path.is_file()
-    return not path.name.startswith(".") and ((path / DATA_FILE).is_file() or label_file(path) is not None)
+def is_set(path: Path) -> bool:
+    """Tell whether a folder is one set: an LMDB or pictures with labels."""
+    return (path / DATA_FILE).is_file() or label_file(path) is not None
 
 
 def _folders(root: Path) -> list[Path]:
@@ -74,7 +58,7 @@ def _folders(root: Path) -> list[Path]:
         real = os.path.realpath(place)
         # Hidden folders are sets that are still being written; a link may lead back to where the walk has been.
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
-        if real not in seen and _is_set(Path(place, ".")):
+        if real not in seen and is_set(Path(place)):
             found.append(Path(place))
             folders.clear()
         seen.add(real)

@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image
 from rapidfuzz import process
 
-from distill.data.folders import LABEL_FILES, label_file
+from distill.data.folders import LABEL_FILES
 from distill.data.lmdb_reader import DATA_FILE
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records, SubsetRecords
-from distill.data.trees import open_set
+from distill.data.trees import is_set, open_set
 from students.charset import Charset
 from students.errors import UserError
 from students.preprocess import BROKEN_IMAGE, decode_image
@@ -113,14 +113,24 @@ def open_benchmarks(
     Raises:
         UserError: when data is missing or broken, or a wanted set isn't there.
     """
+    places = locate_benchmarks(data, sets)
+    return [open_benchmark(name, path, charset, limit, max_length) for name, path in places.items()]
+
+
+def locate_benchmarks(data: str | Path, sets: str) -> dict[str, Path]:
+    """Find the wanted test sets without reading them: name to path; see `open_benchmarks`.
+
+    Raises:
+        UserError: when there are no sets, or a wanted one isn't there.
+    """
     data = Path(data)
     name = os.path.basename(os.path.abspath(data)).removesuffix(LIST_SUFFIX)
     if is_set(data) or data.name.endswith(LIST_SUFFIX) or Path(f"{data}{LIST_SUFFIX}").is_file():
-        return [open_benchmark(recognise(name), data, charset, limit, max_length)]
+        return {recognise(name): data}
     if not data.is_dir():
         raise UserError(f"{data}: no such folder; give one with test/SET in it, or one LMDB")
     found = find_sets(data / "test" if (data / "test").is_dir() else data)
-    return [open_benchmark(name, found[name], charset, limit, max_length) for name in choose(sets, found, data)]
+    return {name: found[name] for name in choose(sets, found, data)}
 
 
 def open_benchmark(
@@ -190,11 +200,6 @@ def walk(root: Path) -> list[Path]:
     return sorted(paths)
 
 
-def is_set(path: Path) -> bool:
-    """Tell whether a folder is one set: an LMDB or pictures with labels."""
-    return (path / DATA_FILE).is_file() or label_file(path) is not None
-
-
 def recognise(name: str) -> str:
     """Give the known name of a set whose folder is called `name`, or `name` itself."""
     key = _key(name)
@@ -214,7 +219,7 @@ def choose(sets: str, found: dict[str, Path], data: Path) -> list[str]:
     missing = [name for name in chosen if name not in found]
     if missing or not chosen:
         near = process.extractOne(missing[0], list(found), score_cutoff=70) if missing and sets != "six" else None
-        there = f"there are {', '.join(found)}; name some with --sets, or take all"
+        there = f"there are {', '.join(found)}; name some of them (--sets, or compare.sets in a run), or take all"
         hint = f"did you mean {near[0]!r}?" if near else there
         raise UserError(f"{data} has no set {', '.join(missing) or repr(sets)}; {hint}")
     return list(dict.fromkeys(chosen))

@@ -17,7 +17,7 @@ from torch import nn
 from distill.config import Config, save_config
 from distill.deployment.card import Card
 from distill.deployment.folder import save_folder
-from distill.evaluation.benchmarks import open_benchmarks
+from distill.evaluation.benchmarks import locate_benchmarks, open_benchmarks
 from distill.evaluation.gallery import draw_gallery
 from distill.evaluation.validation import validate
 from distill.training.building import build_task
@@ -68,7 +68,9 @@ class DistillationRun:
         """
         wanted = self.config.compare
         charset = self.task.student.charset if wanted.charset is None else Charset.load(wanted.charset)
-        if wanted.test is not None and self._test is not None:  # validation words are checked by their loader
+        if self._test is not None and wanted.test is None and wanted.charset is None:
+            locate_benchmarks(self._test, wanted.sets)  # validation words: their loader reads their labels
+        elif self._test is not None:
             open_benchmarks(self._test, wanted.sets, charset)
         if self._searched is not None and not self._searched.is_dir():
             raise UserError(f"{self._searched}: no such folder to search for test words; mend compare.train_root")

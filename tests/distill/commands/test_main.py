@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import pytest
 
 from distill.__main__ import main
 from distill.commands import commands
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import CLOSED_PIPE, UserError, exit_on_user_error
 
 
 def test_every_module_is_a_command_with_one_line_of_help(root: Path) -> None:
@@ -57,6 +58,31 @@ def test_module_runs_as_a_program(root: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"]])
+def test_output_that_nobody_reads_is_no_mistake(root: Path, arguments: list[str], unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        [sys.executable, "-m", "distill", *arguments], cwd=root, env=environment, stdout=writing,
+        stderr=subprocess.PIPE, timeout=60,
+    )  # fmt: skip
+    os.close(writing)
+    assert done.stderr == b""
+    # argparse itself swallows the error of a write that isn't buffered, and goes on to its exit with 0.
+    assert done.returncode == (0 if unbuffered and len(arguments) == 2 else CLOSED_PIPE)
+
+
+def test_a_broken_pipe_of_the_commands_own_is_a_bug() -> None:
+    @exit_on_user_error
+    def buggy(argv: Sequence[str] | None = None) -> int:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        buggy([])
 
 
 def test_a_users_mistake_is_one_line_and_a_bug_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:

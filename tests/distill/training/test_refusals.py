@@ -92,7 +92,7 @@ def test_a_folder_without_an_lmdb(key: str, refuse: Refuse, tmp_path: Path) -> N
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "readme.txt").write_text("no words", encoding="utf-8")
     told = refuse(key.format(tmp_path / "words"))
-    assert "holds no LMDB" in told
+    assert "holds no LMDB" in told or "holds no test set" in told
 
 
 @pytest.mark.parametrize("count", [None, b"many"])
@@ -119,6 +119,19 @@ def test_labels_that_are_too_long(
 ) -> None:
     make_words(tmp_path / "words", ["longer"])
     assert "1 too long" in refuse("student.max_length=3", f"data.train=[{{path: {tmp_path / 'words'}}}]")
+
+
+def test_validation_words_that_do_not_fit_the_comparison(
+    refuse: Refuse, tmp_path: Path, make_words: Callable[[Path, list[str]], Path]
+) -> None:
+    make_words(tmp_path / "tree" / "mine", ["word"])
+    make_words(tmp_path / "tree" / "other", ["?!"])
+    told = refuse(f"data.validation={tmp_path / 'tree'}")
+    assert "has no set IIIT5k" in told
+    assert "compare.sets" in told
+    assert "there are mine, other" in told
+    told = refuse(f"data.validation={tmp_path / 'tree'}", "compare.sets=other", "compare.charset=36")
+    assert "no label is left" in told
 
 
 def test_an_unknown_alphabet(refuse: Refuse) -> None:
