@@ -21,7 +21,8 @@ TERMS = ("bridge", "linguistic1", "linguistic2", "linguistic3", "visual1", "visu
 class GuidanceHeads(nn.Module):
     """Bring a student's stages and a teacher's guidance to rows that can be compared (METHOD 1.3).
 
-    Parameters carry the published names with a dot before the number, see `published_name`.
+    What the teacher hasn't got has no heads. Parameters carry the published names with a dot before the number, see
+    `published_name`.
 
     Args:
         student: sizes of the student's stages.
@@ -30,17 +31,15 @@ class GuidanceHeads(nn.Module):
 
     def __init__(self, student: StudentShape, teacher: TeacherShape) -> None:
         super().__init__()
-        self.align_head = nn.ModuleList(_projection(student.decoder_width, teacher.text_width) for _ in range(3))
-        self.norm_head = nn.ModuleList(nn.LayerNorm(teacher.text_width) for _ in range(3))
+        texts, images = (range(3 if width else 0) for width in (teacher.text_width, teacher.image_width))
+        self.align_head = nn.ModuleList(_projection(student.decoder_width, teacher.text_width) for _ in texts)
+        self.norm_head = nn.ModuleList(nn.LayerNorm(teacher.text_width) for _ in texts)
         self.align_proj = nn.ParameterList(
-            torch.full((1, teacher.image_tokens, student.tokens), 1 / student.tokens) for _ in range(3)
+            torch.full((1, teacher.image_tokens, student.tokens), 1 / student.tokens) for _ in images
         )
-        self.align_head_vis = nn.ModuleList(_projection(student.width, teacher.image_width) for _ in range(3))
-        self.norm_head_vis = nn.ModuleList(nn.LayerNorm(teacher.image_width) for _ in range(3))
-        self.word_embed = nn.Sequential(
-            nn.Linear(student.width, student.width), nn.LayerNorm(student.width), nn.ReLU(),
-            nn.Linear(student.width, teacher.joint_width),
-        )  # fmt: skip
+        self.align_head_vis = nn.ModuleList(_projection(student.width, teacher.image_width) for _ in images)
+        self.norm_head_vis = nn.ModuleList(nn.LayerNorm(teacher.image_width) for _ in images)
+        self.word_embed = _word_projection(student.width, teacher.joint_width) if teacher.joint_width else None
         for part in self.modules():
             if isinstance(part, nn.Linear):
                 nn.init.trunc_normal_(part.weight, std=0.02)
@@ -49,7 +48,7 @@ class GuidanceHeads(nn.Module):
     def forward(
         self, stages: Stages, guidance: Guidance, rows: Mapping[str, Tensor] | None = None
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Pair the rows of both sides for each of the seven `TERMS`.
+        """Pair the rows of both sides for each of the `TERMS` that the teacher has a stage for.
 
         Rows are (word, position) pairs, word by word: N * T of the linguistic terms, N * teacher tokens of the visual
         ones, N of the bridge.
@@ -65,27 +64,35 @@ class GuidanceHeads(nn.Module):
         Raises:
             ValueError: when the two sides differ in words or positions.
         """
-        positions, expected = stages.decoder[0].shape[:2], guidance.text[0].shape[:2]
+        positions, expected = stages.decoder[0].shape[:2], guidance.rows.shape
         if positions != expected:
             raise ValueError(f"{(*positions,)} words and positions of the student don't line up with {(*expected,)}")
         chosen = rows or {}
-        dtype = self.align_proj[0].dtype  # taps under autocast, or a teacher in half precision, may have another
-        pairs = {"bridge": (self.word_embed(_take(stages.word.to(dtype), chosen.get("bridge"))),
-                            _take(guidance.word, chosen.get("bridge")))}  # fmt: skip
-        for k in range(3):
-            picked = chosen.get(f"linguistic{k + 1}")
+        pairs = {}
+        # Taps under autocast, or of a teacher in half precision, may have another type than the heads.
+        if self.word_embed is not None and guidance.word is not None:
+            picked = chosen.get("bridge")
+            word = stages.word.to(self.word_embed[0].weight.dtype)
+            pairs["bridge"] = self.word_embed(_take(word, picked)), _take(guidance.word, picked)
+        for k, tap in enumerate(guidance.text or ()):
+            picked, dtype = chosen.get(f"linguistic{k + 1}"), self.norm_head[k].weight.dtype
             pairs[f"linguistic{k + 1}"] = (
                 self.align_head[k](_take(stages.decoder[k].to(dtype), picked)),
-                self.norm_head[k](_take(guidance.text[k].to(dtype), picked)),
+                self.norm_head[k](_take(tap.to(dtype), picked)),
             )
-        for k in range(3):
-            picked = chosen.get(f"visual{k + 1}")
+        for k, tap in enumerate(guidance.image or ()):
+            picked, dtype = chosen.get(f"visual{k + 1}"), self.align_proj[k].dtype
             mixed = self.align_proj[k] @ stages.encoder[k].to(dtype)
             pairs[f"visual{k + 1}"] = (
                 self.align_head_vis[k](_take(mixed, picked)),
-                self.norm_head_vis[k](_take(guidance.image[k].to(dtype), picked)),
+                self.norm_head_vis[k](_take(tap.to(dtype), picked)),
             )
         return pairs
+
+
+def term_kind(name: str) -> str:
+    """Give the kind of one of the `TERMS`: `bridge`, `linguistic` or `visual`."""
+    return name.rstrip("123")
 
 
 def published_name(name: str) -> str:
@@ -98,6 +105,12 @@ def published_name(name: str) -> str:
 
 def _projection(width: int, target_width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, target_width), nn.LayerNorm(target_width))
+
+
+def _word_projection(width: int, joint_width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width, width), nn.LayerNorm(width), nn.ReLU(), nn.Linear(width, joint_width)
+    )  # fmt: skip
 
 
 def _take(taps: Tensor, picked: Tensor | None) -> Tensor:

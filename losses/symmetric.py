@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from losses.heads import TERMS, GuidanceHeads
+from losses.heads import TERMS, GuidanceHeads, term_kind
 from losses.lcl import Normalization, SecondOrder, lcl
 from students.stages import Stages
 from teachers.guidance import Guidance
@@ -52,7 +52,8 @@ def symmetric_terms(
         generator: draws the rows under a row budget; the global generator when None.
 
     Returns:
-        Scalars `bridge`, `linguistic1` to `linguistic3`, `visual1` to `visual3`; their sum is the guidance.
+        Scalars `bridge`, `linguistic1` to `linguistic3`, `visual1` to `visual3`, those that the teacher has a stage
+        for; their sum is the guidance.
 
     Raises:
         ValueError: when the two sides differ in words or positions.
@@ -71,18 +72,24 @@ def chosen_rows(
 ) -> dict[str, Tensor]:
     """Choose the rows that take part: for a term's name the indices (R,); a term that takes all is not named."""
     chosen = {}
-    drop = options.padding == "drop"
-    inside = guidance.rows.flatten().nonzero().squeeze(1) if drop else None
-    counts = {"bridge": guidance.word.shape[0], "linguistic": guidance.rows.numel(),
-              "visual": guidance.image[0].shape[:-1].numel()}  # fmt: skip
+    inside = guidance.rows.flatten().nonzero().squeeze(1) if options.padding == "drop" else None
+    counts = {}
+    if guidance.word is not None:
+        counts["bridge"] = len(guidance.word)
+    if guidance.text is not None:
+        counts["linguistic"] = guidance.rows.numel()
+    if guidance.image is not None:
+        counts["visual"] = guidance.image[0].shape[:-1].numel()
     for name in TERMS:
-        kind = name.rstrip("123")
+        kind = term_kind(name)
+        if kind not in counts:
+            continue
         kept = inside if kind == "linguistic" else None
         count = counts[kind] if kept is None else len(kept)
         if options.rows is not None and count > options.rows:
             device = "cpu" if generator is None else generator.device
             sample = torch.randperm(count, generator=generator, device=device)[: options.rows]
-            sample = sample.to(guidance.word.device)
+            sample = sample.to(guidance.rows.device)
             kept = sample if kept is None else kept[sample]
         if kept is not None:
             chosen[name] = kept

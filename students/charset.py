@@ -95,6 +95,10 @@ class Charset:
             return text.upper()
         return text
 
+    def counterpart(self, char: str) -> str | None:
+        """Give the character itself, or its other case, whichever the alphabet has; None when it has neither."""
+        return next((same for same in (char, char.swapcase()) if same in self.ids), None)
+
     def adapt(self, text: str) -> str:
         """Fold the case and drop characters outside the alphabet: the rule for predictions."""
         return "".join(char for char in self.fold(text) if char in self.ids)

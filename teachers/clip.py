@@ -13,17 +13,15 @@ from torch.nn import functional as F
 from students.errors import UserError
 from teachers.attention import use_plain_attention
 from teachers.guidance import Guidance, TeacherShape
+from teachers.teacher import Teacher
 from teachers.tokens import TokenizerLike
 from teachers.towers import run_image, run_text, run_words, tap_blocks
 
 Position = Literal["crop", "interpolate"]
 
 
-class ClipTeacher(nn.Module):
-    """A frozen CLIP: pictures and labels in, `Guidance` out; also reads words from a closed lexicon.
-
-    It stays in eval mode whatever `train` is told, has no trainable parameters, and builds no graph.
-    """
+class ClipTeacher(Teacher):
+    """A frozen CLIP: pictures and labels in, `Guidance` out; also embeds both for reading from a closed lexicon."""
 
     mean: Tensor
     std: Tensor
@@ -54,9 +52,7 @@ class ClipTeacher(nn.Module):
         Raises:
             UserError: a tower is too shallow for three taps, or the grid can't be fitted.
         """
-        super().__init__()
-        self.name = name
-        self.description = description
+        super().__init__(name, description)
         self.tokens = tokens
         self.clip = clip
         visual = clip.visual
@@ -75,12 +71,7 @@ class ClipTeacher(nn.Module):
             text_width=clip.positional_embedding.shape[1],
             joint_width=visual.proj.shape[1],
         )
-        self.requires_grad_(False)
-        self.train(False)
-
-    def train(self, mode: bool = True) -> ClipTeacher:
-        """Stay in eval mode: a teacher has nothing to learn."""
-        return super().train(False)
+        self.freeze()
 
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Sequence[str]) -> Guidance:
@@ -99,10 +90,6 @@ class ClipTeacher(nn.Module):
         shallow, middle, deep = (tap[:, 1:] for tap in texts)
         return Guidance((first, second, third), (deep, middle, shallow), word, ids[:, 1:] != 0)
 
-    def check(self, labels: Sequence[str]) -> None:
-        """Raise `UserError` that names the first label which can't be aligned with a picture's positions."""
-        self.tokens.check(labels)
-
     def normalize(self, images: Tensor) -> Tensor:
         """Turn a student's input into the image tower's: `(x * 0.5 + 0.5 - mean) / std`."""
         return (images * 0.5 + 0.5 - self.mean) / self.std
@@ -119,10 +106,6 @@ class ClipTeacher(nn.Module):
         batches = (words[i : i + batch_size] for i in range(0, len(words), batch_size))
         parts = [run_words(self.clip, self.tokens(batch).to(device)) for batch in batches]
         return F.normalize(torch.cat(parts).float(), dim=-1)
-
-    def closed_lexicon(self, images: Tensor, lexicon_embeddings: Tensor) -> Tensor:
-        """Return the index (N,) of the lexicon's nearest word for each picture; no open reading."""
-        return (self.embed_images(images) @ lexicon_embeddings.T).argmax(dim=1)
 
 
 def fit_positions(positions: Tensor, trained: tuple[int, int], grid: tuple[int, int], position: Position) -> Tensor:

@@ -61,10 +61,7 @@ def test_embeddings_of_the_published_program(
 ) -> None:
     normalize = torch.nn.functional.normalize
     close(teacher.embed_images(numbers["images"]), normalize(numbers["clip_image_embedding"], dim=-1))
-    texts = teacher.embed_words(labels)
-    close(texts, normalize(numbers["clip_text_embedding"], dim=-1))
-    expected = (normalize(numbers["clip_image_embedding"], dim=-1) @ texts.T).argmax(dim=1)
-    assert torch.equal(teacher.closed_lexicon(numbers["images"], texts), expected)
+    close(teacher.embed_words(labels), normalize(numbers["clip_text_embedding"], dim=-1))
 
 
 def close(found: Tensor, expected: Tensor) -> None:
@@ -100,9 +97,9 @@ def test_sizes_are_read_from_the_weights(small_clip: CLIP, tmp_path: Path, caplo
     assert found.image_taps == (1, 2, 3)
     assert found.text_taps == (1, 2, 3)
     assert (found.shape.image_tokens, found.shape.image_width, found.shape.text_width) == (17, 32, 8)
-    found.check(["x" * 28])
+    found.tokens.check(["x" * 28])
     with pytest.raises(UserError, match="1 to 28"):
-        found.check(["x" * 29])
+        found.tokens.check(["x" * 29])
 
 
 def test_the_file_decides_the_activation_or_nothing_does(small_clip: CLIP, tmp_path: Path) -> None:

@@ -1,0 +1,143 @@
+"""Teachers that read: their taps, and the distribution over characters at every position (METHOD 4).
+
+The teacher is run teacher-forced on the label, spelt in its own alphabet, so that its position i stands beside the
+student's. Where a label can't be spelt so, or is longer than the teacher's longest word, its rows from there on are
+left out: from the first character that the teacher doesn't know, it counts other positions than the student.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from students.charset import Charset, Reading
+from students.student import Student
+from teachers.guidance import Guidance, TeacherShape
+from teachers.teacher import Teacher
+
+Taps = tuple[Tensor, Tensor, Tensor]
+
+
+class Reader(Protocol):
+    """What is asked of a model that reads, which is a module too."""
+
+    charset: Charset
+    max_length: int
+    """Longest word in characters."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of its input in pixels."""
+        ...
+
+    def read_batch(self, images: Tensor) -> list[Reading]:
+        """Read normalised pictures (N, 3, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a reader shows of one teacher-forced pass; None where it has nothing of the kind."""
+
+    logits: Tensor
+    """(N, T, C_t + 1), the end first."""
+    image: Taps | None = None
+    """See `Guidance.image`."""
+    text: Taps | None = None
+    """Decoder taps 1, 2, 3, each (N, T, text_width)."""
+    word: Tensor | None = None
+    """See `Guidance.word`."""
+
+
+class ReadingTeacher(Teacher):
+    """A frozen reader as the guide of another one. Subclasses say with `show` what they have to show.
+
+    Args:
+        name: what messages, terms and tables call it.
+        reader: the model; frozen here, in place.
+        shape: sizes of what `show` gives; the reader's alphabet is entered here.
+        description: one line on what it is.
+    """
+
+    text_stages = ("decoder tap 1", "decoder tap 2", "decoder tap 3")
+    word_stage = "summary"
+    reader: Reader
+
+    def __init__(self, name: str, reader: Reader, shape: TeacherShape, description: str = "") -> None:
+        super().__init__(name, description)
+        self.reader = reader
+        self.shape = dataclasses.replace(shape, charset=reader.charset)
+        self.freeze()
+
+    @abstractmethod
+    def show(self, images: Tensor, target_ids: Tensor) -> Shown:
+        """Run teacher-forced on pictures of the reader's size and (N, L + 2) ids: start, characters, end, padding."""
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, labels: Sequence[str]) -> Guidance:
+        """See `Teacher`. A label that the reader can't spell is no mistake: `rows` leaves out what it can't say."""
+        positions = max(map(len, labels), default=0) + 1
+        spelt = [self.spell(label) for label in labels]
+        ids = self.reader.charset.encode(spelt).to(images.device)
+        shown = self.show(self.fit(images), ids)
+        # The end is a true one only where the whole label could be spelt.
+        known = [len(own) + (len(own) == len(label)) for own, label in zip(spelt, labels, strict=True)]
+        rows = torch.arange(positions) < torch.tensor(known)[:, None]
+        text = None if shown.text is None else tuple(pad_positions(tap, positions) for tap in shown.text)
+        characters = pad_positions(shown.logits.float().log_softmax(dim=-1), positions)
+        return Guidance(shown.image, text, shown.word, rows.to(images.device), characters)  # type: ignore[arg-type]
+
+    def read_batch(self, images: Tensor) -> list[Reading]:
+        """Read a student's pictures (N, 3, H, W) openly: one reading each, in the reader's alphabet."""
+        return self.reader.read_batch(self.fit(images))
+
+    def spell(self, label: str) -> str:
+        """Write a label in the reader's alphabet, up to the first character it lacks and to its longest word."""
+        written = ""
+        for char in label[: self.reader.max_length]:
+            own = self.reader.charset.counterpart(char)
+            if own is None:
+                break
+            written += own
+        return written
+
+    def fit(self, images: Tensor) -> Tensor:
+        """Bring pictures to the reader's size, bicubically, when the student's is another."""
+        size = self.reader.image_size
+        if images.shape[-2:] == size:
+            return images
+        return F.interpolate(images.float(), size, mode="bicubic", antialias=True, align_corners=False)
+
+
+def pad_positions(rows: Tensor, positions: int) -> Tensor:
+    """Lengthen (N, t, C) to (N, positions, C) with zeros."""
+    return F.pad(rows, (0, 0, 0, positions - rows.shape[1]))
+
+
+class StudentTeacher(ReadingTeacher):
+    """A student as the teacher of a smaller one: each of its stages guides the same stage, and its logits teach.
+
+    Nothing is reversed: decoder tap k guides decoder tap k, and the summary token the summary token.
+
+    Args:
+        name: what messages, terms and tables call it.
+        student: frozen here, in place.
+    """
+
+    reader: Student
+
+    def __init__(self, name: str, student: Student) -> None:
+        own = student.shape
+        super().__init__(name, student, TeacherShape(own.tokens, own.width, own.decoder_width, own.width), "a student")
+
+    def show(self, images: Tensor, target_ids: Tensor) -> Shown:
+        """Show encoder taps, decoder taps, summary token and logits."""
+        stages = self.reader.stages(images, target_ids)
+        return Shown(stages.logits, stages.encoder, stages.decoder, stages.word)

@@ -1,0 +1,56 @@
+"""Teacher: what every frozen guide has, whatever it is made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from teachers.guidance import Guidance, TeacherShape
+
+
+class Teacher(nn.Module, ABC):
+    """A frozen guide: pictures and labels in, `Guidance` out.
+
+    It stays in eval mode whatever `train` is told and has no trainable parameters once `freeze` was called. A teacher
+    that embeds pictures and words in one space has `embed_images` and `embed_words` besides, for its score by closed
+    lexicon; one that reads is a `teachers.reading.ReadingTeacher`.
+
+    Args:
+        name: what messages, terms and tables call it.
+        description: one line on where it comes from.
+    """
+
+    shape: TeacherShape
+    """The sizes of its guidance; set by the subclass."""
+    text_stages: tuple[str, str, str] = ("text tap 3", "text tap 2", "text tap 1")
+    """What the layer map calls the three entries of `Guidance.text`."""
+    word_stage: str = "text embedding"
+    """What it calls `Guidance.word`."""
+
+    def __init__(self, name: str, description: str = "") -> None:
+        super().__init__()
+        self.name, self.description = name, description
+
+    def freeze(self) -> None:
+        """Take all parameters out of training and go into eval mode; call it when everything is built."""
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode: a teacher has nothing to learn."""
+        return super().train(False)
+
+    @abstractmethod
+    def forward(self, images: Tensor, labels: Sequence[str]) -> Guidance:
+        """Show the guidance for pictures and their labels, without building a graph.
+
+        Args:
+            images: (N, 3, H, W), normalised as for the student (mean 0.5, std 0.5).
+            labels: N words, clean for the student's alphabet.
+
+        Raises:
+            UserError: a label that the teacher can't line up with a picture's positions.
+        """
