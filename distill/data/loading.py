@@ -7,7 +7,7 @@ import dataclasses
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,30 +45,10 @@ class MixedWords(Dataset[Sample]):
         return dataclasses.replace(found, index=found.index + self.starts[draw.source])
 
 
-class WordLoader(DataLoader[Batch]):
-    """A loader whose sampler counts the batches that were handed out, not those that workers prepare ahead."""
-
-    batch_sampler: MixedSampler
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Give batches from the sampler's position on."""
-        for batch in super().__iter__():
-            self.batch_sampler.position += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Give the position, to be saved with a checkpoint."""
-        return self.batch_sampler.state_dict()
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Take a saved position back; the next iteration starts there."""
-        self.batch_sampler.load_state_dict(state)
-
-
 def build_loader(
     sources: Sequence[Source], batch_size: int, workers: int = 0, seed: int = 0, rank: int = 0, world: int = 1,
     start_batch: int = 0, *, batches: int | None = None, context: Context | None = None, pin_memory: bool = False,
-) -> WordLoader:  # fmt: skip
+) -> DataLoader[Batch]:  # fmt: skip
     """Build the loader of training words of one process.
 
     Batch k depends on sources, batch size, seed, rank and world alone: neither the number of workers nor where a run
@@ -91,7 +71,7 @@ def build_loader(
         [len(each) for each in words], [source.share for source in sources], batch_size,
         seed=seed, rank=rank, world=world, start_batch=start_batch, batches=batches,
     )  # fmt: skip
-    return WordLoader(
+    return DataLoader(
         MixedWords(words),  # type: ignore[arg-type]
         batch_sampler=sampler,  # type: ignore[arg-type]
         num_workers=workers,

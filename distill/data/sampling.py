@@ -40,9 +40,6 @@ class MixedSampler(Sampler[list[Draw]]):
         start_batch: batches that were consumed before.
         batches: where to stop; None goes on.
 
-    Attributes:
-        position: batches consumed; the loader counts here, and iteration starts from here.
-
     Raises:
         UserError: for an empty source, or shares that are negative or all 0.
     """
@@ -60,7 +57,7 @@ class MixedSampler(Sampler[list[Draw]]):
         self.lengths, self.batch_size = tuple(lengths), batch_size
         self.shares = np.asarray(shares, dtype=np.float64) / sum(shares)
         self.seed, self.rank, self.world, self.batches = seed, rank, world, batches
-        self.position = start_batch
+        self.start_batch = start_batch
         self._orders: list[tuple[int, np.ndarray] | None] = [None] * len(lengths)
 
     def __len__(self) -> int:
@@ -69,23 +66,15 @@ class MixedSampler(Sampler[list[Draw]]):
         return self.batches
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Give batches from `position` on; reading ahead does not move `position`."""
+        """Give batches from `start_batch` on."""
         taken = np.zeros(len(self.lengths), dtype=np.int64)
         batch = 0
         while self.batches is None or batch < self.batches:
             counts = self._composition(batch, taken)
-            if batch >= self.position:
+            if batch >= self.start_batch:
                 yield self._draws(taken, counts)
             taken += counts
             batch += 1
-
-    def state_dict(self) -> dict[str, int]:
-        """Give the position."""
-        return {"batches": self.position}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Take a position back; the next iteration starts from it."""
-        self.position = int(state["batches"])
 
     def _composition(self, batch: int, taken: np.ndarray) -> np.ndarray:
         """Count the words of each source in a batch, given what the batches before took."""
