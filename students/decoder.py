@@ -1,17 +1,22 @@
-"""The query decoder: learned position queries read the characters so far and the picture (METHOD 1.4).
+"""The query decoder: learned position queries read the characters so far and the picture (METHOD 1.4, 2, 3).
 
-Position queries run through pre-norm layers; the content (start token and characters so far) is never updated
-between the layers, each only looks at it through its own norm. That makes greedy decoding cheap: the keys and
-values of a content row depend on that row alone, so each step adds one row to a cache.
+Position queries run through pre-norm layers and look at the content (start token and characters so far), through a
+norm of each layer. In CLIP-OCR the content is never updated between the layers; in PARSeq and CLIP4STR it runs
+through the same layers, all but the last. Either way greedy decoding is cheap: a content row depends on itself and
+on earlier rows only, so each step adds one row of keys and values a layer to a cache.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+KeysValues = tuple[Tensor, Tensor]
+"""Keys and values of S rows, each (N, heads, S, D / heads)."""
 
 
 class Attention(nn.Module):
@@ -33,7 +38,7 @@ class Attention(nn.Module):
         batch, length, _ = rows.shape
         return rows.view(batch, length, self.heads, self.width // self.heads).transpose(1, 2)
 
-    def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_values(self, source: Tensor) -> KeysValues:
         """Project (N, S, D) to keys and values, each (N, heads, S, D / heads)."""
         both = F.linear(source, self.in_proj_weight[self.width :], self.in_proj_bias[self.width :])
         keys, values = both.chunk(2, dim=-1)
@@ -52,7 +57,7 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One layer: query to content, query to memory, MLP; all pre-norm, LayerNorm eps 1e-5."""
+    """One layer: rows to content, rows to memory, MLP; all pre-norm, LayerNorm eps 1e-5. Both streams share it."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
         super().__init__()
@@ -64,54 +69,88 @@ class DecoderLayer(nn.Module):
         self.norm_q, self.norm_c = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def content_keys(self, content: Tensor) -> tuple[Tensor, Tensor]:
+    def content_keys(self, content: Tensor) -> KeysValues:
         """Keys and values of content rows (N, L, D) under this layer's own norm."""
         return self.self_attn.keys_values(self.norm_c(content))
 
     def forward(
-        self,
-        query: Tensor,
-        content: tuple[Tensor, Tensor],
-        memory: tuple[Tensor, Tensor],
-        forbidden: Tensor | None = None,
+        self, query: Tensor, content: KeysValues, memory: KeysValues, forbidden: Tensor | None = None
     ) -> Tensor:
         """Update (N, T, D) queries from content and memory keys and values."""
-        query = query + self.dropout(self.self_attn(self.norm_q(query), *content, forbidden))
-        query = query + self.dropout(self.cross_attn(self.norm1(query), *memory))
-        hidden = self.dropout(F.gelu(self.linear1(self.norm2(query))))
-        return query + self.dropout(self.linear2(hidden))
+        return self._stream(query, self.norm_q(query), content, memory, forbidden)
+
+    def update(self, rows: Tensor, content: KeysValues, memory: KeysValues, forbidden: Tensor | None = None) -> Tensor:
+        """Update (N, L, D) content rows for the next layer, as queries are but under the content's norm."""
+        return self._stream(rows, self.norm_c(rows), content, memory, forbidden)
+
+    def _stream(
+        self, rows: Tensor, normed: Tensor, content: KeysValues, memory: KeysValues, forbidden: Tensor | None
+    ) -> Tensor:
+        rows = rows + self.dropout(self.self_attn(normed, *content, forbidden))
+        rows = rows + self.dropout(self.cross_attn(self.norm1(rows), *memory))
+        hidden = self.dropout(F.gelu(self.linear1(self.norm2(rows))))
+        return rows + self.dropout(self.linear2(hidden))
 
 
 class QueryDecoder(nn.Module):
-    """A stack of decoder layers with one final norm that every tap passes through."""
+    """A stack of decoder layers with one final norm that every tap passes through.
 
-    def __init__(self, width: int, depth: int, heads: int, mlp_ratio: float, dropout: float) -> None:
+    Args:
+        width: channels D.
+        depth: layers.
+        heads: of both attentions.
+        mlp_ratio: hidden over width.
+        dropout: in training.
+        updates_content: the content runs through the layers too, all but the last (PARSeq, CLIP4STR).
+    """
+
+    def __init__(
+        self, width: int, depth: int, heads: int, mlp_ratio: float, dropout: float, updates_content: bool = False
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(width, heads, mlp_ratio, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
+        self.updates_content = updates_content
 
     def _stack(self) -> list[DecoderLayer]:
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
 
-    def memory_keys(self, memory: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def _updates_after(self, number: int) -> bool:
+        return self.updates_content and number < len(self.layers) - 1
+
+    def memory_keys(self, memory: Tensor) -> list[KeysValues]:
         """Keys and values of the picture's tokens (N, S, D), one pair a layer, made once per picture."""
         return [layer.cross_attn.keys_values(memory) for layer in self._stack()]
 
-    def forward(self, query: Tensor, content: Tensor, memory: Tensor, forbidden: Tensor) -> list[Tensor]:
-        """Run all layers on (N, T, D) queries and content and return the query stream after each, not normalised."""
-        taps = []
-        for layer, memory_pair in zip(self._stack(), self.memory_keys(memory), strict=True):
-            query = layer(query, layer.content_keys(content), memory_pair, forbidden)
-            taps.append(query)
-        return taps
-
-    def step(
+    def forward(
         self,
         query: Tensor,
         content: Tensor,
-        cache: list[tuple[Tensor, Tensor]],
-        memory: list[tuple[Tensor, Tensor]],
-    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        memory: Sequence[KeysValues],
+        forbidden: Tensor | None,
+        content_forbidden: Tensor | None = None,
+    ) -> list[Tensor]:
+        """Run all layers on T queries and L content rows and return the query stream after each, not normalised.
+
+        Args:
+            query: (N, T, D).
+            content: (N, L, D).
+            memory: what `memory_keys` gave.
+            forbidden: broadcasts to (N, heads, T, L), True = the query may not look at that content row.
+            content_forbidden: the same for content rows, (N, heads, L, L); used when content is updated.
+        """
+        taps = []
+        for number, layer in enumerate(self._stack()):
+            pair = layer.content_keys(content)
+            query = layer(query, pair, memory[number], forbidden)
+            taps.append(query)
+            if self._updates_after(number):
+                content = layer.update(content, pair, memory[number], content_forbidden)
+        return taps
+
+    def step(
+        self, query: Tensor, content: Tensor, cache: Sequence[KeysValues], memory: Sequence[KeysValues]
+    ) -> tuple[Tensor, list[KeysValues]]:
         """Decode one position: (N, 1, D) query and new content row, the cache of earlier rows.
 
         Returns the normalised output (N, 1, D) and the grown cache; an empty `cache` starts a word.
@@ -124,6 +163,8 @@ class QueryDecoder(nn.Module):
                 values = torch.cat([cache[number][1], values], dim=2)
             grown.append((keys, values))
             query = layer(query, (keys, values), memory[number])
+            if self._updates_after(number):
+                content = layer.update(content, (keys, values), memory[number])
         return self.norm(query), grown
 
 
@@ -143,3 +184,8 @@ class CharacterEmbedding(nn.Module):
 def causal_mask(length: int, device: torch.device) -> Tensor:
     """Give the (length, length) mask, True where query i may not look: content after position i."""
     return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
+
+
+def cloze_mask(length: int, device: torch.device) -> Tensor:
+    """Give the (length, length) mask of a refinement: query i sees all content but its own character, at i + 1."""
+    return causal_mask(length, device) & ~torch.ones(length, length, dtype=torch.bool, device=device).triu(2)

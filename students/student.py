@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from students.charset import Charset, Reading
-from students.decoder import CharacterEmbedding, QueryDecoder, causal_mask
+from students.decoder import causal_mask
 from students.encoders import (
     ConvEncoder,
     Encoder,
@@ -29,6 +29,7 @@ from students.preprocess import load_image, to_tensor
 from students.pretrained import FORMAT, load_weights, locate, read_config
 from students.sizes import StudentConfig, check_heads
 from students.stages import Stages, StudentShape
+from students.two_stream import CharacterDecoder
 
 
 def build_encoder(config: StudentConfig) -> Encoder:
@@ -47,7 +48,7 @@ def build_encoder(config: StudentConfig) -> Encoder:
     return TimmEncoder(model, config.image_size, config.taps)
 
 
-class Student(nn.Module):
+class Student(CharacterDecoder):
     """A reader of word pictures that can be guided (METHOD 1.4).
 
     Args:
@@ -58,24 +59,19 @@ class Student(nn.Module):
     """
 
     def __init__(self, config: StudentConfig) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.config = config
-        self.charset = Charset(config.charset)
         self.encoder = build_encoder(config)
         width = self.encoder.width
-        characters = len(config.charset)
         check_heads(width, config.decoder_heads, "the decoder")
         self.decoder_taps = tap_depths(config.decoder_depth, config.taps, "a decoder")
-        self.decoder = QueryDecoder(
-            width, config.decoder_depth, config.decoder_heads, config.decoder_mlp_ratio, config.dropout
-        )
-        self.text_embed = CharacterEmbedding(characters + 3, width)
-        self.pos_queries = nn.Parameter(torch.empty(1, config.max_length + 1, width))
-        self.head = nn.Linear(width, characters + 1)
-        self.column_head = nn.Linear(width, characters + 1) if config.column_head else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.add_decoder(
+            Charset(config.charset), config.max_length, width, config.decoder_depth, config.decoder_heads,
+            config.decoder_mlp_ratio, config.dropout, updates_content=False,
+        )  # fmt: skip
+        self.column_head = nn.Linear(width, len(config.charset) + 1) if config.column_head else None
         self.shape = StudentShape(tokens=self.encoder.tokens, width=width, decoder_width=width)
-        self._initialise()
+        self.initialise()
         plain_attention(self)
 
     @property
@@ -93,27 +89,6 @@ class Student(nn.Module):
         ends = ("cls_token", "pos_embed", "pos_queries", "text_embed.embedding.weight")
         return {name for name, _ in self.named_parameters() if name.endswith(ends)}
 
-    def _initialise(self) -> None:
-        """Initialise all but the encoder: truncated normal 0.02 on Linear and Embedding (METHOD 1.4)."""
-        nn.init.trunc_normal_(self.pos_queries, std=0.02)
-        for name, part in self.named_modules():
-            if name.startswith("encoder"):
-                continue
-            if isinstance(part, nn.Linear):
-                nn.init.trunc_normal_(part.weight, std=0.02)
-                nn.init.zeros_(part.bias)
-            elif isinstance(part, nn.Embedding):
-                nn.init.trunc_normal_(part.weight, std=0.02)
-
-    def content(self, ids: Tensor) -> Tensor:
-        """Embed (N, L) ids that begin with the start token: (N, L, D).
-
-        The start token gets no position; character i stands with position query i - 1 (METHOD 1.4).
-        """
-        rows = self.text_embed(ids)
-        positions = self.pos_queries[:, : ids.shape[1] - 1]
-        return self.dropout(torch.cat([rows[:, :1], positions + rows[:, 1:]], dim=1))
-
     def encode(self, images: Tensor) -> Tensor:
         """Encode (N, 3, H, W) pictures to the decoder's memory (N, S, D), class token first."""
         return self.encoder.stages(images)[0]
@@ -122,14 +97,11 @@ class Student(nn.Module):
         """Run teacher-forced on (N, 3, H, W) pictures and (N, L + 2) ids (start, characters, end, padding)."""
         memory, encoder_taps = self.encoder.stages(images)
         ids = target_ids[:, :-1]
-        length = ids.shape[1]
-        closed = (ids == self.charset.pad_id) | (ids == self.charset.end_id)
-        forbidden = causal_mask(length, ids.device) | closed[:, None, None, :]
-        query = self.dropout(self.pos_queries[:, :length].expand(len(ids), -1, -1))
-        outputs = self.decoder(query, self.content(ids), memory, forbidden)
+        mask = causal_mask(ids.shape[1], ids.device)
+        outputs = self.streams(self.memory_keys(memory), ids, mask, None, self.closed(ids))
         first, second, third = (self.decoder.norm(outputs[tap - 1]) for tap in self.decoder_taps)
         return Stages(
-            logits=self.head(self.decoder.norm(outputs[-1])),
+            logits=self.logits(outputs),
             encoder=encoder_taps,
             decoder=(first, second, third),
             word=memory[:, 0],
@@ -146,23 +118,7 @@ class Student(nn.Module):
 
     def decode(self, memory: Tensor, max_length: int | None = None) -> Tensor:
         """Decode (N, S, D) memory greedily, one position at a time, keys and values kept: (N, steps, C + 1)."""
-        longest = self.config.max_length
-        steps = longest + 1 if max_length is None else min(max_length, longest) + 1
-        memory_keys = self.decoder.memory_keys(memory)
-        content = self.text_embed(torch.full((len(memory), 1), self.charset.start_id, device=memory.device))
-        cache: list[tuple[Tensor, Tensor]] = []
-        ended = torch.zeros(len(memory), dtype=torch.bool, device=memory.device)
-        logits = []
-        for position in range(steps):
-            place = self.pos_queries[:, position : position + 1]
-            output, cache = self.decoder.step(place.expand(len(memory), -1, -1), content, cache, memory_keys)
-            logits.append(self.head(output))
-            chosen = logits[-1].argmax(dim=-1)
-            ended |= chosen[:, 0] == self.charset.end_id
-            if max_length is None and bool(ended.all()):
-                break
-            content = place + self.text_embed(chosen)
-        return torch.cat(logits, dim=1)
+        return self.greedy(self.memory_keys(memory), self.steps(max_length), stop=max_length is None)
 
     @torch.inference_mode()
     def read_batch(self, images: Tensor) -> list[Reading]:

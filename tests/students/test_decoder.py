@@ -47,9 +47,9 @@ def decoder() -> QueryDecoder:
 def test_later_content_changes_no_earlier_position(decoder: QueryDecoder) -> None:
     query, content, memory = torch.randn(2, 6, WIDTH), torch.randn(2, 6, WIDTH), torch.randn(2, 9, WIDTH)
     mask = causal_mask(6, query.device)
-    before = decoder(query, content, memory, mask)
+    before = decoder(query, content, decoder.memory_keys(memory), mask)
     content[:, 4:] += torch.randn(2, 2, WIDTH)
-    after = decoder(query, content, memory, mask)
+    after = decoder(query, content, decoder.memory_keys(memory), mask)
     for old, new in zip(before, after, strict=True):
         torch.testing.assert_close(new[:, :4], old[:, :4], rtol=0, atol=0)
         assert not torch.allclose(new[:, 4:], old[:, 4:])
@@ -59,15 +59,15 @@ def test_positions_do_not_see_each_other(decoder: QueryDecoder) -> None:
     # Only content is attended to: another query at position 2 changes the output of position 2 alone.
     query, content, memory = torch.randn(1, 4, WIDTH), torch.randn(1, 4, WIDTH), torch.randn(1, 9, WIDTH)
     mask = causal_mask(4, query.device)
-    before = decoder(query, content, memory, mask)[-1]
+    before = decoder(query, content, decoder.memory_keys(memory), mask)[-1]
     query[:, 2] += 1
-    same = (decoder(query, content, memory, mask)[-1] == before).all(dim=-1)
+    same = (decoder(query, content, decoder.memory_keys(memory), mask)[-1] == before).all(dim=-1)
     assert same.tolist() == [[True, True, False, True]]
 
 
 def test_steps_with_a_cache_are_the_pass_over_all_positions(decoder: QueryDecoder) -> None:
     query, content, memory = torch.randn(2, 5, WIDTH), torch.randn(2, 5, WIDTH), torch.randn(2, 9, WIDTH)
-    expected = decoder.norm(decoder(query, content, memory, causal_mask(5, query.device))[-1])
+    expected = decoder.norm(decoder(query, content, decoder.memory_keys(memory), causal_mask(5, query.device))[-1])
     memory_keys = decoder.memory_keys(memory)
     cache: list[tuple[torch.Tensor, torch.Tensor]] = []
     for position in range(5):

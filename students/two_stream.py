@@ -1,0 +1,193 @@
+"""From a picture's tokens to characters: teacher-forced under any masks, greedy, in one shot, and refined.
+
+`CharacterDecoder` is what students, PARSeq and both branches of CLIP4STR have in common; they differ in whether the
+content is updated between the layers (METHOD 1.4, 2, 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from students.charset import Charset
+from students.decoder import CharacterEmbedding, KeysValues, QueryDecoder, cloze_mask
+
+
+class CharacterDecoder(nn.Module):
+    """Position queries, character embeddings, layers and head: reads characters off a memory.
+
+    Wherever `memory` is asked for it is what `memory_keys` gave: a picture is projected once, however often it is
+    looked at.
+
+    Args:
+        charset: alphabet; embeddings for its characters, end, start and padding.
+        max_length: longest word in characters.
+        width: channels D, the memory's too.
+        depth: layers.
+        heads: heads of each layer.
+        mlp_ratio: hidden over width.
+        dropout: in the layers and on queries and content.
+        updates_content: content runs through all layers but the last (PARSeq, CLIP4STR; not CLIP-OCR).
+    """
+
+    def __init__(
+        self, charset: Charset, max_length: int, width: int, depth: int, heads: int, mlp_ratio: float, dropout: float,
+        updates_content: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.add_decoder(charset, max_length, width, depth, heads, mlp_ratio, dropout, updates_content)
+        self.initialise()
+
+    def add_decoder(
+        self, charset: Charset, max_length: int, width: int, depth: int, heads: int, mlp_ratio: float, dropout: float,
+        updates_content: bool,
+    ) -> None:  # fmt: skip
+        """Make the parts; for readers that add an encoder first, since checkpoints keep weights in that order."""
+        self.charset, self.max_length = charset, max_length
+        classes = len(charset.characters) + 1
+        self.decoder = QueryDecoder(width, depth, heads, mlp_ratio, dropout, updates_content)
+        self.text_embed = CharacterEmbedding(classes + 2, width)
+        self.pos_queries = nn.Parameter(torch.zeros(1, max_length + 1, width))
+        self.head = nn.Linear(width, classes)
+        self.dropout = nn.Dropout(dropout)
+
+    def initialise(self) -> None:
+        """Draw the weights of all but an encoder: truncated normal 0.02 on Linear and Embedding (METHOD 1.4)."""
+        nn.init.trunc_normal_(self.pos_queries, std=0.02)
+        for name, part in self.named_modules():
+            if name.startswith("encoder"):
+                continue
+            if isinstance(part, nn.Linear | nn.Embedding):
+                nn.init.trunc_normal_(part.weight, std=0.02)
+            if isinstance(part, nn.Linear):
+                nn.init.zeros_(part.bias)
+
+    def memory_keys(self, memory: Tensor) -> list[KeysValues]:
+        """Project tokens (N, S, D) to keys and values, one pair a layer."""
+        return self.decoder.memory_keys(memory)
+
+    def content(self, ids: Tensor) -> Tensor:
+        """Embed (N, L) ids that begin with the start token: (N, L, D).
+
+        The start token gets no position; character i stands with position query i - 1 (METHOD 1.4).
+        """
+        rows = self.text_embed(ids)
+        positions = self.pos_queries[:, : ids.shape[1] - 1]
+        return self.dropout(torch.cat([rows[:, :1], positions + rows[:, 1:]], dim=1))
+
+    def queries(self, rows: int, positions: int) -> Tensor:
+        """Give the first `positions` position queries for `rows` pictures: (rows, positions, D)."""
+        return self.dropout(self.pos_queries[:, :positions].expand(rows, -1, -1))
+
+    def streams(
+        self,
+        memory: Sequence[KeysValues],
+        ids: Tensor,
+        forbidden: Tensor | None,
+        content_forbidden: Tensor | None,
+        closed: Tensor | None = None,
+        positions: int | None = None,
+    ) -> list[Tensor]:
+        """Run T queries over a known context and give the query stream after each layer, (N, T, D), not normalised.
+
+        Args:
+            memory: of N pictures.
+            ids: (N, L) context, the start token first.
+            forbidden: (T, L) True where a query may not look; None lets all look at everything.
+            content_forbidden: (L, L) the same for content rows, where content is updated.
+            closed: (N, L) context rows at which nobody looks.
+            positions: T; None takes L.
+        """
+        query = self.queries(len(ids), ids.shape[1] if positions is None else positions)
+        return self.decoder(
+            query, self.content(ids), memory, _join(forbidden, closed), _join(content_forbidden, closed)
+        )
+
+    def logits(self, streams: Sequence[Tensor]) -> Tensor:
+        """Turn what `streams` gave into logits (N, T, C + 1)."""
+        return self.head(self.decoder.norm(streams[-1]))
+
+    def closed(self, ids: Tensor) -> Tensor:
+        """Say which rows of a true context (N, L) nobody looks at: the end and padding."""
+        return (ids == self.charset.pad_id) | (ids == self.charset.end_id)
+
+    def teacher_forced(
+        self, memory: Sequence[KeysValues], target_ids: Tensor, query_mask: Tensor, content_mask: Tensor
+    ) -> Tensor:
+        """Predict known words under the masks of an order (see `students.permuted`).
+
+        Args:
+            memory: of N pictures.
+            target_ids: (N, L + 2) start, characters, end, padding.
+            query_mask: (T, T), T = L + 1.
+            content_mask: (T, T).
+
+        Returns:
+            Logits (N, T, C + 1).
+        """
+        ids = target_ids[:, :-1]
+        return self.logits(self.streams(memory, ids, query_mask, content_mask, self.closed(ids)))
+
+    def steps(self, max_length: int | None) -> int:
+        """Say how many positions are read: `max_length` + 1, never more than there are queries."""
+        return self.max_length + 1 if max_length is None else min(max_length, self.max_length) + 1
+
+    def greedy(self, memory: Sequence[KeysValues], steps: int, stop: bool) -> Tensor:
+        """Decode one position at a time, keys and values of both streams kept: (N, steps, C + 1) logits.
+
+        Args:
+            memory: of N pictures.
+            steps: positions to decode.
+            stop: stop early when every word has its end token.
+        """
+        content = self.text_embed(self.starts(memory))
+        ended = torch.zeros(len(content), dtype=torch.bool, device=content.device)
+        cache: list[KeysValues] = []
+        logits = []
+        for position in range(steps):
+            place = self.pos_queries[:, position : position + 1]
+            output, cache = self.decoder.step(place.expand(len(content), -1, -1), content, cache, memory)
+            logits.append(self.head(output))
+            chosen = logits[-1].argmax(dim=-1)
+            ended |= chosen[:, 0] == self.charset.end_id
+            if stop and bool(ended.all()):
+                break
+            content = place + self.text_embed(chosen)
+        return torch.cat(logits, dim=1)
+
+    def one_shot(self, memory: Sequence[KeysValues], steps: int) -> Tensor:
+        """Decode all positions at once, from the start token and the picture alone: (N, steps, C + 1) logits."""
+        return self.logits(self.streams(memory, self.starts(memory), None, None, positions=steps))
+
+    def refine(self, memory: Sequence[KeysValues], logits: Tensor, steps: int) -> Tensor:
+        """Read again with the earlier reading as context, each position seeing all others: (N, steps, C + 1) logits.
+
+        As published, the context is the earlier reading without its last position, closed from its first end token
+        on, and where greedy decoding had stopped early it is shorter than the queries; updated content is masked
+        like the queries. For more than one layer the published program fails after an early stop: here the mask
+        of the content is cut to its length.
+
+        Args:
+            memory: of N pictures.
+            logits: (N, S, C + 1) earlier ones, S <= steps.
+            steps: positions to read.
+        """
+        ids = torch.cat([self.starts(memory), logits[:, :-1].argmax(dim=-1)], dim=1)
+        closed = (ids == self.charset.end_id).int().cumsum(dim=-1) > 0
+        length, mask = ids.shape[1], cloze_mask(steps, ids.device)
+        return self.logits(self.streams(memory, ids, mask[:, :length], mask[:length, :length], closed, steps))
+
+    def starts(self, memory: Sequence[KeysValues]) -> Tensor:
+        """Give the start token for each picture: (N, 1)."""
+        keys = memory[0][0]
+        return torch.full((len(keys), 1), self.charset.start_id, device=keys.device)
+
+
+def _join(forbidden: Tensor | None, closed: Tensor | None) -> Tensor | None:
+    """Join a mask (T, L) and closed rows (N, L) to one that broadcasts to (N, heads, T, L)."""
+    if closed is None:
+        return forbidden
+    rows = closed[:, None, None]
+    return rows if forbidden is None else forbidden | rows
