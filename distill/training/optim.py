@@ -54,29 +54,20 @@ def parameter_groups(
     return groups
 
 
-def build_optimizer(
-    module: nn.Module,
-    *,
-    lr: float,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    no_decay_names: Collection[str] = (),
+def adamw(
+    groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> torch.optim.AdamW:
-    """Build AdamW over everything trainable in a module, in the groups of `parameter_groups`.
+    """Build AdamW over groups of weights, such as those of `parameter_groups`.
 
     Args:
-        module: what is trained.
-        lr: largest learning rate, see `learning_rate`.
+        groups: each with its own decay, and perhaps its own `lr`.
+        lr: largest learning rate of the others, see `learning_rate`.
         betas: AdamW's.
         eps: AdamW's.
-        weight_decay: of the weights that are decayed at all.
-        no_decay_names: weights that aren't, beside those of one dimension.
 
     Raises:
-        UserError: when lr, betas, eps or weight decay is out of range, or nothing can be trained.
+        UserError: when lr, betas, eps or a weight decay is out of range.
     """
-    groups = parameter_groups(module, weight_decay, no_decay_names)
     try:
         return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
     except ValueError as error:

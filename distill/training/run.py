@@ -17,7 +17,7 @@ from distill.config import OptimSection, TrainSection
 from distill.data.batch import Batch
 from distill.training.checkpoint import CheckpointKeeper, load_checkpoint
 from distill.training.ema import WeightAverage
-from distill.training.optim import build_optimizer, build_schedule, learning_rate
+from distill.training.optim import adamw, build_schedule
 from distill.training.precision import choose_precision
 from distill.training.progress import TrainingProgress
 from distill.training.stopping import StopRequest
@@ -104,10 +104,10 @@ class TrainingRun:
         self._validate, self._save_best = validate, save_best
         self.peak = optim.lr
         if optim.scale_lr:
-            self.peak = learning_rate(optim.lr, train.accumulation, accelerator.num_processes, train.batch)
-        optimizer = build_optimizer(
-            task, lr=self.peak, betas=(optim.beta1, optim.beta2), eps=optim.eps, weight_decay=optim.weight_decay,
-            no_decay_names=task.no_weight_decay(),
+            self.peak = task.learning_rate(optim.lr, train.accumulation, accelerator.num_processes, train.batch)
+        optimizer = adamw(
+            task.parameter_groups(self.peak, optim.weight_decay), lr=self.peak, betas=(optim.beta1, optim.beta2),
+            eps=optim.eps,
         )  # fmt: skip
         self.schedule = build_schedule(optimizer, train.steps, optim.warmup, optim.schedule)
         self.model, self.optimizer = accelerator.prepare(task, optimizer)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.data.batch import Batch
+from distill.training.optim import learning_rate, parameter_groups
 
 
 class Task(nn.Module, ABC):
@@ -44,6 +45,18 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def no_weight_decay(self) -> set[str]:
         """Name the weights of two and more dimensions that are never decayed."""
+
+    def learning_rate(self, base: float, accumulation: int, devices: int, batch_per_device: int) -> float:
+        """Scale a base learning rate to a run; the rule of METHOD 1.4 unless the task has one of its own."""
+        return learning_rate(base, accumulation, devices, batch_per_device)
+
+    def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Split what is trained into the optimizer's groups; `lr` is the peak, for groups with a rate of their own.
+
+        Raises:
+            UserError: when the decay is negative or nothing can be trained.
+        """
+        return parameter_groups(self, weight_decay, self.no_weight_decay())
 
     @property
     def frozen(self) -> nn.Module | None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from distill.training.optim import build_optimizer, build_schedule, learning_rate, parameter_groups
+from distill.training.optim import adamw, build_schedule, learning_rate, parameter_groups
 from students.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def stored(reference: Path) -> dict[str, Any]:
     return json.loads((reference / "clipocr_optim.json").read_text(encoding="utf-8"))
+
+
+def build_optimizer(
+    module: nn.Module, weight_decay: float = 0.0, no_decay_names: Collection[str] = (), **options: Any
+) -> torch.optim.AdamW:
+    return adamw(parameter_groups(module, weight_decay, no_decay_names), **options)
 
 
 def published_module(weights: dict[str, torch.Tensor]) -> nn.Module:
