@@ -70,18 +70,18 @@ class GuidanceHeads(nn.Module):
         chosen = rows or {}
         pairs = {}
         # Taps under autocast, or of a teacher in half precision, may have another type than the heads.
+        dtype = next((weight.dtype for weight in self.parameters()), torch.float32)
         if self.word_embed is not None and guidance.word is not None:
             picked = chosen.get("bridge")
-            word = stages.word.to(self.word_embed[0].weight.dtype)
-            pairs["bridge"] = self.word_embed(_take(word, picked)), _take(guidance.word, picked)
+            pairs["bridge"] = self.word_embed(_take(stages.word.to(dtype), picked)), _take(guidance.word, picked)
         for k, tap in enumerate(guidance.text or ()):
-            picked, dtype = chosen.get(f"linguistic{k + 1}"), self.norm_head[k].weight.dtype
+            picked = chosen.get(f"linguistic{k + 1}")
             pairs[f"linguistic{k + 1}"] = (
                 self.align_head[k](_take(stages.decoder[k].to(dtype), picked)),
                 self.norm_head[k](_take(tap.to(dtype), picked)),
             )
         for k, tap in enumerate(guidance.image or ()):
-            picked, dtype = chosen.get(f"visual{k + 1}"), self.align_proj[k].dtype
+            picked = chosen.get(f"visual{k + 1}")
             mixed = self.align_proj[k] @ stages.encoder[k].to(dtype)
             pairs[f"visual{k + 1}"] = (
                 self.align_head_vis[k](_take(mixed, picked)),

@@ -1,0 +1,94 @@
+"""SharedAlphabet: what a student and a reading teacher can both say about a position, whatever their alphabets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from students.charset import Charset
+
+
+class SharedAlphabet(nn.Module):
+    """The characters that two alphabets have in common, each character beside its own.
+
+    A character that the other side has in the other case only joins that one: a teacher of 94 characters tells a
+    student of 36 how likely `H` or `h` is, and a teacher of 36 tells a student of 94 the same, which keeps the choice
+    of the case to itself. Characters without a counterpart are left out on their side, and what remains is
+    renormalised.
+
+    Args:
+        student: the student's alphabet.
+        teacher: the teacher's.
+
+    Attributes:
+        left_out: the teacher's characters that the student lacks in either case.
+        untaught: the student's characters that the teacher lacks in either case.
+        joined: the student's characters whose case the teacher can't tell, or the student can't.
+    """
+
+    student_ids: Tensor
+    teacher_ids: Tensor
+    classes: Tensor
+
+    def __init__(self, student: Charset, teacher: Charset) -> None:
+        super().__init__()
+        own, other = _classes(student, teacher), _classes(teacher, student)
+        shared = [key for key in dict.fromkeys(own) if key and key in other]
+        numbers = {key: number for number, key in enumerate(shared)}
+        self.same = student.characters == teacher.characters
+        self.register_buffer("student_ids", _members(own, numbers), persistent=False)
+        self.register_buffer("teacher_ids", _members(other, numbers), persistent=False)
+        # Start and padding are no classes; they stand after the characters.
+        found = [numbers.get(key, -1) for key in own] + [-1, -1]
+        self.register_buffer("classes", torch.tensor(found), persistent=False)
+        mine, theirs = (list(zip(a.characters, b[1:], strict=True)) for a, b in ((student, own), (teacher, other)))
+        self.untaught = "".join(char for char, key in mine if key not in numbers)
+        self.left_out = "".join(char for char, key in theirs if key not in numbers)
+        self.joined = "".join(c for c, key in mine if key in numbers and own.count(key) + other.count(key) > 2)
+
+    def student_scores(self, logits: Tensor) -> Tensor:
+        """Bring a student's (..., C + 1) logits to (..., G) scores of the shared classes, the end first."""
+        return logits if self.same else _gather(logits, self.student_ids)
+
+    def teacher_scores(self, log_probabilities: Tensor) -> Tensor:
+        """Bring a teacher's (..., C_t + 1) log-probabilities to (..., G) scores of the shared classes."""
+        return log_probabilities if self.same else _gather(log_probabilities, self.teacher_ids)
+
+    def describe(self) -> str:
+        """Say in one line what can't be mapped; empty when nothing is lost."""
+        told = []
+        if self.untaught:
+            told.append(f"it can't read {self.untaught}, so it says nothing of a word from such a character on")
+        if self.left_out:
+            told.append(f"what it gives to {self.left_out} is left out, as the student can't write that")
+        if self.joined:
+            told.append(f"upper and lower case count as one for {self.joined}")
+        return "; ".join(told)
+
+
+def _classes(own: Charset, other: Charset) -> list[str]:
+    """Give each class of `own`, the end first, the name of what it shares with `other`; "" where it shares nothing."""
+    names = ["end"]
+    for char in own.characters:
+        counterpart = other.counterpart(char)
+        if counterpart is None or counterpart == char:
+            names.append(counterpart or "")
+        else:  # the other case; where both sides have that one, this character joins it
+            names.append(counterpart if counterpart in own.ids else char.lower())
+    return names
+
+
+def _members(names: list[str], numbers: dict[str, int]) -> Tensor:
+    """List the ids of each shared class: (G, M), -1 where a class has fewer than M."""
+    members: list[list[int]] = [[] for _ in numbers]
+    for position, name in enumerate(names):
+        if name in numbers:
+            members[numbers[name]].append(position)
+    most = max(map(len, members))
+    return torch.tensor([ids + [-1] * (most - len(ids)) for ids in members])
+
+
+def _gather(scores: Tensor, ids: Tensor) -> Tensor:
+    """Add up the probabilities of each class's members: (..., C) log scores to (..., G)."""
+    taken = scores[..., ids.clamp(min=0)].masked_fill(ids < 0, float("-inf"))
+    return taken.logsumexp(dim=-1)

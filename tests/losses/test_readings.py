@@ -1,0 +1,174 @@
+"""Soft targets and their decoupled form against numpy, their limits, and what binds them together."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from losses.alphabets import SharedAlphabet
+from losses.readings import ReadingOptions, decoupled, reading_terms, soft_targets
+from students.charset import Charset
+from students.stages import Stages
+from teachers.guidance import Guidance
+
+ROWS, CLASSES = 6, 5
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return (p * np.log(p / q)).sum(axis=-1)
+
+
+def parts(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """TCKD and NCKD row by row, as equations 5 to 7 of the paper define them."""
+    q, p = (softmax(scores.double().numpy() / temperature) for scores in (student, teacher))
+    binary, others = [], []
+    for row, target in enumerate(targets.tolist()):
+        pt, qt = p[row, target], q[row, target]
+        binary.append(kl(np.array([pt, 1 - pt]), np.array([qt, 1 - qt])))
+        rest = [place for place in range(p.shape[1]) if place != target]
+        others.append(kl(p[row, rest] / (1 - pt), q[row, rest] / (1 - qt)))
+    return np.array(binary), np.array(others)
+
+
+@pytest.fixture
+def rows() -> tuple[Tensor, Tensor, Tensor]:
+    return 2 * torch.randn(ROWS, CLASSES), 3 * torch.randn(ROWS, CLASSES), torch.randint(0, CLASSES, (ROWS,))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_soft_targets_are_the_divergence_times_the_square(
+    rows: tuple[Tensor, Tensor, Tensor], temperature: float
+) -> None:
+    student, teacher, _ = rows
+    p, q = (softmax(scores.double().numpy() / temperature) for scores in (teacher, student))
+    expected = temperature**2 * kl(p, q).mean()
+    assert soft_targets(student, teacher, temperature).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("temperature", "target", "others"), [(4.0, 1.0, 8.0), (1.0, 0.3, 0.5), (2.0, 1.0, 0.0)])
+def test_decoupled_is_its_two_parts(
+    rows: tuple[Tensor, Tensor, Tensor], temperature: float, target: float, others: float
+) -> None:
+    binary, rest = parts(*rows, temperature)
+    expected = temperature**2 * (target * binary.mean() + others * rest.mean())
+    found = decoupled(*rows, temperature, target=target, others=others)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_soft_targets_are_the_parts_weighted_by_what_the_teacher_leaves(
+    rows: tuple[Tensor, Tensor, Tensor], temperature: float
+) -> None:
+    student, teacher, targets = rows
+    left = 1 - softmax(teacher.double().numpy() / temperature)[np.arange(ROWS), targets.numpy()]
+    for row in range(ROWS):
+        one = slice(row, row + 1)
+        whole = soft_targets(student[one], teacher[one], temperature)
+        split = decoupled(student[one], teacher[one], targets[one], temperature, target=1.0, others=left[row])
+        torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_equal_scores_cost_nothing_and_pull_nowhere(rows: tuple[Tensor, Tensor, Tensor]) -> None:
+    student, _, targets = rows
+    scores = student.clone().requires_grad_()
+    shifted = student + torch.randn(ROWS, 1)  # a constant for a row is no difference
+    total = soft_targets(scores, shifted, 4.0) + decoupled(scores, shifted, targets)
+    assert total.item() == pytest.approx(0, abs=1e-5)
+    total.backward()
+    assert scores.grad is not None
+    assert scores.grad.abs().max() < 1e-5
+
+
+def test_the_gradient_of_soft_targets_is_the_difference_of_probabilities(rows: tuple[Tensor, Tensor, Tensor]) -> None:
+    student, teacher, _ = rows
+    scores = student.clone().requires_grad_()
+    soft_targets(scores, teacher, 2.0).backward()
+    expected = 2.0 * ((student / 2).softmax(dim=-1) - (teacher / 2).softmax(dim=-1)) / ROWS
+    torch.testing.assert_close(scores.grad, expected)
+
+
+def test_high_temperatures_become_a_squared_distance(rows: tuple[Tensor, Tensor, Tensor]) -> None:
+    student, teacher, _ = (scores.float() for scores in rows)
+    centred = [scores - scores.mean(dim=1, keepdim=True) for scores in (student, teacher)]
+    expected = (centred[0] - centred[1]).square().sum(dim=1).mean() / (2 * CLASSES)
+    torch.testing.assert_close(soft_targets(student, teacher, 1000.0), expected, rtol=0.05, atol=0.05)
+
+
+def test_a_sure_teacher_still_tells_the_others_apart() -> None:
+    student, targets = torch.zeros(1, 4), torch.tensor([0])
+    one, other = torch.tensor([[30.0, 5.0, 1.0, 0.0]]), torch.tensor([[30.0, 0.0, 1.0, 5.0]])
+    assert soft_targets(student, one).item() == pytest.approx(soft_targets(student, other).item(), abs=1e-6)
+    scores = student.clone().requires_grad_()
+    decoupled(scores, one, targets, 1.0).backward()
+    assert scores.grad is not None
+    assert scores.grad[0, 1] < 0 < scores.grad[0, 3]
+
+
+def test_no_rows_cost_nothing() -> None:
+    student = torch.zeros(0, 4, requires_grad=True)
+    total = soft_targets(student, torch.zeros(0, 4)) + decoupled(student, torch.zeros(0, 4), torch.zeros(0).long())
+    assert total == 0
+    total.backward()
+
+
+def test_half_precision_is_computed_in_float32(rows: tuple[Tensor, Tensor, Tensor]) -> None:
+    student, teacher, targets = rows
+    half = student.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = soft_targets(half, teacher), decoupled(half, teacher, targets)
+    expected = soft_targets(half.float(), teacher), decoupled(half.float(), teacher, targets)
+    assert found == expected
+    assert found[0].dtype == torch.float32
+
+
+@pytest.fixture
+def sides() -> tuple[Stages, Guidance, Tensor]:
+    """Words `a?b`, `b` for a student of `ab?`; the teacher of `abA` can't say what stands from `?` on."""
+    charset = Charset("ab?")
+    none = (torch.zeros(2, 4, 2),) * 3
+    stages = Stages(torch.randn(2, 4, 4), none, none, torch.zeros(2, 2), None)
+    known = torch.tensor([[True, False, False, False], [True, True, False, False]])
+    guidance = Guidance(None, None, None, known, torch.randn(2, 4, 4).log_softmax(dim=-1))
+    return stages, guidance, charset.encode(["a?b", "b"])
+
+
+def test_only_rows_that_the_teacher_speaks_for_take_part(sides: tuple[Stages, Guidance, Tensor]) -> None:
+    stages, guidance, ids = sides
+    alphabet = SharedAlphabet(Charset("ab?"), Charset("abA"))
+    options = ReadingOptions(temperature=2.0)
+    terms = reading_terms(stages, guidance, ids, alphabet, options)
+    assert set(terms) == {"soft", "dkd"}
+    q = [stages.logits[0, 0, [0, 1, 2]], stages.logits[1, 0, [0, 1, 2]], stages.logits[1, 1, [0, 1, 2]]]
+    spoken = [guidance.characters[0, 0], guidance.characters[1, 0], guidance.characters[1, 1]]  # type: ignore[index]
+    p = [torch.stack([row[0], torch.logaddexp(row[1], row[3]), row[2]]) for row in spoken]
+    student, teacher, targets = torch.stack(q), torch.stack(p), torch.tensor([1, 2, 0])
+    torch.testing.assert_close(terms["soft"], soft_targets(student, teacher, 2.0))
+    torch.testing.assert_close(terms["dkd"], decoupled(student, teacher, targets, 2.0))
+
+
+def test_what_stands_elsewhere_changes_nothing(sides: tuple[Stages, Guidance, Tensor]) -> None:
+    stages, guidance, ids = sides
+    alphabet = SharedAlphabet(Charset("ab?"), Charset("abA"))
+    before = reading_terms(stages, guidance, ids, alphabet, ReadingOptions())
+    logits, said = stages.logits.clone(), guidance.characters.clone()  # type: ignore[union-attr]
+    logits[~guidance.rows], said[~guidance.rows] = 9.0, float("nan")
+    changed = dataclasses.replace(stages, logits=logits), dataclasses.replace(guidance, characters=said)
+    assert reading_terms(*changed, ids, alphabet, ReadingOptions()) == before
+
+
+def test_terms_that_are_not_asked_for_are_not_there(sides: tuple[Stages, Guidance, Tensor]) -> None:
+    stages, guidance, ids = sides
+    alphabet = SharedAlphabet(Charset("ab?"), Charset("abA"))
+    assert set(reading_terms(stages, guidance, ids, alphabet, ReadingOptions(dkd=False))) == {"soft"}
+    assert set(reading_terms(stages, guidance, ids, alphabet, ReadingOptions(soft=False))) == {"dkd"}
+    with pytest.raises(ValueError, match="does not read"):
+        reading_terms(stages, dataclasses.replace(guidance, characters=None), ids, alphabet, ReadingOptions())
