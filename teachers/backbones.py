@@ -1,0 +1,175 @@
+"""Backbones of CLIP4STR: the CLIP that becomes a reader, described so that its folder can build it again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from open_clip import CLIP, SimpleTokenizer
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from torch import nn
+
+from students.errors import UserError
+from teachers.attention import use_plain_attention
+from teachers.clip import fit_positions
+from teachers.small import SmallTeacher, SmallTeacherConfig
+from teachers.sources import load_source
+from teachers.tokens import AlignedTokenizer, CharacterTokens, WordPieceTokens
+from teachers.zoo import zoo_config
+
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class ClipSizes:
+    """A CLIP of open_clip's own ViT and text tower."""
+
+    embed_dim: int
+    """Channels of the joint space."""
+    vision_cfg: dict[str, Any]
+    """Image tower, in open_clip's words."""
+    text_cfg: dict[str, Any]
+    """Text tower, in open_clip's words."""
+    quick_gelu: bool = True
+    """Which activation its weights were trained with."""
+    mean: tuple[float, ...] = OPENAI_DATASET_MEAN
+    """Input mean of the image tower, by channel."""
+    std: tuple[float, ...] = OPENAI_DATASET_STD
+    """Input deviation of the image tower, by channel."""
+
+    @classmethod
+    def of_zoo(cls, name: str, quick_gelu: bool = True) -> ClipSizes:
+        """Take the sizes of a model of open_clip's zoo; raises `UserError` for one that can't be a backbone."""
+        config = zoo_config(name)
+        return cls(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu)
+
+    @property
+    def joint_width(self) -> int:
+        """Channels of the joint space."""
+        return self.embed_dim
+
+    @property
+    def image_width(self) -> int:
+        """Channels of the image tower."""
+        return int(self.vision_cfg.get("width", 768))
+
+    @property
+    def text_width(self) -> int:
+        """Channels of the text tower."""
+        return int(self.text_cfg.get("width", 512))
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        size = self.vision_cfg.get("image_size", 224)
+        height, width = (size, size) if isinstance(size, int) else size
+        return height, width
+
+    @property
+    def longest_context(self) -> int:
+        """Positions of the text tower."""
+        return int(self.text_cfg.get("context_length", 77))
+
+
+Backbone = ClipSizes | SmallTeacherConfig
+"""What a reader's CLIP is built from."""
+KINDS: dict[str, type[ClipSizes] | type[SmallTeacherConfig]] = {"open_clip": ClipSizes, "words": SmallTeacherConfig}
+"""Backbones by the name that a folder's config.json gives them."""
+
+
+def build_backbone(backbone: Backbone) -> CLIP:
+    """Build a CLIP with fresh weights and quick attention.
+
+    Raises:
+        UserError: for sizes that open_clip can't build.
+    """
+    if isinstance(backbone, SmallTeacherConfig):
+        return SmallTeacher(backbone)
+    try:
+        clip = CLIP(backbone.embed_dim, backbone.vision_cfg, backbone.text_cfg, quick_gelu=backbone.quick_gelu)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(f"open_clip can't build a CLIP of these sizes ({error}); take those of its zoo") from None
+    use_plain_attention(clip)
+    return clip
+
+
+def load_backbone(
+    name: str, weights: str | None = None, image_size: tuple[int, int] | None = None
+) -> tuple[Backbone, CLIP]:
+    """Load a CLIP to make a reader of, with its weights.
+
+    Args:
+        name: see `teachers.sources.load_source`.
+        weights: see there.
+        image_size: height and width to read at instead of the trained ones; the grid of positions is resized.
+
+    Raises:
+        UserError: no such CLIP, or one that can't read at that size.
+    """
+    _, source = load_source(name, weights)
+    if isinstance(source, SmallTeacher):
+        if image_size not in (None, source.config.image_size):
+            raise UserError(f"{name} reads pictures of {source.config.image_size} pixels; leave reader.image_size out")
+        return source.config, source
+    sizes = source.sizes
+    quick = source.activation == "quick-gelu"
+    backbone = ClipSizes(sizes["embed_dim"], sizes["vision_cfg"], sizes["text_cfg"], quick, source.mean, source.std)
+    use_plain_attention(source.clip)
+    if image_size is not None and image_size != backbone.image_size:
+        resize_input(source.clip, image_size)
+        backbone = replace(backbone, vision_cfg={**backbone.vision_cfg, "image_size": list(image_size)})
+    return backbone, source.clip
+
+
+def resize_input(clip: CLIP, image_size: tuple[int, int]) -> None:
+    """Have an image tower take pictures of another size: its grid of positions is resized bicubically, in place.
+
+    Raises:
+        UserError: the size is no multiple of the patches.
+    """
+    visual = clip.visual
+    patch_height, patch_width = visual.patch_size
+    if image_size[0] % patch_height or image_size[1] % patch_width or min(image_size) < 1:
+        raise UserError(
+            f"pictures of {image_size} pixels don't fall into patches of {patch_height} x {patch_width}; give multiples"
+        )
+    grid = (image_size[0] // patch_height, image_size[1] // patch_width)
+    positions = fit_positions(visual.positional_embedding.detach(), visual.grid_size, grid, "interpolate")
+    visual.positional_embedding = nn.Parameter(positions)
+    visual.grid_size, visual.image_size = grid, image_size
+
+
+def normalisation(backbone: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Give the image tower's input mean and deviation; a small teacher takes pictures as students do."""
+    return (HALF, HALF) if isinstance(backbone, SmallTeacherConfig) else (backbone.mean, backbone.std)
+
+
+def longest_context(backbone: Backbone) -> int:
+    """Give the positions of the text tower."""
+    return backbone.max_length + 2 if isinstance(backbone, SmallTeacherConfig) else backbone.longest_context
+
+
+def spelling(backbone: Backbone) -> AlignedTokenizer:
+    """Give the tokenizer that writes a label with one token per character (METHOD 1.1)."""
+    if isinstance(backbone, SmallTeacherConfig):
+        return CharacterTokens(backbone.characters, backbone.max_length)
+    return WordPieceTokens(SimpleTokenizer(), backbone.longest_context)
+
+
+def backbone_dict(backbone: Backbone) -> dict[str, Any]:
+    """Give a backbone as JSON holds it."""
+    kind = next(name for name, made in KINDS.items() if isinstance(backbone, made))
+    return {"kind": kind, **asdict(backbone)}
+
+
+def backbone_from_dict(stored: Any) -> Backbone:
+    """Read a backbone back from JSON.
+
+    Raises:
+        UserError: when it describes none.
+    """
+    try:
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+        return KINDS[values.pop("kind")](**values)
+    except (AttributeError, KeyError, TypeError):
+        raise UserError(f"no CLIP is described by {str(stored)[:80]!r}; the file was changed by hand") from None

@@ -1,0 +1,241 @@
+"""CLIP4STR: a whole CLIP that reads, with a visual and a cross-modal branch (METHOD 2, arXiv 2305.14014).
+
+The visual branch decodes characters off the image tower's tokens. What it read becomes a caption, which goes through
+the text tower; the cross branch decodes off image and text tokens together, and its answer counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from open_clip import CLIP
+from torch import Tensor, nn
+
+from students.charset import Charset
+from students.decoder import KeysValues, cloze_mask
+from students.permuted import Order
+from students.two_stream import CharacterDecoder
+from teachers.backbones import build_backbone, normalisation
+from teachers.captions import Captioner, caption_tokens, different
+from teachers.clip4str_config import Clip4StrConfig
+from teachers.towers import image_tokens, run_text, text_tokens
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over N pictures: the first reading, or a refinement."""
+
+    visual: Tensor
+    """(N, S, C + 1) logits of the visual branch."""
+    captions: list[str]
+    """What the text tower was given; empty without a cross branch."""
+    cross: Tensor | None
+    """(N, S, C + 1) logits of the cross branch."""
+
+    @property
+    def logits(self) -> Tensor:
+        """The answer: the cross branch's, where there is one."""
+        return self.visual if self.cross is None else self.cross
+
+
+@dataclass(frozen=True)
+class OrderLogits:
+    """Teacher-forced logits of one permuted order."""
+
+    visual: Tensor
+    """(N, T, C + 1)."""
+    cross: Tensor | None
+    """(N, T, C + 1); None without a cross branch."""
+    captions: list[str]
+    """What the text tower was given."""
+
+
+@dataclass(frozen=True)
+class CrossTraining:
+    """How the cross branch is trained; the defaults are the published ones."""
+
+    context: Literal["labels", "visual"] = "labels"
+    """Its content: the true characters, or what the visual branch read."""
+    mask: Literal["order", "cloze"] = "order"
+    """Its masks: those of each order, or the one of refinements, in which a position sees all others."""
+
+
+class Clip4Str(nn.Module):
+    """A CLIP with two character decoders.
+
+    Pictures come normalised as for every reader, with mean 0.5 and std 0.5, and are put into CLIP's own normalisation
+    here.
+
+    Args:
+        config: sizes and switches.
+        clip: the CLIP of `config.clip`, with its weights; None builds one with fresh weights.
+
+    Raises:
+        UserError: for a CLIP that can't be built, or sizes that heads don't divide.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: Clip4StrConfig, clip: CLIP | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.charset, self.max_length = Charset(config.charset), config.max_length
+        self.clip_model = build_backbone(config.clip) if clip is None else clip
+        self.visual_decoder = self._decoder(config.visual_width)
+        self.cross_decoder = self._decoder(config.clip.joint_width) if config.language else None
+        self.captioner = Captioner(self.charset, Charset(config.caption_charset))
+        self.tokens = caption_tokens(config.clip, config.context)
+        mean, std = normalisation(config.clip)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def _decoder(self, width: int) -> CharacterDecoder:
+        config = self.config
+        return CharacterDecoder(
+            self.charset, config.max_length, width, config.decoder_depth, config.decoder_heads,
+            config.decoder_mlp_ratio, config.dropout, updates_content=True,
+        )  # fmt: skip
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.config.clip.image_size
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of weights."""
+        return sum(weight.numel() for weight in self.parameters())
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Turn a reader's input into the image tower's: `(x * 0.5 + 0.5 - mean) / std`."""
+        return (images * 0.5 + 0.5 - self.mean) / self.std
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode (N, 3, H, W) pictures to the visual decoder's memory (N, S, D), class token first."""
+        tokens = image_tokens(self.clip_model.visual, self.normalize(images))
+        if self.config.pooled:
+            tokens = tokens[:, :1]
+        return tokens @ self.clip_model.visual.proj if self.config.share_dim else tokens
+
+    def encode_captions(self, ids: Tensor) -> Tensor:
+        """Encode (M, context) token ids to text tokens (M, context, joint width), or one a caption when pooled."""
+        if self.config.text_features == "embedding":
+            return self.clip_model.token_embedding(ids)
+        if self.config.pooled:
+            return run_text(self.clip_model, ids)[1][:, None]
+        return text_tokens(self.clip_model, ids)
+
+    def forward(self, images: Tensor, max_length: int | None = None, refinements: int | None = None) -> Tensor:
+        """Read (N, 3, H, W) pictures: logits (N, steps, C + 1) of the last pass.
+
+        Greedy decoding stops when every word has its end token; refinements then answer for all positions. With
+        `max_length` given it takes exactly min(max_length, config.max_length) + 1 steps.
+        """
+        return list(self.passes(images, max_length, refinements))[-1].logits
+
+    def passes(self, images: Tensor, max_length: int | None = None, refinements: int | None = None) -> Iterator[Pass]:
+        """Read pictures and show every pass: the first reading, then `refinements` (by default the configured)."""
+        features = self.encode(images)
+        memory, cross = self.visual_decoder.memory_keys(features), self._cross(features)
+        steps = self.visual_decoder.steps(max_length)
+        visual = self._first(self.visual_decoder, memory, steps, stop=max_length is None)
+        captions, read = [], None
+        if cross is not None:
+            captions = self.captioner(visual.argmax(dim=-1))
+            # As many steps as the visual branch took, with no stop of its own (published).
+            read = self._first(cross.decoder, cross.memory(captions), visual.shape[1], stop=False)
+        yield Pass(visual, captions, read)
+        for _ in range(self.config.refinements if refinements is None else refinements):
+            visual = self.visual_decoder.refine(memory, visual, steps)
+            if cross is not None and read is not None:
+                captions = self.captioner(visual.argmax(dim=-1))
+                read = cross.decoder.refine(cross.memory(captions), read, steps)
+            yield Pass(visual, captions, read)
+
+    def permuted(
+        self, images: Tensor, target_ids: Tensor, orders: Sequence[Order], training: CrossTraining = CrossTraining()
+    ) -> list[OrderLogits]:
+        """Predict known words in several orders.
+
+        Pictures are encoded once, and each different caption of the batch once, whatever the number of orders.
+
+        Args:
+            images: (N, 3, H, W).
+            target_ids: (N, L + 2) start, characters, end, padding.
+            orders: see `students.permuted`.
+            training: what the cross branch looks at.
+        """
+        features = self.encode(images)
+        memory, cross = self.visual_decoder.memory_keys(features), self._cross(features)
+        visual = [
+            self.visual_decoder.teacher_forced(memory, target_ids, order.query_mask, order.content_mask)
+            for order in orders
+        ]
+        if cross is None:
+            return [OrderLogits(logits, None, []) for logits in visual]
+        captions = self.captioner(torch.cat(visual).argmax(dim=-1))
+        found = []
+        for number, joined in enumerate(cross.memories(captions, len(images))):
+            own = captions[number * len(images) : (number + 1) * len(images)]
+            read = self._cross_order(cross.decoder, joined, target_ids, orders[number], visual[number], training)
+            found.append(OrderLogits(visual[number], read, own))
+        return found
+
+    def _cross_order(
+        self, decoder: CharacterDecoder, memory: Sequence[KeysValues], target_ids: Tensor, order: Order,
+        visual: Tensor, training: CrossTraining,
+    ) -> Tensor:  # fmt: skip
+        """Predict with the cross branch in one order: (N, T, C + 1) logits."""
+        known = target_ids[:, :-1]
+        ids, masks = known, (order.query_mask, order.content_mask)
+        if training.context == "visual":
+            ids = torch.cat([known[:, :1], visual[:, :-1].argmax(dim=-1)], dim=1)
+        if training.mask == "cloze":
+            masks = (cloze_mask(known.shape[1], known.device),) * 2
+        # Closed are the end and padding of the true word, whatever the context (published).
+        return decoder.logits(decoder.streams(memory, ids, *masks, decoder.closed(known)))
+
+    def _first(self, decoder: CharacterDecoder, memory: Sequence[KeysValues], steps: int, stop: bool) -> Tensor:
+        if self.config.decoding == "one-shot":
+            return decoder.one_shot(memory, steps)
+        return decoder.greedy(memory, steps, stop)
+
+    def _cross(self, features: Tensor) -> CrossMemory | None:
+        return None if self.cross_decoder is None else CrossMemory(self, self.cross_decoder, features)
+
+
+class CrossMemory:
+    """What the cross branch looks at for one batch: image tokens, and the text tokens of captions.
+
+    Args:
+        reader: encodes captions.
+        decoder: the cross branch.
+        features: (N, S, D) what the visual branch looks at.
+    """
+
+    def __init__(self, reader: Clip4Str, decoder: CharacterDecoder, features: Tensor) -> None:
+        config = reader.config
+        self.reader, self.decoder = reader, decoder
+        features = features.detach() if config.image_detach else features
+        joint = features if config.share_dim else features @ reader.clip_model.visual.proj
+        self.image_keys = decoder.memory_keys(joint)
+
+    def memory(self, captions: Sequence[str]) -> list[KeysValues]:
+        """Join the N pictures with their captions: keys and values of (N, S + context) tokens, one pair a layer."""
+        return next(self.memories(captions, len(captions)))
+
+    def memories(self, captions: Sequence[str], rows: int) -> Iterator[list[KeysValues]]:
+        """Join the N pictures with each `rows` = N of the captions in turn; equal captions are encoded once."""
+        once, places = different(captions)
+        device = self.image_keys[0][0].device
+        texts = self.decoder.memory_keys(self.reader.encode_captions(self.reader.tokens(once).to(device)))
+        for own in places.to(device).split(rows):
+            pairs = zip(self.image_keys, texts, strict=True)
+            yield [
+                (torch.cat([image[0], text[0][own]], dim=2), torch.cat([image[1], text[1][own]], dim=2))
+                for image, text in pairs
+            ]
