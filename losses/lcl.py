@@ -1,10 +1,15 @@
 """The linguistic consistency loss: rows recognise their own teacher rows, and relations between rows agree.
 
 Source: METHOD 1.2 (CLIP-OCR, arXiv 2310.04999). The defaults are the published form.
+
+Both terms compare every row with every row. That matrix is never held as a whole: it is made in blocks of rows, and a
+block gives its share of the value and of the gradients before the next one is made. So memory grows with the rows, not
+with their square, and nothing is computed twice.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -19,6 +24,11 @@ SecondOrder = Literal["local", "gathered"]
 Normalization = Literal["published", "clamped"]
 """`a / (|a| + eps)` (published), or `a / max(|a|, eps)` as `F.normalize` does it."""
 
+BLOCK_ENTRIES = 2**23
+"""Entries of a block of the row-by-row matrix: 32 MiB in float32."""
+SMALLEST_BLOCK = 64
+"""Rows that a block has at least, for matrix products worth the name."""
+
 
 def lcl(
     student: Tensor,
@@ -30,6 +40,7 @@ def lcl(
     second_order: SecondOrder = "local",
     eps: float = 1e-7,
     normalization: Normalization = "published",
+    block: int | None = None,
 ) -> Tensor:
     """Compute the linguistic consistency loss of R student rows against their R teacher rows (METHOD 1.2).
 
@@ -50,6 +61,7 @@ def lcl(
         second_order: whose rows the second term relates.
         eps: keeps the normalisation of a zero row finite.
         normalization: form in which `eps` enters.
+        block: rows of the matrix that are held at once; None chooses (see `BLOCK_ENTRIES`). It changes nothing else.
 
     Returns:
         A scalar; 0 (with a zero gradient) when R is 0.
@@ -60,74 +72,127 @@ def lcl(
     if student.ndim != 2 or student.shape != teacher.shape:
         raise ValueError(f"lcl needs two (R, C) matrices of one shape, got {(*student.shape,)} and {(*teacher.shape,)}")
     with torch.autocast(student.device.type, enabled=False):
-        rows = _normalize(student, eps, normalization)
-        guides = _normalize(teacher, eps, normalization)
-        other_guides = gather_others(guides)
-        first = _first_order(rows, torch.cat([guides, *other_guides]) if other_guides else guides, temperature)
-        if second_order == "gathered" and other_guides:
-            second = _joined_relations(rows, guides, gather_others(rows), other_guides)
-        else:
-            second = _relation_gap(rows, guides, rows.detach(), guides.detach()) / max(len(rows), 1) ** 2
-        return first_weight * first + second_weight * second
+        form = _Form(temperature, first_weight, second_weight, second_order, eps, normalization, block)
+        value: Tensor = _Consistency.apply(_raised(student), _raised(teacher), form)
+        return value
 
 
-def _normalize(rows: Tensor, eps: float, normalization: Normalization) -> Tensor:
+def _raised(rows: Tensor) -> Tensor:
     # Half precision is raised to float32; float64 stays what it is, for checks of the gradient.
-    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-    if normalization == "clamped":
-        return F.normalize(rows, dim=-1, eps=eps)
-    return rows / (torch.linalg.vector_norm(rows, dim=-1, keepdim=True) + eps)
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 
-def _first_order(rows: Tensor, guides: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy of (R, M) similarities, M >= R, in which row i belongs to guide i."""
-    # The temperature divides R * C numbers here, R * M in the formula.
-    logits = (rows / temperature) @ guides.T
-    losses = F.cross_entropy(logits, torch.arange(len(rows), device=rows.device), reduction="sum")
-    return losses / max(len(rows), 1)
+@dataclass(frozen=True)
+class _Form:
+    """The options of `lcl`."""
+
+    temperature: float
+    first_weight: float
+    second_weight: float
+    second_order: SecondOrder
+    eps: float
+    normalization: Normalization
+    block: int | None
+
+    def blocks(self, rows: int, columns: int) -> list[slice]:
+        """Cut a matrix of `rows` x `columns` into blocks of rows."""
+        size = self.block or max(SMALLEST_BLOCK, BLOCK_ENTRIES // max(columns, 1))
+        return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
 
 
-def _joined_relations(rows: Tensor, guides: Tensor, other_rows: list[Tensor], other_guides: list[Tensor]) -> Tensor:
-    """Second term of the joined batch: own rows against all rows here, summed over processes."""
-    every_row = torch.cat([rows.detach(), *other_rows])
-    every_guide = torch.cat([guides.detach(), *other_guides])
-    own = _relation_gap(rows, guides, every_row, every_guide) / len(every_row) ** 2
-    value = own.detach().clone()
-    dist.all_reduce(value)
-    # Each process knows the gradient of its own rows only, and DDP takes the mean over processes: undo its division.
-    scaled = own * dist.get_world_size()
-    return value + (scaled - scaled.detach())
+class _Side:
+    """The rows of one side, normalised, and the gradient that gathers on them."""
+
+    def __init__(self, raw: Tensor, form: _Form, graded: bool) -> None:
+        self.norms = torch.linalg.vector_norm(raw, dim=-1, keepdim=True)
+        self.divisors = self.norms.clamp(min=form.eps) if form.normalization == "clamped" else self.norms + form.eps
+        self.rows = raw / self.divisors
+        self.gradient = torch.zeros_like(raw) if graded else None
+        self.form = form
+
+    def gradient_of_raw(self) -> Tensor | None:
+        """Carry the gradient through the normalisation, in place; the gradient of a norm of 0 is taken as 0."""
+        if self.gradient is None:
+            return None
+        along = torch.linalg.vecdot(self.rows, self.gradient).unsqueeze(-1)
+        if self.form.normalization == "clamped":
+            along = along.where(self.norms > self.form.eps, 0)  # below it the divisor is a constant
+        else:
+            along = (along * self.divisors / self.norms).where(self.norms > 0, 0)
+        return self.gradient.addcmul_(self.rows, along, value=-1).div_(self.divisors)
 
 
-def _relation_gap(rows: Tensor, guides: Tensor, every_row: Tensor, every_guide: Tensor) -> Tensor:
-    gap: Tensor = _RelationGap.apply(rows, guides, every_row, every_guide)
-    return gap
-
-
-class _RelationGap(torch.autograd.Function):
-    """`sum |A X^T - B Y^T|` where X, Y are all rows and A, B those of them that are ours.
-
-    The gradient is that of the whole symmetric matrix of relations with respect to A and B: each relation between
-    two rows stands in it twice. Beside its inputs this keeps one (R, M) matrix, and its backward takes two products
-    where autograd would take four.
-    """
+class _Consistency(torch.autograd.Function):
+    """Both terms of (R, C) rows, with their gradients made on the way."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, guides: Tensor, every_row: Tensor, every_guide: Tensor) -> Tensor:
-        gap = rows @ every_row.T
-        gap.addmm_(guides, every_guide.T, alpha=-1)
-        # Row by row: one running float32 sum over millions of entries is some parts in a thousand off.
-        total = torch.linalg.vector_norm(gap, ord=1, dim=1).sum()
-        ctx.save_for_backward(gap.sign_(), every_row, every_guide)
-        return total
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, form: _Form) -> Tensor:
+        own = _Side(student, form, ctx.needs_input_grad[0])
+        guides = _Side(teacher, form, ctx.needs_input_grad[1])
+        other_guides = gather_others(guides.rows)
+        every_guide = torch.cat([guides.rows, *other_guides]) if other_guides else guides.rows
+        value = _first_order(own, guides, every_guide, form)
+        if form.second_order == "gathered" and other_guides:
+            every_row = torch.cat([own.rows, *gather_others(own.rows)])
+            # Each process knows the gradient of its own rows only, and DDP takes the mean over processes: undo that.
+            share = _second_order(own, guides, every_row, every_guide, form, dist.get_world_size())
+            dist.all_reduce(share)
+            value += share
+        else:
+            value += _second_order(own, guides, own.rows, guides.rows, form)
+        ctx.gradients = own.gradient_of_raw(), guides.gradient_of_raw()
+        return value
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        signs, every_row, every_guide = ctx.saved_tensors
-        to_rows = (signs @ every_row).mul_(2 * gradient) if ctx.needs_input_grad[0] else None
-        to_guides = (signs @ every_guide).mul_(-2 * gradient) if ctx.needs_input_grad[1] else None
-        return to_rows, to_guides, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        to_student, to_teacher = (None if made is None else made * gradient for made in ctx.gradients)
+        return to_student, to_teacher, None
+
+
+def _first_order(own: _Side, guides: _Side, every_guide: Tensor, form: _Form) -> Tensor:
+    """Mean cross-entropy of (R, M) similarities, M >= R, in which row i belongs to guide i; adds to the gradients."""
+    rows = own.rows
+    total = rows.new_zeros(())
+    weight = form.first_weight / max(len(rows), 1)
+    for part in form.blocks(len(rows), len(every_guide)):
+        scaled = rows[part] / form.temperature  # divides R * C numbers, R * M in the formula
+        logits = scaled @ every_guide.T
+        surprise = logits.logsumexp(dim=1)
+        total += weight * (surprise - logits.diagonal(part.start)).sum()
+        if own.gradient is None and guides.gradient is None:
+            continue
+        errors = logits.sub_(surprise.unsqueeze(1)).exp_()
+        errors.diagonal(part.start).sub_(1)
+        if own.gradient is not None:
+            own.gradient[part].addmm_(errors, every_guide, alpha=weight / form.temperature)
+        if guides.gradient is not None:
+            guides.gradient.addmm_(errors[:, : len(rows)].T, scaled, alpha=weight)
+    return total
+
+
+def _second_order(
+    own: _Side, guides: _Side, every_row: Tensor, every_guide: Tensor, form: _Form, processes: int = 1
+) -> Tensor:
+    """Own rows' share of `mean |A A^T - B B^T|` over all rows; adds to the gradients, `processes` times as much.
+
+    Each relation between two rows stands in the symmetric matrix twice, hence the factor 2.
+    """
+    total = own.rows.new_zeros(())
+    weight = form.second_weight / max(len(every_row), 1) ** 2
+    for part in form.blocks(len(own.rows), len(every_row)):
+        gap = own.rows[part] @ every_row.T
+        gap.addmm_(guides.rows[part], every_guide.T, alpha=-1)
+        # Row by row: one running float32 sum over millions of entries is some parts in a thousand off.
+        total += weight * torch.linalg.vector_norm(gap, ord=1, dim=1).sum()
+        if own.gradient is None and guides.gradient is None:
+            continue
+        signs = gap.sign_()
+        if own.gradient is not None:
+            own.gradient[part].addmm_(signs, every_row, alpha=2 * weight * processes)
+        if guides.gradient is not None:
+            guides.gradient[part].addmm_(signs, every_guide, alpha=-2 * weight * processes)
+    return total
 
 
 @torch.no_grad()

@@ -60,6 +60,25 @@ def test_weights_and_temperature_are_the_published_ones(reference: Path, case: s
 
 
 @pytest.mark.parametrize("normalization", ["published", "clamped"])
+@pytest.mark.parametrize("block", [1, 5, 12])
+def test_blocks_change_neither_value_nor_gradient(block: int, normalization: str) -> None:
+    student, teacher = torch.randn(13, 6, dtype=torch.float64), torch.randn(13, 6, dtype=torch.float64)
+    student[3] = 0
+    options = {"normalization": normalization}
+    for made, whole in zip(
+        graded(student, teacher, block=block, **options), graded(student, teacher, block=13, **options), strict=True
+    ):
+        torch.testing.assert_close(made, whole, rtol=1e-12, atol=1e-12)
+
+
+def test_a_second_pass_through_the_same_graph_gives_the_same_gradient() -> None:
+    student = torch.randn(5, 4, requires_grad=True)
+    value = lcl(student, torch.randn(5, 4))
+    first, second = (torch.autograd.grad(value, student, retain_graph=True)[0] for _ in range(2))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("normalization", ["published", "clamped"])
 def test_gradient_is_that_of_the_value(normalization: str) -> None:
     rows = [torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
     assert torch.autograd.gradcheck(lambda a, b: lcl(a, b, temperature=0.5, normalization=normalization), rows)
