@@ -46,7 +46,6 @@ def test_a_teacher_of_94_adds_up_the_cases_for_a_student_of_36() -> None:
     assert shared.left_out == string.punctuation
     assert shared.untaught == ""
     assert shared.joined == string.ascii_lowercase
-    assert ()
 
 
 def test_a_teacher_of_36_leaves_the_case_to_a_student_of_94() -> None:
