@@ -24,16 +24,19 @@ TEACHERS: dict[str, Callable[[], ClipTeacher]] = {"words-small": words_small}
 """The shipped teachers by name."""
 
 
-def load_teacher(name: str, weights: str | None = None, position: Position = "crop") -> ClipTeacher:
+def load_teacher(
+    name: str, weights: str | None = None, position: Position = "crop", image_size: tuple[int, int] = (32, 128)
+) -> ClipTeacher:
     """Load a frozen teacher.
 
     Args:
-        name: `words-small`; a folder that `train-teacher` wrote; a CLIP weights file; or a ViT of open_clip's zoo
-            as `NAME/TAG` (for example `ViT-B-16/openai`), downloaded when it isn't cached.
+        name: `words-small`; a folder that `train-teacher` or open_clip wrote; a CLIP weights file; or a ViT of
+            open_clip's zoo as `NAME/TAG` (for example `ViT-B-16/openai`), downloaded when it isn't cached.
         weights: a local file (or teacher folder) to read instead; `name` then says what it is: `NAME`,
             `NAME-quickgelu` or `NAME/TAG`. Sizes and activation are read from the file where it tells them. A tag of
             the zoo is taken for `NAME/TAG`.
-        position: how a CLIP's trained position grid is fitted to 32x128; no matter for small teachers.
+        position: how a CLIP's trained position grid is fitted to the pictures; no matter for small teachers.
+        image_size: height and width of the student's pictures.
 
     Raises:
         UserError: unknown name, missing or foreign weights, no network, or an activation that can't be told.
@@ -43,7 +46,9 @@ def load_teacher(name: str, weights: str | None = None, position: Position = "cr
     if weights is None and name in TEACHERS:
         return TEACHERS[name]()
     called, source = load_source(name, weights)
-    return wrap_small(called, source) if isinstance(source, SmallTeacher) else wrap_clip(called, source, position)
+    if isinstance(source, SmallTeacher):
+        return wrap_small(called, source)
+    return wrap_clip(called, source, position, image_size)
 
 
 def wrap_small(name: str, model: SmallTeacher) -> ClipTeacher:
@@ -52,8 +57,10 @@ def wrap_small(name: str, model: SmallTeacher) -> ClipTeacher:
     return ClipTeacher(name, model, model.tokens, half, half, description="small teacher of words, exact GELU")
 
 
-def wrap_clip(name: str, loaded: LoadedClip, position: Position) -> ClipTeacher:
+def wrap_clip(
+    name: str, loaded: LoadedClip, position: Position, image_size: tuple[int, int] = (32, 128)
+) -> ClipTeacher:
     """Freeze a CLIP of open_clip."""
     tokens = WordPieceTokens(loaded.tokenizer, loaded.clip.context_length)
     description = f"open_clip ViT with {loaded.activation}: {loaded.reason}"
-    return ClipTeacher(name, loaded.clip, tokens, loaded.mean, loaded.std, position, description=description)
+    return ClipTeacher(name, loaded.clip, tokens, loaded.mean, loaded.std, position, image_size, description)

@@ -8,6 +8,7 @@ from open_clip import list_models
 
 from students.errors import UserError
 from teachers.small import CONFIG_FILE, SmallTeacher
+from teachers.weights import weights_in
 from teachers.zoo import LoadedClip, load_file, load_zoo, unknown_teacher, zoo_config, zoo_tags
 
 SHIPPED = {"words-small": Path(__file__).parent / "words_small"}
@@ -18,8 +19,8 @@ def load_source(name: str, weights: str | None = None) -> tuple[str, SmallTeache
     """Load a CLIP with its weights, and say what to call it.
 
     Args:
-        name: a shipped name; a folder that `train-teacher` wrote; a CLIP weights file; or a ViT of open_clip's zoo as
-            `NAME/TAG` (for example `ViT-B-16/openai`), downloaded when it isn't cached.
+        name: a shipped name; a folder that `train-teacher` or open_clip wrote; a CLIP weights file; or a ViT of
+            open_clip's zoo as `NAME/TAG` (for example `ViT-B-16/openai`), downloaded when it isn't cached.
         weights: a local file (or teacher folder) to read instead; `name` then says what it is: `NAME`,
             `NAME-quickgelu` or `NAME/TAG`. Sizes and activation are read from the file where it tells them. A tag of
             the zoo is taken for `NAME/TAG`.
@@ -32,6 +33,8 @@ def load_source(name: str, weights: str | None = None) -> tuple[str, SmallTeache
     source = Path(weights if weights is not None else name)
     if source.is_dir() and (source / CONFIG_FILE).is_file():
         return name if weights is not None else source.name, SmallTeacher.load(source)
+    if source.is_dir() and (inside := weights_in(source)) is not None:
+        return name if weights is not None else source.name, load_file(inside)
     if weights is None and source.is_file():
         return source.name, load_file(source)
     architecture, _, tag = name.partition("/")

@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.constants import (
+    HF_SAFE_WEIGHTS_NAME,
+    HF_WEIGHTS_NAME,
+    OPENAI_DATASET_MEAN,
+    OPENAI_DATASET_STD,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -27,6 +32,10 @@ Activation = Literal["quick-gelu", "gelu"]
 OPENAI_INTEGERS = ("input_resolution", "context_length", "vocab_size")
 """Integer entries that only OpenAI's own state dicts carry; a model has no place for them."""
 FOLDER_CONFIG = "open_clip_config.json"
+FOLDER_WEIGHTS = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+"""How open_clip calls the weights in a folder of its own; the first is what is written here."""
+UNROUNDED = ("embedding", "ln_", "logit_scale")
+"""What the names hold of weights that OpenAI's loader leaves as they are stored; it rounds all others to float16."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class ClipWeights:
     mean: tuple[float, ...] = OPENAI_DATASET_MEAN
     """Input normalisation of the image tower."""
     std: tuple[float, ...] = OPENAI_DATASET_STD
+    image_size: tuple[int, int] | None = None
+    """Height and width of the pictures that its positions belong to; None when the file doesn't say: square ones."""
 
 
 def read_weights(path: str | Path) -> ClipWeights:
@@ -73,21 +84,37 @@ def read_weights(path: str | Path) -> ClipWeights:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: can't be read as weights ({line}); give a CLIP weights file") from None
     tensors = clip_tensors(content, path)
-    if activation is None and set(OPENAI_INTEGERS) <= set(tensors):
+    openai = set(OPENAI_INTEGERS) <= set(tensors)
+    if activation is None and openai:
         activation, reason = "quick-gelu", "the file is an OpenAI state dict"
     beside = read_folder_config(path.parent / FOLDER_CONFIG)
     if activation is None and beside is not None:
         quick = bool(beside.get("model_cfg", {}).get("quick_gelu", False))
         activation, reason = ("quick-gelu" if quick else "gelu"), f"{FOLDER_CONFIG} beside the file says so"
     preprocess = (beside or {}).get("preprocess_cfg", {})
-    floats = {name: value.float() for name, value in tensors.items() if name not in OPENAI_INTEGERS}
+    floats = {
+        name: value.half().float() if openai and not any(part in name for part in UNROUNDED) else value.float()
+        for name, value in tensors.items() if name not in OPENAI_INTEGERS
+    }  # fmt: skip
     return ClipWeights(
         floats,
         activation,
         reason,
         tuple(preprocess.get("mean", OPENAI_DATASET_MEAN)),
         tuple(preprocess.get("std", OPENAI_DATASET_STD)),
+        read_image_size(beside or {}),
     )
+
+
+def weights_in(folder: Path) -> Path | None:
+    """Find the weights in a folder of open_clip's layout; None for a folder of another."""
+    return next((folder / name for name in FOLDER_WEIGHTS if (folder / name).is_file()), None)
+
+
+def read_image_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Read the picture size of an open_clip configuration; None where it says none but a square one."""
+    said = config.get("model_cfg", {}).get("vision_cfg", {}).get("image_size")
+    return (int(said[0]), int(said[1])) if isinstance(said, list) and len(said) == 2 else None
 
 
 def is_torchscript(path: Path) -> bool:

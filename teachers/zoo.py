@@ -117,7 +117,7 @@ def load_file(path: str | Path, name: str | None = None, tag: str | None = None)
             f"{path}: can't tell whether its activation is quick-GELU or GELU; name the weights by their tag "
             "(NAME/TAG as in open_clip), or NAME-quickgelu, or put open_clip_config.json beside the file"
         )
-    config = matching_config(weights.tensors, name, path)
+    config = matching_config(weights, name, path)
     return build(weights, config, activation, reason, weights.mean, weights.std)
 
 
@@ -176,13 +176,13 @@ def zoo_tags(name: str) -> list[str]:
     return list(open_clip.list_pretrained_tags_by_model(name))
 
 
-def matching_config(tensors: dict[str, Tensor], name: str | None, path: str | Path) -> dict[str, Any]:
+def matching_config(weights: ClipWeights, name: str | None, path: str | Path) -> dict[str, Any]:
     """Find the configuration of a state dict: sizes from its shapes, the rest from a zoo model of the same sizes.
 
     The number of heads isn't in the shapes. It comes from the named model, from any model of the zoo with the same
     sizes, or else from OpenAI's rule, width // 64.
     """
-    shapes = config_from_shapes(tensors)
+    shapes = config_from_shapes(weights.tensors, weights.image_size)
     if shapes["text_cfg"]["vocab_size"] != CLIP_VOCABULARY:
         entries = shapes["text_cfg"]["vocab_size"]
         raise UserError(f"{path}: its vocabulary has {entries} entries, CLIP's tokenizer {CLIP_VOCABULARY}; no teacher")
@@ -201,8 +201,8 @@ def matching_config(tensors: dict[str, Tensor], name: str | None, path: str | Pa
     return found
 
 
-def config_from_shapes(tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Read a CLIP's sizes from the shapes of its weights."""
+def config_from_shapes(tensors: dict[str, Tensor], image_size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Read a CLIP's sizes from the shapes of its weights; its pictures are square unless `image_size` is given."""
     width, _, patch, _ = tensors["visual.conv1.weight"].shape
     grid = round((tensors["visual.positional_embedding"].shape[0] - 1) ** 0.5)
     vocabulary, text_width = tensors["token_embedding.weight"].shape
@@ -213,7 +213,7 @@ def config_from_shapes(tensors: dict[str, Tensor]) -> dict[str, Any]:
             "width": width,
             "head_width": min(64, width),
             "patch_size": patch,
-            "image_size": grid * patch,
+            "image_size": grid * patch if image_size is None else image_size,
         },
         "text_cfg": {
             "context_length": tensors["positional_embedding"].shape[0],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,8 @@ from students.files import replacing
 from students.student import Student
 
 ONNX_FILE = "student.onnx"
+PARTS = ("guidance",)
+"""Folders that may lie in a student's: what goes on distilling a converted one. Export leaves them out."""
 
 
 class ParityError(Exception):
@@ -50,6 +53,7 @@ def save_folder(
     images: Tensor | None = None,
     dtype: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
+    parts: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> Exported:
     """Write a student's folder beside its place, check it, and rename it there.
 
@@ -64,6 +68,7 @@ def save_folder(
         images: normalised pictures (N, 3, H, W) to compare on; drawn words when None.
         dtype: how weights are stored.
         overwrite: replace the student that is there.
+        parts: further folders in it, of `PARTS`, and what writes each.
 
     Raises:
         UserError: when `folder` exists and may not be replaced.
@@ -75,10 +80,12 @@ def save_folder(
         student.save_pretrained(beside, dtype)
         (beside / "README.md").write_text(card.write(student, onnx), encoding="utf-8")
         parity = export_checked(beside, card.name, images) if onnx else None
-        for file in beside.iterdir():
+        for name, write in (parts or {}).items():
+            write(beside / name)
+        for file in filter(Path.is_file, beside.rglob("*")):
             # safetensors lets nobody else read what it writes; a folder is made to be handed on.
             file.chmod((beside / "README.md").stat().st_mode)
-    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    files = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
     return Exported(folder, files, parity)
 
 
@@ -105,7 +112,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 def holds_student(folder: Path) -> bool:
     """Say whether `folder` is a student's and nothing else."""
-    own = {"config.json", "model.safetensors", "README.md", ONNX_FILE}
+    own = {"config.json", "model.safetensors", "README.md", ONNX_FILE, *PARTS}
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,0 +1,97 @@
+"""Convert a published checkpoint (CLIP-OCR, CLIP4STR, PARSeq) into a folder that every command takes."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distill.conversion import LAYOUTS, converter
+from distill.errors import UserError, exit_on_user_error
+
+if TYPE_CHECKING:
+    from distill.conversion.converted import Converted
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command's arguments."""
+    made = argparse.ArgumentParser(prog="convert", description=__doc__)
+    told = "; ".join(f"{name}: {what}" for name, what in LAYOUTS.items())
+    made.add_argument("layout", choices=list(LAYOUTS), help=told)
+    made.add_argument("checkpoint", metavar="CKPT", help="Lightning checkpoint, bare state dict or safetensors file")
+    made.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    made.add_argument(
+        "--clip", metavar="FILE",
+        help="weights of the CLIP it was trained with, for a checkpoint without them; clipocr: implies --guidance",
+    )  # fmt: skip
+    made.add_argument("--charset", metavar="C", help="36, 62, 94 or a text file, for a checkpoint that doesn't say")
+    made.add_argument("--heads", metavar="E,D", help="attention heads of encoder and decoder, likewise")
+    made.add_argument(
+        "--guidance", action="store_true", help="clipocr: keep heads and teacher too, to go on with the distillation"
+    )
+    made.add_argument("--name", help="what the card calls it (default: the checkpoint's name)")
+    made.add_argument("--terms", metavar="TEXT", help="terms that follow from its training data, for the card")
+    made.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="how weights are stored")
+    made.add_argument("--overwrite", action="store_true", help="replace the reader in DIR")
+    return made
+
+
+@exit_on_user_error
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `parser`. Nothing is written unless every weight of the reader is there."""
+    given = parser().parse_args(argv)
+    heads = parse_heads(given.heads)
+    # torch and its friends take seconds to import: what the arguments alone tell is checked before.
+    from distill.conversion.checkpoints import read_checkpoint
+    from distill.conversion.converted import ConversionOptions
+    from distill.deployment.card import UNKNOWN, Card
+    from distill.deployment.folder import check_folder, save_folder
+
+    check_folder(Path(given.out), given.overwrite)
+    checkpoint = read_checkpoint(given.checkpoint)
+    options = ConversionOptions(given.charset, heads, Path(given.clip) if given.clip else None, given.guidance)
+    converted = converter(given.layout)(checkpoint, options)
+    steps = "" if checkpoint.steps is None else f", after {checkpoint.steps} steps of the published program"
+    training = f"Converted from `{checkpoint.path.name}` ({given.layout}{steps}). Not trained here."
+    card = Card(given.name or checkpoint.path.stem, training, given.terms or UNKNOWN)
+    done = save_folder(
+        converted.reader, given.out, card, dtype=given.dtype, overwrite=given.overwrite, parts=converted.parts
+    )
+    print("\n".join(account(converted)))
+    print(f"{done.folder}: " + ", ".join(f"{name} ({size / 2**10:,.0f} KiB)" for name, size in done.files.items()))
+    return 0
+
+
+def parse_heads(given: str | None) -> tuple[int, int] | None:
+    """Read `--heads`; raises `UserError` for anything but two whole numbers."""
+    if given is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d*),([1-9]\d*)", given)
+    if found is None:
+        raise UserError(f"--heads {given}: give those of encoder and decoder with a comma, such as 6,12")
+    return int(found[1]), int(found[2])
+
+
+def account(converted: Converted) -> list[str]:
+    """Tell in lines what was converted, what was assumed, and what became of every other weight of the file."""
+    reader = converted.reader
+    height, width = reader.image_size
+    lines = [
+        f"{type(reader).__name__}: {reader.parameters_count:,} weights, {len(reader.charset.characters)} characters, "
+        f"words of up to {reader.config.max_length}, pictures of {height}x{width}"
+    ]
+    lines += [f"not in the file, assumed: {what}" for what in converted.assumed]
+    lines += [f"in the file, left out ({what}): {grouped(names)}" for what, names in converted.unused.items() if names]
+    lines += [f"not in the file, not needed to read: {grouped(converted.missing)}"] if converted.missing else []
+    return lines
+
+
+def grouped(names: Iterable[str]) -> str:
+    """List names, those of one part together: `norm_head0.* (2)`."""
+    counts: dict[str, int] = {}
+    for name in names:
+        part, dot, _ = name.partition(".")
+        counts[f"{part}.*" if dot else part] = counts.get(f"{part}.*" if dot else part, 0) + 1
+    return ", ".join(name if count == 1 and "*" not in name else f"{name} ({count})" for name, count in counts.items())

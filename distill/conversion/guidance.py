@@ -1,0 +1,123 @@
+"""What only training needs of a CLIP-OCR checkpoint: the guidance heads and the CLIP that they were trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from distill.conversion.checkpoints import Checkpoint
+from distill.conversion.converted import fill, listed
+from distill.conversion.sizes import need
+from losses.heads import GuidanceHeads, published_name
+from losses.stored_heads import save_heads
+from students.errors import UserError
+from students.student import Student
+from teachers.clip import fit_positions
+from teachers.clip_folder import save_clip
+from teachers.guidance import TeacherShape
+from teachers.weights import ClipWeights, read_weights
+
+CLIP_FOLDER = "clip"
+"""The teacher's folder beside the heads."""
+POSITIONS, PATCHES = "visual.positional_embedding", "visual.conv1.weight"
+NEAR = 2e-3
+"""Two copies of a CLIP are one when no weight differs by more than this share of its largest: half a float16 digit."""
+
+
+def keep_guidance(checkpoint: Checkpoint, student: Student, clip: Path | None) -> Callable[[Path], None]:
+    """Check heads and teacher, and give what writes them into a folder.
+
+    Args:
+        checkpoint: CLIP-OCR's, with its heads.
+        student: the student that was made of it.
+        clip: the CLIP it was trained with; None takes the one in the checkpoint.
+
+    Raises:
+        UserError: when heads or teacher are missing, or the CLIP is not the one that the heads belong to.
+    """
+    heads = convert_heads(checkpoint, student)
+    own = own_clip(checkpoint, student.image_size)
+    weights = own if clip is None else read_weights(clip)
+    if weights is None:
+        raise UserError(f"{checkpoint.path}: the CLIP it was trained with isn't in it; give its weights as --clip FILE")
+    check_pair(weights, own, heads, student.image_size, checkpoint.path if clip is None else clip)
+
+    def write(folder: Path) -> None:
+        save_heads(heads, folder)
+        save_clip(weights, folder / CLIP_FOLDER)
+
+    return write
+
+
+def convert_heads(checkpoint: Checkpoint, student: Student) -> GuidanceHeads:
+    """Build the guidance heads of a checkpoint, their sizes read from their weights.
+
+    Raises:
+        UserError: when the checkpoint has none, or not all of them.
+    """
+    rows, image, text, joint = need(
+        checkpoint, "align_proj0", "norm_head_vis0.weight", "norm_head0.weight", "word_embed.3.weight"
+    )
+    shape = TeacherShape(
+        image_tokens=rows.shape[1], image_width=len(image), text_width=len(text), joint_width=len(joint)
+    )
+    heads = GuidanceHeads(student.shape, shape)
+    fill(heads, checkpoint, published_name)
+    return heads
+
+
+def own_clip(checkpoint: Checkpoint, image_size: tuple[int, int]) -> ClipWeights | None:
+    """Give the CLIP in a checkpoint, whose positions are cut to the student's pictures already; None without one."""
+    tensors = {name: value.float() for name, value in checkpoint.with_prefix("clip.").items()}
+    if POSITIONS not in tensors:
+        return None
+    mean, std = (tuple(value.flatten().tolist()) for value in need(checkpoint, "clip_mean", "clip_std"))
+    return ClipWeights(tensors, "quick-gelu", "CLIP-OCR uses OpenAI's program", mean, std, image_size)
+
+
+def check_pair(
+    weights: ClipWeights, own: ClipWeights | None, heads: GuidanceHeads, image_size: tuple[int, int], source: Path
+) -> None:
+    """Check that a CLIP is the one that heads were trained with, as far as checkpoint and shapes tell.
+
+    Args:
+        weights: the CLIP.
+        own: the one in the heads' checkpoint, if it is there.
+        heads: the heads.
+        image_size: height and width of the student's pictures.
+        source: where `weights` come from, for messages.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    tensors, stored = weights.tensors, heads.state_dict()
+    rows, columns = (pixels // tensors[PATCHES].shape[2] for pixels in image_size)
+    sizes = {
+        "image tokens": (1 + rows * columns, stored["align_proj.0"].shape[1]),
+        "image channels": (tensors[PATCHES].shape[0], len(stored["norm_head_vis.0.weight"])),
+        "text channels": (tensors["positional_embedding"].shape[1], len(stored["norm_head.0.weight"])),
+        "joint channels": (tensors["text_projection"].shape[1], len(stored["word_embed.3.weight"])),
+    }
+    for what, (has, needed) in sizes.items():
+        if has != needed:
+            raise UserError(f"{source}: has {has} {what}, the heads {needed}; give the CLIP they were trained with")
+    if weights is own or own is None:
+        return
+    side = round((len(tensors[POSITIONS]) - 1) ** 0.5)
+    cut = fit_positions(tensors[POSITIONS], (side, side), (rows, columns), "crop")
+    compared = {**tensors, POSITIONS: cut}
+    other = [name for name, value in own.tensors.items() if name not in compared or differ(compared[name], value)]
+    if other:
+        raise UserError(
+            f"{source}: differs from the CLIP in the checkpoint in {listed(other)}; give the one it was trained with, "
+            "or take --guidance without --clip"
+        )
+
+
+def differ(first: Tensor, second: Tensor) -> bool:
+    """Tell whether two copies of a weight differ by more than rounding, see `NEAR`."""
+    if first.shape != second.shape:
+        return True
+    return bool((first - second).abs().max() > NEAR * second.abs().max())
