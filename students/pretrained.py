@@ -1,23 +1,22 @@
-"""Student folders: config.json and model.safetensors, found by shipped name, path or hub repository."""
+"""Folders of readers: config.json and model.safetensors, found by shipped name, path or hub repository."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from students.errors import UserError
-from students.sizes import StudentConfig
 
 SHIPPED = Path(__file__).parent / "weights"
 """Where the shipped students live."""
-FORMAT = "symdistill-student"
-"""What a student's config.json says under `format`."""
+Config = TypeVar("Config")
 
 
 def shipped() -> list[str]:
@@ -26,7 +25,7 @@ def shipped() -> list[str]:
 
 
 def locate(name_or_folder: str | Path) -> Path:
-    """Find a student's folder: shipped name, folder, or hub repository (fetched when the network allows).
+    """Find a reader's folder: shipped name, folder, or hub repository (fetched when the network allows).
 
     Raises:
         UserError: when there is none; the message names what would work.
@@ -58,11 +57,11 @@ def _from_hub(name: str) -> Path:
         ) from None
 
 
-def read_config(folder: Path) -> StudentConfig:
-    """Read a student folder's config.json.
+def read_stored(folder: Path) -> dict[str, Any]:
+    """Read what a reader folder's config.json says, `format` among it.
 
     Raises:
-        UserError: when it is missing, no JSON, or holds other keys than a student's.
+        UserError: when it is missing, no JSON, or no reader's.
     """
     path = folder / "config.json"
     try:
@@ -71,17 +70,26 @@ def read_config(folder: Path) -> StudentConfig:
         raise UserError(f"{folder}: no config.json; a student folder holds config.json and model.safetensors") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no JSON ({error}); export the student again") from None
-    if not isinstance(stored, dict) or stored.pop("format", None) != FORMAT:
-        raise UserError(f"{path} does not describe a student; give a folder that tools/export.py wrote")
-    stored.pop("schema", None)
-    known = {field.name for field in dataclasses.fields(StudentConfig)}
-    if set(stored) - known:
-        raise UserError(f"{path} has unknown keys {sorted(set(stored) - known)}; it was written by another version")
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    wrong = [key for key, value in values.items() if not _alike(value, getattr(StudentConfig, key))]
+    if not isinstance(stored, dict) or not isinstance(stored.get("format"), str):
+        raise UserError(f"{path} does not describe a reader; give a folder that tools/export.py wrote")
+    return stored
+
+
+def config_from(kind: type[Config], stored: Mapping[str, Any], path: Path) -> Config:
+    """Build a configuration, a dataclass whose fields all have plain defaults, from what JSON says.
+
+    Raises:
+        UserError: for unknown keys, and values of another type than the default's.
+    """
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    values.pop("schema", None)
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if set(values) - known:
+        raise UserError(f"{path} has unknown keys {sorted(set(values) - known)}; it was written by another version")
+    wrong = [key for key, value in values.items() if not _alike(value, getattr(kind, key))]
     if wrong:
         raise UserError(f"{path}: {wrong[0]} can't be {values[wrong[0]]!r}; export the student again")
-    return StudentConfig(**values)
+    return kind(**values)
 
 
 def _alike(value: object, default: object) -> bool:
@@ -91,16 +99,16 @@ def _alike(value: object, default: object) -> bool:
     return type(value) is type(default) or (type(default) is float and type(value) is int)
 
 
-def load_weights(student: nn.Module, folder: Path) -> None:
+def load_weights(reader: nn.Module, folder: Path) -> None:
     """Load model.safetensors of `folder` in float32.
 
     Raises:
-        UserError: when the file is missing, no safetensors, or another student's.
+        UserError: when the file is missing, no safetensors, or another reader's.
     """
     file = folder / "model.safetensors"
     try:
         stored = load_file(file)
-        student.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()})
+        reader.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()})
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = " ".join(" ".join(str(error).splitlines()[:2]).split())
         raise UserError(f"{file} can't be loaded: {reason[:200]}; export the student again") from None

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
-
-import torch
-from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from students.charset import Charset, Reading
+from students.charset import Charset
 from students.decoder import causal_mask
 from students.encoders import (
     ConvEncoder,
@@ -24,9 +15,7 @@ from students.encoders import (
     timm_model,
     vision_transformer,
 )
-from students.errors import UserError
-from students.preprocess import load_image, to_tensor
-from students.pretrained import FORMAT, load_weights, locate, read_config
+from students.reading import Reader
 from students.sizes import StudentConfig, check_heads
 from students.stages import Stages, StudentShape
 from students.two_stream import CharacterDecoder
@@ -48,7 +37,7 @@ def build_encoder(config: StudentConfig) -> Encoder:
     return TimmEncoder(model, config.image_size, config.taps)
 
 
-class Student(CharacterDecoder):
+class Student(CharacterDecoder, Reader):
     """A reader of word pictures that can be guided (METHOD 1.4).
 
     Args:
@@ -57,6 +46,10 @@ class Student(CharacterDecoder):
     Raises:
         UserError: when encoder or decoder is too shallow for three stages, or its heads don't divide its width.
     """
+
+    FORMAT = "symdistill-student"
+    CONFIG = StudentConfig
+    config: StudentConfig
 
     def __init__(self, config: StudentConfig) -> None:
         nn.Module.__init__(self)
@@ -73,16 +66,6 @@ class Student(CharacterDecoder):
         self.shape = StudentShape(tokens=self.encoder.tokens, width=width, decoder_width=width)
         self.initialise()
         plain_attention(self)
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the input in pixels."""
-        return self.config.image_size
-
-    @property
-    def parameters_count(self) -> int:
-        """Number of weights."""
-        return sum(weight.numel() for weight in self.parameters())
 
     def no_weight_decay(self) -> set[str]:
         """Name the weights of two and more dimensions that are never decayed (METHOD 1.4)."""
@@ -119,61 +102,3 @@ class Student(CharacterDecoder):
     def decode(self, memory: Tensor, max_length: int | None = None) -> Tensor:
         """Decode (N, S, D) memory greedily, one position at a time, keys and values kept: (N, steps, C + 1)."""
         return self.greedy(self.memory_keys(memory), self.steps(max_length), stop=max_length is None)
-
-    @torch.inference_mode()
-    def read_batch(self, images: Tensor) -> list[Reading]:
-        """Read normalised pictures (N, 3, H, W): one reading each. The student must be in eval mode."""
-        return self.charset.decode(self(images).float().softmax(dim=-1))
-
-    def read(self, images: Sequence[str | Path | Image.Image], batch_size: int = 64) -> list[Reading]:
-        """Read picture files or Pillow pictures.
-
-        Raises:
-            UserError: when a file is missing or can't be decoded.
-        """
-        pictures = [image if isinstance(image, Image.Image) else load_image(image) for image in images]
-        device = self.pos_queries.device
-        was_training = self.training
-        self.eval()
-        readings: list[Reading] = []
-        for start in range(0, len(pictures), batch_size):
-            chunk = [picture.convert("RGB") for picture in pictures[start : start + batch_size]]
-            readings += self.read_batch(to_tensor(chunk, self.image_size).to(device))
-        self.train(was_training)
-        return readings
-
-    def save_pretrained(self, folder: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
-        """Write config.json and model.safetensors into `folder`; `float16` halves the file."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"format": FORMAT, "schema": 1, **dataclasses.asdict(self.config)}
-        (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
-        kept = getattr(torch, dtype)
-        weights = {
-            name: (value.to(kept) if value.is_floating_point() else value).detach().cpu().contiguous()
-            for name, value in self.state_dict().items()
-        }
-        save_file(weights, folder / "model.safetensors")
-        (folder / "model.safetensors").chmod(0o644)  # safetensors makes files that only their owner can read
-
-    @classmethod
-    def from_pretrained(cls, name_or_folder: str | Path, charset: Charset | None = None) -> Student:
-        """Load a shipped student by name, a folder, or a Hugging Face hub repository, in eval mode.
-
-        Args:
-            name_or_folder: `tiny`, a folder with config.json and model.safetensors, or `owner/name` on the hub.
-            charset: when given, the folder must have exactly this alphabet.
-
-        Raises:
-            UserError: when there is no such student, its files are broken, or its alphabet is another.
-        """
-        folder = locate(name_or_folder)
-        config = read_config(folder)
-        if charset is not None and charset.characters != config.charset:
-            raise UserError(
-                f"{name_or_folder}: has an alphabet of {len(config.charset)} characters ({config.charset[:40]}), not "
-                f"the {len(charset.characters)} asked for; set student.charset to its own, or start from nothing"
-            )
-        student = cls(config)
-        load_weights(student, folder)
-        return student.eval()

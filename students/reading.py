@@ -1,0 +1,146 @@
+"""Reader: the one face of everything that reads pictures of words, and its folder of config.json and weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from students.charset import Charset, Reading
+from students.errors import UserError
+from students.preprocess import load_image, to_tensor
+from students.pretrained import config_from, load_weights, locate, read_stored
+
+Decoding = Literal["greedy", "one-shot"]
+"""Characters one by one, or all positions at once."""
+Self = TypeVar("Self", bound="Reader")
+
+
+class Reader(nn.Module):
+    """A reader of word pictures, which come normalised with mean 0.5 and std 0.5 at `image_size`.
+
+    Subclasses say what their folders are called (`FORMAT`) and what they are built from (`CONFIG`, a frozen
+    dataclass whose fields all have defaults, `charset` and `max_length` among them), set `config`, `charset` and
+    `max_length`, and give `image_size` and a forward pass from pictures (N, 3, H, W) and an optional longest word to
+    logits (N, steps, C + 1), the end first.
+    """
+
+    FORMAT: ClassVar[str]
+    """What config.json says under `format`."""
+    CONFIG: ClassVar[type]
+    """The dataclass of `config`."""
+
+    config: Any
+    charset: Charset
+    max_length: int
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        height, width = self.config.image_size
+        return height, width
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of weights."""
+        return sum(weight.numel() for weight in self.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def no_weight_decay(self) -> set[str]:
+        """Name the weights of two and more dimensions that are never decayed."""
+        return set()
+
+    def choose_decoding(self, decoding: Decoding | None = None, refinements: int | None = None) -> None:
+        """Read otherwise than configured from now on; None keeps what is.
+
+        Raises:
+            UserError: when the reader has no such choice, or the value is none.
+        """
+        chosen = {"decoding": decoding, "refinements": refinements}
+        changed = {name: value for name, value in chosen.items() if value is not None}
+        if any(not hasattr(self.config, name) for name in changed):
+            raise UserError(f"a {type(self).__name__} reads greedily only; leave --one-shot and --refinements out")
+        self.config = dataclasses.replace(self.config, **changed)
+
+    @torch.inference_mode()
+    def read_batch(self, images: Tensor) -> list[Reading]:
+        """Read normalised pictures (N, 3, H, W): one reading each. The reader must be in eval mode."""
+        return self.charset.decode(self(images).float().softmax(dim=-1))
+
+    def read(self, images: Sequence[str | Path | Image.Image], batch_size: int = 64) -> list[Reading]:
+        """Read picture files or Pillow pictures.
+
+        Raises:
+            UserError: when a file is missing or can't be decoded.
+        """
+        pictures = [image if isinstance(image, Image.Image) else load_image(image) for image in images]
+        was_training = self.training
+        self.eval()
+        readings: list[Reading] = []
+        for start in range(0, len(pictures), batch_size):
+            chunk = [picture.convert("RGB") for picture in pictures[start : start + batch_size]]
+            readings += self.read_batch(to_tensor(chunk, self.image_size).to(self.device))
+        self.train(was_training)
+        return readings
+
+    def save_pretrained(self, folder: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
+        """Write config.json and model.safetensors into `folder`; `float16` halves the file."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"format": self.FORMAT, "schema": 1, **self.config_to_dict()}
+        (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+        kept = getattr(torch, dtype)
+        weights = {
+            name: (value.to(kept) if value.is_floating_point() else value).detach().cpu().contiguous()
+            for name, value in self.state_dict().items()
+        }
+        save_file(weights, folder / "model.safetensors")
+        (folder / "model.safetensors").chmod(0o644)  # safetensors makes files that only their owner can read
+
+    @classmethod
+    def from_pretrained(cls: type[Self], name_or_folder: str | Path, charset: Charset | None = None) -> Self:
+        """Load a shipped reader by name, a folder, or a Hugging Face hub repository, in eval mode.
+
+        Args:
+            name_or_folder: `tiny`, a folder with config.json and model.safetensors, or `owner/name` on the hub.
+            charset: when given, the folder must have exactly this alphabet.
+
+        Raises:
+            UserError: when there is no such reader, its files are broken, or its alphabet is another.
+        """
+        folder = locate(name_or_folder)
+        stored = read_stored(folder)
+        if stored.pop("format") != cls.FORMAT:
+            raise UserError(
+                f"{folder / 'config.json'} does not describe a {cls.__name__.lower()}; give the folder of one, which says "
+                f"{cls.FORMAT!r} there"
+            )
+        config = cls.config_from_dict(stored, folder / "config.json")
+        if charset is not None and charset.characters != config.charset:
+            raise UserError(
+                f"{name_or_folder}: has an alphabet of {len(config.charset)} characters ({config.charset[:40]}), not "
+                f"the {len(charset.characters)} asked for; set student.charset to its own, or start from nothing"
+            )
+        reader = cls(config)
+        load_weights(reader, folder)
+        return reader.eval()
+
+    def config_to_dict(self) -> dict[str, Any]:
+        """Give the configuration as JSON holds it."""
+        return dataclasses.asdict(self.config)
+
+    @classmethod
+    def config_from_dict(cls, stored: Mapping[str, Any], path: Path) -> Any:
+        """Read the configuration back from JSON; raises `UserError` when it is no such reader's."""
+        return config_from(cls.CONFIG, stored, path)
