@@ -9,12 +9,16 @@ from students.errors import UserError
 
 if TYPE_CHECKING:
     from students.charset import Charset, Reading
+    from students.parseq import Parseq, ParseqConfig
     from students.sizes import StudentConfig
     from students.student import Student
 
-__all__ = ["Charset", "Reading", "Student", "StudentConfig", "UserError"]
+__all__ = ["Charset", "Parseq", "ParseqConfig", "Reading", "Student", "StudentConfig", "UserError"]
 
-_PLACES = {"Charset": "charset", "Reading": "charset", "Student": "student", "StudentConfig": "sizes"}
+_PLACES = {
+    "Charset": "charset", "Parseq": "parseq", "ParseqConfig": "parseq", "Reading": "charset", "Student": "student",
+    "StudentConfig": "sizes",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -123,8 +123,8 @@ class Reader(nn.Module):
         stored = read_stored(folder)
         if stored.pop("format") != cls.FORMAT:
             raise UserError(
-                f"{folder / 'config.json'} does not describe a {cls.__name__.lower()}; give the folder of one, which says "
-                f"{cls.FORMAT!r} there"
+                f"{folder / 'config.json'} does not describe a {cls.__name__.lower()}; give a folder that says "
+                f"{cls.FORMAT!r} as its format there"
             )
         config = cls.config_from_dict(stored, folder / "config.json")
         if charset is not None and charset.characters != config.charset:
