@@ -96,6 +96,8 @@ def _alike(value: object, default: object) -> bool:
     """Say whether a stored value is of its default's kind."""
     if isinstance(value, tuple) and isinstance(default, tuple):
         return len(value) == len(default) and all(type(item) is int and item > 0 for item in value)
+    if dataclasses.is_dataclass(default):  # a part of its own, which its reader has checked
+        return dataclasses.is_dataclass(value)
     return type(value) is type(default) or (type(default) is float and type(value) is int)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from open_clip import CLIP, SimpleTokenizer
@@ -156,20 +157,21 @@ def spelling(backbone: Backbone) -> AlignedTokenizer:
     return WordPieceTokens(SimpleTokenizer(), backbone.longest_context)
 
 
-def backbone_dict(backbone: Backbone) -> dict[str, Any]:
+def backbone_to_dict(backbone: Backbone) -> dict[str, Any]:
     """Give a backbone as JSON holds it."""
     kind = next(name for name, made in KINDS.items() if isinstance(backbone, made))
     return {"kind": kind, **asdict(backbone)}
 
 
-def backbone_from_dict(stored: Any) -> Backbone:
+def backbone_from_dict(stored: Any, path: Path) -> Backbone:
     """Read a backbone back from JSON.
 
     Raises:
-        UserError: when it describes none.
+        UserError: when it describes none; the message names the file.
     """
     try:
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-        return KINDS[values.pop("kind")](**values)
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+        kind: str = values.pop("kind")
+        return KINDS[kind](**values)
     except (AttributeError, KeyError, TypeError):
-        raise UserError(f"no CLIP is described by {str(stored)[:80]!r}; the file was changed by hand") from None
+        raise UserError(f"{path} describes no CLIP ({str(stored)[:80]}); convert or train the reader again") from None

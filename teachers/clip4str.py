@@ -6,19 +6,22 @@ the text tower; the cross branch decodes off image and text tokens together, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from open_clip import CLIP
-from torch import Tensor, nn
+from torch import Tensor
 
 from students.charset import Charset
 from students.decoder import KeysValues, cloze_mask
 from students.permuted import Order
+from students.pretrained import config_from
+from students.reading import Reader
 from students.two_stream import CharacterDecoder
-from teachers.backbones import build_backbone, normalisation
+from teachers.backbones import backbone_from_dict, backbone_to_dict, build_backbone, normalisation
 from teachers.captions import Captioner, caption_tokens, different
 from teachers.clip4str_config import Clip4StrConfig
 from teachers.towers import image_tokens, run_text, text_tokens
@@ -63,7 +66,7 @@ class CrossTraining:
     """Its masks: those of each order, or the one of refinements, in which a position sees all others."""
 
 
-class Clip4Str(nn.Module):
+class Clip4Str(Reader):
     """A CLIP with two character decoders.
 
     Pictures come normalised as for every reader, with mean 0.5 and std 0.5, and are put into CLIP's own normalisation
@@ -77,6 +80,9 @@ class Clip4Str(nn.Module):
         UserError: for a CLIP that can't be built, or sizes that heads don't divide.
     """
 
+    FORMAT = "symdistill-clip4str"
+    CONFIG = Clip4StrConfig
+    config: Clip4StrConfig
     mean: Tensor
     std: Tensor
 
@@ -99,16 +105,6 @@ class Clip4Str(nn.Module):
             self.charset, config.max_length, width, config.decoder_depth, config.decoder_heads,
             config.decoder_mlp_ratio, config.dropout, updates_content=True,
         )  # fmt: skip
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the input in pixels."""
-        return self.config.clip.image_size
-
-    @property
-    def parameters_count(self) -> int:
-        """Number of weights."""
-        return sum(weight.numel() for weight in self.parameters())
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn a reader's input into the image tower's: `(x * 0.5 + 0.5 - mean) / std`."""
@@ -206,6 +202,16 @@ class Clip4Str(nn.Module):
 
     def _cross(self, features: Tensor) -> CrossMemory | None:
         return None if self.cross_decoder is None else CrossMemory(self, self.cross_decoder, features)
+
+    def config_to_dict(self) -> dict[str, Any]:
+        """Give the configuration as JSON holds it; the CLIP's says what kind it is of."""
+        return {**super().config_to_dict(), "clip": backbone_to_dict(self.config.clip)}
+
+    @classmethod
+    def config_from_dict(cls, stored: Mapping[str, Any], path: Path) -> Clip4StrConfig:
+        """Read the configuration back from JSON; raises `UserError` when it is no CLIP4STR's."""
+        clip = backbone_from_dict(stored.get("clip"), path)
+        return config_from(Clip4StrConfig, {**stored, "clip": clip}, path)
 
 
 class CrossMemory:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from students.charset import CHARSETS
 from students.errors import UserError
+from students.reading import Decoding
 from students.sizes import check_heads
 from teachers.backbones import Backbone, ClipSizes, longest_context
 
+PUBLISHED_CLIP = ClipSizes.of_zoo("ViT-B-16")
+"""The CLIP of the base size."""
 TextFeatures = Literal["tower", "embedding"]
-Decoding = Literal["greedy", "one-shot"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Clip4StrConfig:
     """Captions are adapted to these characters: the evaluation alphabet."""
     max_length: int = 25
     """Longest word in characters."""
-    clip: Backbone = field(default_factory=lambda: ClipSizes.of_zoo("ViT-B-16"))
+    clip: Backbone = PUBLISHED_CLIP
     """The CLIP."""
     decoder_depth: int = 1
     """Layers of each decoder."""
@@ -71,6 +73,11 @@ class Clip4StrConfig:
             )
         for width in {self.visual_width, self.clip.joint_width}:
             check_heads(width, self.decoder_heads, "a decoder")
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.clip.image_size
 
     @property
     def visual_width(self) -> int:

@@ -1,0 +1,140 @@
+"""CLIP4STR's training checkpoints: the CLIP that reads, with the switches that change what it reads.
+
+All sizes come from the weights; what weights can't tell comes from the settings beside them. The published program
+computes quick-GELU and takes width // 64 attention heads whatever CLIP it started from, OpenCLIP's too, and so must
+whoever reads with its weights.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from distill.conversion.checkpoints import Checkpoint
+from distill.conversion.converted import ConversionOptions, Converted, fill
+from distill.conversion.sizes import Sizes, depth, need
+from students.charset import CHARSETS
+from students.errors import UserError
+from teachers.backbones import ClipSizes
+from teachers.clip4str import Clip4Str
+from teachers.clip4str_config import Clip4StrConfig
+from teachers.zoo import CLIP_VOCABULARY, config_from_shapes
+
+CLIP, VISUAL, CROSS = "clip_model.", "visual_decoder.", "cross_decoder."
+"""How the names of its three parts begin."""
+CLIP_NEEDS = (
+    "visual.conv1.weight", "visual.positional_embedding", "visual.proj", "positional_embedding",
+    "token_embedding.weight", "text_projection",
+)  # fmt: skip
+"""Weights of the CLIP that sizes are read from."""
+
+
+def convert(checkpoint: Checkpoint, options: ConversionOptions) -> Converted:
+    """Convert a checkpoint of CLIP4STR.
+
+    Raises:
+        UserError: when the checkpoint is no CLIP4STR, or doesn't tell a size.
+    """
+    sizes = Sizes(checkpoint, options)
+    reader = Clip4Str(reader_config(checkpoint, sizes))
+    used = fill(reader, checkpoint, published_name)
+    left = [name for name in checkpoint.tensors if name not in used]
+    missing = [] if reader.config.language else [f"{CROSS}*"]
+    return Converted(reader.eval(), {"unknown": left}, missing, sizes.assumed)
+
+
+def published_name(own: str) -> str:
+    """Give the published name of one of our weights: a decoder's layers and final norm have a module of their own."""
+    return re.sub(rf"^({VISUAL}|{CROSS})decoder\.", r"\1", own)
+
+
+def reader_config(checkpoint: Checkpoint, sizes: Sizes) -> Clip4StrConfig:
+    """Read everything that a reader is built from.
+
+    Raises:
+        UserError: see `convert`.
+    """
+    head, queries, hidden = need(
+        checkpoint, f"{VISUAL}head.weight", f"{VISUAL}pos_queries", f"{VISUAL}layers.0.linear1.weight"
+    )
+    width, clip = queries.shape[2], clip_sizes(checkpoint)
+    return Clip4StrConfig(
+        charset=sizes.charset(head.shape[0]),
+        caption_charset=caption_charset(checkpoint, sizes),
+        max_length=queries.shape[1] - 1,
+        clip=clip,
+        decoder_depth=depth(checkpoint.tensors, f"{VISUAL}layers."),
+        decoder_heads=decoder_heads(checkpoint, sizes),
+        decoder_mlp_ratio=hidden.shape[0] / width,
+        dropout=sizes.dropout(),
+        context=told(checkpoint, sizes, "context_length", 16, "tokens of a caption"),
+        share_dim=shares_dim(checkpoint, clip, width),
+        text_features="embedding" if said(checkpoint, "cross_token_embeding", False) else "tower",
+        pooled=said(checkpoint, "clip_cls_eot_feature", False),
+        image_detach=said(checkpoint, "image_detach", True),
+        language=any(name.startswith(CROSS) for name in checkpoint.tensors),
+        decoding="greedy" if said(checkpoint, "decode_ar", True) else "one-shot",
+        refinements=told(checkpoint, sizes, "refine_iters", 1, "refinements"),
+    )
+
+
+def clip_sizes(checkpoint: Checkpoint) -> ClipSizes:
+    """Read the CLIP's sizes from its weights.
+
+    Raises:
+        UserError: when there is no CLIP with a ViT and CLIP's vocabulary.
+    """
+    need(checkpoint, *(CLIP + name for name in CLIP_NEEDS))
+    config = config_from_shapes(checkpoint.with_prefix(CLIP))
+    entries = config["text_cfg"]["vocab_size"]
+    if entries != CLIP_VOCABULARY:
+        raise UserError(
+            f"{checkpoint.path}: its vocabulary has {entries} entries, CLIP's tokenizer {CLIP_VOCABULARY}; give a "
+            "checkpoint with CLIP's own"
+        )
+    return ClipSizes(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu=True)
+
+
+def shares_dim(checkpoint: Checkpoint, clip: ClipSizes, width: int) -> bool:
+    """Say whether the visual decoder looks at tokens in the joint space; the width tells, unless both are equal.
+
+    Raises:
+        UserError: for a decoder of neither width.
+    """
+    if width not in (clip.joint_width, clip.image_width):
+        raise UserError(
+            f"{checkpoint.path}: its visual decoder is {width} wide, its CLIP {clip.image_width} or "
+            f"{clip.joint_width}; they don't belong together"
+        )
+    told = clip.joint_width != clip.image_width
+    return width == clip.joint_width if told else said(checkpoint, "use_share_dim", True)
+
+
+def caption_charset(checkpoint: Checkpoint, sizes: Sizes) -> str:
+    """Give the alphabet that captions are adapted to: the one the program was evaluated with."""
+    found: Any = checkpoint.settings.get("charset_test")
+    if isinstance(found, str) and found:
+        return found
+    sizes.assumed.append("alphabet of captions: the usual 36 characters")
+    return CHARSETS["36"]
+
+
+def decoder_heads(checkpoint: Checkpoint, sizes: Sizes) -> int:
+    """Give the heads of both decoders, which no shape tells."""
+    given = None if sizes.options.heads is None else sizes.options.heads[1]
+    return given or told(checkpoint, sizes, "dec_num_heads", 8, "decoder heads")
+
+
+def told(checkpoint: Checkpoint, sizes: Sizes, name: str, published: int, what: str) -> int:
+    """Give a number from the settings, or the published one, and say so."""
+    found: Any = checkpoint.settings.get(name)
+    if type(found) is int:
+        return found
+    sizes.assumed.append(f"{what}: {published}, as published")
+    return published
+
+
+def said(checkpoint: Checkpoint, name: str, published: bool) -> bool:
+    """Give a switch, or its published setting when the file doesn't say."""
+    found: Any = checkpoint.settings.get(name)
+    return found if isinstance(found, bool) else published
