@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rapidfuzz import process
 from yaml import YAMLError
@@ -20,6 +20,8 @@ from distill.schema import (
     GuidanceSection,
     OptimSection,
     RenderSection,
+    ScheduleSection,
+    SchedulesSection,
     SmallTeacherSection,
     SourceSection,
     StudentSection,
@@ -32,19 +34,23 @@ from students.files import write_file
 
 __all__ = [
     "AidsSection", "CompareSection", "Config", "DataSection", "GuidanceSection", "OptimSection", "RenderSection",
-    "SmallTeacherSection", "SourceSection", "StudentSection", "TeacherConfig", "TeacherSection", "TrainSection",
-    "as_dict", "known_keys", "load_config", "save_config",
+    "ScheduleSection", "SchedulesSection", "SmallTeacherSection", "SourceSection", "StudentSection", "TeacherConfig",
+    "TeacherSection", "TrainSection", "as_dict", "known_keys", "load_config", "save_config",
 ]  # fmt: skip
 
 SHIPPED = Path(__file__).resolve().parent.parent / "configs"
 """The complete, runnable configurations that come with the package."""
 LEAST = {
     "seed": 0, "contrastive.near_misses": 0, "contrastive.max_edits": 1, "guidance.every": 1, "guidance.rows": 1,
+    "guidance.soft": 0, "guidance.dkd": 0, "guidance.pseudo": 0, "guidance.confidence": 0, "optim.clip": 0,
     "student.max_length": 1, "student.width": 1, "train.steps": 1, "train.batch": 1, "train.accumulation": 1,
     "train.validate_every": 1, "train.checkpoint_every": 1, "train.keep": 1, "train.log_every": 1,
     "data.workers": 0, "data.render.words": 0, "data.render.test_words": 0,
 }  # fmt: skip
 """The smallest value that some keys can have."""
+
+LISTS = {SourceSection: "data.train[]", TeacherSection: "teachers[]"}
+"""Sections of which there are lists, by what their entries are called."""
 
 Schema = TypeVar("Schema", Config, TeacherConfig)
 
@@ -58,11 +64,11 @@ def load_config(schema: type[Schema], file: str | Path, overrides: Sequence[str]
     merged: Any = OmegaConf.structured(schema)
     path = _find(file)
     try:
-        merged = OmegaConf.merge(merged, _read_yaml(path))
+        merged = OmegaConf.merge(merged, several(_read_yaml(path)))
     except (OmegaConfBaseException, TypeError) as error:
         raise UserError(f"{path}: {_explain(schema, error)}") from None
     for item in overrides:
-        key, value = _read_override(item)
+        key, value = next(iter(several(dict([_read_override(item)])).items()))
         try:
             OmegaConf.update(merged, key, value)
         except (OmegaConfBaseException, TypeError, ValueError) as error:
@@ -94,6 +100,13 @@ def known_keys(schema: type, prefix: str = "") -> list[str]:
         if dataclasses.is_dataclass(made):
             keys += known_keys(type(made), f"{prefix}{part.name}.")
     return keys
+
+
+def several(given: Any) -> Any:
+    """Call a list under `teacher` by its own name, `teachers`."""
+    if isinstance(given, dict | DictConfig) and isinstance(given.get("teacher"), list | ListConfig):
+        return {("teachers" if key == "teacher" else key): value for key, value in given.items()}
+    return given
 
 
 def _find(file: str | Path) -> Path:
@@ -131,8 +144,9 @@ def _explain(schema: type, error: Exception, given: str = "") -> str:
     if not isinstance(error, ConfigAttributeError | ConfigKeyError):
         return f"{key}: {reason}" if key and key != given else reason
     keys = known_keys(schema)
-    if getattr(error, "object_type", None) is SourceSection and "." not in key:
-        key, keys = f"data.train[].{key}", known_keys(SourceSection, "data.train[].")
+    listed = getattr(error, "object_type", None)
+    if listed in LISTS and "." not in key:
+        key, keys = f"{LISTS[listed]}.{key}", known_keys(listed, f"{LISTS[listed]}.")
     asked = given if given.startswith(key) else key
     near = process.extractOne(asked, keys)
     return f"unknown key {asked!r}" + (f"; the nearest known one is {near[0]!r}" if near else "")

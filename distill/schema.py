@@ -14,6 +14,8 @@ class StudentSection:
     """Architecture to start from nothing with."""
     init: str | None = None
     """Shipped name or folder of a student to start from instead; its own architecture is kept."""
+    remap: bool = False
+    """Give that student `charset` and `max_length`, row by row; new characters and positions start from nothing."""
     charset: str = "36"
     """Alphabet: 36, 62, 94, or a text file that holds its characters."""
     max_length: int = 25
@@ -34,14 +36,48 @@ class StudentSection:
 
 @dataclass
 class TeacherSection:
-    """The frozen CLIP that guides."""
+    """A frozen teacher that guides."""
 
     name: str | None = "words-small"
-    """`words-small`, an open_clip model name, a teacher folder, or null for no guidance (a twin)."""
+    """`words-small`, an open_clip model name, a folder, a shipped student, or null for no guidance (a twin)."""
     weights: str | None = None
     """open_clip tag or local weights file for an open_clip model name."""
     position: Literal["crop", "interpolate"] = "crop"
     """How the trained grid of positions is fitted to the student's picture; `crop` is published."""
+    kind: Literal["auto", "clip", "clip4str", "parseq", "student"] = "auto"
+    """What it is: a CLIP, or a model that reads; `auto` tells by its name or its folder's config.json."""
+    weight: float = 1.0
+    """Multiplies all its terms."""
+
+
+@dataclass
+class ScheduleSection:
+    """How a term's weight moves over the run: by default it doesn't."""
+
+    warmup: float = 0.0
+    """Share of the run over which the weight rises from 0, linearly."""
+    until: float = 1.0
+    """Share of the run after which the term is off."""
+    decay: float = 0.0
+    """Share of the run, before `until`, over which the weight falls to 0, linearly."""
+
+
+@dataclass
+class SchedulesSection:
+    """Schedules of the terms' weights."""
+
+    linguistic: ScheduleSection = field(default_factory=ScheduleSection)
+    """The three linguistic terms."""
+    visual: ScheduleSection = field(default_factory=ScheduleSection)
+    """The three visual terms."""
+    bridge: ScheduleSection = field(default_factory=ScheduleSection)
+    """The bridge term."""
+    soft: ScheduleSection = field(default_factory=ScheduleSection)
+    """Soft targets."""
+    dkd: ScheduleSection = field(default_factory=ScheduleSection)
+    """Decoupled distillation."""
+    pseudo: ScheduleSection = field(default_factory=ScheduleSection)
+    """Words that a teacher labelled."""
 
 
 @dataclass
@@ -62,6 +98,22 @@ class GuidanceSection:
     """Weight of the three visual terms."""
     bridge: float = 1.0
     """Weight of the bridge term."""
+    soft: float = 0.0
+    """Weight of the KL to a reading teacher's distributions over characters; 0 leaves it out."""
+    dkd: float = 0.0
+    """Weight of the decoupled form of that KL; 0 leaves it out."""
+    temperature: float = 4.0
+    """Temperature of `soft` and `dkd`."""
+    dkd_target: float = 1.0
+    """Weight of the target part within `dkd` (its alpha)."""
+    dkd_others: float = 8.0
+    """Weight of the non-target part within `dkd` (its beta)."""
+    pseudo: float = 1.0
+    """Weight of the character loss on words that a teacher labelled (sources with `labels: teacher`)."""
+    confidence: float = 0.9
+    """Words that the teacher reads with less confidence (the product over their characters) contribute nothing."""
+    schedules: SchedulesSection = field(default_factory=SchedulesSection)
+    """How these weights move over the run."""
 
 
 @dataclass
@@ -88,6 +140,8 @@ class SourceSection:
     """`strong` is RandAugment for text (METHOD 1.5), `light` changes colours, sharpness and position a little."""
     cache: Literal["none", "memory"] = "none"
     """`memory` decodes and resizes once into a file beside the words' own and reads from it afterwards."""
+    labels: Literal["own", "teacher"] = "own"
+    """`teacher` lets a teacher that reads label the words; any folder of pictures will do then."""
 
 
 @dataclass
@@ -153,7 +207,7 @@ class OptimSection:
     eps: float = 1e-8
     """AdamW's eps."""
     clip: float = 20.0
-    """Largest gradient norm."""
+    """Largest gradient norm; 0 leaves gradients as they are."""
     ema: float = 0.0
     """Decay of the moving average of the weights that is validated and delivered; 0 turns it off."""
 
@@ -193,7 +247,7 @@ class CompareSection:
     twin: bool = False
     """Train the same student without guidance too, side by side, and compare."""
     teacher: bool = True
-    """Score the teacher by closed lexicon."""
+    """Score the teacher too: a reader openly, a CLIP by closed lexicon."""
     test: str | None = None
     """Folder of benchmarks, or one set (relative paths start at data.root); null takes the validation words."""
     sets: str = "six"
@@ -219,7 +273,9 @@ class Config:
     student: StudentSection = field(default_factory=StudentSection)
     """The reader that learns."""
     teacher: TeacherSection = field(default_factory=TeacherSection)
-    """The frozen CLIP that guides."""
+    """The frozen teacher that guides."""
+    teachers: list[TeacherSection] = field(default_factory=list)
+    """Several teachers, in the place of `teacher`; each entry has the keys of `teacher`."""
     guidance: GuidanceSection = field(default_factory=GuidanceSection)
     """How the teacher's stages guide the student's."""
     aids: AidsSection = field(default_factory=AidsSection)

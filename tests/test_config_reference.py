@@ -46,6 +46,9 @@ def tables(section: type, prefix: str, title: str, done: set[str]) -> list[str]:
             below.append((type(value), key, texts[field.name]))
         else:
             rows.append(f"| `{key}` | `{shown(value)}` | {texts[field.name]} |")
+    if not rows:  # sections alone: all of their keys in one table
+        rows = [line for kind, key, _ in below for line in tables(kind, f"{key}.", "", set())[4:-1]]
+        below = []
     lines = [f"### {title}", "", "| key | default | meaning |", "|---|---|---|", *rows, ""] if rows else []
     for kind, key, text in below:
         if key not in done:
@@ -72,7 +75,7 @@ def test_every_key_is_documented() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for schema in (config.Config, config.TeacherConfig):
         for key in config.known_keys(schema):
-            assert f"`{key}`" in text or f"### {key}:" in text, key
+            assert f"`{key}`" in text or f"### {key}:" in text or f"`{key}." in text, key
 
 
 if __name__ == "__main__":

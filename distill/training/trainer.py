@@ -72,6 +72,7 @@ class Loop:
     """Gives endless batches from the k-th on."""
     steps: int
     clip: float
+    """Largest gradient norm; 0 leaves gradients as they are."""
     after_step: Callable[[TrainState, StepReport], None]
     """Logs, validates, saves; called on every process after every optimizer step."""
     stop: StopRequest
@@ -85,6 +86,7 @@ def train(loop: Loop, state: TrainState) -> TrainState:
     """
     accelerator, task, model = loop.accelerator, loop.task, loop.model
     running = RunningTerms()
+    largest = loop.clip or math.inf  # the norm is wanted for the log in any case
     checked = False
     for batch in loop.batches(state.batches):
         # Between the batches of one step a stop has to wait: gradients that are not complete can't be saved.
@@ -100,7 +102,7 @@ def train(loop: Loop, state: TrainState) -> TrainState:
             if not running.finite:
                 raise NonFiniteLossError(running.blame(state.step, batch))
             accelerator.backward(loss)
-            norm = accelerator.clip_grad_norm_(model.parameters(), loop.clip) if accelerator.sync_gradients else None
+            norm = accelerator.clip_grad_norm_(model.parameters(), largest) if accelerator.sync_gradients else None
             if norm is not None and not checked:
                 check_gradients(task)
                 checked = True

@@ -126,6 +126,20 @@ def test_shipped_ones_are_found_by_name_anywhere(name: str, tmp_path: Path, monk
     assert load_config(Config, name).name == "quickstart"
 
 
+@pytest.mark.parametrize("key", ["teacher", "teachers"])
+def test_several_teachers(key: str, file: Path, tmp_path: Path) -> None:
+    given = f"{key}=[{{name: words-small}}, {{name: tiny, kind: student, weight: 0.5}}]"
+    teachers = load_config(Config, file, [given]).teachers
+    assert [(teacher.name, teacher.kind, teacher.weight) for teacher in teachers] == [
+        ("words-small", "auto", 1.0), ("tiny", "student", 0.5),
+    ]  # fmt: skip
+    written = tmp_path / "several.yaml"
+    written.write_text(f"{key}: [{{name: words-small}}, {{name: tiny, kind: student, weight: 0.5}}]", encoding="utf-8")
+    assert load_config(Config, written).teachers == teachers
+    with pytest.raises(UserError, match=r"nearest known one is 'teachers\[\].name'"):
+        load_config(Config, file, [f"{key}=[{{nam: tiny}}]"])
+
+
 def test_what_is_saved_loads_as_it_was(file: Path, tmp_path: Path) -> None:
     config = load_config(Config, file, ["data.train=[{path: a}]", "optim.lr=3e-5", "compare.sets=all"])
     save_config(config, tmp_path / "config.yaml")

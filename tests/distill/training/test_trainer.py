@@ -115,6 +115,18 @@ def test_gradients_are_clipped_after_their_norm_was_taken() -> None:
     assert float(moved.norm()) == pytest.approx(0.01 * reports[0].learning_rate, rel=1e-3)
 
 
+def test_a_clip_of_nothing_leaves_gradients_as_they_are() -> None:
+    ends = []
+    for clip in (0.0, 1e6):
+        torch.manual_seed(0)
+        task = Toy()
+        loop, reports = build(task, steps=2, clip=clip)
+        train(loop, TrainState())
+        assert all(report.gradient_norm > 0 for report in reports)
+        ends.append(task.map.weight.detach().clone())
+    assert torch.equal(*ends)
+
+
 def test_it_goes_on_from_a_state() -> None:
     torch.manual_seed(0)
     unbroken, reports = build(Toy())
