@@ -84,7 +84,7 @@ def vision_transformer(
     size: tuple[int, int], patch: tuple[int, int], width: int, depth: int, heads: int, mlp_ratio: float,
     class_token: bool = True,
 ) -> VisionTransformer:  # fmt: skip
-    """Build the published encoder: a timm ViT on small patches, no pooling, no classifier; PARSeq has no class token."""
+    """Build a published encoder: a timm ViT on small patches, no pooling, no classifier; PARSeq has no class token."""
     return VisionTransformer(
         img_size=size, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=mlp_ratio,
         num_classes=0, global_pool="", class_token=class_token,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LAYOUTS: dict[str, str] = {
     "clipocr": "CLIP-OCR, with or without its heads and its teacher",
+    "parseq": "PARSeq, as released or as trained",
 }
 """The published programs whose checkpoints are understood; each has a module of its name here with a `convert`."""
 

@@ -1,0 +1,65 @@
+"""PARSeq's weights: the released files (bare state dicts, torch-hub layout) and Lightning training checkpoints.
+
+Both hold the same names; a Lightning module puts `model.` before each. A bare file says neither its alphabet nor
+its attention heads: the released ones have 94 characters and the heads of the two published sizes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distill.conversion.checkpoints import Checkpoint
+from distill.conversion.converted import ConversionOptions, Converted, fill
+from distill.conversion.sizes import Sizes, depth, need
+from students.errors import UserError
+from students.parseq import Parseq, ParseqConfig
+
+CLASS_TOKEN = "encoder.cls_token"
+"""What an encoder has in CLIP-OCR and not in PARSeq."""
+
+
+def convert(checkpoint: Checkpoint, options: ConversionOptions) -> Converted:
+    """Convert a checkpoint of PARSeq.
+
+    Raises:
+        UserError: when the checkpoint is no PARSeq, or doesn't tell a size.
+    """
+    sizes = Sizes(checkpoint, options)
+    reader = Parseq(parseq_config(checkpoint, sizes))
+    used = fill(reader, checkpoint)
+    unused = [name for name in checkpoint.tensors if name not in used]
+    return Converted(reader.eval(), {"unknown": unused}, assumed=sizes.assumed)
+
+
+def parseq_config(checkpoint: Checkpoint, sizes: Sizes) -> ParseqConfig:
+    """Read sizes from the weights, and from the settings what no shape tells.
+
+    Raises:
+        UserError: see `convert`.
+    """
+    if CLASS_TOKEN in checkpoint.tensors:
+        raise UserError(f"{checkpoint.path}: has {CLASS_TOKEN}, PARSeq has none; convert it as clipocr")
+    queries, patches, grid, hidden, decoder_hidden, head = need(
+        checkpoint, "pos_queries", "encoder.patch_embed.proj.weight", "encoder.pos_embed",
+        "encoder.blocks.0.mlp.fc1.weight", "decoder.layers.0.linear1.weight", "head.weight",
+    )  # fmt: skip
+    width, patch = queries.shape[2], (patches.shape[2], patches.shape[3])
+    published, settings = ParseqConfig(), checkpoint.settings
+    greedy: Any = settings.get("decode_ar")
+    refinements: Any = settings.get("refine_iters")
+    return ParseqConfig(
+        charset=sizes.charset(len(head)),
+        max_length=queries.shape[1] - 1,
+        image_size=sizes.image(patch, grid.shape[1]),
+        patch=patch,
+        width=width,
+        depth=depth(checkpoint.tensors, "encoder.blocks."),
+        heads=sizes.heads("encoder", width),
+        mlp_ratio=len(hidden) / width,
+        decoder_depth=depth(checkpoint.tensors, "decoder.layers."),
+        decoder_heads=sizes.heads("decoder", width),
+        decoder_mlp_ratio=len(decoder_hidden) / width,
+        dropout=sizes.dropout(),
+        decoding="one-shot" if greedy is False else "greedy",
+        refinements=refinements if type(refinements) is int and refinements >= 0 else published.refinements,
+    )
