@@ -1,0 +1,89 @@
+"""Training in permuted orders: what the tasks of PARSeq and CLIP4STR have in common, and PARSeq's (METHOD 2, 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from distill.data.batch import Batch
+from distill.training.task import Task
+from students.charset import Charset
+from students.parseq import Parseq
+from students.permuted import Order, PermutationOptions, average_orders, draw_permutations, permuted_orders
+
+
+@dataclass(frozen=True)
+class PermutedInputs:
+    """One batch as the trainable side takes it."""
+
+    images: Tensor
+    """(N, 3, H, W)."""
+    target_ids: Tensor
+    """(N, L + 2) start, characters, end, padding."""
+    permutations: Tensor
+    """(K, L + 2) positions in K orders."""
+
+    def orders(self, charset: Charset) -> list[Order]:
+        """Give masks and targets of each order."""
+        return list(permuted_orders(self.target_ids, self.permutations, charset))
+
+
+def prepare_orders(batch: Batch, charset: Charset, options: PermutationOptions, seed: int, step: int) -> PermutedInputs:
+    """Encode the labels and draw the orders; they depend on seed and step alone, so that a resumed run agrees."""
+    target_ids = charset.encode(batch.labels)
+    source = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    permutations = draw_permutations(target_ids.shape[1] - 2, options, source)
+    device = batch.images.device
+    return PermutedInputs(batch.images, target_ids.to(device), permutations.to(device))
+
+
+def order_losses(logits: Sequence[Tensor], orders: Sequence[Order], pad_id: int) -> list[Tensor]:
+    """Give each order's mean cross-entropy over its n_k targets, from its logits (N, T, C + 1)."""
+    return [
+        F.cross_entropy(found.float().flatten(0, 1), order.targets.flatten(), ignore_index=pad_id)
+        for found, order in zip(logits, orders, strict=True)
+    ]
+
+
+class ParseqTask(Task):
+    """A PARSeq under training: `sum_k n_k CE_k / sum_k n_k` over the orders of a batch.
+
+    Args:
+        reader: trained in place.
+        permutations: which orders.
+        seed: they follow from it.
+    """
+
+    def __init__(self, reader: Parseq, permutations: PermutationOptions | None = None, seed: int = 0) -> None:
+        super().__init__()
+        self.reader, self.seed = reader, seed
+        self.permutations = permutations or PermutationOptions()
+
+    @property
+    def deliverable(self) -> nn.Module:
+        """The reader."""
+        return self.reader
+
+    def no_weight_decay(self) -> set[str]:
+        """Name what the reader names: nothing, as published."""
+        return {f"reader.{name}" for name in self.reader.no_weight_decay()}
+
+    def prepare(self, batch: Batch, step: int, progress: float) -> PermutedInputs:
+        """Encode the labels and draw the orders."""
+        return prepare_orders(batch, self.reader.charset, self.permutations, self.seed, step)
+
+    def forward(self, inputs: PermutedInputs) -> dict[str, Tensor]:
+        """Compute the one term, `permuted`."""
+        losses, counts = self.order_losses(inputs)
+        return {"permuted": average_orders(losses, counts)}
+
+    def order_losses(self, inputs: PermutedInputs) -> tuple[list[Tensor], list[Tensor]]:
+        """Give the mean cross-entropy of each order, and its targets n_k."""
+        charset = self.reader.charset
+        orders = inputs.orders(charset)
+        logits = self.reader.permuted(inputs.images, inputs.target_ids, orders)
+        return order_losses(logits, orders, charset.pad_id), [order.count for order in orders]
