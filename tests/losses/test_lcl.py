@@ -1,62 +1,15 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from torch import Tensor
 
 from losses.lcl import gather_others, lcl
+from tests.losses.graded import graded, graded_in_groups
 
 RAGGED = {2: (4, 7), 3: (5, 0, 3)}
 """Rows by rank in the cases made here; a process without rows takes part too."""
-
-
-def load(file: Path) -> dict[str, Tensor]:
-    with np.load(file) as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in arrays if arrays[name].dtype.kind == "f"}
-
-
-def assert_near(actual: Tensor, expected: Tensor) -> None:
-    largest = float(expected.abs().max()) if expected.numel() else 0.0
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4 * largest + 1e-6)
-
-
-def graded(student: Tensor, teacher: Tensor, **options: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The value and its gradients on both sides."""
-    student, teacher = student.clone().requires_grad_(), teacher.clone().requires_grad_()
-    value = lcl(student, teacher, **options)
-    return value.detach(), *torch.autograd.grad(value, (student, teacher))
-
-
-@pytest.mark.reference
-@pytest.mark.parametrize("case", [*(f"single{i}" for i in range(11)), "zero_student"])
-def test_values_and_gradients_are_the_published_ones(reference: Path, case: str) -> None:
-    stored = load(reference / "lcl_single.npz")
-    value, to_student, to_teacher = graded(stored[f"{case}_student"], stored[f"{case}_teacher"])
-    torch.testing.assert_close(value, stored[f"{case}_value"], rtol=2e-5, atol=2e-6)
-    assert_near(to_student, stored[f"{case}_grad_student"])
-    assert_near(to_teacher, stored[f"{case}_grad_teacher"])
-    assert torch.isfinite(to_student).all()
-
-
-@pytest.mark.reference
-@pytest.mark.parametrize(
-    ("case", "options"),
-    [
-        ("cons1_l1_0", {"first_weight": 1.0, "second_weight": 0.0}),
-        ("cons0_l1_1", {"first_weight": 0.0, "second_weight": 1.0}),
-        ("tau1", {"temperature": 1.0}),
-    ],
-)
-def test_weights_and_temperature_are_the_published_ones(reference: Path, case: str, options: dict[str, float]) -> None:
-    stored = load(reference / "lcl_single.npz")
-    value = lcl(stored["hyper_student"], stored["hyper_teacher"], **options)
-    torch.testing.assert_close(value, stored[f"hyper_{case}_value"], rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("normalization", ["published", "clamped"])
@@ -123,37 +76,9 @@ def test_one_process_has_no_others() -> None:
     assert gather_others(torch.randn(3, 2)) == []
 
 
-def work(rank: int, folder: Path) -> None:
-    """One of three processes: three of them in one group, then two in another."""
-    torch.set_num_threads(1)
-    for world in (3, 2):
-        if rank >= world:
-            return
-        dist.init_process_group("gloo", init_method=f"file://{folder}/meet{world}", rank=rank, world_size=world)
-        cases = torch.load(folder / f"cases{world}.pt", weights_only=True)
-        results = {
-            name: graded(case["student"][rank], case["teacher"][rank], **case["options"])
-            for name, case in cases.items()
-        }
-        torch.save(results, folder / f"results{world}-{rank}.pt")
-        dist.destroy_process_group()
-
-
-def reference_cases(file: Path, world: int) -> dict[str, Any]:
-    """Stored cases as `{name: {"student": [by rank], "teacher": [by rank], "options": {}}}`."""
-    stored = load(file)
-    names = sorted({name.split("_")[1] for name in stored})
-    return {
-        name: {side: [stored[f"world{world}_{name}_rank{rank}_{side}"] for rank in range(world)]
-               for side in ("student", "teacher")} | {"options": {}}
-        for name in names
-    }  # fmt: skip
-
-
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, Any]:
+def processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Cases by world size and name, and what real process groups made of them."""
-    folder = tmp_path_factory.mktemp("processes")
     generator = torch.Generator().manual_seed(7)
     cases: dict[int, dict[str, Any]] = {}
     for world, lengths in RAGGED.items():
@@ -162,37 +87,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureR
         options = {"first_weight": 0.0, "second_order": "gathered"}
         cases[world] = {"gathered": rows | {"options": options}, "local": rows | {"options": {"first_weight": 0.0}}}
         cases[world]["first"] = rows | {"options": {"second_weight": 0.0}}
-        try:
-            stored = request.getfixturevalue("reference")
-            cases[world] |= reference_cases(stored / f"lcl_world{world}.npz", world)
-        except pytest.skip.Exception:
-            pass  # the cases made here need nothing stored
-        torch.save(cases[world], folder / f"cases{world}.pt")
-    # Three spawned processes would each import torch and all packages; a fork server does it once.
-    mp.get_context("forkserver").set_forkserver_preload(["losses.lcl"])
-    mp.start_processes(work, (folder,), nprocs=3, start_method="forkserver")
-    return {
-        "cases": cases,
-        "results": {world: [torch.load(folder / f"results{world}-{rank}.pt", weights_only=True)
-                            for rank in range(world)] for world in RAGGED},
-    }  # fmt: skip
-
-
-@pytest.mark.reference
-@pytest.mark.parametrize("world", [2, 3])
-def test_several_processes_agree_with_the_published_program(
-    reference: Path, processes: dict[str, Any], world: int
-) -> None:
-    stored = load(reference / f"lcl_world{world}.npz")
-    names = [name for name in processes["cases"][world] if name.startswith("case")]
-    assert names
-    for name in names:
-        for rank in range(world):
-            value, to_student, to_teacher = processes["results"][world][rank][name]
-            prefix = f"world{world}_{name}_rank{rank}"
-            torch.testing.assert_close(value, stored[f"{prefix}_value"], rtol=2e-5, atol=2e-6)
-            assert_near(to_student, stored[f"{prefix}_grad_student"])
-            assert_near(to_teacher, stored[f"{prefix}_grad_teacher"])
+    return {"cases": cases, "results": graded_in_groups(cases, tmp_path_factory.mktemp("processes"))}
 
 
 @pytest.mark.parametrize("world", [2, 3])
