@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     made.add_argument("--charset", metavar="C", help="36, 62, 94 or a text file, for a checkpoint that doesn't say")
     made.add_argument("--heads", metavar="E,D", help="attention heads of encoder and decoder, likewise")
+    made.add_argument("--image", metavar="H,W", help="height and width of its pictures in pixels, likewise")
     made.add_argument(
         "--guidance", action="store_true", help="clipocr: keep heads and teacher too, to go on with the distillation"
     )
@@ -42,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see `parser`. Nothing is written unless every weight of the reader is there."""
     given = parser().parse_args(argv)
-    heads = parse_heads(given.heads)
+    heads = parse_pair("--heads", given.heads, "encoder and decoder", "6,12")
+    image = parse_pair("--image", given.image, "height and width", "32,128")
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     from distill.conversion.checkpoints import read_checkpoint
     from distill.conversion.converted import ConversionOptions
@@ -51,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     check_folder(Path(given.out), given.overwrite)
     checkpoint = read_checkpoint(given.checkpoint)
-    options = ConversionOptions(given.charset, heads, Path(given.clip) if given.clip else None, given.guidance)
+    clip = Path(given.clip) if given.clip else None
+    options = ConversionOptions(given.charset, heads, image, clip, given.guidance)
     converted = converter(given.layout)(checkpoint, options)
     steps = "" if checkpoint.steps is None else f", after {checkpoint.steps} steps of the published program"
     training = f"Converted from `{checkpoint.path.name}` ({given.layout}{steps}). Not trained here."
@@ -64,13 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse_heads(given: str | None) -> tuple[int, int] | None:
-    """Read `--heads`; raises `UserError` for anything but two whole numbers."""
+def parse_pair(option: str, given: str | None, what: str, example: str) -> tuple[int, int] | None:
+    """Read two whole numbers with a comma; raises `UserError` for anything else."""
     if given is None:
         return None
     found = re.fullmatch(r"([1-9]\d*),([1-9]\d*)", given)
     if found is None:
-        raise UserError(f"--heads {given}: give those of encoder and decoder with a comma, such as 6,12")
+        raise UserError(f"{option} {given}: give {what} with a comma, such as {example}")
     return int(found[1]), int(found[2])
 
 

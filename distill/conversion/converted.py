@@ -24,6 +24,8 @@ class ConversionOptions:
     """Alphabet, for a file that doesn't say: 36, 62, 94 or a text file."""
     heads: tuple[int, int] | None = None
     """Attention heads of encoder and decoder, for a file that doesn't say."""
+    image: tuple[int, int] | None = None
+    """Height and width of the pictures in pixels, for a file that doesn't say."""
     clip: Path | None = None
     """CLIP weights that the checkpoint was trained with."""
     guidance: bool = False

@@ -85,18 +85,20 @@ class Sizes:
         """Give the picture's height and width from the number of its patches.
 
         Raises:
-            UserError: when nobody says and it isn't the published size.
+            UserError: when it doesn't fit, or nobody says and it isn't the published size.
         """
         said = self.checkpoint.settings.get("img_size")
         if isinstance(said, list | tuple) and len(said) == 2 and all(type(side) is int for side in said):
             size = (said[0], said[1])
+        elif self.options.image is not None:
+            size = self.options.image
         else:
             size = PUBLISHED_IMAGE
             self.assumed.append(f"picture size: {size[0]}x{size[1]}, the published one")
         if (size[0] // patch[0]) * (size[1] // patch[1]) != patches:
             raise UserError(
                 f"{self.checkpoint.path}: has {patches} positions, {size[0]}x{size[1]} pixels give other ones with "
-                f"patches of {patch[0]}x{patch[1]}; its picture size can't be told"
+                f"patches of {patch[0]}x{patch[1]}; give its picture size as --image H,W"
             )
         return size
 
