@@ -34,6 +34,10 @@ class TokenizerLike(Protocol):
         """Raise `UserError` that names the first label which can't be aligned."""
         ...
 
+    def pieces(self, character: str) -> list[int]:
+        """Give the tokens of one character, however many."""
+        ...
+
 
 class AlignedTokenizer:
     """One id per character, the end id the largest of all, padding 0; shared by both tokenizers below."""
@@ -75,6 +79,10 @@ class AlignedTokenizer:
         except KeyError:
             return self.rare_ids(label)
 
+    def pieces(self, character: str) -> list[int]:
+        """Give the tokens of one character, however many."""
+        return [self.table[character]] if character in self.table else []
+
     def rare_ids(self, label: str) -> list[int]:
         """Find the ids of a label with characters outside the table, or refuse it."""
         raise self.refusal(label, [character for character in label if character not in self.table])
@@ -105,10 +113,15 @@ class WordPieceTokens(AlignedTokenizer):
     def rare_ids(self, label: str) -> list[int]:
         """Encode the spaced label through the whole tokenizer; raises `UserError` when the rows would shift."""
         ids = single_token_ids(label, self.tokenizer.encode, self.tokenizer.clean_fn)
-        if ids is None:
-            alone = (c for c in label if single_token_ids(c, self.tokenizer.encode, self.tokenizer.clean_fn) is None)
-            raise self.refusal(label, list(alone))
+        alone = {c: single_token_ids(c, self.tokenizer.encode, self.tokenizer.clean_fn) for c in label}
+        # The repair of broken encodings may make another character of two, as of "Ã" and a blank.
+        if ids is None or ids != [token for c in label for token in alone[c] or ()]:
+            raise self.refusal(label, [c for c in label if alone[c] is None])
         return ids
+
+    def pieces(self, character: str) -> list[int]:
+        """See `AlignedTokenizer.pieces`."""
+        return list(self.tokenizer.encode(character))
 
 
 def single_token_ids(label: str, encode: Callable[[str], list[int]], clean: Callable[[str], str]) -> list[int] | None:

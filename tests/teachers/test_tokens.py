@@ -43,7 +43,7 @@ def test_any_label_is_aligned_or_refused(label: str) -> None:
     assert ids == TOKENIZER.encode(" ".join(label))
 
 
-@pytest.mark.parametrize("label", ["ﬁn", "½", "a b", " a", "a\u0308", "中", "x…", "İ"])
+@pytest.mark.parametrize("label", ["ﬁn", "½", "a b", " a", "a\u0308", "中", "x…", "İ", "Ãa"])
 def test_a_label_that_shifts_the_rows_is_refused_by_name(label: str) -> None:
     with pytest.raises(UserError) as caught:
         TOKENS(["fine", label])
