@@ -7,7 +7,7 @@ from rapidfuzz.distance import Levenshtein as Edits
 from students.charset import CHARSETS
 from teachers.probes import PROBES, probes
 
-CYRILLIC = "джзлюяДЖЗЛЮЯ0123456789"
+CYRILLIC = "джфлюяДЖФЛЮЯ0123456789"
 
 
 @pytest.mark.parametrize("characters", [*CHARSETS.values(), "0123456789ABCDEF-", CYRILLIC, "!?", "7"])
