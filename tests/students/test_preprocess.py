@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,52 +12,7 @@ import torch
 from PIL import Image
 
 from students.errors import UserError
-from students.preprocess import decode_image, load_image, normalize, resize, to_tensor
-
-
-@pytest.fixture(scope="module")
-def arrays(reference: Path) -> Any:
-    return np.load(reference / "data.npz")
-
-
-def numbered(arrays: Any, ending: str) -> list[str]:
-    return [name.removesuffix(ending) for name in arrays.files if name.endswith(ending) and name.startswith("image")]
-
-
-@pytest.mark.reference
-def test_resized_pictures_are_the_published_ones(arrays: Any) -> None:
-    names = numbered(arrays, "_resized_32x128_uint8")
-    assert len(names) >= 6
-    for name in names:
-        picture = Image.fromarray(arrays[f"{name}_uint8"])
-        assert np.array_equal(resize(picture, (32, 128)), arrays[f"{name}_resized_32x128_uint8"]), name
-
-
-@pytest.mark.reference
-def test_normalised_pictures_are_the_published_ones(arrays: Any) -> None:
-    names = [name for name in numbered(arrays, "_32x128") if f"{name}_uint8" in arrays.files]
-    assert len(names) >= 6
-    found = to_tensor([Image.fromarray(arrays[f"{name}_uint8"]) for name in names])
-    expected = torch.from_numpy(np.stack([arrays[f"{name}_32x128"] for name in names]))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-
-
-@pytest.mark.reference
-def test_another_size(arrays: Any) -> None:
-    found = to_tensor([Image.fromarray(arrays["image0_uint8"])], (20, 50))[0]
-    torch.testing.assert_close(found, torch.from_numpy(arrays["image0_20x50"]), rtol=0, atol=1e-6)
-
-
-@pytest.mark.reference
-def test_files_of_other_modes_become_rgb_as_published(arrays: Any, tmp_path: Path) -> None:
-    modes = set()
-    for name in numbered(arrays, "_png"):
-        stored = arrays[f"{name}_png"].tobytes()
-        modes.add(Image.open(io.BytesIO(stored)).mode)
-        (tmp_path / "word.png").write_bytes(stored)
-        for picture in (decode_image(stored), load_image(tmp_path / "word.png")):
-            assert np.array_equal(np.asarray(picture), arrays[f"{name}_uint8"]), name
-    assert modes >= {"L", "RGBA", "P", "1"}
+from students.preprocess import load_image, normalize, resize
 
 
 def test_normalised_is_minus_one_to_one() -> None:

@@ -156,7 +156,6 @@ def test_the_hash_of_a_ramp() -> None:
     assert difference_hash(Image.fromarray(ramp[:, ::-1].copy())).tolist() == [0] * 16
 
 
-@pytest.mark.reference
 @pytest.mark.slow
 def test_the_real_training_words_hold_no_test_words(shared: Path) -> None:
     assert find_leaks(shared / "data" / "train", shared / "data" / "test") == []

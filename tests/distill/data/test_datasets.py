@@ -179,18 +179,3 @@ def test_words_made_while_training_change_with_the_epoch() -> None:
     columns = words[0].columns
     assert columns is not None
     assert columns.tolist() == [CHARSET.ids["w"]] * 32
-
-
-@pytest.mark.reference
-def test_resized_images_are_the_published_ones(reference: Path) -> None:
-    arrays = np.load(reference / "data.npz")
-    numbers = [number for number in range(12) if f"image{number}_uint8" in arrays]
-    assert len(numbers) == 12
-    for number in numbers:
-        image = Image.fromarray(arrays[f"image{number}_uint8"])
-        if f"image{number}_png" in arrays:
-            stored = decode_image(arrays[f"image{number}_png"].tobytes())
-            assert np.array_equal(np.asarray(stored), np.asarray(image))
-        assert np.array_equal(to_tensor([image])[0].numpy(), arrays[f"image{number}_32x128"])
-    small = to_tensor([Image.fromarray(arrays["image0_uint8"])], (20, 50))[0]
-    assert np.array_equal(small.numpy(), arrays["image0_20x50"])

@@ -162,7 +162,6 @@ def test_a_list_that_fits_nothing_is_refused(tmp_path: Path, name: str, text: st
         open_set(tmp_path / name)
 
 
-@pytest.mark.reference
 def test_real_sets_have_their_counts(shared: Path) -> None:
     counts = {name: len(open_set(path)) for name, path in locate_benchmarks(shared / "data", "all").items()}
     assert counts == {
