@@ -8,6 +8,7 @@ import select
 import sys
 from collections.abc import Callable, Sequence
 
+from distill.processes import MISTAKE, tell_once
 from students.errors import UserError
 
 __all__ = ["CLOSED_PIPE", "Command", "UserError", "exit_on_user_error"]
@@ -49,8 +50,8 @@ def told(main: Command, argv: Sequence[str] | None) -> int:
         return main(argv)
     except UserError as error:
         # One mistake is one line, whatever a library's message inside it looks like.
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        tell_once("error: " + " ".join(str(error).split()))
+        return MISTAKE
     except SystemExit:  # argparse has printed its help
         sys.stdout.flush()
         raise

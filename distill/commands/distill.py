@@ -22,6 +22,9 @@ def parser() -> argparse.ArgumentParser:
         "--resume", metavar="auto|DIR", help="continue the run in its folder, from the latest checkpoint or DIR"
     )
     made.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    made.add_argument(
+        "--parent", type=int, metavar="PID", help="save and stop when this process ends, which started the command"
+    )
     return made
 
 
@@ -33,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.config import Config, load_config
     from distill.training.run_folder import check_run_folder
 
+    if given.parent is not None:
+        from distill.training.stopping import stop_with
+
+        stop_with(given.parent)
     config = load_config(Config, given.config, given.overrides)
     if not given.dry_run:
         check_run_folder(Path(config.out), given.resume, given.overwrite)

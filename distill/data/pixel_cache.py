@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records
+from distill.locks import one_at_a_time
 from students.errors import UserError
 from students.files import replacing
 from students.preprocess import BROKEN_IMAGE, decode_image, resize
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: two processes may then make the same cache at once, and one of them wins
-    fcntl = None  # type: ignore[assignment]
 
 _VERSION = 1
 
@@ -58,7 +52,7 @@ class PixelCache:
     def _make(self, records: Records, size: tuple[int, int]) -> None:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with _one_at_a_time(self.file.with_suffix(".lock")):
+            with one_at_a_time(self.file.with_suffix(".lock")):
                 if not self.file.is_file():
                     self._write(records, size)
         except OSError as error:
@@ -87,17 +81,3 @@ def _place(records: Records, folder: Path | None) -> Path:
     if os.access(home, os.W_OK):
         return home
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "symdistill"
-
-
-@contextlib.contextmanager
-def _one_at_a_time(file: Path) -> Iterator[None]:
-    if fcntl is None:
-        yield
-        return
-    handle: IO[bytes]
-    with file.open("ab") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # given back by the system when the process ends, however it ends
-        try:
-            yield
-        finally:
-            file.unlink(missing_ok=True)

@@ -18,8 +18,13 @@ from distill.data.rendered import render_records, test_labels
 from distill.data.rendering.renderer import WordRenderer
 from distill.data.words import Split
 from distill.data.writing import LmdbWriter
+from distill.locks import one_at_a_time
 from students.charset import Charset
+from students.errors import UserError
 from students.files import write_file
+
+RECIPE = "recipe.json"
+"""What says, beside the LMDB, how its words were made."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,23 @@ def both_cases(characters: str) -> str:
     return "".join(sorted(set(characters) | set(characters.lower()) | set(characters.upper())))
 
 
+def render_once(request: RenderRequest, folder: Path, workers: int = 0) -> dict[str, Any]:
+    """Render a set unless it is there, and give its recipe; of processes that want it now one renders, others wait.
+
+    Raises:
+        UserError: when it can't be rendered, or `folder` is something else.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time(folder.with_name(f".{folder.name}.lock")):
+            if not (folder / "data.mdb").is_file():
+                return write_set(request, *request.prepare(), folder, workers)
+    except OSError as error:
+        raise UserError(f"{folder} can't be written ({error}); give another folder, or make room") from None
+    recipe: dict[str, Any] = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+    return recipe
+
+
 def write_set(
     request: RenderRequest, renderer: WordRenderer, choice: FontChoice, folder: Path, workers: int = 0,
     overwrite: bool = False, console: Console | None = None,
@@ -102,5 +124,5 @@ def write_set(
         "seconds": round(seconds, 1),
         "words_per_second": round(request.words / max(seconds, 1e-9), 1),
     }
-    write_file(folder / "recipe.json", json.dumps(recipe, indent=1) + "\n")
+    write_file(folder / RECIPE, json.dumps(recipe, indent=1) + "\n")
     return recipe

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,13 +24,11 @@ from distill.training.run import TrainingRun, Validation, describe_processes, ma
 from distill.training.run_folder import open_run_folder
 from distill.training.stopping import STOPPED
 from distill.training.trainer import TrainState
+from distill.training.twin import Twin
 from distill.training.words import TrainingWords
 from students.charset import Charset
 from students.errors import UserError
 from students.student import Student
-
-LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
-"""How the variables begin by which a launcher tells a process that it is one of several."""
 
 
 class DistillationRun:
@@ -47,12 +42,11 @@ class DistillationRun:
     def __init__(self, config: Config, command: Sequence[str]) -> None:
         self.config, self.command = config, list(command)
         self.out = Path(config.out)
-        resting = config.teacher.name is not None and config.guidance.every > 1
-        self.accelerator = make_accelerator(config.train, all_weights_graded=not (resting or config.aids.ctc == 0))
+        self.task = build_task(config)
+        self.accelerator = make_accelerator(config.train, self.task.always_graded())
         self.console = Console(quiet=not self.accelerator.is_main_process, stderr=False)
         self.seconds: dict[str, float] = {}
         self._say(describe_processes(self.accelerator))
-        self.task = build_task(config)
         student = self.task.student
         self.words = TrainingWords(
             config.data, student.charset, student.config.max_length, student.image_size, config.seed
@@ -124,7 +118,7 @@ class DistillationRun:
             run.resume(resume)
         # Nothing is written or removed before all that may refuse has been built.
         if self.accelerator.is_main_process:
-            open_run_folder(self.out, overwrite, resume)
+            self._held = open_run_folder(self.out, overwrite, resume)
             save_config(self.config, self.out / "config.yaml")
         self.accelerator.wait_for_everyone()
         twin = self._start_twin()
@@ -135,53 +129,31 @@ class DistillationRun:
                 twin.terminate()  # it saves, and goes on when the student's run is resumed
             raise
         self.seconds["train"] = run.state.seconds
+        if not self.accelerator.is_main_process:  # what follows takes long, and is not done together
+            return 0 if finished else STOPPED
+        if twin is not None and not finished:
+            twin.stop()
+        elif twin is not None:
+            finished = twin.wait()
         if not finished:
-            if twin is not None:
-                twin.terminate()
-                twin.wait()
             self._say(f"stopped at step {run.state.step} and saved; continue with --resume auto")
             return STOPPED
-        if twin is not None and twin.wait() != 0:
-            raise RuntimeError(
-                f"the twin's run ended with code {twin.returncode}; see {self.twin_folder / 'console.txt'}"
-            )
-        if self.accelerator.is_main_process:
-            self._deliver()
-        self.accelerator.wait_for_everyone()
+        self._deliver()
         return 0
 
     def _prepare_words(self) -> None:
         started = time.monotonic()
-        self.words.prepare(self.console, self.accelerator)
+        self.words.prepare(self.console)
         self.seconds["words"] = time.monotonic() - started
 
-    def _start_twin(self) -> subprocess.Popen[bytes] | None:
-        """Train the twin beside the student: the same command without a teacher, in a process of its own."""
-        config = self.config
-        finished = (self.twin_folder / "report.json").exists()
-        if finished or not config.compare.twin or not self.accelerator.is_main_process:
+    def _start_twin(self) -> Twin | None:
+        """Train the twin beside the student, unless none is wanted or it has been trained before."""
+        twin = Twin(self.config, self.accelerator.num_processes, self.run.peak)
+        if not self.config.compare.twin or twin.finished or not self.accelerator.is_main_process:
             return None
-        self.twin_folder.mkdir(parents=True, exist_ok=True)
-        overrides = [
-            f"out={self.twin_folder}", f"name={config.name}-twin", "teacher.name=null", "compare.twin=false",
-            "compare.teacher=false", "compare.onnx=false",
-        ]  # fmt: skip
-        count = self.accelerator.num_processes
-        if count > 1:  # the twin is one process: as many words a step, at the same learning rate
-            overrides += [f"train.batch={config.train.batch * count}", f"optim.lr={self.run.peak}",
-                          "optim.scale_lr=false"]  # fmt: skip
-        alone = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER)}
-        configured = ["--config", str(self.out / "config.yaml"), *overrides, "--resume", "auto"]
-        command = [sys.executable, "-m", "distill", "distill", *configured]
-        said = self.twin_folder / "console.txt"
-        self._say(f"training the twin beside it, without a teacher; what it says goes to {said}")
-        with said.open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=alone)
-
-    @property
-    def twin_folder(self) -> Path:
-        """The twin's run folder."""
-        return self.out / "twin"
+        self._say(f"training the twin beside it, without a teacher; what it says goes to {twin.said}")
+        twin.start()
+        return twin
 
     def _validate(self, weights: nn.Module, step: int) -> Validation:
         if not isinstance(weights, Student):

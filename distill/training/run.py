@@ -15,6 +15,7 @@ from torch import nn
 
 from distill.config import OptimSection, TrainSection
 from distill.data.batch import Batch
+from distill.processes import leave_with_others
 from distill.training.checkpoint import CheckpointKeeper, load_checkpoint
 from distill.training.ema import WeightAverage
 from distill.training.optim import adamw, build_schedule
@@ -55,7 +56,7 @@ def make_accelerator(train: TrainSection, all_weights_graded: bool = True) -> Ac
         torch.use_deterministic_algorithms(True)
     precision = choose_precision(train.precision)
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=precision,
             gradient_accumulation_steps=train.accumulation,
             step_scheduler_with_optimizer=False,
@@ -67,6 +68,8 @@ def make_accelerator(train: TrainSection, all_weights_graded: bool = True) -> Ac
         raise UserError(
             f"train.precision={precision} can't be had here ({error}); take no, bf16, or auto for what the machine has"
         ) from None
+    leave_with_others()
+    return accelerator
 
 
 def describe_processes(accelerator: Accelerator) -> str:
@@ -139,7 +142,10 @@ class TrainingRun:
                 self.console.print(f"resumed {found} at step {self.state.step}", highlight=False, soft_wrap=True)
 
     def run(self) -> bool:
-        """Train to the end, or until told to stop; says whether the end was reached."""
+        """Train to the end, or until told to stop; says whether the end was reached.
+
+        Afterwards every process is alone: the group that they formed is given up, so none waits for another any more.
+        """
         main = self.accelerator.is_main_process
         self.tracker = Tracker(self.out, self.state.step) if main else None
         before, started = self.state.seconds, time.monotonic()
@@ -164,6 +170,7 @@ class TrainingRun:
             self._save()
         if self.tracker is not None:
             self.tracker.close()
+        self.accelerator.end_training()
         return finished
 
     def _save_what_is_there(self) -> None:

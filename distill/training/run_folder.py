@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
+from distill.locks import hold
 from distill.training.checkpoint import CheckpointKeeper
 from students.errors import UserError
 from students.files import remove
@@ -12,7 +14,10 @@ WRITTEN = (
     "checkpoints", "student", "teacher", "tensorboard", "twin", "config.yaml", "metrics.jsonl", "report.json",
     "report.md", "log.txt", "console.txt",
 )  # fmt: skip
-"""What a run writes into its folder."""
+"""What a run writes into its folder, beside its lock."""
+LOCK = ".lock"
+PATIENCE_S = 30.0
+"""How long a run waits for an earlier one that is on its way out, such as the twin of a run that was killed."""
 
 
 def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:
@@ -38,16 +43,23 @@ def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:
         raise UserError(f"{out} exists and is no run folder (no config.yaml in it); give another out=FOLDER")
 
 
-def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> None:
+def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]:
     """Make the run folder; with `--overwrite` what an earlier run wrote there is removed first, and nothing else.
 
+    Returns:
+        A lock: no other run opens the folder until it is closed or this process ends.
+
     Raises:
-        UserError: when it can't be made.
+        UserError: when it can't be made, or another run is at work in it.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        held = hold(out / LOCK, PATIENCE_S)
+    except OSError as error:
+        raise UserError(f"{out} can't be made ({error.strerror}); give another out=FOLDER") from None
+    if held is None:
+        raise UserError(f"another run is at work in {out}; wait for its end, stop it, or give another out=FOLDER")
     if overwrite and resume is None and (out / "config.yaml").is_file():
         for name in WRITTEN:
             remove(out / name)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out} can't be made ({error.strerror}); give another out=FOLDER") from None
+    return held

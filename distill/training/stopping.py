@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
+import time
 from types import FrameType
+from typing import TYPE_CHECKING
 
-import torch
-from accelerate import Accelerator
 from typing_extensions import Self
+
+if TYPE_CHECKING:  # takes seconds to import, and a parent may end before
+    from accelerate import Accelerator
 
 STOPPED = 75
 """Exit code of a run that saved and stopped on request (EX_TEMPFAIL: try again, with --resume auto)."""
+LOOK_S, GRACE_S = 0.5, 20.0
+"""Between two looks whether the parent lives; for saving once it does not."""
+
+
+def stop_with(parent: int) -> None:
+    """Watch, in a thread, for the end of the process that started this one, and stop then as if told to.
+
+    However the parent ends: a twin must not go on beside the one that a resumed run starts. Where processes have no
+    parent (Windows) this one goes on.
+
+    Args:
+        parent: the parent's number, as the parent knows it; it may be gone already.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_S)
+        os._exit(STOPPED)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class StopRequest:
@@ -45,5 +72,7 @@ class StopRequest:
         """Say whether any process was told to stop; every process asks in every step, so all agree."""
         if accelerator.num_processes == 1:
             return self.signalled is not None
+        import torch
+
         flag = torch.tensor([float(self.signalled is not None)], device=accelerator.device)
         return bool(accelerator.reduce(flag, reduction="sum").item())

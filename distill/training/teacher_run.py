@@ -67,7 +67,7 @@ class TeacherRun:
     def execute(self, resume: str | None, overwrite: bool) -> int:
         """Train; gives the exit code."""
         config = self.config
-        self.words.prepare(self.console, self.accelerator)
+        self.words.prepare(self.console)
         run = TrainingRun(
             self.accelerator, self.task, self.words.batches(config.train.batch, self.accelerator), config.optim,
             config.train, config.seed, self.out, self.console, self._validate, self._keep,
@@ -75,7 +75,7 @@ class TeacherRun:
         if resume is not None:
             run.resume(resume)
         if self.accelerator.is_main_process:
-            open_run_folder(self.out, overwrite, resume)
+            self._held = open_run_folder(self.out, overwrite, resume)
             save_config(config, self.out / "config.yaml")
         self.accelerator.wait_for_everyone()
         if not run.run():

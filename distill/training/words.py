@@ -18,7 +18,7 @@ from distill.data.datasets import JoinedWords, WordDataset, WordOptions, Words, 
 from distill.data.fonts import choose_fonts
 from distill.data.live import LiveWords
 from distill.data.loading import Source, build_loader, build_test_loader
-from distill.data.render_set import RenderRequest, both_cases, write_set
+from distill.data.render_set import RenderRequest, both_cases, render_once
 from distill.data.rendered import RenderedWords
 from students.charset import Charset
 from students.errors import UserError
@@ -87,7 +87,7 @@ class TrainingWords:
         return Path(path) if self.section.root is None else Path(self.section.root) / path
 
     def _render(self, console: Console) -> None:
-        """Render what is asked for and not there yet."""
+        """Render what is asked for and not there yet; of several processes one renders."""
         render = self.section.render
         wanted = [("train", 0 if render.live else render.words, render.seed)]
         if self.section.validation is None:
@@ -97,7 +97,7 @@ class TrainingWords:
                 continue
             console.print(f"rendering {words} words to {folder}", highlight=False, soft_wrap=True)
             request = RenderRequest(words, split, seed, fonts=tuple(render.fonts), severity=render.severity)  # type: ignore[arg-type]
-            recipe = write_set(request, *request.prepare(), folder, render.workers)
+            recipe = render_once(request, folder, render.workers)
             fonts = f"{len(recipe['fonts'])} fonts of {len(recipe['families'])} families"
             console.print(f"{words} words in {recipe['seconds']:.0f} s, {fonts}", highlight=False, soft_wrap=True)
 
@@ -114,7 +114,7 @@ class TrainingWords:
             train=[dataclasses.replace(source, cache="none") for source in section.train],
         )  # fmt: skip
 
-    def prepare(self, console: Console, accelerator: Accelerator) -> None:
+    def prepare(self, console: Console) -> None:
         """Open what is there, render what is not, and say how many words there are; called by every process.
 
         Raises:
@@ -128,9 +128,7 @@ class TrainingWords:
             self.sources.append(
                 Source(self._load(self.place(source.path), source, number, section.bad_share), source.share)
             )
-        if accelerator.is_main_process:
-            self._render(console)
-        accelerator.wait_for_everyone()
+        self._render(console)
         train, test = self.rendered
         render = section.render
         if render.words > 0:

@@ -9,8 +9,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from distill.training import run_folder
 from distill.training.checkpoint import CheckpointKeeper, load_checkpoint, whole
-from distill.training.run_folder import WRITTEN, check_run_folder, open_run_folder
+from distill.training.run_folder import LOCK, WRITTEN, check_run_folder, open_run_folder
 from distill.training.trainer import TrainState
 from students import files
 from students.errors import UserError
@@ -164,13 +165,23 @@ def test_new_and_empty_places_are_taken(tmp_path: Path) -> None:
     check_run_folder(tmp_path, None, overwrite=False)
     check_run_folder(tmp_path / "new", None, overwrite=False)
     assert list(tmp_path.iterdir()) == []
-    open_run_folder(tmp_path / "a" / "b", overwrite=False, resume=None)
+    open_run_folder(tmp_path / "a" / "b", overwrite=False, resume=None).close()
     assert (tmp_path / "a" / "b").is_dir()
 
 
 def test_overwriting_removes_what_a_run_wrote_and_nothing_else(earlier: Path) -> None:
-    open_run_folder(earlier, overwrite=False, resume="auto")
+    open_run_folder(earlier, overwrite=False, resume="auto").close()
     assert (earlier / "metrics.jsonl").exists()
-    open_run_folder(earlier, overwrite=True, resume=None)
-    assert [path.name for path in earlier.iterdir()] == ["notes.txt"]
+    open_run_folder(earlier, overwrite=True, resume=None).close()
+    assert sorted(path.name for path in earlier.iterdir()) == [LOCK, "notes.txt"]
     assert not {"notes.txt", "data"} & set(WRITTEN)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_in_which_a_run_is_at_work_is_refused(
+    overwrite: bool, earlier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "hold", lambda file, patience: None)
+    with pytest.raises(UserError, match=r"another run is at work in .*; wait for its end, stop it, or give another"):
+        open_run_folder(earlier, overwrite, None if overwrite else "auto")
+    assert {"config.yaml", "metrics.jsonl", "student"} <= {path.name for path in earlier.iterdir()}

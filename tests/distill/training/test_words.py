@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from distill.schema import DataSection, RenderSection
+from distill.schema import DataSection, RenderSection, SourceSection
 from distill.training.words import TrainingWords
 from students.charset import Charset
 from students.errors import UserError
@@ -22,7 +22,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> TrainingWords:
     render = RenderSection(words=12, live=True, test_words=6, folder=str(folder), severity=0.3, workers=1)
     words = TrainingWords(DataSection(render=render, workers=0), Charset.load("36"), 25, (32, 128), seed=0)
     words.check()
-    words.prepare(Console(file=io.StringIO()), Accelerator())
+    words.prepare(Console(file=io.StringIO()))
     return words
 
 
@@ -54,6 +54,19 @@ def test_batches_follow_from_their_number(live: TrainingWords) -> None:
     assert torch.equal(resumed.images, expected.images)
 
 
+def test_other_words_have_another_name(tmp_path: Path) -> None:
+    def named(**changes: object) -> tuple[Path, Path]:
+        render = RenderSection(words=12, test_words=6, folder=str(tmp_path), **changes)  # type: ignore[arg-type]
+        return TrainingWords(DataSection(render=render), Charset.load("36"), 25, (32, 128), seed=0).rendered
+
+    assert named() == (tmp_path / "train-12-0", tmp_path / "test-6-1")
+    assert named(seed=3, severity=0.5)[0] == tmp_path / "train-12-3-severity0.5"
+    mine, both = named(fonts=["mine"]), named(fonts=["mine", "yours"])
+    assert all(path.name.startswith(("train-12-0-fonts", "test-6-1-fonts")) for path in (*mine, *both))
+    assert len({named(), mine, both}) == 3, "words of other fonts would be taken for them"
+    assert mine == named(fonts=["mine"]), "and the same are found again"
+
+
 def test_nothing_to_learn_from_is_refused() -> None:
     section = DataSection(render=RenderSection(words=0))
     with pytest.raises(UserError, match=r"data\.render\.words"):
@@ -61,8 +74,6 @@ def test_nothing_to_learn_from_is_refused() -> None:
 
 
 def test_missing_source_is_named(tmp_path: Path) -> None:
-    from distill.schema import SourceSection
-
     section = DataSection(root=str(tmp_path), train=[SourceSection(path="train/real")])
     with pytest.raises(UserError, match="train/real: no such folder"):
         TrainingWords(section, Charset.load("36"), 25, (32, 128), seed=0).check()

@@ -1,0 +1,101 @@
+"""Several processes of one run: a user's mistake in any of them is told once, and all of them leave."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # takes seconds to import, and a single process needs none of it
+    from torch.distributed import TCPStore
+
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
+"""How the variables begin by which a launcher tells a process that it is one of several."""
+MISTAKE = 2
+"""Exit code of a run that a user's mistake ended."""
+LOOK_S, CONNECT_S, PATIENCE_S = 0.2, 10.0, 5.0
+"""Between two looks for a mistake of another process; for the way to its store; until all have seen it."""
+
+_leaving = threading.Lock()
+"""Held from when this process begins to leave: its main thread with its own mistake, or its watch with another's."""
+
+
+def tell_once(line: str) -> None:
+    """Print a mistake on stderr, unless another process of the run was first, and wait until all know.
+
+    A launcher ends all processes as soon as one has ended. It finds them gone, each with exit code 2.
+    """
+    store = _meet()
+    if store is None:
+        print(line, file=sys.stderr)
+        return
+    _leaving.acquire()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process is on its way out already
+    if store.add(_key(), 1) == 1:
+        print(line, file=sys.stderr, flush=True)
+    until = time.monotonic() + PATIENCE_S
+    while store.add(_key(), 0) < _world() and time.monotonic() < until:
+        time.sleep(LOOK_S / 10)
+
+
+def leave_with_others() -> None:
+    """Watch from now on for a mistake that another process tells, and leave at once: what it waits for never comes.
+
+    Without it a process that waits for others in a collective call would wait until that call times out.
+    """
+    store = _meet()
+    if store is None:
+        return
+    ending = threading.Event()
+    watch = threading.Thread(target=_watch, args=(store, ending), daemon=True)
+    watch.start()
+
+    def end() -> None:  # a thread inside of the store would take an interpreter that is ending down with a crash
+        ending.set()
+        watch.join(1.0)
+
+    atexit.register(end)
+
+
+def alone(environment: dict[str, str]) -> dict[str, str]:
+    """Give the variables of a process that is none of several: without those of the launcher."""
+    return {name: value for name, value in environment.items() if not name.startswith(LAUNCHER)}
+
+
+def _watch(store: TCPStore, ending: threading.Event) -> None:
+    try:
+        while store.add(_key(), 0) == 0:
+            if ending.wait(LOOK_S):
+                return
+    except RuntimeError:  # the store has gone with the process that held it
+        return
+    _leaving.acquire()
+    store.add(_key(), 1)
+    os._exit(MISTAKE)
+
+
+def _meet() -> TCPStore | None:
+    """Connect to the store by which a launcher's processes find each other; None for a single process."""
+    if _world() == 1:
+        return None
+    from torch.distributed import TCPStore
+
+    try:
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        return TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=CONNECT_S))
+    except (KeyError, ValueError, RuntimeError):
+        return None
+
+
+def _world() -> int:
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def _key() -> str:
+    return f"symdistill/mistakes-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
