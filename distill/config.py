@@ -14,11 +14,13 @@ from yaml import YAMLError
 
 from distill.schema import (
     AidsSection,
+    Clip4StrSection,
     CompareSection,
     Config,
     DataSection,
     GuidanceSection,
     OptimSection,
+    OrdersSection,
     RenderSection,
     ScheduleSection,
     SchedulesSection,
@@ -33,9 +35,10 @@ from students.errors import UserError
 from students.files import write_file
 
 __all__ = [
-    "AidsSection", "CompareSection", "Config", "DataSection", "GuidanceSection", "OptimSection", "RenderSection",
-    "ScheduleSection", "SchedulesSection", "SmallTeacherSection", "SourceSection", "StudentSection", "TeacherConfig",
-    "TeacherSection", "TrainSection", "as_dict", "known_keys", "load_config", "save_config",
+    "AidsSection", "Clip4StrSection", "CompareSection", "Config", "DataSection", "GuidanceSection", "OptimSection",
+    "OrdersSection", "RenderSection", "ScheduleSection", "SchedulesSection", "SmallTeacherSection", "SourceSection",
+    "StudentSection", "TeacherConfig", "TeacherSection", "TrainSection", "as_dict", "known_keys", "load_config",
+    "save_config",
 ]  # fmt: skip
 
 SHIPPED = Path(__file__).resolve().parent.parent / "configs"
@@ -45,7 +48,9 @@ LEAST = {
     "guidance.soft": 0, "guidance.dkd": 0, "guidance.pseudo": 0, "guidance.confidence": 0, "optim.clip": 0,
     "student.max_length": 1, "student.width": 1, "train.steps": 1, "train.batch": 1, "train.accumulation": 1,
     "train.validate_every": 1, "train.checkpoint_every": 1, "train.keep": 1, "train.log_every": 1,
-    "data.workers": 0, "data.render.words": 0, "data.render.test_words": 0,
+    "clip4str.max_length": 1, "clip4str.decoder_depth": 1, "clip4str.refinements": 0, "clip4str.context": 3,
+    "clip4str.cross_weight": 0, "orders.count": 1, "data.workers": 0, "data.render.words": 0,
+    "data.render.test_words": 0,
 }  # fmt: skip
 """The smallest value that some keys can have."""
 

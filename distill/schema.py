@@ -309,19 +309,90 @@ class SmallTeacherSection:
 
 
 @dataclass
+class OrdersSection:
+    """Permuted orders, in which a reader learns to predict characters (METHOD 2, 3)."""
+
+    count: int = 6
+    """Orders a batch; short words have fewer."""
+    forward: bool = True
+    """Left-to-right is always one of them."""
+    mirrored: bool = True
+    """Each order comes with its mirror image."""
+
+
+@dataclass
+class Clip4StrSection:
+    """A CLIP that becomes a reader (METHOD 2); the defaults are the published base size."""
+
+    clip: str = "ViT-B-16-quickgelu/openai"
+    """The CLIP to start from: NAME/TAG of open_clip's zoo, a weights file, `words-small`, or such a folder."""
+    weights: str | None = None
+    """A local weights file for a NAME or NAME/TAG that says what the file leaves open."""
+    image_size: list[int] | None = None
+    """Height and width to read at, multiples of its patches; null keeps the CLIP's own."""
+    charset: str = "94"
+    """Alphabet: 36, 62, 94, or a text file that holds its characters."""
+    caption_charset: str = "36"
+    """Alphabet that captions for the text tower are adapted to: the one of the evaluation."""
+    max_length: int = 25
+    """Longest word in characters."""
+    decoder_depth: int = 1
+    """Layers of each decoder."""
+    decoder_heads: int = 8
+    """Heads of each decoder."""
+    dropout: float = 0.1
+    """Dropout in the decoders."""
+    context: int = 16
+    """Tokens of a caption, start, end and padding included; longer ones are cut."""
+    share_dim: bool = True
+    """The visual decoder looks at image tokens in the joint space; off: at the image tower's own width."""
+    text_features: Literal["tower", "embedding"] = "tower"
+    """Text tokens behind the whole text tower, or only their embeddings."""
+    pooled: bool = False
+    """Look at the class token and the end-of-text token only, instead of all tokens."""
+    image_detach: bool = True
+    """The cross branch sends no gradient into the image tower."""
+    language: bool = True
+    """Have a cross branch; off trains the visual branch alone (not in the published program)."""
+    refinements: int = 1
+    """Readings again with the whole earlier reading as context, in validation and afterwards."""
+    cross_context: Literal["labels", "visual"] = "labels"
+    """What the cross branch sees of a word in training: the true characters, or what the visual branch read."""
+    cross_mask: Literal["order", "cloze"] = "order"
+    """Masks of the cross branch in training: those of each order, or each position sees all others."""
+    cross_weight: float = 1.0
+    """Weight of the cross branch's loss."""
+    text_freeze: int = 6
+    """Frozen blocks of the text tower; 0 freezes its embeddings only, -1 nothing, 12 or more everything."""
+    image_freeze: int = -1
+    """Frozen blocks of the image tower; -1 freezes nothing, 12 or more everything."""
+    decoder_lr: float = 19.0
+    """Learning rate of the decoders over that of the CLIP."""
+    decoder_decay: float = 1.0
+    """Weight decay of the decoders over that of the CLIP."""
+
+
+@dataclass
 class TeacherConfig:
     """A run of `tools/train_teacher.py`."""
+
+    kind: Literal["clip", "clip4str"] = "clip"
+    """What is trained: a small CLIP of words (contrastively), or a CLIP that reads."""
 
     name: str = "words-small"
     """Name of the teacher, on its card."""
     out: str = "runs/teacher"
     """The run's folder."""
     init: str | None = None
-    """Folder of a small teacher to start from; null starts from nothing."""
+    """Folder of a teacher of this kind to start from, its own sizes kept; null starts from nothing, or from a CLIP."""
     seed: int = 0
     """One seed, from which every stream of random numbers is derived."""
     contrastive: SmallTeacherSection = field(default_factory=SmallTeacherSection)
-    """The objective."""
+    """The objective of kind clip."""
+    clip4str: Clip4StrSection = field(default_factory=Clip4StrSection)
+    """The reader of kind clip4str."""
+    orders: OrdersSection = field(default_factory=OrdersSection)
+    """Permuted orders of kinds that read."""
     data: DataSection = field(default_factory=DataSection)
     """Words."""
     optim: OptimSection = field(default_factory=OptimSection)

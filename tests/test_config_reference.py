@@ -62,7 +62,7 @@ def generated() -> str:
     done: set[str] = set()
     source = tables(config.SourceSection, "", "An entry of data.train", set())
     lines = ["## Distillation", "", *tables(config.Config, "", "The run", done), *source]
-    lines += ["## Training a small teacher", "", "The sections `data`, `optim` and `train` are those above.", ""]
+    lines += ["## Training a teacher", "", "The sections `data`, `optim` and `train` are those above.", ""]
     lines += tables(config.TeacherConfig, "", "The run", done - {"contrastive"})
     return "\n".join(lines)
 
