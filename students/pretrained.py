@@ -43,6 +43,15 @@ def locate(name_or_folder: str | Path) -> Path:
     )
 
 
+def name_of(name_or_folder: str | Path) -> str:
+    """Name a reader by its folder; a run's folders are called `student` and `teacher`, those go by the run's name."""
+    path = Path(name_or_folder)
+    if not path.is_dir():
+        return str(name_or_folder)
+    path = path.resolve()
+    return path.parent.name if path.name in ("student", "teacher") and path.parent.name else path.name
+
+
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
 
 from students.errors import UserError
+from students.parseq import Parseq
+from students.pretrained import locate, name_of, shipped
+from students.student import Student
 from teachers.clip import ClipTeacher, Position
 from teachers.guidance import Guidance, TeacherShape
+from teachers.reading import ParseqTeacher, ReadingTeacher, StudentTeacher
+from teachers.small import FORMAT as SMALL_FORMAT
 from teachers.small import SmallTeacher
 from teachers.sources import SHIPPED, load_source
+from teachers.teacher import Teacher
 from teachers.tokens import WordPieceTokens
 from teachers.zoo import LoadedClip
 
-__all__ = ["TEACHERS", "ClipTeacher", "Guidance", "TeacherShape", "load_teacher", "wrap_small"]
+__all__ = [
+    "KINDS", "TEACHERS", "ClipTeacher", "Guidance", "ReadingTeacher", "Teacher", "TeacherShape", "load_clip",
+    "load_teacher", "wrap_small",
+]  # fmt: skip
+
+Kind = Literal["auto", "clip", "clip4str", "parseq", "student"]
 
 
 def words_small() -> ClipTeacher:
@@ -25,9 +39,47 @@ TEACHERS: dict[str, Callable[[], ClipTeacher]] = {"words-small": words_small}
 
 
 def load_teacher(
+    name: str, weights: str | None = None, position: Position = "crop", image_size: tuple[int, int] = (32, 128),
+    kind: Kind = "auto",
+) -> Teacher:  # fmt: skip
+    """Load a frozen teacher.
+
+    Args:
+        name: of a CLIP, see `load_clip`; or of a reader: a shipped student, or a folder with its config.json.
+        weights: of a CLIP.
+        position: of a CLIP.
+        image_size: height and width of the student's pictures.
+        kind: what it is; `auto` tells by the name, or by what its folder's config.json says.
+
+    Raises:
+        UserError: when there is no such teacher, or it is of another kind.
+    """
+    found = kind_of(name, weights) if kind == "auto" else kind
+    if found not in KINDS:
+        raise UserError(f"no kind of teacher is called {found!r}; choose auto or one of {', '.join(KINDS)}")
+    if found == "clip":
+        return load_clip(name, weights, position, image_size)
+    if weights is not None:
+        raise UserError(f"weights={weights} is for a CLIP; a {found} brings its own, so give its folder as the name")
+    return KINDS[found](name)
+
+
+def kind_of(name: str, weights: str | None = None) -> str:
+    """Tell what a teacher is by its name or its folder; `clip` where nothing says otherwise."""
+    if weights is not None or name in TEACHERS:
+        return "clip"
+    folder = locate(name) if name in shipped() else Path(name)
+    try:
+        stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "clip"
+    return FORMATS.get(stored.get("format", ""), "clip") if isinstance(stored, dict) else "clip"
+
+
+def load_clip(
     name: str, weights: str | None = None, position: Position = "crop", image_size: tuple[int, int] = (32, 128)
 ) -> ClipTeacher:
-    """Load a frozen teacher.
+    """Load a frozen CLIP.
 
     Args:
         name: `words-small`; a folder that `train-teacher` or open_clip wrote; a CLIP weights file; or a ViT of
@@ -49,6 +101,22 @@ def load_teacher(
     if isinstance(source, SmallTeacher):
         return wrap_small(called, source)
     return wrap_clip(called, source, position, image_size)
+
+
+def load_student(name: str) -> StudentTeacher:
+    """Load a student as a teacher."""
+    return StudentTeacher(name_of(name), Student.from_pretrained(name))
+
+
+def load_parseq(name: str) -> ParseqTeacher:
+    """Load a PARSeq as a teacher."""
+    return ParseqTeacher(name_of(name), Parseq.from_pretrained(name))
+
+
+KINDS: dict[str, Callable[[str], Teacher]] = {"clip": load_clip, "parseq": load_parseq, "student": load_student}
+"""Every kind of teacher by name, with what loads it."""
+FORMATS = {Student.FORMAT: "student", Parseq.FORMAT: "parseq", SMALL_FORMAT: "clip"}
+"""The kind of each folder, by what its config.json says under `format`."""
 
 
 def wrap_small(name: str, model: SmallTeacher) -> ClipTeacher:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from students.charset import Charset
 from students.errors import UserError
-from teachers import load_teacher
+from teachers import load_clip
 from teachers.probes import probes
 from teachers.tokens import TokenizerLike, WordPieceTokens
 from teachers.zoo import zoo_config, zoo_tags
@@ -99,7 +99,7 @@ def examine_clip(name: str, charset: Charset) -> Checkup:
     """Examine a CLIP; one of open_clip's zoo whose weights can't be had by its tokenizer alone.
 
     Args:
-        name: as for `load_teacher`; a model of the zoo may come without a tag, which examines its tokenizer only.
+        name: as for `load_clip`; a model of the zoo may come without a tag, which examines its tokenizer only.
         charset: the student's alphabet.
 
     Raises:
@@ -110,7 +110,7 @@ def examine_clip(name: str, charset: Charset) -> Checkup:
     try:
         if in_zoo and not tag:
             raise UserError(f"no weights are named; give {name}/TAG with TAG of {', '.join(zoo_tags(name))}")
-        teacher = load_teacher(name)
+        teacher = load_clip(name)
     except UserError as error:
         if not in_zoo:
             raise

@@ -11,35 +11,23 @@ import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from students.charset import Charset, Reading
+from students.charset import Reading
+from students.decoder import causal_mask
+from students.encoders import tap_depths
+from students.errors import UserError
+from students.parseq import Parseq
+from students.reading import Reader
 from students.student import Student
 from teachers.guidance import Guidance, TeacherShape
 from teachers.teacher import Teacher
 
 Taps = tuple[Tensor, Tensor, Tensor]
-
-
-class Reader(Protocol):
-    """What is asked of a model that reads, which is a module too."""
-
-    charset: Charset
-    max_length: int
-    """Longest word in characters."""
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of its input in pixels."""
-        ...
-
-    def read_batch(self, images: Tensor) -> list[Reading]:
-        """Read normalised pictures (N, 3, H, W)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -141,3 +129,34 @@ class StudentTeacher(ReadingTeacher):
         """Show encoder taps, decoder taps, summary token and logits."""
         stages = self.reader.stages(images, target_ids)
         return Shown(stages.logits, stages.encoder, stages.decoder, stages.word)
+
+
+class ParseqTeacher(ReadingTeacher):
+    """A PARSeq as a teacher: encoder taps (patches only, it has no class token) and logits read from left to right.
+
+    Args:
+        name: what messages, terms and tables call it.
+        parseq: frozen here, in place; one whose encoder is too shallow for three taps guides by its logits alone.
+    """
+
+    reader: Parseq
+
+    def __init__(self, name: str, parseq: Parseq) -> None:
+        try:
+            self._indices = [tap - 1 for tap in tap_depths(parseq.config.depth, "even", "an encoder")]
+            shape = TeacherShape(parseq.encoder.patch_embed.num_patches, parseq.config.width)
+        except UserError:
+            self._indices, shape = [], TeacherShape()
+        super().__init__(name, parseq, shape, "a PARSeq" if self._indices else "a PARSeq, too shallow for image taps")
+
+    def show(self, images: Tensor, target_ids: Tensor) -> Shown:
+        """Show encoder taps and logits."""
+        encoder: Any = self.reader.encoder
+        taps: list[Tensor] = []
+        if self._indices:
+            memory, taps = encoder.forward_intermediates(images, indices=self._indices, output_fmt="NLC")
+        else:
+            memory = self.reader.encode(images)
+        mask = causal_mask(target_ids.shape[1] - 1, images.device)
+        logits = self.reader.teacher_forced(self.reader.memory_keys(memory), target_ids, mask, mask)
+        return Shown(logits, (taps[0], taps[1], taps[2]) if taps else None)

@@ -21,6 +21,7 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from torch import Tensor
 
 from students.errors import UserError
+from students.pretrained import shipped
 from teachers.weights import Activation, ClipWeights, read_weights
 
 logger = logging.getLogger(__name__)
@@ -157,8 +158,10 @@ def zoo_config(name: str) -> dict[str, Any]:
 
 def unknown_teacher(name: str) -> UserError:
     """Word the refusal of a name that is no teacher, naming the nearest ones."""
-    near = difflib.get_close_matches(name.partition("/")[0], [*open_clip.list_models(), "words-small"], n=3)
-    hint = f"did you mean {' or '.join(near)}, or" if near else "try words-small, a ViT of open_clip's zoo, or"
+    known = [*open_clip.list_models(), "words-small", *shipped()]
+    near = difflib.get_close_matches(name.partition("/")[0], known, n=3)
+    others = f"words-small, {', '.join(shipped())}, a ViT of open_clip's zoo,"
+    hint = f"did you mean {' or '.join(near)}, or" if near else f"try {others} or"
     return UserError(f"unknown teacher {name!r}; {hint} the path of a teacher folder or weights file that exists")
 
 

@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def fill_card(given: argparse.Namespace, source: Path) -> Card:
     """Fill the card from the arguments and, where they say nothing, from the card the student came with."""
     from distill.deployment.card import UNKNOWN, Card, read_sections, scores_from_report
-    from distill.evaluation.readers import name_of
+    from students.pretrained import name_of
 
     earlier = read_sections(source)
     name = given.name or name_of(str(source))
