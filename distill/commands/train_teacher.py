@@ -1,4 +1,4 @@
-"""Train a small CLIP of words, contrastively, to guide students."""
+"""Train a teacher: a small CLIP of words, contrastively, or a CLIP that reads."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_run_folder(Path(config.out), given.resume, given.overwrite)
 
     from distill.training.allocator import tune_allocator
-    from distill.training.teacher_run import TeacherRun
+    from distill.training.contrastive_run import ContrastiveRun
+    from distill.training.reader_run import ReaderRun
 
     tune_allocator()
     command = ["tools/train_teacher.py", *(argv if argv is not None else sys.argv[1:])]
-    return TeacherRun(config, command).execute(given.resume, given.overwrite)
+    run = ContrastiveRun if config.kind == "clip" else ReaderRun
+    return run(config, command).execute(given.resume, given.overwrite)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from distill.conversion.converted import ConversionOptions, Converted
 
 LAYOUTS: dict[str, str] = {
+    "clip4str": "CLIP4STR, with its CLIP",
     "clipocr": "CLIP-OCR, with or without its heads and its teacher",
     "parseq": "PARSeq, as released or as trained",
 }

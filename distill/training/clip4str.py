@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 from typing_extensions import Self
 
 from distill.data.batch import Batch
+from distill.training.permuted import PermutedInputs, order_losses, prepare_orders
 from distill.training.task import Task
 from students.errors import UserError
-from students.permuted import PermutationOptions, average_orders, draw_permutations, permuted_orders
+from students.permuted import PermutationOptions, average_orders
 from teachers.clip4str import Clip4Str, CrossTraining
 
 REFERENCE_BATCH = 512
@@ -46,18 +45,6 @@ class Clip4StrOptions:
     """Seed of the orders."""
 
 
-@dataclass(frozen=True)
-class Clip4StrInputs:
-    """One batch as the trainable side takes it."""
-
-    images: Tensor
-    """(N, 3, H, W)."""
-    target_ids: Tensor
-    """(N, L + 2) start, characters, end, padding."""
-    permutations: Tensor
-    """(K, L + 2) positions in K orders."""
-
-
 class Clip4StrTask(Task):
     """A CLIP4STR under training.
 
@@ -84,35 +71,30 @@ class Clip4StrTask(Task):
             self.reader.clip_model.visual.eval()
         return self
 
-    def prepare(self, batch: Batch, step: int, progress: float) -> Clip4StrInputs:
-        """Encode the labels and draw the orders; they depend on seed and step alone, so that a resumed run agrees."""
-        target_ids = self.reader.charset.encode(batch.labels)
-        source = torch.Generator().manual_seed((self.options.seed * 1_000_003 + step) % 2**63)
-        permutations = draw_permutations(target_ids.shape[1] - 2, self.options.permutations, source)
-        device = batch.images.device
-        return Clip4StrInputs(batch.images, target_ids.to(device), permutations.to(device))
+    def prepare(self, batch: Batch, step: int, progress: float) -> PermutedInputs:
+        """Encode the labels and draw the orders."""
+        return prepare_orders(batch, self.reader.charset, self.options.permutations, self.options.seed, step)
 
-    def forward(self, inputs: Clip4StrInputs) -> dict[str, Tensor]:
+    def forward(self, inputs: PermutedInputs) -> dict[str, Tensor]:
         """Compute `visual` and `cross`: sums over orders, weighted with their targets n_k and divided by sum n_k."""
-        visual, cross, counts = self.order_losses(inputs)
+        return self.terms(*self.order_losses(inputs))
+
+    def terms(self, visual: list[Tensor], cross: list[Tensor], counts: list[Tensor]) -> dict[str, Tensor]:
+        """Average what `order_losses` gave over the orders and weigh the branches."""
         terms = {"visual": average_orders(visual, counts)}
         if cross:
             terms["cross"] = self.options.cross_weight * average_orders(cross, counts)
         return terms
 
-    def order_losses(self, inputs: Clip4StrInputs) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    def order_losses(self, inputs: PermutedInputs) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Give the mean cross-entropy of each order in both branches (cross may be empty), and its targets n_k."""
         charset = self.reader.charset
-        orders = list(permuted_orders(inputs.target_ids, inputs.permutations, charset))
+        orders = inputs.orders(charset)
         found = self.reader.permuted(inputs.images, inputs.target_ids, orders, self.options.cross)
-
-        def losses(branch: list[Tensor]) -> list[Tensor]:
-            pairs = zip(branch, orders, strict=True)
-            return [F.cross_entropy(logits.float().flatten(0, 1), order.targets.flatten(), ignore_index=charset.pad_id)
-                    for logits, order in pairs]  # fmt: skip
-
-        cross = [logits.cross for logits in found if logits.cross is not None]
-        return losses([logits.visual for logits in found]), losses(cross) if cross else [], [o.count for o in orders]
+        visual = order_losses([logits.visual for logits in found], orders, charset.pad_id)
+        read = [logits.cross for logits in found if logits.cross is not None]
+        cross = order_losses(read, orders, charset.pad_id) if read else []
+        return visual, cross, [order.count for order in orders]
 
     def resting(self) -> tuple[str, ...]:
         """Name weights of the CLIP that the loss can't reach: its scale, and what the switches leave out."""

@@ -1,0 +1,59 @@
+"""Building the training of a CLIP4STR from its configuration."""
+
+from __future__ import annotations
+
+from distill.config import TeacherConfig
+from distill.training.clip4str import Clip4StrOptions, Clip4StrTask
+from students.charset import Charset
+from students.errors import UserError
+from students.permuted import PermutationOptions
+from teachers.backbones import load_backbone
+from teachers.clip4str import Clip4Str, CrossTraining
+from teachers.clip4str_config import Clip4StrConfig
+
+
+def build_clip4str(config: TeacherConfig) -> Clip4StrTask:
+    """Build the reader that `config` describes, with the weights to start from, and its task.
+
+    Raises:
+        UserError: for a CLIP, alphabet, folder or size that doesn't serve.
+    """
+    section, orders = config.clip4str, config.orders
+    options = Clip4StrOptions(
+        permutations=PermutationOptions(orders.count, orders.forward, orders.mirrored),
+        cross=CrossTraining(section.cross_context, section.cross_mask),
+        cross_weight=section.cross_weight,
+        text_freeze=section.text_freeze,
+        image_freeze=section.image_freeze,
+        decoder_lr=section.decoder_lr,
+        decoder_decay=section.decoder_decay,
+        seed=config.seed,
+    )
+    reader = build_reader(config) if config.init is None else Clip4Str.from_pretrained(config.init)
+    return Clip4StrTask(reader.train(), options)
+
+
+def build_reader(config: TeacherConfig) -> Clip4Str:
+    """Make a reader of a CLIP; its decoders start from nothing."""
+    section = config.clip4str
+    size = section.image_size
+    if size is not None and len(size) != 2:
+        raise UserError(f"clip4str.image_size={size}: give height and width, such as [64, 256]")
+    backbone, clip = load_backbone(section.clip, section.weights, None if size is None else (size[0], size[1]))
+    chosen = Clip4StrConfig(
+        charset=Charset.load(section.charset).characters,
+        caption_charset=Charset.load(section.caption_charset).characters,
+        max_length=section.max_length,
+        clip=backbone,
+        decoder_depth=section.decoder_depth,
+        decoder_heads=section.decoder_heads,
+        dropout=section.dropout,
+        context=section.context,
+        share_dim=section.share_dim,
+        text_features=section.text_features,
+        pooled=section.pooled,
+        image_detach=section.image_detach,
+        language=section.language,
+        refinements=section.refinements,
+    )
+    return Clip4Str(chosen, clip)
