@@ -20,7 +20,7 @@ class Sample:
     image: Tensor
     """(3, H, W) float, mean 0.5 and std 0.5 taken out."""
     label: str
-    """Cleaned label."""
+    """Cleaned label; "" for a word that a teacher is to label."""
     columns: Tensor | None
     """(32,) long: id of the character drawn under each column, 0 for none; None where it isn't known."""
     index: int
@@ -36,7 +36,7 @@ class Batch:
     images: Tensor
     """(N, 3, H, W) float."""
     labels: list[str]
-    """Cleaned labels."""
+    """Cleaned labels; "" for words that a teacher is to label."""
     columns: Tensor
     """(N, 32) long: character ids, 0 for none, -1 where unknown."""
     indices: Tensor
@@ -46,6 +46,14 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def select(self, places: Sequence[int], labels: list[str]) -> Batch:
+        """Take the words at `places`, with these labels."""
+        chosen = list(places)
+        return Batch(
+            self.images[chosen], labels, self.columns[chosen], self.indices[chosen],
+            tuple(self.sources[place] for place in chosen) if self.sources else (),
+        )  # fmt: skip
 
     def to(self, device: torch.device | str) -> Batch:
         """Move the tensors."""

@@ -22,7 +22,7 @@ from distill.data.augmentation import LightAugment, Policy, RandAugment, stream
 from distill.data.batch import COLUMNS, Sample
 from distill.data.pixel_cache import PixelCache
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
-from distill.data.trees import find_sets, open_set
+from distill.data.trees import find_all, find_sets, open_set
 from students.charset import Charset
 from students.errors import UserError
 from students.preprocess import BROKEN_IMAGE, decode_image, normalize, resize
@@ -60,6 +60,8 @@ class WordOptions:
     """Longest label in characters."""
     image_size: tuple[int, int] = (32, 128)
     """Height and width of the samples."""
+    labelled: bool = True
+    """False keeps every picture, whatever its label, and gives none: a teacher is to read them."""
 
 
 class WordDataset(Dataset[Sample]):
@@ -115,7 +117,9 @@ class WordDataset(Dataset[Sample]):
         raise UserError(f"no picture of {self.records.path} can be read; check it with check_lmdb")
 
     def label(self, index: int) -> str:
-        """Give the cleaned label of a word without its picture."""
+        """Give the cleaned label of a word without its picture; "" when labels are not wanted."""
+        if not self.options.labelled:
+            return ""
         cleaned = self.charset.clean(self.records.label(int(self._kept[index])), self.options.max_length)
         return cleaned or ""
 
@@ -125,6 +129,8 @@ class WordDataset(Dataset[Sample]):
         return self.records.name
 
     def _keep(self) -> np.ndarray:
+        if not self.options.labelled:
+            return np.arange(len(self.records), dtype=np.uint32)
         kept: list[int] = []
         length = self.options.max_length
         for position, label in self.records.labels():
@@ -165,7 +171,7 @@ class WordDataset(Dataset[Sample]):
             raise BadRecordError(f"{self.records.describe(position)} can't be read as a picture ({error})") from None
 
     def _column_labels(self, position: int) -> Tensor | None:
-        codes = self.records.columns(position)
+        codes = self.records.columns(position) if self.options.labelled else None
         if codes is None or len(codes) != COLUMNS:
             return None
         return torch.from_numpy(self._columns[np.frombuffer(codes, dtype=np.uint8)])
@@ -225,10 +231,11 @@ def load_words(path: Path | str, charset: Charset, options: WordOptions | None =
     """Load the words of a set, or of all sets below a folder, one after the other.
 
     Raises:
-        UserError: see `find_sets` and `WordDataset`.
+        UserError: see `find_sets` (`find_all` where labels are not wanted) and `WordDataset`.
     """
     path = Path(path)
     listed = path.name.endswith(LIST_SUFFIX) or not path.exists()
-    sets = [open_set(path)] if listed else find_sets(path)
+    find = find_sets if options is None or options.labelled else find_all
+    sets = [open_set(path)] if listed else find(path)
     loaded = [WordDataset(records, charset, options) for records in sets]
     return loaded[0] if len(loaded) == 1 else JoinedWords(loaded)

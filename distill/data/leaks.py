@@ -16,7 +16,7 @@ from PIL import Image
 
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records
-from distill.data.trees import find_sets
+from distill.data.trees import find_all, find_sets
 from students.charset import Charset
 from students.files import replacing
 from students.preprocess import BROKEN_IMAGE, decode_image
@@ -72,14 +72,15 @@ def find_leaks(
     """Search training sets for the pictures of test sets: each leaking test record once, with its closest match.
 
     Args:
-        train: a folder with training sets at any depth, or the sets.
+        train: a folder with training sets at any depth, pictures without labels among them, or the sets.
         test: a folder with test sets, or the sets.
         cache: where fingerprints are kept; None takes the user's cache.
 
     Raises:
         UserError: when a folder holds no sets.
     """
-    trained, tested = _Tree(train, cache, "training"), _Tree(test, cache, "test")
+    trained = _Tree(find_all(train) if isinstance(train, Path | str) else train, cache)
+    tested = _Tree(find_sets(test) if isinstance(test, Path | str) else test, cache)
     found: dict[int, Leak] = {}
     equal: tuple[tuple[Kind, np.ndarray, np.ndarray], ...] = (
         ("equal bytes", tested.prints.content, trained.prints.content),
@@ -139,9 +140,8 @@ def take_prints(records: Records, cache: Path | None = None) -> Prints:
 class _Tree:
     """The pictures of several sets under one count, labels folded to letters and digits."""
 
-    def __init__(self, sets: Path | str | Sequence[Records], cache: Path | None, what: str) -> None:
-        self.sets = find_sets(sets) if isinstance(sets, Path | str) else list(sets)
-        self.what = what
+    def __init__(self, sets: Sequence[Records], cache: Path | None) -> None:
+        self.sets = list(sets)
         taken = [take_prints(records, cache) for records in self.sets]
         self.prints = Prints(
             np.concatenate([each.content for each in taken]), np.concatenate([each.pixels for each in taken]),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distill.data.folders import LABEL_FILES, FolderRecords, label_file
 from distill.data.lmdb_reader import DATA_FILE, LmdbRecords
+from distill.data.pictures import PictureRecords, find_pictures
 from distill.data.records import LIST_SUFFIX, Records, cut_by_list, read_list
 from students.errors import UserError
 
@@ -38,18 +39,38 @@ def find_sets(root: Path | str) -> list[Records]:
     Raises:
         UserError: when there are none, or one can't be read.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; give one that holds LMDBs, at any depth")
-    found: list[Records] = [open_set(folder) for folder in _folders(root)]
+    found: list[Records] = [open_set(folder) for folder in _folders(_existing(root))]
     if not found:
         raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures with {LABEL_FILES[0]}, at any depth")
+    return found
+
+
+def find_all(root: Path | str) -> list[Records]:
+    """Open all sets as `find_sets` does, and as one more set the pictures that belong to none, which have no labels.
+
+    Raises:
+        UserError: when there are neither, or a set can't be read.
+    """
+    place = _existing(root)
+    folders = _folders(place)
+    pictures = find_pictures(place, folders)
+    found: list[Records] = [open_set(folder) for folder in folders]
+    if pictures:
+        found.append(PictureRecords(place, pictures))
+    if not found:
+        raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures, at any depth")
     return found
 
 
 def is_set(path: Path) -> bool:
     """Tell whether a folder is one set: an LMDB or pictures with labels."""
     return (path / DATA_FILE).is_file() or label_file(path) is not None
+
+
+def _existing(root: Path | str) -> Path:
+    if not Path(root).is_dir():
+        raise UserError(f"{root}: no such folder; give one that holds LMDBs, at any depth")
+    return Path(root)
 
 
 def _folders(root: Path) -> list[Path]:
