@@ -12,9 +12,10 @@ from PIL import Image
 from rich.console import Console
 
 from distill.data.progress import followed
+from distill.evaluation.agreement import Agreement, Pair, agreement
 from distill.evaluation.benchmarks import Benchmark, averaged
-from distill.evaluation.lexicon import LexiconReader
-from distill.evaluation.metrics import Tally, mcnemar, tally
+from distill.evaluation.lexicon import ClosedReader
+from distill.evaluation.metrics import Tally, tally
 from distill.evaluation.readers import ReadingKind, Role, WordReader, place
 from distill.evaluation.timing import ms_per_word
 from students.charset import Charset
@@ -57,25 +58,14 @@ class ReaderResult:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two readers on the same words: McNemar's exact test."""
-
-    a: str
-    b: str
-    words: int
-    only_a: int
-    """Words that only `a` read."""
-    only_b: int
-    """Words that only `b` read."""
-    p: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """What came out."""
 
     readers: tuple[ReaderResult, ...]
     pairs: tuple[Pair, ...]
+    """Each two readers of one kind of reading."""
+    unlike: tuple[Pair, ...]
+    """Students that read openly beside teachers that choose from a lexicon; see `unlike_pairs`."""
     averaged: tuple[str, ...]
     """Sets that averages and pairs are taken over."""
     benchmarks: tuple[Benchmark, ...]
@@ -90,7 +80,7 @@ def compare(
     """Let every reader read every set.
 
     Args:
-        readers: with names that differ; a `LexiconReader` without a lexicon gets each set's own words.
+        readers: with names that differ; a `ClosedReader` without a lexicon gets each set's own words.
         benchmarks: sets, with labels cleaned for `charset`.
         charset: test alphabet; predictions go through its case rule and lose what is outside of it.
         device: where the sets are read.
@@ -118,7 +108,7 @@ def compare(
         for reader, took, read in zip(readers, milliseconds, raw, strict=True)
     )  # fmt: skip
     pairs = tuple(pair(a, b, chosen) for a, b in combinations(results, 2) if a.reading == b.reading)
-    return Comparison(results, pairs, tuple(chosen), tuple(benchmarks), device)
+    return Comparison(results, pairs, unlike_pairs(results, chosen), tuple(chosen), tuple(benchmarks), device)
 
 
 class RawReadings:
@@ -143,7 +133,7 @@ def read_all(
             current, ready = benchmark.name, [over(reader, benchmark) for reader in readers]
             for read, reader in zip(raw, ready, strict=True):
                 read.words[current] = []
-                read.lexicons[current] = len(reader.words) if isinstance(reader, LexiconReader) else None
+                read.lexicons[current] = len(reader.words) if isinstance(reader, ClosedReader) else None
         pictures = [benchmark.load(number) for number in range(start, min(start + batch_size, len(benchmark)))]
         inputs = {size: to_tensor(pictures, size) for size in {reader.image_size for reader in ready}}
         for read, reader in zip(raw, ready, strict=True):
@@ -163,7 +153,7 @@ def chunks(benchmarks: Sequence[Benchmark], batch_size: int) -> Iterator[tuple[B
 
 def over(reader: WordReader, benchmark: Benchmark) -> WordReader:
     """Give a closed-lexicon reader the set's words; leave others as they are."""
-    return reader.over(benchmark.vocabulary) if isinstance(reader, LexiconReader) else reader
+    return reader.over(benchmark.vocabulary) if isinstance(reader, ClosedReader) else reader
 
 
 def score(benchmark: Benchmark, read: RawReadings, charset: Charset) -> SetResult:
@@ -182,11 +172,22 @@ def score(benchmark: Benchmark, read: RawReadings, charset: Charset) -> SetResul
     return SetResult(counted, predictions, sure, hits, read.lexicons[benchmark.name], benchmark.partial)
 
 
-def pair(a: ReaderResult, b: ReaderResult, sets: Sequence[str]) -> Pair:
-    """Test two readers on the same words of `sets`."""
-    both = [hits for name in sets for hits in zip(a.sets[name].hits, b.sets[name].hits, strict=True)]
-    only_a, only_b = sum(x and not y for x, y in both), sum(y and not x for x, y in both)
-    return Pair(a.name, b.name, len(both), only_a, only_b, mcnemar(only_a, only_b))
+def pair(a: ReaderResult, b: ReaderResult, averaged: Sequence[str]) -> Pair:
+    """Set two readers against each other, set by set; the total is over the sets `averaged`."""
+    sets = {name: agreement(result.hits, b.sets[name].hits) for name, result in a.sets.items()}
+    return Pair(a.name, b.name, sets, sum((sets[name] for name in averaged), Agreement()), a.reading == b.reading)
+
+
+def unlike_pairs(results: Sequence[ReaderResult], averaged: Sequence[str]) -> tuple[Pair, ...]:
+    """Set students that read openly against teachers that choose from a lexicon, for want of a fairer pair.
+
+    There is a fairer one where students were asked to choose from the lexicon too.
+    """
+    students = [result for result in results if result.role != "teacher"]
+    if any(student.reading == "closed-lexicon" for student in students):
+        return ()
+    teachers = [result for result in results if result.role == "teacher" and result.reading == "closed-lexicon"]
+    return tuple(pair(student, teacher, averaged) for student in students for teacher in teachers)
 
 
 def sample_pictures(benchmarks: Sequence[Benchmark], count: int) -> list[Image.Image]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,15 +14,33 @@ from torch import Tensor
 from students.files import replacing
 
 CELL = (176, 84)
-"""Width and height of a word with its two lines of text, pixels."""
+"""Width and height of a word with two lines of text, pixels."""
 PICTURE = (168, 42)
 """Largest width and height of the word's picture, pixels."""
+LINE, HEADING = 16, 28
+"""Height of a line of text and of a heading, pixels."""
 RIGHT, WRONG, INK = (20, 120, 50), (190, 30, 30), (40, 40, 40)
+Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+class Cell(Protocol):
+    """What a gallery shows of one word."""
+
+    @property
+    def image(self) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        ...
+
+    @property
+    def lines(self) -> list[tuple[str, Colour]]:
+        """What stands below the picture."""
+        ...
 
 
 @dataclass(frozen=True)
 class GalleryItem:
-    """One word of a gallery."""
+    """One word as one reader read it."""
 
     image: np.ndarray
     """(H, W, 3) uint8."""
@@ -36,6 +55,33 @@ class GalleryItem:
     def right(self) -> bool:
         """Whether it was read exactly."""
         return self.label == self.prediction
+
+    @property
+    def lines(self) -> list[tuple[str, Colour]]:
+        """What was read, and below the label when that differs."""
+        said = (f"{self.prediction or '(nothing)'}  {self.confidence:.2f}", RIGHT if self.right else WRONG)
+        return [said] if self.right else [said, (self.label, INK)]
+
+
+@dataclass(frozen=True)
+class AgreementItem:
+    """One word as several readers read it."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8."""
+    label: str
+    """What it says."""
+    readings: tuple[tuple[str, float], ...]
+    """What each read and how sure it was."""
+
+    @property
+    def lines(self) -> list[tuple[str, Colour]]:
+        """The label, and what each read."""
+        read = [
+            (f"{prediction or '(nothing)'}  {confidence:.2f}", RIGHT if prediction == self.label else WRONG)
+            for prediction, confidence in self.readings
+        ]
+        return [(self.label, INK), *read]
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
@@ -60,44 +106,60 @@ def pick(items: Sequence[GalleryItem], count: int) -> list[GalleryItem]:
     ]
 
 
-def draw_gallery(items: Sequence[GalleryItem], columns: int = 6) -> np.ndarray:
+def draw_gallery(items: Sequence[Cell], columns: int = 6) -> np.ndarray:
     """Draw words in a grid: (H, W, 3) uint8; one empty cell when there are none."""
-    columns = max(1, min(columns, len(items)))
-    rows = max(1, -(-len(items) // columns))
-    canvas = Image.new("RGB", (columns * CELL[0], rows * CELL[1]), "white")
-    font = ImageFont.load_default(size=13)
-    for number, item in enumerate(items):
-        row, column = divmod(number, columns)
-        draw_item(canvas, (column * CELL[0], row * CELL[1]), item, font)
+    return draw_sheet([("", items)], columns)
+
+
+def draw_sheet(sections: Sequence[tuple[str, Sequence[Cell]]], columns: int = 6) -> np.ndarray:
+    """Draw several grids below each other, each under its heading where it has one: (H, W, 3) uint8."""
+    if not any(heading for heading, _ in sections):
+        columns = max(1, min(columns, max((len(items) for _, items in sections), default=0)))
+    drawn = [draw_section(heading, items, columns) for heading, items in sections]
+    canvas = Image.new("RGB", (columns * CELL[0], sum(each.height for each in drawn)), "white")
+    top = 0
+    for each in drawn:
+        canvas.paste(each, (0, top))
+        top += each.height
     return np.asarray(canvas)
 
 
-def draw_item(
-    canvas: Image.Image, corner: tuple[int, int], item: GalleryItem, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
-) -> None:
-    """Draw one word: its picture, what was read, and below the label when that differs."""
+def draw_section(heading: str, items: Sequence[Cell], columns: int) -> Image.Image:
+    """Draw a grid under its heading."""
+    height = CELL[1] + LINE * max(0, max((len(item.lines) for item in items), default=0) - 2)
+    above = HEADING if heading else 0
+    canvas = Image.new("RGB", (columns * CELL[0], above + height * max(1, -(-len(items) // columns))), "white")
+    draw, large, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=15), ImageFont.load_default(size=13)
+    draw.text((4, 6), fitting(draw, heading, large, canvas.width - 8), fill=INK, font=large)
+    for number, item in enumerate(items):
+        row, column = divmod(number, columns)
+        draw_item(canvas, (column * CELL[0], above + row * height), item, font)
+    return canvas
+
+
+def draw_item(canvas: Image.Image, corner: tuple[int, int], item: Cell, font: Font) -> None:
+    """Draw one word: its picture, and its lines below."""
     left, top = corner[0] + (CELL[0] - PICTURE[0]) // 2, corner[1] + 4
     picture = Image.fromarray(item.image)
     scale = min(PICTURE[0] / picture.width, PICTURE[1] / picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     canvas.paste(picture.resize(size, Image.Resampling.BICUBIC), (left, top))
     draw = ImageDraw.Draw(canvas)
-    said = f"{item.prediction or '(nothing)'}  {item.confidence:.2f}"
-    draw.text((left, top + PICTURE[1] + 1), fitting(draw, said, font), fill=RIGHT if item.right else WRONG, font=font)
-    if not item.right:
-        draw.text((left, top + PICTURE[1] + 17), fitting(draw, item.label, font), fill=INK, font=font)
+    for number, (text, colour) in enumerate(item.lines):
+        below = top + PICTURE[1] + 1 + LINE * number
+        draw.text((left, below), fitting(draw, text, font, PICTURE[0]), fill=colour, font=font)
 
 
-def fitting(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Cut a text to the width of a cell, with three dots where it was cut."""
-    if draw.textlength(text, font=font) <= PICTURE[0]:
+def fitting(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
+    """Cut a text to a width, with three dots where it was cut."""
+    if draw.textlength(text, font=font) <= width:
         return text
-    while text and draw.textlength(text + "...", font=font) > PICTURE[0]:
+    while text and draw.textlength(text + "...", font=font) > width:
         text = text[:-1]
     return text + "..."
 
 
-def write_gallery(path: Path, items: Sequence[GalleryItem], columns: int = 6) -> None:
-    """Write a gallery as PNG, beside its place and renamed."""
+def write_sheet(path: Path, sections: Sequence[tuple[str, Sequence[Cell]]], columns: int = 6) -> None:
+    """Write a sheet as PNG, beside its place and renamed; see `draw_sheet`."""
     with replacing(path) as beside:
-        Image.fromarray(draw_gallery(items, columns)).save(beside, format="PNG")
+        Image.fromarray(draw_sheet(sections, columns)).save(beside, format="PNG")

@@ -1,15 +1,16 @@
-"""LexiconReader: a CLIP reads by choosing among the words of a lexicon; that is no open reading."""
+"""Reading by choosing among the words of a lexicon, which is no open reading: raw CLIPs, and others when asked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
-from distill.evaluation.readers import ReadingKind, Role
+from distill.evaluation.readers import ReadingKind, Role, WordReader, place
 from students.charset import Charset, Reading
 from students.errors import UserError
 
@@ -28,6 +29,18 @@ class Embedder(Protocol):
 
     def embed_words(self, words: Sequence[str]) -> Tensor:
         """Embed M words: (M, J), normalised."""
+        ...
+
+
+@runtime_checkable
+class ClosedReader(WordReader, Protocol):
+    """Chooses among words."""
+
+    words: tuple[str, ...]
+    """The lexicon; empty until `over` was called."""
+
+    def over(self, vocabulary: Sequence[str]) -> ClosedReader:
+        """Give the reader for a test set: the set's own words are the lexicon, unless one was given."""
         ...
 
 
@@ -78,6 +91,48 @@ class LexiconReader:
             self.teacher.to(device)
             self.embedded = None if self.embedded is None else self.embedded.to(device)
         return self
+
+
+class NearestWordReader:
+    """An open reader that is made to choose: of its lexicon, the word nearest to what it read.
+
+    Nearest in edits as a share of the longer word's length; of words as near, the first.
+
+    Args:
+        reader: reads openly.
+        charset: the test alphabet; its rules are applied to what is read.
+        words: the lexicon, or None for the words of each test set itself (see `over`).
+    """
+
+    reading: ReadingKind = "closed-lexicon"
+
+    def __init__(self, reader: WordReader, charset: Charset, words: Sequence[str] | None = None) -> None:
+        self.reader, self.alphabet, self.fixed = reader, charset, words is not None
+        self.words: tuple[str, ...] = tuple(dict.fromkeys(words or ()))
+        self.name, self.role, self.params = f"{reader.name} + lexicon", reader.role, reader.params
+        self.charset, self.image_size = reader.charset, reader.image_size
+
+    def over(self, vocabulary: Sequence[str]) -> NearestWordReader:
+        """See `ClosedReader`."""
+        return self if self.fixed else NearestWordReader(self.reader, self.alphabet, vocabulary)
+
+    def read_batch(self, images: Tensor) -> list[Reading]:
+        """Choose a word for each picture (N, 3, H, W); the confidence stays that of the open reading."""
+        if not self.words:
+            raise RuntimeError("NearestWordReader has no lexicon yet; call over(vocabulary)")
+        return [
+            Reading(self.nearest(self.alphabet.adapt(reading.text)), reading.confidence, reading.token_probs)
+            for reading in self.reader.read_batch(images)
+        ]
+
+    def nearest(self, text: str) -> str:
+        """Give the nearest word of the lexicon."""
+        return min(self.words, key=lambda word: Levenshtein.normalized_distance(text, word))
+
+    def place(self, device: str, threads: int | None) -> NearestWordReader:
+        """Move the open reader."""
+        moved = place(self.reader, device, threads)
+        return NearestWordReader(moved, self.alphabet, self.words if self.fixed else None)
 
 
 def read_lexicon(file: str | Path, charset: Charset, max_length: int = 25) -> list[str]:

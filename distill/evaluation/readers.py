@@ -11,7 +11,9 @@ from torch import Tensor
 from distill.deployment.reader import OnnxReader
 from students.charset import Reading
 from students.errors import UserError
-from students.student import Student
+from students.pretrained import name_of
+from students.reading import Reader
+from teachers.readers import load_reader
 
 Role = Literal["student", "twin", "teacher"]
 ReadingKind = Literal["open", "closed-lexicon"]
@@ -40,17 +42,17 @@ class WordReader(Protocol):
 
 
 class StudentReader:
-    """A student in memory.
+    """A student, or another reader, in memory.
 
     Args:
         student: put into eval mode when it reads, and back.
         name: what tables call it.
-        role: `student` or `twin`.
+        role: what it is in the comparison.
     """
 
     reading: ReadingKind = "open"
 
-    def __init__(self, student: Student, name: str, role: Role = "student") -> None:
+    def __init__(self, student: Reader, name: str, role: Role = "student") -> None:
         self.student, self.name, self.role = student, name, role
         self.params, self.charset = student.parameters_count, student.charset.characters
         self.image_size = student.image_size
@@ -59,7 +61,7 @@ class StudentReader:
         """See `WordReader`."""
         was_training = self.student.training
         self.student.eval()
-        readings = self.student.read_batch(images.to(self.student.pos_queries.device))
+        readings = self.student.read_batch(images.to(self.student.device))
         self.student.train(was_training)
         return readings
 
@@ -94,29 +96,20 @@ class OnnxStudent:
 
 
 def open_reader(name_or_path: str, role: Role = "student", threads: int | None = None) -> WordReader:
-    """Open a shipped student by name, a student folder, or an ONNX file.
+    """Open a shipped student by name, the folder of a reader of any kind, or an ONNX file.
 
     Args:
         name_or_path: what commands call `--student`.
-        role: `student` or `twin`.
+        role: what it is in the comparison.
         threads: CPU threads of an ONNX file; None leaves the choice to onnxruntime.
 
     Raises:
-        UserError: when there is no such student, or its files are broken.
+        UserError: when there is no such reader, or its files are broken.
     """
     path = Path(name_or_path)
     if path.suffix.lower() == ".onnx" or path.is_file():
         return OnnxStudent(path, role=role, threads=threads)
-    return StudentReader(Student.from_pretrained(name_or_path), name_of(name_or_path), role)
-
-
-def name_of(name_or_path: str) -> str:
-    """Name a student by its folder; a run's folder is called `student`, so that goes by the run's name."""
-    path = Path(name_or_path)
-    if not path.is_dir():
-        return name_or_path
-    path = path.resolve()
-    return path.parent.name if path.name == "student" and path.parent.name else path.name
+    return StudentReader(load_reader(name_or_path), name_of(name_or_path), role)
 
 
 def place(reader: WordReader, device: str, threads: int | None) -> WordReader:

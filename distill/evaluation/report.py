@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.evaluation.compare import Comparison, Pair, ReaderResult
+from distill.evaluation.agreement import Agreement, Pair
+from distill.evaluation.compare import Comparison, ReaderResult
 from distill.evaluation.leak_check import LeakCheck
 from distill.evaluation.machine import describe_machine, versions
 from distill.evaluation.metrics import Tally, percent
@@ -31,8 +32,9 @@ def build_report(
     """Build the report of a comparison.
 
     Beside the keys that are always there, `notes` says what is unusual about the sets, `averaged_sets` names the sets
-    that averages and pairs are over when those aren't all, `leaks` stands when the leak guard ran, a set of which
-    only some words were read has `partial`, and one read by closed lexicon the size of the `lexicon`.
+    that averages and pairs are over when those aren't all, `leaks` stands when the leak guard ran, `unlike_pairs`
+    where students read openly and teachers choose from a lexicon, a set of which only some words were read has
+    `partial`, and one read by closed lexicon the size of the `lexicon`.
 
     Args:
         comparison: what came out.
@@ -52,6 +54,8 @@ def build_report(
         "readers": [reader_entry(reader, comparison.averaged) for reader in comparison.readers],
         "pairs": [pair_entry(pair) for pair in comparison.pairs],
     }
+    if comparison.unlike:
+        report["unlike_pairs"] = [pair_entry(pair) for pair in comparison.unlike]
     notes = [benchmark.note for benchmark in comparison.benchmarks if benchmark.note]
     if notes:
         report["notes"] = notes
@@ -86,14 +90,23 @@ def reader_entry(reader: ReaderResult, averaged: Sequence[str]) -> dict[str, Any
 
 
 def pair_entry(pair: Pair) -> dict[str, Any]:
-    """Give a pair's part of the report."""
+    """Give a pair's part of the report; `p` is left out where the two differ in how they read."""
+    entry = {"a": pair.a, "b": pair.b, **agreement_entry(pair.total)}
+    if pair.p is not None:
+        entry["p"] = pair.p
+    return entry | {"benchmarks": {name: agreement_entry(agreement) for name, agreement in pair.sets.items()}}
+
+
+def agreement_entry(agreement: Agreement) -> dict[str, int]:
+    """Give the counts of two readers on the same words."""
     return {
-        "a": pair.a, "b": pair.b, "words": pair.words, "only_a": pair.only_a, "only_b": pair.only_b, "p": pair.p,
+        "words": agreement.words, "only_a": agreement.only_a, "only_b": agreement.only_b, "both": agreement.both,
+        "neither": agreement.neither,
     }  # fmt: skip
 
 
-def check_output(folder: str | Path, overwrite: bool) -> Path:
-    """Refuse an output folder that exists, before any work; with `overwrite`, one that holds no report.
+def check_output(folder: str | Path, overwrite: bool, report: str = REPORT) -> Path:
+    """Refuse an output folder that exists, before any work; with `overwrite`, one that holds no `report`.
 
     Raises:
         UserError: see above.
@@ -106,8 +119,8 @@ def check_output(folder: str | Path, overwrite: bool) -> Path:
         return folder
     if not overwrite:
         raise UserError(f"{folder} exists; give another --out, or --overwrite to replace the report in it")
-    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / REPORT).is_file()):
-        raise UserError(f"{folder} exists and holds no report, so it is not overwritten; give another --out")
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / report).is_file()):
+        raise UserError(f"{folder} exists and holds no {report}, so it is not overwritten; give another --out")
     return folder
 
 

@@ -14,11 +14,18 @@ TITLES = {
     "open": "Open reading: words right, % (95% interval)",
     "closed-lexicon": "Closed lexicon: words right, %, choosing among given words; not comparable with open reading",
 }
+AGREEMENTS = {
+    "pairs": "Student against teacher: words by who read them",
+    "unlike_pairs": "Open student against a teacher that chooses from a lexicon: who was right; no test, "
+    "the teacher's task is easier",
+}
+PAIR_COUNTS = {"words": "words", "both": "both", "only_a": "only a", "only_b": "only b", "neither": "neither"}
+AGREEMENT_COUNTS = PAIR_COUNTS | {"only_a": "student only", "only_b": "teacher only"}
 AVERAGES = (("average by word", "average_by_word"), ("average by set", "average_by_set"))
 
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
-    """Print a report as tables: one for open reading, one for closed lexicons, one for pairs."""
+    """Print a report as tables: for open reading, for closed lexicons, for pairs, for students against teachers."""
     for reading, title in TITLES.items():
         readers = [reader for reader in report["readers"] if reader["reading"] == reading]
         if readers:
@@ -27,6 +34,10 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     if report["pairs"]:
         console.print(Text("Same words, two readers: McNemar's exact test", style="bold"))
         console.print(pair_table(report["pairs"]))
+    for key, title in AGREEMENTS.items():
+        if couples := student_teacher(report, key):
+            console.print(Text(title, style="bold"))
+            console.print(agreement_table(couples))
     for line in remarks(report):
         console.print(Text(line), soft_wrap=True)
 
@@ -62,12 +73,39 @@ def pair_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
     """Lay out pairs of readers."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("a", "b"):
-        table.add_column(title)
-    for title in ("words", "only a", "only b", "p"):
+        table.add_column(title, overflow="fold")
+    for title in (*PAIR_COUNTS.values(), "p"):
         table.add_column(title, justify="right")
     for pair in pairs:
-        counts = (str(pair[key]) for key in ("words", "only_a", "only_b"))
-        table.add_row(Text(pair["a"]), Text(pair["b"]), *counts, f"{pair['p']:.3g}")
+        table.add_row(Text(pair["a"]), Text(pair["b"]), *(str(pair[key]) for key in PAIR_COUNTS), f"{pair['p']:.3g}")
+    return table
+
+
+def student_teacher(report: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """Give the pairs of a student or twin with a teacher."""
+    roles = {reader["name"]: reader["role"] for reader in report["readers"]}
+    pairs = report.get(key, [])
+    return [pair for pair in pairs if roles[pair["a"]] != "teacher" and roles[pair["b"]] == "teacher"]
+
+
+def agreement_rows(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Lay out pairs set by set, and all sets that are averaged: student, teacher, set, counts."""
+    return [
+        [pair["a"], pair["b"], name, *(str(counts[key]) for key in AGREEMENT_COUNTS)]
+        for pair in pairs
+        for name, counts in (*pair["benchmarks"].items(), ("all", pair))
+    ]
+
+
+def agreement_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out students against teachers."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in ("student", "teacher", "set"):
+        table.add_column(title, overflow="fold")
+    for title in AGREEMENT_COUNTS.values():
+        table.add_column(title, justify="right")
+    for row in agreement_rows(pairs):
+        table.add_row(*map(Text, row), end_section=row[2] == "all")
     return table
 
 
@@ -98,10 +136,16 @@ def to_markdown(report: Mapping[str, Any]) -> str:
             parts += [f"## {title.split(':')[0]}", title.partition(": ")[2].capitalize() + ".", score_lines(readers)]
             parts += ["### Every set", detail_lines(readers)]
     if report["pairs"]:
-        keys = ("a", "b", "words", "only_a", "only_b")
-        rows = [[*(pair[key] for key in keys), f"{pair['p']:.3g}"] for pair in report["pairs"]]
-        table = grid(["a", "b", "words", "only a", "only b", "p"], rows)
+        rows = [
+            [pair["a"], pair["b"], *(pair[key] for key in PAIR_COUNTS), f"{pair['p']:.3g}"] for pair in report["pairs"]
+        ]
+        table = grid(["a", "b", *PAIR_COUNTS.values(), "p"], rows)
         parts += ["## Pairs", "McNemar's exact test on the same words.", table]
+    for key, title in AGREEMENTS.items():
+        if couples := student_teacher(report, key):
+            heading, _, told = title.partition(": ")
+            table = grid(["student", "teacher", "set", *AGREEMENT_COUNTS.values()], agreement_rows(couples))
+            parts += [f"## {heading}", f"{told.capitalize()}.", table]
     said = remarks(report)
     if said:
         parts += ["## Remarks", "\n".join(f"- {line}" for line in said)]

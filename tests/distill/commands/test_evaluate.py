@@ -43,7 +43,10 @@ def test_compares_and_writes(place: Path, tmp_path: Path, capsys: pytest.Capture
     (pair,) = report["pairs"]
     assert (pair["words"], pair["only_b"]) == (10, 0)
     assert pair["only_a"] == 10 - report["readers"][1]["benchmarks"]["words"]["hits"]
-    assert sorted(file.name for file in out.iterdir()) == ["report.json", "report.md", "words-one.png", "words-two.png"]
+    assert sorted(file.name for file in out.iterdir()) == [
+        "agreement-one-clip.png", "agreement-two-clip.png", "report.json", "report.md", "words-one.png",
+        "words-two.png",
+    ]  # fmt: skip
     shown = capsys.readouterr().out
     assert "average by word" in shown
     assert "Closed lexicon" in shown
@@ -58,11 +61,71 @@ def test_compares_and_writes(place: Path, tmp_path: Path, capsys: pytest.Capture
     assert "quick look" in report["notes"][0]
 
 
+def test_teachers_that_read_are_scored_openly(
+    place: Path, tmp_path: Path, learned: Learned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned.student.save_pretrained(tmp_path / "reader")
+    out = tmp_path / "out"
+    arguments = ["--student", str(place / "two"), "--teacher", str(tmp_path / "reader"), "--teacher"]
+    arguments += [str(place / "clip"), "--data", str(place / "words"), "--out", str(out), "--device", "cpu"]
+    assert main(arguments) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert [(reader["name"], reader["role"], reader["reading"]) for reader in report["readers"]] == [
+        ("two", "student", "open"), ("reader", "teacher", "open"), ("clip", "teacher", "closed-lexicon"),
+    ]  # fmt: skip
+    assert report["readers"][1]["average_by_word"] == 100.0
+    hits = report["readers"][0]["benchmarks"]["words"]["hits"]
+    (pair,) = report["pairs"]
+    counts = {"words": 10, "both": hits, "only_a": 0, "only_b": 10 - hits, "neither": 0}
+    assert {key: pair[key] for key in counts} == pair["benchmarks"]["words"] == counts
+    assert (pair["a"], pair["b"]) == ("two", "reader")
+    assert [(pair["a"], pair["b"]) for pair in report["unlike_pairs"]] == [("two", "clip")]
+    assert {"agreement-two-reader.png", "agreement-two-clip.png"} <= {file.name for file in out.iterdir()}
+    opened, closed = capsys.readouterr().out.split("Closed lexicon")
+    assert "(teacher)" in opened
+    assert "Student against teacher: words by who read them" in closed
+    (tmp_path / "words.txt").write_text("\n".join([*learned.words, "other"]))
+    lexicon = ["--lexicon", str(tmp_path / "words.txt")]
+    asked = [*arguments, *lexicon, "--closed-lexicon", "--overwrite"]
+    assert main(asked) == 0
+    report = json.loads((out / "report.json").read_text())
+    closed = [reader for reader in report["readers"] if reader["reading"] == "closed-lexicon"]
+    assert [reader["name"] for reader in closed] == ["clip", "two + lexicon", "reader + lexicon"]
+    assert all(reader["benchmarks"]["words"]["lexicon"] == 11 for reader in closed)
+    assert closed[2]["average_by_word"] == 100.0
+    assert "unlike_pairs" not in report
+    assert ["clip", "two + lexicon"] in [[pair["a"], pair["b"]] for pair in report["pairs"]]
+
+
+def test_a_lexicon_needs_somebody_who_chooses(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "words.txt").write_text("word\n")
+    arguments = ["--student", str(place / "one"), "--teacher", str(place / "two"), "--data", str(place / "words")]
+    assert main([*arguments, "--lexicon", str(tmp_path / "words.txt")]) == 2
+    assert "add --closed-lexicon" in capsys.readouterr().err
+
+
+def test_an_alphabet_of_ones_own(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "digits.txt").write_text("0123456789\n", encoding="utf-8")
+    arguments = ["--student", str(place / "one"), "--data", str(place / "words")]
+    assert main([*arguments, "--out", str(tmp_path / "out"), "--charset", str(tmp_path / "digits.txt")]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    scored = report["readers"][0]["benchmarks"]["words"]
+    assert (scored["words"], scored["hits"]) == (10, 10), "letters are dropped from labels and from what is read"
+    capsys.readouterr()
+    (tmp_path / "empty.txt").write_text("", encoding="utf-8")
+    assert main([*arguments, "--charset", str(tmp_path / "empty.txt")]) == 2
+    assert "the alphabet is empty" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         (["--limit", "0"], "--limit must be 1 or more"),
         (["--lexicon", "words.txt"], "--lexicon is for --teacher"),
+        (["--lexicon", "words.txt", "--teacher", "tiny"], "words.txt: No such file"),
+        (["--charset", "none.txt"], "no alphabet 'none.txt'"),
+        (["--doctor"], "--doctor needs a teacher"),
+        (["--doctor", "--teacher", "words-small"], "leave --student out"),
         (["--student", "nobody"], "no student 'nobody'"),
         (["--teacher", "nobody"], "unknown teacher 'nobody'"),
         (["--data", "nowhere"], "nowhere: no such folder"),

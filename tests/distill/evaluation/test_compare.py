@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from distill.evaluation.agreement import Agreement
 from distill.evaluation.benchmarks import Benchmark, open_benchmarks
 from distill.evaluation.compare import compare
 from distill.evaluation.lexicon import LexiconReader
@@ -41,7 +42,10 @@ def test_pairs_are_over_the_same_words(benchmarks: list[Benchmark], charset: Cha
     second = FakeReader("b", {0: "five", 1: "two", 2: "x", 3: "x"}, role="twin")
     comparison = compare([first, second], benchmarks, charset, batch_size=64)
     (pair,) = comparison.pairs
-    assert (pair.a, pair.b, pair.words, pair.only_a, pair.only_b) == ("a", "b", 6, 2, 1)
+    assert (pair.a, pair.b) == ("a", "b")
+    assert pair.sets == {"first": Agreement(1, 2, 0, 1), "second": Agreement(0, 0, 1, 1)}
+    assert pair.total == Agreement(both=1, only_a=2, only_b=1, neither=2)
+    assert pair.total.words == 6
     assert pair.p == 1.0
 
 
@@ -62,6 +66,9 @@ def test_a_teacher_chooses_among_the_words_of_each_set(benchmarks: list[Benchmar
     assert [closed.sets[name].tally.hits for name in LABELS] == [2, 2]
     assert [closed.sets[name].lexicon for name in LABELS] == [4, 2]
     assert comparison.readers[0].sets["first"].lexicon is None
+    (pair,) = comparison.unlike
+    assert (pair.a, pair.b, pair.p) == ("reader", "fake-clip", None)
+    assert pair.sets["first"] == Agreement(both=1, only_a=0, only_b=1, neither=2)
     assert comparison.pairs == (), "open and closed-lexicon reading are never tested against each other"
 
 

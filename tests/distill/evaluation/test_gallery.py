@@ -8,14 +8,19 @@ from PIL import Image
 
 from distill.evaluation.gallery import (
     CELL,
+    HEADING,
+    INK,
+    LINE,
     RIGHT,
     WRONG,
+    AgreementItem,
     GalleryItem,
     choose,
     draw_gallery,
+    draw_sheet,
     pick,
     to_pixels,
-    write_gallery,
+    write_sheet,
 )
 
 
@@ -49,7 +54,21 @@ def test_read_words_are_green_and_misread_red() -> None:
 
 def test_an_empty_gallery_is_a_picture_too(tmp_path: Path) -> None:
     assert draw_gallery([]).shape == (CELL[1], CELL[0], 3)
-    write_gallery(tmp_path / "words.png", [item("cat", "cat")])
+    write_sheet(tmp_path / "words.png", [("", [item("cat", "cat")])])
     with Image.open(tmp_path / "words.png") as stored:
         assert stored.size == CELL
     assert [file.name for file in tmp_path.iterdir()] == ["words.png"]
+
+
+def test_what_two_read_stands_below_the_label() -> None:
+    grey = np.full((20, 60, 3), 128, np.uint8)
+    first = AgreementItem(grey, "cat", (("cat", 0.5), ("", 0.25)))
+    assert first.lines == [("cat", INK), ("cat  0.50", RIGHT), ("(nothing)  0.25", WRONG)]
+    sheet = draw_sheet([("only a", [first] * 3), ("only b", [])], columns=2)
+    assert sheet.shape == (2 * (HEADING + CELL[1]) + LINE + CELL[1] + LINE, 2 * CELL[0], 3)
+    cell = sheet[HEADING : HEADING + CELL[1] + LINE, : CELL[0]]
+    for colour in (INK, RIGHT, WRONG):
+        assert (cell == colour).all(axis=-1).any()
+    assert (sheet[:HEADING] == INK).all(axis=-1).any()
+    long = draw_sheet([("w" * 999, [])], columns=1)
+    assert long.shape == (HEADING + CELL[1], CELL[0], 3)

@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.evaluation.lexicon import LexiconReader, read_lexicon
+from distill.evaluation.lexicon import ClosedReader, LexiconReader, NearestWordReader, read_lexicon
 from distill.evaluation.readers import WordReader
 from students.charset import Charset
 from students.errors import UserError
 from teachers import wrap_small
 from teachers.small import SmallTeacher
 
-from .conftest import FakeTeacher
+from .conftest import FakeReader, FakeTeacher
 
 
 def images(*levels: int) -> torch.Tensor:
@@ -52,6 +52,21 @@ def test_a_lexicon_file_goes_through_the_label_rules(tmp_path: Path, charset: Ch
     file = tmp_path / "words.txt"
     file.write_text("Cat\n\n dog \ncat\n!!!\ncafé\n", encoding="utf-8")
     assert read_lexicon(file, charset) == ["cat", "dog", "cafe"]
+
+
+def test_an_open_reader_can_be_made_to_choose(charset: Charset) -> None:
+    opened = FakeReader("reader", {0: "C-at", 1: "dgo", 2: ""})
+    reader = NearestWordReader(opened, charset)
+    assert isinstance(reader, ClosedReader)
+    assert (reader.name, reader.role, reader.reading) == ("reader + lexicon", "student", "closed-lexicon")
+    with pytest.raises(RuntimeError, match="no lexicon yet"):
+        reader.read_batch(images(0))
+    chosen = reader.over(["bird", "cat", "dog"])
+    assert [reading.text for reading in chosen.read_batch(images(0, 1, 2))] == ["cat", "dog", "bird"]
+    assert chosen.place("cpu", 1).words == ("bird", "cat", "dog")
+    assert reader.place("cpu", 1).over(["cat"]).words == ("cat",)
+    fixed = NearestWordReader(opened, charset, ["dog"])
+    assert fixed.place("cpu", 1).over(["cat"]).words == ("dog",)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ def comparison(tmp_path: Path, charset: Charset, make_set: Callable[[Path, Seque
 
 def test_report_has_the_documented_form(comparison: Comparison) -> None:
     report = build_report(comparison, ["symdistill", "evaluate", "--data", "a b"], {"seed": 3}, {"total": 1.5})
-    assert list(report) == ["schema", "command", "config", "machine", "versions", "seconds", "readers", "pairs"]
+    assert list(report) == [
+        "schema", "command", "config", "machine", "versions", "seconds", "readers", "pairs", "unlike_pairs",
+    ]  # fmt: skip
     assert report["schema"] == 1
     assert report["command"] == "symdistill evaluate --data 'a b'"
     assert report["seconds"]["total"] == 1.5
@@ -46,7 +48,15 @@ def test_report_has_the_documented_form(comparison: Comparison) -> None:
     }  # fmt: skip
     assert first["average_by_word"] == 60.0
     assert first["average_by_set"] == 75.0
-    assert report["pairs"] == [{"a": "a|b", "b": "twin", "words": 5, "only_a": 1, "only_b": 0, "p": 1.0}]
+    assert report["pairs"] == [
+        {
+            "a": "a|b", "b": "twin", "words": 5, "only_a": 1, "only_b": 0, "both": 2, "neither": 2, "p": 1.0,
+            "benchmarks": {
+                "long": {"words": 4, "only_a": 1, "only_b": 0, "both": 1, "neither": 2},
+                "short": {"words": 1, "only_a": 0, "only_b": 0, "both": 1, "neither": 0},
+            },
+        }
+    ]  # fmt: skip
     assert json.loads(json.dumps(report)) == report
 
 
@@ -65,6 +75,24 @@ def test_closed_lexicon_stands_apart(comparison: Comparison) -> None:
     opened, closed = to_markdown(report).split("## Closed lexicon")
     assert "fake-clip" not in opened
     assert "a\\|b" in opened
+
+
+def test_a_student_beside_a_teacher_that_chooses_has_counts_and_no_test(comparison: Comparison) -> None:
+    report = build_report(comparison, "x")
+    first, second = report["unlike_pairs"]
+    assert [(pair["a"], pair["b"]) for pair in (first, second)] == [("a|b", "fake-clip"), ("twin", "fake-clip")]
+    assert {key: first[key] for key in ("words", "only_a", "only_b", "both", "neither")} == {
+        "words": 5, "only_a": 0, "only_b": 2, "both": 3, "neither": 0,
+    }  # fmt: skip
+    assert "p" not in first
+    assert first["benchmarks"]["long"]["only_b"] == 2
+    text = to_markdown(report)
+    tested, counted = text.split("## Open student against a teacher that chooses from a lexicon")
+    assert "Student against teacher" not in tested
+    assert "fake-clip" not in tested.split("## Pairs")[1]
+    assert "| a\\|b | fake-clip | long | 4 | 2 | 0 | 2 | 0 |" in counted
+    assert "| a\\|b | fake-clip | all | 5 | 3 | 0 | 2 | 0 |" in counted
+    assert "no test" in counted
 
 
 def test_markdown_names_both_averages_and_the_command(comparison: Comparison) -> None:

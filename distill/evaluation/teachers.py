@@ -1,0 +1,49 @@
+"""Teachers in the comparison: one that reads is scored openly, a raw CLIP by closed lexicon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.evaluation.lexicon import LexiconReader
+from distill.evaluation.readers import OnnxStudent, StudentReader, WordReader
+from students.charset import Charset
+from students.errors import UserError
+from teachers import ClipTeacher, ReadingTeacher, Teacher, load_teacher
+
+
+def open_teacher(
+    name: str, charset: Charset, lexicon: Sequence[str] | None = None, threads: int | None = None
+) -> WordReader:
+    """Open a teacher as what it is.
+
+    Args:
+        name: as for `load_teacher`, or an ONNX file.
+        charset: the test alphabet, for a CLIP's lexicon.
+        lexicon: words that a CLIP chooses among; None for those of each test set itself.
+        threads: CPU threads of an ONNX file.
+
+    Raises:
+        UserError: when there is no such teacher, or its files are broken.
+    """
+    if is_onnx(name):
+        return OnnxStudent(Path(name), role="teacher", threads=threads)
+    return teacher_reader(load_teacher(name), charset, lexicon)
+
+
+def teacher_reader(teacher: Teacher, charset: Charset, lexicon: Sequence[str] | None = None) -> WordReader:
+    """Let a teacher take part; see `open_teacher`.
+
+    Raises:
+        UserError: for a teacher that neither reads nor embeds words.
+    """
+    if isinstance(teacher, ReadingTeacher):
+        return StudentReader(teacher.reader, teacher.name, "teacher")
+    if isinstance(teacher, ClipTeacher):
+        return LexiconReader(teacher, charset, lexicon)
+    raise UserError(f"{teacher.name} can neither read nor choose from a lexicon; leave it out of the comparison")
+
+
+def is_onnx(name: str) -> bool:
+    """Tell whether a name is that of an ONNX file."""
+    return Path(name).suffix.lower() == ".onnx"

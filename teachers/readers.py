@@ -1,0 +1,29 @@
+"""Readers of every kind by one name: `load_reader` opens a folder by the `format` in its config.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from students.errors import UserError
+from students.parseq import Parseq
+from students.pretrained import locate, read_stored
+from students.reading import Reader
+from students.student import Student
+from teachers.clip4str import Clip4Str
+
+READERS: dict[str, type[Reader]] = {kind.FORMAT: kind for kind in (Student, Parseq, Clip4Str)}
+"""The kinds of readers by what their folders say under `format`."""
+
+
+def load_reader(name_or_folder: str | Path) -> Reader:
+    """Load a shipped student by name, a reader's folder, or a hub repository, in eval mode.
+
+    Raises:
+        UserError: when there is none, its files are broken, or it is of no known kind.
+    """
+    folder = locate(name_or_folder)
+    kind = read_stored(folder)["format"]
+    if kind not in READERS:
+        known = ", ".join(READERS)
+        raise UserError(f"{folder / 'config.json'} says {kind!r} as its format, which is no reader's; give {known}")
+    return READERS[kind].from_pretrained(folder)
