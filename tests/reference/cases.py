@@ -22,17 +22,19 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("SYMDISTILL_SHARED") or ROOT.parent / "shared") / "reference"
 """Where the reference numbers lie."""
+Converted = Callable[..., Path]
+"""What the fixture `converted` gives: `converted(layout, checkpoint, *options)` is the folder the command writes."""
 
 
 def close(found: Tensor, expected: Tensor, share: float = 1e-5, least: float = 2e-4) -> None:
     """Compare stages, logits or rows within `least`, or within a share of the largest entry if that is more."""
-    largest = float(expected.abs().max()) if expected.numel() else 0.0
+    largest = float(expected.detach().abs().max()) if expected.numel() else 0.0
     torch.testing.assert_close(found, expected, rtol=0, atol=max(least, share * largest))
 
 
 def close_gradient(found: Tensor, expected: Tensor) -> None:
     """Compare a gradient within 1e-4 of its largest entry and 1e-6."""
-    largest = float(expected.abs().max()) if expected.numel() else 0.0
+    largest = float(expected.detach().abs().max()) if expected.numel() else 0.0
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * largest + 1e-6)
 
 
