@@ -1,24 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from losses.heads import TERMS, GuidanceHeads, published_name
-from losses.lcl import lcl
+from losses.heads import TERMS, GuidanceHeads
 from losses.symmetric import SymmetricOptions, chosen_rows, symmetric_terms
 from students.stages import Stages, StudentShape
 from teachers.guidance import Guidance, TeacherShape
 
-PUBLISHED = {
-    "word": "bridge", "text0": "linguistic1", "text1": "linguistic2", "text2": "linguistic3",
-    "vis0": "visual1", "vis1": "visual2", "vis2": "visual3",
-}  # fmt: skip
 DROP = SymmetricOptions(padding="drop")
 
 
@@ -39,60 +31,6 @@ def sides() -> tuple[Stages, Guidance]:
         Stages(torch.randn(3, 5, 37), three(3, 5, 12), three(3, 5, 12), torch.randn(3, 12), None),
         Guidance(three(3, 3, 8), three(3, 5, 6), torch.randn(3, 4), rows),
     )
-
-
-@pytest.fixture(scope="module")
-def stored(reference: Path) -> dict[str, Tensor]:
-    with np.load(reference / "clipocr_tiny.npz") as arrays:
-        needed = [name for name in arrays if name.startswith(("lcl_", "clip_", "encoder_tap", "decoder_tap"))]
-        return {name: torch.from_numpy(arrays[name]) for name in needed}
-
-
-@pytest.fixture(scope="module")
-def expected(reference: Path) -> dict[str, float]:
-    return json.loads((reference / "clipocr_tiny.json").read_text(encoding="utf-8"))["lcl_values"]
-
-
-def stored_sides(stored: dict[str, Tensor]) -> tuple[Stages, Guidance]:
-    encoder = [stored[f"encoder_tap{k}"] for k in range(4)]
-    stages = Stages(
-        torch.zeros(4, 9, 37), tuple(encoder[:3]), tuple(stored[f"decoder_tap{k}"] for k in range(3)),
-        encoder[3][:, 0], None,
-    )  # fmt: skip
-    guidance = Guidance(
-        tuple(stored[f"clip_image_tap{k}"] for k in range(3)),
-        tuple(stored[f"clip_text_tap{2 - k}"][:, 1:] for k in range(3)),
-        stored["clip_text_embedding"], torch.ones(4, 9, dtype=torch.bool),
-    )  # fmt: skip
-    return stages, guidance
-
-
-def stored_heads(reference: Path) -> GuidanceHeads:
-    weights = torch.load(reference / "clipocr_tiny.ckpt", weights_only=True)["state_dict"]
-    heads = GuidanceHeads(StudentShape(129, 48, 48), TeacherShape(17, 64, 32, 32))
-    heads.load_state_dict({name: weights[published_name(name)] for name in heads.state_dict()})
-    return heads
-
-
-@pytest.mark.reference
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_values_of_stored_rows(stored: dict[str, Tensor], expected: dict[str, float], name: str) -> None:
-    value = lcl(stored[f"lcl_{name}_student"], stored[f"lcl_{name}_teacher"])
-    assert float(value) == pytest.approx(expected[name], rel=2e-5)
-
-
-@pytest.mark.reference
-def test_heads_make_the_stored_rows(reference: Path, stored: dict[str, Tensor]) -> None:
-    pairs = stored_heads(reference)(*stored_sides(stored))
-    for published, name in PUBLISHED.items():
-        for rows, side in zip(pairs[name], ("student", "teacher"), strict=True):
-            torch.testing.assert_close(rows, stored[f"lcl_{published}_{side}"], rtol=1e-5, atol=2e-4)
-
-
-@pytest.mark.reference
-def test_terms_of_stored_stages(reference: Path, stored: dict[str, Tensor], expected: dict[str, float]) -> None:
-    terms = symmetric_terms(*stored_sides(stored), stored_heads(reference), SymmetricOptions())
-    assert {name: terms[new].item() for name, new in PUBLISHED.items()} == pytest.approx(expected, rel=2e-5)
 
 
 def with_other_padding(stages: Stages, guidance: Guidance) -> tuple[Stages, Guidance]:

@@ -4,18 +4,19 @@ import json
 import logging
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg
+from safetensors.torch import load_file as load_safetensors
 from safetensors.torch import save_file
 from torch import Tensor
 
 from students.errors import UserError
 from teachers import ClipTeacher, load_teacher, zoo
 from teachers.clip import fit_positions
+from teachers.clip_folder import save_clip
+from teachers.weights import ClipWeights
 
-OPENAI_FILE = "clipocr_tiny_clip_openai.pt"
 INTEGERS = {"input_resolution": 64, "context_length": 30, "vocab_size": 49408}
 
 
@@ -27,53 +28,58 @@ def small_clip() -> CLIP:
 
 
 @pytest.fixture(scope="module")
-def teacher(reference: Path) -> ClipTeacher:
-    return load_teacher("ViT-B-16", str(reference / OPENAI_FILE))
-
-
-@pytest.fixture(scope="module")
-def numbers(reference: Path) -> dict[str, Tensor]:
-    with np.load(reference / "clipocr_tiny.npz") as arrays:
-        wanted = [name for name in arrays.files if name.startswith("clip_") or name == "images"]
-        return {name: torch.from_numpy(arrays[name]) for name in wanted}
-
-
-@pytest.fixture(scope="module")
-def labels(reference: Path) -> list[str]:
-    return list(json.loads((reference / "clipocr_tiny.json").read_text())["labels"])
-
-
-def test_taps_and_bridge_of_the_published_program(
-    teacher: ClipTeacher, numbers: dict[str, Tensor], labels: list[str]
-) -> None:
-    guidance = teacher(numbers["images"], labels)
-    for k in range(3):
-        close(guidance.image[k], numbers[f"clip_image_tap{k}"])
-        close(guidance.text[2 - k], numbers[f"clip_text_tap{k}"][:, 1:])
-    close(guidance.word, numbers["clip_text_embedding"])
-    close(teacher.normalize(numbers["images"]), numbers["clip_images"])
-    assert guidance.rows.sum(dim=1).tolist() == [len(label) + 1 for label in labels]
-    assert guidance.rows.shape == guidance.text[0].shape[:2]
-
-
-def test_embeddings_of_the_published_program(
-    teacher: ClipTeacher, numbers: dict[str, Tensor], labels: list[str]
-) -> None:
-    normalize = torch.nn.functional.normalize
-    close(teacher.embed_images(numbers["images"]), normalize(numbers["clip_image_embedding"], dim=-1))
-    close(teacher.embed_words(labels), normalize(numbers["clip_text_embedding"], dim=-1))
+def teacher(small_clip: CLIP, tmp_path_factory: pytest.TempPathFactory) -> ClipTeacher:
+    """A teacher from an OpenAI state dict."""
+    file = tmp_path_factory.mktemp("openai") / "clip.pt"
+    torch.save(small_clip.state_dict() | {name: torch.tensor(value) for name, value in INTEGERS.items()}, file)
+    return load_teacher(str(file), position="interpolate")
 
 
 def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * max(1.0, expected.abs().max().item()))
 
 
-def test_it_is_frozen_and_stays_in_eval_mode(teacher: ClipTeacher, numbers: dict[str, Tensor]) -> None:
-    images = numbers["images"].clone().requires_grad_()
+def test_it_is_frozen_and_stays_in_eval_mode(teacher: ClipTeacher) -> None:
+    images = torch.randn(4, 3, 32, 128, requires_grad=True)
     guidance = teacher.train()(images, ["a", "bc", "d", "e"])
     assert not any(module.training for module in teacher.modules())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not any(tap.requires_grad for tap in (*guidance.image, *guidance.text, guidance.word))
+    assert guidance.rows.sum(dim=1).tolist() == [2, 3, 2, 2]
+    assert guidance.rows.shape == guidance.text[0].shape[:2]
+
+
+def test_openais_weights_pass_through_float16(small_clip: CLIP, teacher: ClipTeacher) -> None:
+    # As in OpenAI's loader: matrices are rounded, embeddings and norms stay as they are stored.
+    stored = small_clip.state_dict()
+    for name, value in teacher.clip.state_dict().items():
+        if name in stored and name != "visual.positional_embedding":
+            rounded = not any(part in name for part in ("embedding", "ln_", "logit_scale"))
+            assert torch.equal(value, stored[name].half().float() if rounded else stored[name]), name
+
+
+@pytest.mark.parametrize("image_size", [(32, 128), (32, 64)])
+def test_a_folder_keeps_weights_activation_and_pictures(
+    small_clip: CLIP, image_size: tuple[int, int], tmp_path: Path
+) -> None:
+    tensors = {name: value.clone() for name, value in small_clip.state_dict().items() if name != "attn_mask"}
+    patches = image_size[0] * image_size[1] // 16**2
+    tensors["visual.positional_embedding"] = torch.randn(1 + patches, 32)  # positions of these pictures, cut already
+    tensors["visual.proj"] = tensors["visual.proj"].half().float()
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    save_clip(ClipWeights(tensors, "quick-gelu", "", mean, std, image_size), tmp_path / "clip")
+    file = load_safetensors(tmp_path / "clip" / "open_clip_model.safetensors")
+    assert (file["visual.proj"].dtype, file["visual.conv1.weight"].dtype) == (torch.float16, torch.float32)
+    found = load_teacher(str(tmp_path / "clip"), image_size=image_size)
+    assert found.name == "clip"
+    assert "quick-gelu" in found.description
+    assert (found.mean.flatten().tolist(), found.std.flatten().tolist()) == (
+        pytest.approx(mean), pytest.approx(std),
+    )  # fmt: skip
+    for name, value in found.clip.state_dict().items():
+        if name in tensors:
+            assert torch.equal(value, tensors[name]), name
+    assert found(torch.randn(1, 3, *image_size), ["ab"]).image[0].shape == (1, 1 + patches, 32)
 
 
 def test_padding_and_neighbours_change_nothing_before_the_end(teacher: ClipTeacher) -> None:

@@ -1,0 +1,22 @@
+"""The token ids that CLIP-OCR's teacher gets for labels."""
+
+from __future__ import annotations
+
+import pytest
+from open_clip import SimpleTokenizer
+
+from teachers.tokens import WordPieceTokens
+from tests.reference.cases import Case, cases
+
+
+@pytest.mark.parametrize("case", cases("clipocr tokens"))
+def test_ids_of_characters_and_strings(case: Case) -> None:
+    told = case.numbers
+    longest = max(known["context_length"] for known in told["strings"].values())
+    tokens = WordPieceTokens(SimpleTokenizer(), max(longest, 77))
+    assert (tokens.start_id, tokens.end_id) == (told["start_token"], told["end_token"])
+    for character, ids in told["single_character_ids"].items():
+        assert tokens([character])[0, 1:-1].tolist() == ids
+    for label, known in told["strings"].items():
+        assert tokens([label])[0].tolist() == known["ids"]
+    assert tokens(["a", "ab"])[0, -1] == told["pad_token"]
