@@ -6,7 +6,7 @@ from pathlib import Path
 
 from students.errors import UserError
 from students.parseq import Parseq
-from students.pretrained import locate, read_stored
+from students.pretrained import locate, read_stored, shipped
 from students.reading import Reader
 from students.student import Student
 from teachers.clip4str import Clip4Str
@@ -27,3 +27,13 @@ def load_reader(name_or_folder: str | Path) -> Reader:
         known = ", ".join(READERS)
         raise UserError(f"{folder / 'config.json'} says {kind!r} as its format, which is no reader's; give {known}")
     return READERS[kind].from_pretrained(folder)
+
+
+def is_reader(name_or_folder: str | Path) -> bool:
+    """Tell whether a name is that of a shipped student or of a reader's folder, by its config.json alone."""
+    if str(name_or_folder) in shipped():
+        return True
+    try:
+        return Path(name_or_folder).is_dir() and read_stored(Path(name_or_folder))["format"] in READERS
+    except UserError:
+        return False

@@ -21,9 +21,8 @@ from distill.evaluation.teachers import is_onnx
 from students.charset import Charset
 from students.files import write_file
 from students.pretrained import name_of
-from teachers import kind_of
 from teachers.doctor import Checkup, examine_clip, examine_reader
-from teachers.readers import load_reader
+from teachers.readers import is_reader, load_reader
 
 SCHEMA = 1
 FINDINGS, TABLE = "doctor.json", "doctor.md"
@@ -76,7 +75,7 @@ def examine(name: str, charset: Charset) -> Checkup:
     if is_onnx(name):
         stored = OnnxReader(name)
         return examine_reader(stored.name, "ONNX file", stored.alphabet, stored.max_length, charset)
-    if kind_of(name) == "clip":
+    if not is_reader(name):
         return examine_clip(name, charset)
     reader = load_reader(name)
     kind = f"{type(reader).__name__}, {reader.parameters_count / 1e6:.2f} M parameters"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.evaluation.lexicon import LexiconReader
-from distill.evaluation.readers import OnnxStudent, StudentReader, WordReader
+from distill.evaluation.readers import StudentReader, WordReader, open_reader
 from students.charset import Charset
 from students.errors import UserError
-from teachers import ClipTeacher, ReadingTeacher, Teacher, load_teacher
+from teachers import ClipTeacher, ReadingTeacher, Teacher, load_clip
+from teachers.readers import is_reader
 
 
 def open_teacher(
@@ -18,7 +19,7 @@ def open_teacher(
     """Open a teacher as what it is.
 
     Args:
-        name: as for `load_teacher`, or an ONNX file.
+        name: of a reader, as for `open_reader`, or of a CLIP, as for `load_clip`.
         charset: the test alphabet, for a CLIP's lexicon.
         lexicon: words that a CLIP chooses among; None for those of each test set itself.
         threads: CPU threads of an ONNX file.
@@ -26,13 +27,13 @@ def open_teacher(
     Raises:
         UserError: when there is no such teacher, or its files are broken.
     """
-    if is_onnx(name):
-        return OnnxStudent(Path(name), role="teacher", threads=threads)
-    return teacher_reader(load_teacher(name), charset, lexicon)
+    if is_onnx(name) or is_reader(name):
+        return open_reader(name, "teacher", threads)
+    return LexiconReader(load_clip(name), charset, lexicon)
 
 
 def teacher_reader(teacher: Teacher, charset: Charset, lexicon: Sequence[str] | None = None) -> WordReader:
-    """Let a teacher take part; see `open_teacher`.
+    """Let a teacher that guides a student take part; see `open_teacher`.
 
     Raises:
         UserError: for a teacher that neither reads nor embeds words.
