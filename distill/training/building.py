@@ -1,25 +1,35 @@
-"""Building a distillation from its configuration: student, teacher, task."""
+"""Building a distillation from its configuration: student, teachers, task."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from distill.config import Config, StudentSection
+from distill.config import Config, StudentSection, TeacherSection
 from distill.training.distillation import DistillationTask
 from students.charset import Charset
 from students.encoders import timm_model
 from students.errors import UserError
+from students.remap import remap
 from students.sizes import SIZES, StudentConfig
 from students.student import Student
 from teachers import load_teacher
-from teachers.clip import ClipTeacher
+from teachers.teacher import Teacher
+
+Say = Callable[[str], None]
+"""Takes a line that the user should see."""
 
 
-def build_student(section: StudentSection, seed: int) -> Student:
+def build_student(section: StudentSection, seed: int, say: Say = lambda _: None) -> Student:
     """Build a student from nothing, or load the one to start from.
+
+    Args:
+        section: what it is.
+        seed: of weights that aren't loaded.
+        say: told what `student.remap` made of a loaded one.
 
     Raises:
         UserError: for a name, alphabet or depth that does not serve.
@@ -34,7 +44,13 @@ def build_student(section: StudentSection, seed: int) -> Student:
             raise UserError(
                 f"student.{next(iter(changed))} can't be set together with student.init, which brings its own"
             )
-        return Student.from_pretrained(section.init, charset).train()
+        if not section.remap:
+            return Student.from_pretrained(section.init, charset).train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            student, report = remap(Student.from_pretrained(section.init), charset, section.max_length)
+        say(f"{section.init} for {len(charset.characters)} characters: {report.describe()}")
+        return student.train()
     config = resized(SIZES[section.size](charset, section.max_length), changed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the same start on every process, and for student and twin
@@ -66,19 +82,27 @@ def resized(config: StudentConfig, changed: dict[str, Any]) -> StudentConfig:
     return dataclasses.replace(config, **changed, **heads, column_head=config.column_head and encoder == "conv")
 
 
-def build_teacher(config: Config) -> ClipTeacher | None:
-    """Load the teacher, or None for a twin.
+def teacher_sections(config: Config) -> list[TeacherSection]:
+    """List the teachers that a configuration asks for; none for a twin."""
+    return [section for section in config.teachers or [config.teacher] if section.name is not None]
+
+
+def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]:
+    """Load the teachers of students with pictures of `image_size`; none for a twin.
 
     Raises:
         UserError: when there is no such teacher.
     """
-    section = config.teacher
-    return None if section.name is None else load_teacher(section.name, section.weights, section.position)
+    return [
+        load_teacher(section.name or "", section.weights, section.position, image_size, section.kind)
+        for section in teacher_sections(config)
+    ]
 
 
-def build_task(config: Config) -> DistillationTask:
-    """Build student, teacher, heads and loss."""
-    student, teacher = build_student(config.student, config.seed), build_teacher(config)
+def build_task(config: Config, say: Say = lambda _: None) -> DistillationTask:
+    """Build student, teachers, heads and losses; `say` as for `build_student`."""
+    student = build_student(config.student, config.seed, say)
+    teachers, weights = build_teachers(config, student.image_size), [one.weight for one in teacher_sections(config)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
-        return DistillationTask(student, teacher, config.guidance, config.aids, config.seed)
+        return DistillationTask(student, teachers, config.guidance, config.aids, config.seed, weights)

@@ -15,13 +15,14 @@ from distill.deployment.folder import save_folder
 from distill.evaluation.benchmarks import open_benchmarks
 from distill.evaluation.compare import compare
 from distill.evaluation.leak_check import check_leaks
-from distill.evaluation.lexicon import LexiconReader
 from distill.evaluation.readers import StudentReader, WordReader
 from distill.evaluation.report import build_report, write_report
 from distill.evaluation.tables import print_report
+from distill.evaluation.teachers import teacher_reader
+from distill.training.guides import distinct
 from students.charset import Charset
 from students.student import Student
-from teachers.clip import ClipTeacher
+from teachers.teacher import Teacher
 
 
 class Delivery:
@@ -38,11 +39,11 @@ class Delivery:
         self.config, self.command, self.training = config, list(command), training
         self.seconds, self.out = seconds, Path(config.out)
 
-    def deliver(self, teacher: ClipTeacher | None, test: Path, against: Path | None, console: Console) -> None:
+    def deliver(self, teachers: Sequence[Teacher], test: Path, against: Path | None, console: Console) -> None:
         """Do it.
 
         Args:
-            teacher: scored by closed lexicon when asked for.
+            teachers: scored too when asked for: those that read openly, a CLIP by closed lexicon.
             test: a folder of benchmarks, or one set.
             against: training words that the leak guard searches for test words; None leaves it out.
             console: where the table goes.
@@ -51,7 +52,7 @@ class Delivery:
         student = Student.from_pretrained(out / "student")
         charset = student.charset if config.compare.charset is None else Charset.load(config.compare.charset)
         benchmarks = open_benchmarks(test, config.compare.sets, charset)
-        comparison = compare(self._readers(student, teacher, charset), benchmarks, charset)
+        comparison = compare(self._readers(student, teachers, charset), benchmarks, charset)
         self.seconds["compare"] = time.monotonic() - started
         leaks = check_leaks(benchmarks, against) if against is not None else None
         report = build_report(comparison, self.command, as_dict(config), self.seconds, leaks)
@@ -62,7 +63,7 @@ class Delivery:
         files = ", ".join(f"{name} ({size / 2**20:.1f} MiB)" for name, size in exported.files.items())
         console.print(f"{exported.folder}: {files}\nreport: {out / 'report.json'}", highlight=False, soft_wrap=True)
 
-    def _readers(self, student: Student, teacher: ClipTeacher | None, charset: Charset) -> list[WordReader]:
+    def _readers(self, student: Student, teachers: Sequence[Teacher], charset: Charset) -> list[WordReader]:
         config = self.config
         readers: list[WordReader] = [StudentReader(student, config.name)]
         if config.compare.twin:
@@ -70,6 +71,8 @@ class Delivery:
             readers.append(StudentReader(Student.from_pretrained(twin / "student"), f"{config.name}-twin", "twin"))
             stored = json.loads((twin / "report.json").read_text(encoding="utf-8"))
             self.seconds["train twin"] = stored["seconds"]["train"]
-        if config.compare.teacher and teacher is not None:
-            readers.append(LexiconReader(teacher, charset))
+        if config.compare.teacher:
+            readers += [teacher_reader(teacher, charset) for teacher in teachers]
+        for reader, name in zip(readers, distinct([reader.name for reader in readers]), strict=True):
+            reader.name = name
         return readers

@@ -1,8 +1,8 @@
-"""The distillation task: character loss, training aids, and the seven guidance terms of a frozen teacher."""
+"""The distillation task: character loss, training aids, and the guidance terms of one or several frozen teachers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,13 +12,18 @@ from typing_extensions import Self
 
 from distill.config import AidsSection, GuidanceSection
 from distill.data.batch import Batch
+from distill.training.guides import make_guides
 from distill.training.task import Task
-from losses.heads import GuidanceHeads
-from losses.symmetric import SymmetricOptions, symmetric_terms
+from distill.training.term_weights import TermWeights
+from distill.training.unlabelled import LabelledBatch, label_words
 from students.stages import Stages
 from students.student import Student
-from teachers.clip import ClipTeacher
 from teachers.guidance import Guidance
+from teachers.reading import ReadingTeacher
+from teachers.teacher import Teacher
+
+PSEUDO = {"characters": "pseudo", "ctc": "pseudo_ctc"}
+"""What the terms of labels are called for words that a teacher labelled."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,16 @@ class DistillationInputs:
     """(N, 32) character id under each column, 0 between, -1 unknown."""
     column_weight: float
     """Weight of the column term now."""
-    guidance: Guidance | None
-    """The teacher's stages; None in an unguided step."""
+    guidance: tuple[Guidance, ...]
+    """The stages of each teacher; none in an unguided step."""
+    weights: Mapping[str, float]
+    """Weights of the kinds of guidance terms now."""
     step: int
     """Batches consumed before this one; seeds the choice of rows."""
+    read: Tensor | None = None
+    """(N,) bool, labelled by a teacher; None when all words had their own labels."""
+    idle: bool = False
+    """Whether the teacher was sure of no word, so that nothing counts."""
 
 
 class DistillationTask(Task):
@@ -44,93 +55,135 @@ class DistillationTask(Task):
 
     Args:
         student: the reader that learns.
-        teacher: the frozen guide, kept out of this module's parameters; None for no guidance.
+        teachers: one frozen guide or several, kept out of this module's parameters; None for no guidance.
         guidance: cadence, budget and weights of the guidance terms.
         aids: weights of CTC and column terms, for students with a column head.
         seed: seeds the choice of rows under a row budget.
+        weights: what multiplies the terms of each teacher; 1 unless given.
+
+    Raises:
+        UserError: when a teacher can't teach this student what is asked for.
     """
 
     def __init__(
-        self, student: Student, teacher: ClipTeacher | None, guidance: GuidanceSection, aids: AidsSection, seed: int = 0
-    ) -> None:
+        self, student: Student, teachers: Teacher | Sequence[Teacher] | None, guidance: GuidanceSection,
+        aids: AidsSection, seed: int = 0, weights: Sequence[float] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.student = student
-        self.heads = GuidanceHeads(student.shape, teacher.shape) if teacher is not None else None
-        # A plain tuple hides the teacher from parameters(), state_dict(), DDP and train().
-        self._teacher = (teacher,)
+        given = () if teachers is None else (teachers,) if isinstance(teachers, Teacher) else tuple(teachers)
+        # A plain list hides the teachers from parameters(), state_dict(), DDP and train().
+        self.guides = make_guides(student, given, weights or [1.0] * len(given), guidance)
+        self.heads = self.guides[0].heads if self.guides else None
+        self.other_heads = nn.ModuleList(guide.heads for guide in self.guides[1:])
+        self.alphabets = nn.ModuleList(guide.alphabet for guide in self.guides if guide.alphabet is not None)
         self.guidance, self.aids, self.seed = guidance, aids, seed
-        self.options = SymmetricOptions(
-            padding=guidance.padding, second_order=guidance.second_order, rows=guidance.rows
-        )
+        self.weights = TermWeights(guidance)
 
     @property
-    def teacher(self) -> ClipTeacher | None:
-        """The frozen guide."""
-        return self._teacher[0]
+    def teachers(self) -> list[Teacher]:
+        """The frozen guides."""
+        return [guide.teacher for guide in self.guides]
+
+    @property
+    def reader(self) -> ReadingTeacher | None:
+        """The first teacher that reads, which labels words without labels."""
+        return next((teacher for teacher in self.teachers if isinstance(teacher, ReadingTeacher)), None)
 
     @property
     def frozen(self) -> nn.Module | None:
-        """The teacher."""
-        return self.teacher
+        """The teacher, or all of them."""
+        return self.teachers[0] if len(self.guides) == 1 else nn.ModuleList(self.teachers) if self.guides else None
 
     @property
     def deliverable(self) -> nn.Module:
         """The student."""
         return self.student
 
+    def remarks(self) -> list[str]:
+        """Say what the student will not be told by its teachers, for want of characters."""
+        lost = {guide.teacher.name: guide.alphabet.describe() for guide in self.guides if guide.alphabet is not None}
+        return [f"teacher {name}: {told}" for name, told in lost.items() if told]
+
     def no_weight_decay(self) -> set[str]:
         """Name the student's positions and embeddings (METHOD 1.4)."""
         return {f"student.{name}" for name in self.student.no_weight_decay()}
 
     def resting(self) -> tuple[str, ...]:
-        """Name the heads when there are steps between two guided ones, and a column head that CTC does not use."""
-        heads = ("heads.",) if self.heads is not None and self.guidance.every > 1 else ()
+        """Name the heads when there are steps without guidance, and a column head that CTC does not use."""
+        kinds = {kind for guide in self.guides for kind in guide.kinds(self.guidance)}
+        guided = self.guidance.every == 1 and any(self.weights.steady(kind) for kind in kinds)
+        heads = ("heads.", "other_heads.") if self.guides and not guided else ()
         return heads + (
             ("student.column_head.",) if self.student.column_head is not None and self.aids.ctc == 0 else ()
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Take the teacher along to another device, although it is no part of this module."""
-        if self.teacher is not None:
-            self.teacher._apply(fn, recurse)
+        """Take the teachers along to another device, although they are no part of this module."""
+        for teacher in self.teachers:
+            teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
     def prepare(self, batch: Batch, step: int, progress: float) -> DistillationInputs:
-        """Encode the labels and, in a guided step, ask the teacher for its stages."""
-        guided = self.teacher is not None and step % self.guidance.every == 0
+        """Encode the labels and, in a guided step, ask the teachers for their stages."""
+        found = self.label(batch)
+        batch = batch if found is None else found.batch
+        weights = self.weights.at(progress)
+        wanted = {kind for guide in self.guides for kind in guide.kinds(self.guidance) if weights[kind] > 0}
+        guided = bool(wanted) and step % self.guidance.every == 0
         fading = max(0.0, 1 - progress / self.aids.columns_until) if self.aids.columns_until > 0 else 0.0
         return DistillationInputs(
             images=batch.images,
             target_ids=self.student.charset.encode(batch.labels).to(batch.images.device),
             columns=batch.columns,
             column_weight=self.aids.columns * fading,
-            guidance=self.teacher(batch.images, batch.labels) if guided and self.teacher is not None else None,
+            guidance=tuple(teacher(batch.images, batch.labels) for teacher in self.teachers) if guided else (),
+            weights=weights,
             step=step,
+            read=None if found is None else found.read,
+            idle=found is not None and found.idle,
         )
 
+    def label(self, batch: Batch) -> LabelledBatch | None:
+        """Let a teacher read the words without labels; None when there are none."""
+        if all(batch.labels):
+            return None
+        if self.reader is None:
+            raise RuntimeError("words without labels, and no teacher that reads")
+        charset, longest = self.student.charset, self.student.config.max_length
+        return label_words(batch, self.reader, charset, longest, self.guidance.confidence)
+
     def forward(self, inputs: DistillationInputs) -> dict[str, Tensor]:
-        """Compute `characters`, the aids, and in a guided step the seven guidance terms."""
+        """Compute `characters`, the aids, and in a guided step the guidance terms.
+
+        Words that a teacher labelled have terms of their own, `pseudo` and `pseudo_ctc`.
+        """
         stages = self.student.stages(inputs.images, inputs.target_ids)
-        terms = {"characters": character_loss(stages.logits, inputs.target_ids, self.student.charset.pad_id)}
-        if stages.columns is not None and self.aids.ctc > 0:
-            terms["ctc"] = self.aids.ctc * ctc_loss(
-                stages.columns, inputs.target_ids, len(self.student.charset.characters)
-            )
+        if inputs.read is None:
+            terms = self._character_terms(stages, inputs.target_ids)
+        else:
+            terms = self._character_terms(stages, inputs.target_ids, ~inputs.read) if not inputs.read.all() else {}
+            if inputs.read.any():
+                found = self._character_terms(stages, inputs.target_ids, inputs.read)
+                weight = inputs.weights["pseudo"]
+                terms |= {PSEUDO[name]: weight * term for name, term in found.items()}
         if stages.columns is not None and inputs.column_weight > 0:
             terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns)
-        if inputs.guidance is not None:
-            terms |= self._guidance_terms(stages, inputs.guidance, inputs.step)
-        return terms
+        seed = (self.seed * 1_000_003 + inputs.step) % 2**63
+        for guide, guidance in zip(self.guides, inputs.guidance, strict=False):
+            terms |= guide.terms(stages, guidance, inputs.target_ids, self.guidance, inputs.weights, seed)
+        # Times 0 rather than left out: every weight gets its gradient, and every process its collective calls.
+        return {name: 0 * term for name, term in terms.items()} if inputs.idle else terms
 
-    def _guidance_terms(self, stages: Stages, guidance: Guidance, step: int) -> dict[str, Tensor]:
-        if self.heads is None:
-            raise RuntimeError("guidance without heads")
-        chosen = torch.Generator().manual_seed((self.seed * 1_000_003 + step) % 2**63)
-        terms = symmetric_terms(stages, guidance, self.heads, self.options, chosen)
-        weights = {
-            "linguistic": self.guidance.linguistic, "visual": self.guidance.visual, "bridge": self.guidance.bridge,
-        }  # fmt: skip
-        return {name: weights[name.rstrip("123")] * term for name, term in terms.items()}
+    def _character_terms(self, stages: Stages, target_ids: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
+        """Compute `characters` and `ctc`, on the words of a (N,) mask when there is one."""
+        logits, columns, ids = stages.logits, stages.columns, target_ids
+        if rows is not None:
+            logits, columns, ids = logits[rows], None if columns is None else columns[rows], ids[rows]
+        terms = {"characters": character_loss(logits, ids, self.student.charset.pad_id)}
+        if columns is not None and self.aids.ctc > 0:
+            terms["ctc"] = self.aids.ctc * ctc_loss(columns, ids, len(self.student.charset.characters))
+        return terms
 
 
 def character_loss(logits: Tensor, target_ids: Tensor, pad_id: int) -> Tensor:

@@ -42,16 +42,19 @@ class DistillationRun:
     def __init__(self, config: Config, command: Sequence[str]) -> None:
         self.config, self.command = config, list(command)
         self.out = Path(config.out)
-        self.task = build_task(config)
+        remarks: list[str] = []
+        self.task = build_task(config, remarks.append)
         self.accelerator = make_accelerator(config.train, self.task.always_graded())
         self.console = Console(quiet=not self.accelerator.is_main_process, stderr=False)
         self.seconds: dict[str, float] = {}
         self._say(describe_processes(self.accelerator))
+        for remark in [*remarks, *self.task.remarks()]:
+            self._say(remark)
         student = self.task.student
         self.words = TrainingWords(
             config.data, student.charset, student.config.max_length, student.image_size, config.seed
         )
-        self.words.check()
+        self.words.check(teacher_reads=self.task.reader is not None)
         self._check_comparison()
 
     def _check_comparison(self) -> None:
@@ -60,7 +63,9 @@ class DistillationRun:
         Raises:
             UserError: for a test set, training tree or alphabet that isn't there.
         """
-        wanted = self.config.compare
+        wanted, data = self.config.compare, self.config.data
+        if wanted.twin and data.render.words == 0 and all(source.labels == "teacher" for source in data.train):
+            raise UserError("a twin can't learn from words that only the teacher reads; set compare.twin=false")
         charset = self.task.student.charset if wanted.charset is None else Charset.load(wanted.charset)
         if self._test is not None and wanted.test is None and wanted.charset is None:
             locate_benchmarks(self._test, wanted.sets)  # validation words: their loader reads their labels
@@ -94,13 +99,14 @@ class DistillationRun:
     def _show_first_step(self) -> None:
         task, student = self.task, self.task.student
         batch = next(self.words.batches(self.config.train.batch, self.accelerator)(0))
-        if task.teacher is not None:
-            self.console.print(layer_map(task, batch))
+        labelled = task.label(batch)
+        for number in range(len(task.guides)):
+            self.console.print(layer_map(task, batch if labelled is None else labelled.batch, number))
         self._say(f"student: {student.parameters_count:,} weights, {len(student.charset.characters)} characters")
-        if task.heads is not None and task.teacher is not None:
-            self._say(f"heads, in training only: {sum(part.numel() for part in task.heads.parameters()):,} weights")
-            frozen = sum(part.numel() for part in task.teacher.parameters())
-            self._say(f"teacher {task.teacher.name}: {frozen:,} weights, frozen")
+        for guide in task.guides:
+            name, frozen = guide.teacher.name, sum(part.numel() for part in guide.teacher.parameters())
+            heads = sum(part.numel() for part in guide.heads.parameters())
+            self._say(f"teacher {name}: {frozen:,} weights, frozen; heads, in training only: {heads:,} weights")
         task.train()
         with torch.no_grad():
             inputs = task.prepare(batch, 0, 0.0)
@@ -172,8 +178,8 @@ class DistillationRun:
             save_folder(weights, self.out / "student", card, overwrite=True)
 
     def _training(self, step: int) -> str:
-        config, teacher = self.config, self.task.teacher
-        guided = f"guided by `{teacher.name}` every {config.guidance.every} steps" if teacher else "without a teacher"
+        config, names = self.config, ", ".join(f"`{teacher.name}`" for teacher in self.task.teachers)
+        guided = f"guided by {names} every {config.guidance.every} steps" if names else "without a teacher"
         return (
             f"Step {step} of {config.train.steps}, {config.train.batch * config.train.accumulation} words each on "
             f"{self.accelerator.num_processes} process(es), seed {config.seed}, {guided}. Words: {self.words.summary}."
@@ -182,4 +188,4 @@ class DistillationRun:
     def _deliver(self) -> None:
         """Export the best weights, compare them with twin and teacher, and write the report."""
         delivery = Delivery(self.config, self.command, self._training(self.run.state.best_step), self.seconds)
-        delivery.deliver(self.task.teacher, self._test or self.words.rendered[1], self._searched, self.console)
+        delivery.deliver(self.task.teachers, self._test or self.words.rendered[1], self._searched, self.console)

@@ -9,40 +9,51 @@ from distill.data.batch import Batch
 from distill.training.distillation import DistillationTask
 
 
-def layer_map(task: DistillationTask, batch: Batch) -> Table:
-    """Lay out the seven comparisons with shapes and row counts on one batch.
+def layer_map(task: DistillationTask, batch: Batch, number: int = 0) -> Table:
+    """Lay out the comparisons with one teacher, with shapes and row counts on one batch.
+
+    Args:
+        task: with teachers.
+        batch: words with labels.
+        number: which of the teachers.
 
     Raises:
         ValueError: when the task has no teacher.
     """
-    if task.teacher is None:
+    if not task.guides:
         raise ValueError("a task without a teacher has no layer map")
-    student = task.student
+    student, guide, switches = task.student, task.guides[number], task.guidance
     with torch.no_grad():
-        stages = student.stages(batch.images, student.charset.encode(batch.labels))
-        guidance = task.teacher(batch.images, batch.labels)
+        stages = student.stages(batch.images, student.charset.encode(batch.labels).to(batch.images.device))
+        guidance = guide.teacher(batch.images, batch.labels)
     words, positions = stages.logits.shape[:2]
-    tokens, budget = task.teacher.shape.image_tokens, task.guidance.rows
-    texts = int(guidance.rows.sum()) if task.guidance.padding == "drop" else words * positions
-    table = Table(title=f"{words} words, {positions} positions: student stage <- teacher stage")
+    spoken = int(guidance.rows.sum())
+    texts = spoken if switches.padding == "drop" else words * positions
+    title = f"{guide.teacher.name}, {words} words, {positions} positions: student stage <- teacher stage"
+    table = Table(title=title)
     for column in ("term", "student", "shape", "teacher", "shape", "rows"):
         table.add_column(column)
 
     def rows(count: int) -> str:
-        return str(count) if budget is None or count <= budget else f"{budget} of {count}"
+        return str(count) if switches.rows is None or count <= switches.rows else f"{switches.rows} of {count}"
 
-    for k in range(3):
-        deep = 3 - k
+    for k, tap in enumerate(guidance.text or ()):
         table.add_row(
             f"linguistic{k + 1}", f"decoder tap {k + 1} (layer {student.decoder_taps[k]})", _shape(stages.decoder[k]),
-            f"text tap {deep}", _shape(guidance.text[k]), rows(texts),
+            guide.teacher.text_stages[k], _shape(tap), rows(texts),
         )  # fmt: skip
-    for k in range(3):
+    for k, tap in enumerate(guidance.image or ()):
         table.add_row(
             f"visual{k + 1}", f"encoder tap {k + 1} (block {student.encoder.taps[k]})", _shape(stages.encoder[k]),
-            f"image tap {k + 1}", _shape(guidance.image[k]), rows(words * tokens),
+            f"image tap {k + 1}", _shape(tap), rows(tap.shape[:-1].numel()),
         )  # fmt: skip
-    table.add_row("bridge", "class token", _shape(stages.word), "text embedding", _shape(guidance.word), rows(words))
+    if guidance.word is not None:
+        table.add_row(
+            "bridge", "class token", _shape(stages.word), guide.teacher.word_stage, _shape(guidance.word), rows(words)
+        )
+    for kind in ("soft", "dkd"):
+        if guidance.characters is not None and kind in guide.kinds(switches):
+            table.add_row(kind, "logits", _shape(stages.logits), "characters", _shape(guidance.characters), str(spoken))
     return table
 
 

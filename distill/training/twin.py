@@ -28,9 +28,12 @@ class Twin:
     def __init__(self, config: Config, processes: int, peak: float) -> None:
         self.out, self.folder = Path(config.out), Path(config.out) / "twin"
         self.overrides = [
-            f"out={self.folder}", f"name={config.name}-twin", "teacher.name=null", "compare.twin=false",
-            "compare.teacher=false", "compare.onnx=false",
+            f"out={self.folder}", f"name={config.name}-twin", "teacher.name=null", "teachers=[]",
+            "compare.twin=false", "compare.teacher=false", "compare.onnx=false",
         ]  # fmt: skip
+        for number, source in enumerate(config.data.train):
+            if source.labels == "teacher":  # nobody reads them to the twin; the other sources fill its batches
+                self.overrides.append(f"data.train[{number}].share=0")
         if processes > 1:
             self.overrides += [f"train.batch={config.train.batch * processes}", f"optim.lr={peak}",
                                "optim.scale_lr=false"]  # fmt: skip

@@ -59,8 +59,11 @@ class TrainingWords:
             folder / f"test-{render.test_words}-{render.seed + 1}{kind}",
         )
 
-    def check(self) -> None:
+    def check(self, teacher_reads: bool = False) -> None:
         """Check that there is something to train and validate on; reads no words and writes nothing.
+
+        Args:
+            teacher_reads: whether there is a teacher that can label words.
 
         Raises:
             UserError: naming what is missing.
@@ -71,11 +74,18 @@ class TrainingWords:
         for source in section.train:
             if not source.path:
                 raise UserError("data.train has a source without a path; give the folder of an LMDB or a tree of them")
+            if source.labels == "teacher" and source.share > 0 and not teacher_reads:
+                raise UserError(
+                    f"{source.path} has labels: teacher, and there is no teacher that reads; set teacher.name to one "
+                    "(docs/howto/reading-teacher.md), or the source's share to 0"
+                )
             if not self.place(source.path).exists():
                 root = "" if section.root or Path(source.path).is_absolute() else " (data.root is not set)"
                 raise UserError(
                     f"{self.place(source.path)}: no such folder{root}; give one that holds LMDBs, at any depth"
                 )
+        if section.rendered.labels == "teacher":
+            raise UserError("rendered words know what they say; leave data.rendered.labels at own")
         if section.validation is not None and not self.place(section.validation).exists():
             place = self.place(section.validation)
             raise UserError(f"{place}: no such folder to validate on; give a set, or leave data.validation out")
@@ -153,7 +163,7 @@ class TrainingWords:
     def _options(self, source: SourceSection, number: int, bad_share: float) -> WordOptions:
         return WordOptions(
             augmentation=source.augmentation, cache=source.cache, seed=self.seed + number, max_length=self.max_length,
-            bad_share=bad_share, image_size=self.image_size,
+            bad_share=bad_share, image_size=self.image_size, labelled=source.labels == "own",
         )  # fmt: skip
 
     def _tell(self, console: Console, what: str, words: Words) -> None:
@@ -161,6 +171,8 @@ class TrainingWords:
         dropped: Counter[str] = Counter()
         for part in parts:
             dropped += part.dropped if isinstance(part, WordDataset) else Counter()
+        if any(isinstance(part, WordDataset) and not part.options.labelled for part in parts):
+            what += ", read by the teacher"
         left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
         more = f" (left out: {left_out})" if left_out else ""
         console.print(f"{len(words)} words, {what}: {names(words)}{more}", highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from distill.config import AidsSection, Config, GuidanceSection, StudentSection, TeacherSection
 from distill.data.batch import Batch
-from distill.training.building import build_student, build_task, build_teacher
+from distill.training.building import build_student, build_task, build_teachers
 from distill.training.distillation import DistillationTask, character_loss, column_loss, ctc_loss
 from distill.training.layer_map import gradient_shares, layer_map
 from distill.training.trainer import check_gradients
@@ -226,8 +226,8 @@ def test_a_twin_starts_as_its_student(material: Path) -> None:
     config = Config(student=StudentSection(width=32, depth=4), teacher=TeacherSection(name=str(material / "teacher")))
     guided = build_task(config)
     twin = build_task(dataclasses.replace(config, teacher=TeacherSection(name=None)))
-    assert guided.teacher is not None
-    assert twin.teacher is None
+    assert [each.name for each in guided.teachers] == ["teacher"]
+    assert twin.teachers == []
     torch.testing.assert_close(twin.student.state_dict(), guided.student.state_dict(), rtol=0, atol=0)
 
 
@@ -282,6 +282,6 @@ def test_a_student_to_start_from(student: Student, tmp_path: Path) -> None:
 
 
 def test_no_teacher_is_a_choice_and_an_unknown_one_a_mistake() -> None:
-    assert build_teacher(Config(teacher=TeacherSection(name=None))) is None
+    assert build_teachers(Config(teacher=TeacherSection(name=None)), (32, 128)) == []
     with pytest.raises(UserError, match="words-small"):
-        build_teacher(Config(teacher=TeacherSection(name="word-small")))
+        build_teachers(Config(teacher=TeacherSection(name="word-small")), (32, 128))

@@ -1,0 +1,374 @@
+"""Distillation by teachers that read, by several teachers, and of words that only a teacher can label."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from distill.commands.distill import main
+from distill.config import AidsSection, Config, GuidanceSection, ScheduleSection, SchedulesSection, StudentSection
+from distill.data.batch import Batch
+from distill.training.building import build_student, build_task
+from distill.training.distillation import DistillationTask, character_loss
+from distill.training.layer_map import layer_map
+from distill.training.trainer import check_gradients
+from distill.training.unlabelled import label_words
+from losses.readings import decoupled, soft_targets
+from students.charset import Charset, Reading
+from students.errors import UserError
+from students.parseq import Parseq, ParseqConfig
+from students.sizes import StudentConfig
+from students.student import Student
+from teachers.clip import ClipTeacher
+from teachers.guidance import Guidance
+from teachers.reading import ParseqTeacher, StudentTeacher
+from tests.distill.conftest import Learned
+
+FEATURES = ["bridge", "linguistic1", "linguistic2", "linguistic3", "visual1", "visual2", "visual3"]
+
+
+def other_student(charset: str = "94") -> Student:
+    """A student of other sizes than the one that learns."""
+    config = StudentConfig(
+        charset=Charset.load(charset).characters, encoder="vit", patch=(8, 16), width=48, depth=4, heads=2,
+        decoder_depth=4, decoder_heads=2, decoder_mlp_ratio=2.0,
+    )  # fmt: skip
+    return Student(config)
+
+
+def parseq(charset: str = "36", depth: int = 4) -> Parseq:
+    return Parseq(
+        ParseqConfig(
+            charset=Charset.load(charset).characters, patch=(8, 16), width=32, depth=depth, heads=2, decoder_heads=2
+        )
+    )
+
+
+class SureTeacher(StudentTeacher):
+    """Reads what it is told to, as sure as it is told to be."""
+
+    def __init__(self, readings: dict[float, tuple[str, float]]) -> None:
+        super().__init__("sure", other_student("36"))
+        self.readings = readings
+
+    def read_batch(self, images: Tensor) -> list[Reading]:
+        found = [self.readings[round(float(image.mean()), 2)] for image in images]
+        return [Reading(text, confidence, (confidence,)) for text, confidence in found]
+
+
+@pytest.fixture
+def batch() -> Batch:
+    labels = ["cat", "a1", "parking", "x"]
+    return Batch(torch.rand(4, 3, 32, 128) * 2 - 1, labels, torch.full((4, 32), -1), torch.arange(4))
+
+
+def shaded(labels: list[str], *shades: float) -> Batch:
+    """Pictures of one grey each, by which `SureTeacher` knows them."""
+    images = torch.stack([torch.full((3, 32, 128), shade) for shade in shades])
+    return Batch(images, labels, torch.full((len(labels), 32), -1), torch.arange(len(labels)))
+
+
+def make(student: Student, teachers: Any, weights: list[float] | None = None, **guidance: Any) -> DistillationTask:
+    torch.manual_seed(1)
+    return DistillationTask(student, teachers, GuidanceSection(**guidance), AidsSection(columns=0), weights=weights)
+
+
+def terms_of(task: DistillationTask, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
+    return task(task.prepare(batch, 0, progress))
+
+
+def test_a_student_teaches_all_its_stages_and_what_it_reads(student: Student, batch: Batch) -> None:
+    task = make(student, StudentTeacher("big", other_student()), soft=2.0, dkd=0.5, temperature=2.0)
+    terms = terms_of(task, batch)
+    assert sorted(terms) == sorted(["characters", "ctc", *FEATURES, "soft", "dkd"])
+    task.total(terms).backward()
+    check_gradients(task)
+    inputs = task.prepare(batch, 0, 0.0)
+    stages, guidance = student.stages(batch.images, inputs.target_ids), inputs.guidance[0]
+    alphabet, rows = task.guides[0].alphabet, guidance.rows
+    assert alphabet is not None
+    given, wanted = alphabet.student_scores(stages.logits[rows]), alphabet.teacher_scores(guidance.characters[rows])  # type: ignore[index]
+    targets = inputs.target_ids[:, 1:][rows]
+    torch.testing.assert_close(terms["soft"], 2.0 * soft_targets(given, wanted, 2.0))
+    torch.testing.assert_close(terms["dkd"], 0.5 * decoupled(given, wanted, targets, 2.0))
+
+
+def test_its_logits_are_left_out_unless_asked_for(student: Student, batch: Batch) -> None:
+    task = make(student, StudentTeacher("big", other_student()))
+    assert sorted(terms_of(task, batch)) == sorted(["characters", "ctc", *FEATURES])
+
+
+def test_what_it_can_not_tell_is_said(student: Student) -> None:
+    (told,) = make(student, StudentTeacher("big", other_student("94"))).remarks()
+    assert told.startswith("teacher big: what it gives to !")
+    assert "upper and lower case count as one" in told
+    assert make(student, StudentTeacher("big", other_student("36"))).remarks() == []
+
+
+def test_a_parseq_has_no_text_to_guide_by(student: Student, batch: Batch) -> None:
+    task = make(student, ParseqTeacher("parseq", parseq()), soft=1.0)
+    terms = terms_of(task, batch)
+    assert sorted(terms) == ["characters", "ctc", "soft", "visual1", "visual2", "visual3"]
+    task.total(terms).backward()
+    check_gradients(task)
+    cells = [list(column.cells) for column in layer_map(task, batch).columns]
+    assert cells[0] == ["visual1", "visual2", "visual3", "soft"]
+    assert (cells[4][0], cells[5][0]) == ("4x32x32", "128")
+    assert (cells[4][3], cells[5][3]) == ("4x8x37", str(4 + 3 + 8 + 2))
+
+
+def test_a_teacher_without_stages_needs_its_logits_asked_for(student: Student, batch: Batch) -> None:
+    shallow = ParseqTeacher("parseq", parseq(depth=2))
+    with pytest.raises(UserError, match=r"parseq shows no stages.*guidance\.soft"):
+        make(student, shallow)
+    task = make(student, shallow, dkd=1.0)
+    assert sorted(terms_of(task, batch)) == ["characters", "ctc", "dkd"]
+    assert not list(task.heads.parameters())  # type: ignore[union-attr]
+
+
+def test_a_clip_does_not_read(student: Student, teacher: ClipTeacher) -> None:
+    with pytest.raises(UserError, match=r"guidance\.soft needs a teacher that reads, and teacher does not"):
+        make(student, teacher, soft=1.0)
+    task = make(student, [teacher, ParseqTeacher("parseq", parseq())], soft=1.0)
+    assert [guide.kinds(task.guidance) for guide in task.guides] == [
+        ["bridge", "linguistic", "visual"], ["visual", "soft"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"temperature": 0.0, "soft": 1.0}, "temperature=0.0"), ({"weights": [-1.0]}, "weight of -1.0")],
+)
+def test_what_can_not_be(student: Student, change: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        make(student, [StudentTeacher("big", other_student())], **change)
+
+
+def test_alphabets_without_a_common_character(student: Student) -> None:
+    foreign = Student(dataclasses.replace(other_student().config, charset="!?"))
+    with pytest.raises(UserError, match="no character in common"):
+        make(student, StudentTeacher("foreign", foreign))
+
+
+def test_several_teachers_are_named_apart_and_weighed(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    big, reads = StudentTeacher("big", other_student()), ParseqTeacher("big", parseq())
+    task = make(student, [teacher, big, reads], [1.0, 0.5, 0.0], soft=1.0)
+    terms = terms_of(task, batch)
+    expected = {f"teacher/{name}" for name in FEATURES} | {f"big/{name}" for name in [*FEATURES, "soft"]}
+    expected |= {f"big-2/{name}" for name in ("visual1", "visual2", "visual3", "soft")}
+    assert set(terms) == expected | {"characters", "ctc"}
+    assert all(terms[f"big-2/{name}"] == 0 for name in ("visual1", "soft"))
+    alone = make(student, big, soft=1.0)
+    alone.heads.load_state_dict(task.guides[1].heads.state_dict())  # type: ignore[union-attr]
+    own = terms_of(alone, batch)
+    for name in [*FEATURES, "soft"]:
+        torch.testing.assert_close(terms[f"big/{name}"], 0.5 * own[name])
+    task.total(terms).backward()
+    check_gradients(task)
+    assert {name.split(".")[0] for name in task.state_dict()} == {"student", "heads", "other_heads"}
+    assert set(make(student, teacher).state_dict()) <= set(task.state_dict())
+
+
+def test_a_schedule_moves_a_term_and_may_leave_steps_unguided(student: Student, batch: Batch) -> None:
+    schedules = SchedulesSection(soft=ScheduleSection(warmup=0.5), visual=ScheduleSection(until=0.5))
+    weights = {"linguistic": 0.0, "bridge": 0.0, "soft": 1.0, "schedules": schedules}
+    task = make(student, ParseqTeacher("parseq", parseq()), **weights)
+    whole, half = terms_of(task, batch, 0.5)["soft"], terms_of(task, batch, 0.25)["soft"]
+    torch.testing.assert_close(half, whole / 2)
+    assert terms_of(task, batch, 0.0)["soft"] == 0
+    assert terms_of(task, batch, 0.75)["visual2"] == 0
+    assert "heads." in task.resting()
+    late = SchedulesSection(soft=ScheduleSection(until=0.5), visual=ScheduleSection(until=0.5))
+    ends = make(student, ParseqTeacher("parseq", parseq()), **{**weights, "schedules": late})
+    assert sorted(terms_of(ends, batch, 0.75)) == ["characters", "ctc"], "nobody asks the teacher any more"
+    assert make(student, ParseqTeacher("parseq", parseq())).always_graded()
+
+
+@pytest.fixture
+def sure() -> SureTeacher:
+    return SureTeacher({0.1: ("Cat", 0.95), 0.2: ("dog", 0.5), 0.3: ("!!!", 1.0), 0.4: ("it's", 0.9), 0.5: ("x", 0.2)})
+
+
+def test_a_sure_reading_becomes_a_label(student: Student, sure: SureTeacher) -> None:
+    batch = shaded(["", "own", "", "", ""], 0.1, 0.2, 0.3, 0.4, 0.5)
+    found = label_words(batch, sure, student.charset, 25, 0.9)
+    assert found.batch.labels == ["cat", "own", "its"], "cleaned as labels are"
+    assert found.batch.indices.tolist() == [0, 1, 3]
+    assert found.read.tolist() == [True, False, True]
+    assert not found.idle
+    assert label_words(batch, sure, student.charset, 2, 0.9).batch.labels == ["own"], "longer than the longest word"
+
+
+def test_a_word_below_the_threshold_contributes_nothing(student: Student, sure: SureTeacher) -> None:
+    student.eval()
+    task = make(student, sure, soft=1.0)
+    whole = terms_of(task, shaded(["", "own", "", ""], 0.1, 0.7, 0.2, 0.3))
+    without = terms_of(task, shaded(["", "own"], 0.1, 0.7))
+    assert set(whole) == set(without) == {"characters", "ctc", "pseudo", "pseudo_ctc", "soft", *FEATURES}
+    torch.testing.assert_close(whole, without)
+
+
+def test_read_words_have_a_weight_of_their_own(student: Student, sure: SureTeacher) -> None:
+    student.eval()
+    task = make(student, sure, pseudo=0.25)
+    batch = shaded(["", "own", "more"], 0.1, 0.7, 0.8)
+    terms = terms_of(task, batch)
+    ids = student.charset.encode(["cat", "own", "more"])
+    logits = student.stages(batch.images, ids).logits
+    torch.testing.assert_close(terms["pseudo"], 0.25 * character_loss(logits[:1], ids[:1], student.charset.pad_id))
+    torch.testing.assert_close(terms["characters"], character_loss(logits[1:], ids[1:], student.charset.pad_id))
+
+
+@pytest.mark.parametrize("shades", [(0.1, 0.4), (0.2, 0.5)])
+def test_every_weight_gets_a_gradient_whatever_was_read(
+    student: Student, sure: SureTeacher, shades: tuple[float, float]
+) -> None:
+    """Two words that are learned from, or two of which the teacher is not sure."""
+    task = make(student, sure, soft=1.0)
+    terms = terms_of(task, shaded(["", ""], *shades))
+    task.total(terms).backward()
+    check_gradients(task)
+    idle = shades[0] == 0.2
+    assert (task.total(terms) == 0) == idle
+    moved = [name for name, weight in task.named_parameters() if weight.grad is not None and bool(weight.grad.any())]
+    assert bool(moved) != idle
+
+
+def test_words_are_read_between_guided_steps_too(student: Student, sure: SureTeacher) -> None:
+    task = make(student, sure, every=2)
+    inputs = task.prepare(shaded([""], 0.1), 1, 0.0)
+    assert inputs.guidance == ()
+    assert set(task(inputs)) == {"pseudo", "pseudo_ctc"}
+
+
+def test_nobody_to_read_is_a_bug(student: Student, teacher: ClipTeacher) -> None:
+    with pytest.raises(RuntimeError, match="no teacher that reads"):
+        terms_of(make(student, teacher), shaded([""], 0.1))
+
+
+def test_a_teacher_of_ones_own_needs_a_shape_and_a_name(student: Student, batch: Batch) -> None:
+    class Own(StudentTeacher):
+        def forward(self, images: Tensor, labels: Any) -> Guidance:
+            return dataclasses.replace(super().forward(images, labels), text=None)
+
+    own = Own("own", other_student())
+    own.shape = dataclasses.replace(own.shape, text_width=0)
+    assert sorted(terms_of(make(student, own), batch)) == [
+        "bridge",
+        "characters",
+        "ctc",
+        "visual1",
+        "visual2",
+        "visual3",
+    ]
+
+
+def test_a_loaded_student_gets_another_alphabet(student: Student, tmp_path: Path) -> None:
+    student.save_pretrained(tmp_path / "start")
+    section = StudentSection(init=str(tmp_path / "start"), charset="94", max_length=30, remap=True)
+    said: list[str] = []
+    made, again = build_student(section, 0, said.append), build_student(section, 0)
+    assert (len(made.charset.characters), made.max_length) == (94, 30)
+    assert made.training
+    torch.testing.assert_close(made.state_dict(), again.state_dict())
+    assert "start for 94 characters: 36 characters keep their rows; new are !" in said[0]
+    with pytest.raises(UserError, match="remap=true"):
+        build_student(dataclasses.replace(section, remap=False), 0)
+
+
+def test_teachers_of_a_configuration(student: Student, material: Path, tmp_path: Path) -> None:
+    other_student().save_pretrained(tmp_path / "big")
+    config = Config(student=StudentSection(width=32, depth=4))
+    config.teacher.name = str(tmp_path / "big")
+    alone = build_task(config)
+    assert [type(each) for each in alone.teachers] == [StudentTeacher]
+    config.teachers = [
+        dataclasses.replace(config.teacher, name=str(material / "teacher"), weight=0.5),
+        dataclasses.replace(config.teacher, kind="student"),
+    ]
+    both = build_task(config)
+    assert [(guide.prefix, guide.weight) for guide in both.guides] == [("teacher/", 0.5), ("big/", 1.0)]
+    assert both.reader is both.teachers[1]
+    torch.testing.assert_close(both.student.state_dict(), alone.student.state_dict(), rtol=0, atol=0)
+
+
+@pytest.fixture(scope="module")
+def unread(learned: Learned, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures of words nobody labelled, and big/, a student that can read them."""
+    folder = tmp_path_factory.mktemp("unread")
+    (folder / "pictures" / "deep").mkdir(parents=True)
+    for number, picture in enumerate(learned.pictures):
+        picture.save(folder / "pictures" / ("deep" if number % 2 else "") / f"{number}.png")
+    learned.student.save_pretrained(folder / "big")
+    return folder
+
+
+def test_a_run_with_words_that_the_teacher_reads(
+    unread: Path, material: Path, config: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """From pictures without labels to the report: read, learned, a twin beside it, the teacher among the readers."""
+    sources = f"[{{path: {material / 'train'}}}, {{path: {unread / 'pictures'}, labels: teacher, share: 0.5}}]"
+    arguments = [
+        "--config", str(config), f"data.train={sources}", f"teacher.name={unread / 'big'}", "guidance.soft=0.5",
+        "guidance.confidence=0.1", "guidance.schedules.soft.warmup=0.5", "train.steps=3", "compare.teacher=true",
+        "compare.twin=true",
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    told = capfd.readouterr().out
+    assert "10 words, share 0.5, read by the teacher: pictures" in told
+    run = config.parent / "run"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    trained = [row for row in rows if row["group"] == "train"]
+    assert len(trained) == 3
+    assert all({"characters", "pseudo", "soft", "bridge", "linguistic1"} <= set(row) for row in trained)
+    assert trained[0]["soft"] == 0 < trained[2]["soft"]
+    report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    readers = [(reader["name"], reader["role"], reader["reading"]) for reader in report["readers"]]
+    assert readers == [("mini", "student", "open"), ("mini-twin", "twin", "open"), ("big", "teacher", "open")]
+    twin = (run / "twin" / "metrics.jsonl").read_text(encoding="utf-8")
+    assert "pseudo" not in twin, "nobody reads to the twin"
+    kept = load_file(run / "checkpoints" / "step-00000003" / "model.safetensors")
+    assert {name.split(".")[0] for name in kept} == {"student", "heads"}
+
+
+def test_a_dry_run_shows_what_a_reading_teacher_gives(
+    unread: Path, config: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sources = f"[{{path: {unread / 'pictures'}, labels: teacher}}]"
+    teachers = f"[{{name: {config.parents[0] / 'none'}, kind: clip}}, {{name: {unread / 'big'}}}]"
+    arguments = ["--config", str(config), "--dry-run", f"data.train={sources}", "guidance.dkd=1"]
+    arguments += ["guidance.confidence=0"]
+    assert main([*arguments, f"teachers={teachers}"]) == 2
+    assert "unknown teacher" in capfd.readouterr().err
+    assert main([*arguments, f"teacher.name={unread / 'big'}", "student.charset=94"]) == 0
+    shown = capfd.readouterr().out
+    for part in ("decoder tap 3", "summary", "dkd", "x95", "x15", "it can't read efgh", "teacher big:"):
+        assert part in shown, part
+    shares = [line.split()[0] for line in shown.splitlines() if "gradient share" in line]
+    assert shares == ["pseudo", "pseudo_ctc", "columns", *FEATURES, "dkd"]
+
+
+def test_words_without_labels_need_a_teacher_that_reads(
+    unread: Path, config: Path, make_words: Callable[[Path, list[str]], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    sources = f"data.train=[{{path: {unread / 'pictures'}, labels: teacher}}]"
+    for arguments, told in (
+        ([sources], "no teacher that reads"),
+        ([sources, f"teacher.name={unread / 'big'}", "compare.twin=true"], "compare.twin=false"),
+        (["data.rendered.labels=teacher"], "data.rendered.labels"),
+        (["guidance.soft=1"], "needs a teacher that reads"),
+        (["guidance.schedules.soft.until=2"], "soft.until=2.0"),
+    ):
+        assert main(["--config", str(config), *arguments]) == 2
+        said = capfd.readouterr().err
+        assert said.count("\n") == 1
+        assert told in said
+    assert not (config.parent / "run").exists()
