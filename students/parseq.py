@@ -94,6 +94,16 @@ class Parseq(CharacterDecoder, Reader):
         """Name nothing: the published module doesn't pass on its list, so that with weight decay embeddings decay."""
         return set()
 
+    def facts(self) -> dict[str, str]:
+        """Tell in words what it is made of, for its card."""
+        config = self.config
+        patches = f"patches of {config.patch[0]} x {config.patch[1]} pixels"
+        return {
+            "encoder": f"PARSeq, {config.width} wide, {config.depth} blocks, {patches}",
+            "decoder": f"{config.decoder_depth} layers, trained in permuted orders",
+            "decoding": f"{config.decoding}, {config.refinements} refinements",
+        }
+
     def encode(self, images: Tensor) -> Tensor:
         """Encode (N, 3, H, W) pictures to the decoder's memory (N, S, D): patches only, row by row."""
         return self.encoder.forward_features(images)

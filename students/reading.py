@@ -61,16 +61,29 @@ class Reader(nn.Module):
         """Name the weights of two and more dimensions that are never decayed."""
         return set()
 
+    def encode(self, images: Tensor) -> Tensor:
+        """Encode (N, 3, H, W) pictures to the tokens (N, S, D) that characters are read from."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, str]:
+        """Tell in words what it is made of, for its card."""
+        return {}
+
+    @property
+    def chooses_decoding(self) -> bool:
+        """Whether there is a choice of how it decodes: its configuration has `decoding` and `refinements`."""
+        return hasattr(self.config, "decoding")
+
     def choose_decoding(self, decoding: Decoding | None = None, refinements: int | None = None) -> None:
         """Read otherwise than configured from now on; None keeps what is.
 
         Raises:
-            UserError: when the reader has no such choice, or the value is none.
+            UserError: when there is no such choice, or the value is none.
         """
         chosen = {"decoding": decoding, "refinements": refinements}
         changed = {name: value for name, value in chosen.items() if value is not None}
-        if any(not hasattr(self.config, name) for name in changed):
-            raise UserError(f"a {type(self).__name__} reads greedily only; leave --one-shot and --refinements out")
+        if changed and not self.chooses_decoding:
+            raise UserError(f"a {type(self).__name__.lower()} reads greedily; leave --one-shot and --refinements out")
         self.config = dataclasses.replace(self.config, **changed)
 
     @torch.inference_mode()
@@ -130,7 +143,7 @@ class Reader(nn.Module):
         if charset is not None and charset.characters != config.charset:
             raise UserError(
                 f"{name_or_folder}: has an alphabet of {len(config.charset)} characters ({config.charset[:40]}), not "
-                f"the {len(charset.characters)} asked for; set student.charset to its own, or start from nothing"
+                f"the {len(charset.characters)} asked for; set student.charset to its own, or student.remap=true"
             )
         reader = cls(config)
         load_weights(reader, folder)

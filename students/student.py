@@ -72,6 +72,14 @@ class Student(CharacterDecoder, Reader):
         ends = ("cls_token", "pos_embed", "pos_queries", "text_embed.embedding.weight")
         return {name for name, _ in self.named_parameters() if name.endswith(ends)}
 
+    def facts(self) -> dict[str, str]:
+        """Tell in words what it is made of, for its card."""
+        config, shape = self.config, self.shape
+        return {
+            "encoder": f"{config.encoder}, {shape.width} wide, {config.depth} blocks, {shape.tokens} tokens",
+            "decoder": f"{config.decoder_depth} layers, {shape.decoder_width} wide",
+        }
+
     def encode(self, images: Tensor) -> Tensor:
         """Encode (N, 3, H, W) pictures to the decoder's memory (N, S, D), class token first."""
         return self.encoder.stages(images)[0]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill.commands.decoding import add_arguments, chosen
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace the report in an --out that exists")
     add("--threads", type=int, metavar="K", help="CPU threads; times a word are on one thread always")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where sets are read (%(default)s)")
+    add_arguments(made)
     return made
 
 
@@ -67,6 +69,7 @@ def check(given: argparse.Namespace) -> None:
     for name in ("limit", "threads"):
         if (value := getattr(given, name)) is not None and value < 1:
             raise UserError(f"--{name} must be 1 or more, not {value}")
+    chosen(given)
     if given.doctor:
         if not given.teacher:
             raise UserError("--doctor needs a teacher; give --teacher NAME")
@@ -117,7 +120,7 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str], started: flo
 def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader]:
     """Open all readers, students first; readers of one name go by what was typed."""
     from distill.evaluation.lexicon import NearestWordReader, read_lexicon
-    from distill.evaluation.readers import open_reader
+    from distill.evaluation.readers import choose_decoding, open_reader
     from distill.evaluation.teachers import open_teacher
 
     typed = [*given.student, *given.twin, *given.teacher]
@@ -128,6 +131,7 @@ def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader
     readers: list[WordReader] = [open_reader(name, "student", given.threads) for name in given.student]
     readers += [open_reader(name, "twin", given.threads) for name in given.twin]
     readers += [open_teacher(name, charset, lexicon, given.threads) for name in given.teacher]
+    choose_decoding(readers, *chosen(given))
     names = [reader.name for reader in readers]
     for reader, name in zip(readers, typed, strict=True):
         if names.count(reader.name) > 1:

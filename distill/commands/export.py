@@ -1,4 +1,4 @@
-"""Export a student: its folder with a card, and an ONNX file that is compared with PyTorch."""
+"""Export a student or another reader: its folder with a card, and an ONNX file that is compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill.commands.decoding import add_arguments, chosen
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ SHOWN = 10
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
     made = argparse.ArgumentParser(prog="export", description=__doc__)
-    made.add_argument("--student", required=True, metavar="S", help="shipped name (tiny) or student folder")
+    made.add_argument("--student", required=True, metavar="S", help="shipped name (tiny) or folder of a reader")
     made.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     made.add_argument("--onnx", action="store_true", help="write student.onnx too, and compare it with PyTorch")
     made.add_argument(
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--report", metavar="FILE", help="report.json whose scores go on the card")
     made.add_argument("--training", metavar="TEXT", help="what it was trained on, for the card")
     made.add_argument("--terms", metavar="TEXT", help="terms that follow from the training data, for the card")
+    add_arguments(made)
     made.add_argument("--overwrite", action="store_true", help="replace the student in DIR")
     return made
 
@@ -47,16 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--verify compares the ONNX file with PyTorch; add --onnx")
     if given.words < 1:
         raise UserError("--words must be 1 or more")
+    decoding, refinements = chosen(given)
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.crops import load_crops
     from distill.deployment.folder import ParityError, check_folder, save_folder
     from students.pretrained import locate
-    from students.student import Student
+    from teachers.readers import load_reader
 
     check_folder(Path(given.out), given.overwrite)
     if Path(given.student).is_file():
         raise UserError(f"{given.student} is a file; give the folder of the student, which holds its weights")
-    student = Student.from_pretrained(given.student)
+    student = load_reader(given.student)
+    student.choose_decoding(decoding, refinements)
     card = fill_card(given, locate(given.student))
     images = load_crops(given.verify, student.image_size, given.words) if given.verify else None
     try:

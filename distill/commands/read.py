@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill.commands.decoding import add_arguments, chosen
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
@@ -21,11 +22,12 @@ def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
     made = argparse.ArgumentParser(prog="read", description=__doc__)
     made.add_argument(
-        "--student", default="tiny", metavar="S", help="shipped name, student folder or ONNX file (%(default)s)"
+        "--student", default="tiny", metavar="S", help="shipped name, folder of a reader, or ONNX file (%(default)s)"
     )
     made.add_argument("images", nargs="+", metavar="IMAGE", help="picture files, or folders of them")
     made.add_argument("--json", action="store_true", help="print a JSON list instead of lines with tabs")
     made.add_argument("--batch", type=int, default=64, metavar="N", help="pictures read at once (%(default)s)")
+    add_arguments(made)
     return made
 
 
@@ -35,12 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     if given.batch < 1:
         raise UserError("--batch must be 1 or more")
+    decoding, refinements = chosen(given)
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.crops import find_images
-    from distill.evaluation.readers import open_reader
+    from distill.evaluation.readers import choose_decoding, open_reader
 
     paths = find_images(given.images)
     reader = open_reader(given.student)
+    choose_decoding([reader], decoding, refinements)
     found: list[tuple[Path, str, float]] = []
     for start, images in batches(paths, reader.image_size, given.batch):
         readings = reader.read_batch(images)

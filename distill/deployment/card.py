@@ -11,6 +11,7 @@ from typing import Any
 
 from students.charset import Charset
 from students.errors import UserError
+from students.reading import Reader
 from students.student import Student
 
 UNKNOWN = "Not recorded."
@@ -54,7 +55,7 @@ class Card:
     scores: str = UNKNOWN
     """Its scores, as `scores_from_report` writes them; Markdown."""
 
-    def write(self, student: Student, onnx: bool = False) -> str:
+    def write(self, student: Reader, onnx: bool = False) -> str:
         """Write the card of `student` as Markdown; `onnx` says whether student.onnx lies beside it."""
         sections = {"Training": self.training, "Terms": self.terms, "Scores": self.scores}
         parts = [
@@ -62,22 +63,21 @@ class Card:
             f"# {self.name}\n\nReads the word in a picture of one word. The picture is resized to "
             f"{student.image_size[0]} x {student.image_size[1]} pixels without keeping its aspect.\n\n{facts(student)}",
             *(f"## {title}\n\n{text.strip() or UNKNOWN}" for title, text in sections.items()),
-            f"## Use\n\n{use(onnx)}",
+            f"## Use\n\n{use(student, onnx)}",
             f"## Limits\n\n{limits(student.charset)}",
         ]
         return "\n\n".join(parts) + "\n"
 
 
-def facts(student: Student) -> str:
-    """Give the table of what is known from the student itself."""
-    charset, config, shape = student.charset, student.config, student.shape
+def facts(student: Reader) -> str:
+    """Give the table of what is known from the reader itself."""
+    charset = student.charset
     shown = charset.characters.replace("`", "\\`").replace("|", "\\|")
     rows = {
         "characters": f"{len(charset.characters)}: <code>{html(shown)}</code>",
-        "longest word": f"{config.max_length} characters",
+        "longest word": f"{student.config.max_length} characters",
         "parameters": f"{student.parameters_count / 1e6:.2f} M",
-        "encoder": f"{config.encoder}, {shape.width} wide, {config.depth} blocks, {shape.tokens} tokens",
-        "decoder": f"{config.decoder_depth} layers, {shape.decoder_width} wide",
+        **student.facts(),
     }
     return "| | |\n| --- | --- |\n" + "\n".join(f"| {key} | {value} |" for key, value in rows.items())
 
@@ -87,12 +87,15 @@ def html(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def use(onnx: bool) -> str:
+def use(student: Reader, onnx: bool) -> str:
     """Say how to read with the folder, and with the ONNX file when there is one."""
     shell = "symdistill read --student THIS_FOLDER word.png" + (
         "\nsymdistill read --student THIS_FOLDER/student.onnx word.png" if onnx else ""
     )
-    python = 'from students import Student\n\nprint(Student.from_pretrained("THIS_FOLDER").read(["word.png"]))'
+    if isinstance(student, Student):
+        python = 'from students import Student\n\nprint(Student.from_pretrained("THIS_FOLDER").read(["word.png"]))'
+    else:
+        python = 'from teachers.readers import load_reader\n\nprint(load_reader("THIS_FOLDER").read(["word.png"]))'
     parts = [f"```text\n{shell}\n```", f"```python\n{python}\n```"]
     if onnx:
         parts.append(f"student.onnx needs onnxruntime, numpy and Pillow only:\n\n```python\n{ONNX_EXAMPLE}```")
@@ -126,7 +129,11 @@ def scores_from_report(file: str | Path, name: str) -> str:
         UserError: when the file is no report, or has no such student in it.
     """
     report = load_report(Path(file))
-    students = {reader["name"]: reader for reader in report["readers"] if reader.get("role") == "student"}
+    students = {
+        reader["name"]: reader
+        for reader in report["readers"]
+        if reader.get("role") == "student" and reader.get("reading") != "closed-lexicon"
+    }
     if name not in students and len(students) != 1:
         raise UserError(
             f"{file} has no student {name!r}; give --name with one of: {', '.join(students) or 'none in it'}"

@@ -1,4 +1,4 @@
-"""The student folder: config.json, model.safetensors, README.md and, when asked for, student.onnx. Nothing else."""
+"""The folder of a reader: config.json, model.safetensors, README.md and, when asked for, student.onnx. Nothing else."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from torch import Tensor
 
 from distill.deployment.card import Card
 from distill.deployment.crops import draw_words
-from distill.deployment.onnx import FORMAT, export_onnx
+from distill.deployment.onnx import check_exportable, export_onnx
 from distill.deployment.parity import Parity, check_parity
 from distill.deployment.reader import OnnxReader
 from students.errors import UserError
 from students.files import replacing
-from students.student import Student
+from students.reading import Reader
+from teachers.readers import READERS, load_reader
 
 ONNX_FILE = "student.onnx"
 PARTS = ("guidance",)
@@ -45,7 +46,7 @@ class Exported:
 
 
 def save_folder(
-    student: Student,
+    student: Reader,
     folder: str | Path,
     card: Card,
     *,
@@ -71,11 +72,13 @@ def save_folder(
         parts: further folders in it, of `PARTS`, and what writes each.
 
     Raises:
-        UserError: when `folder` exists and may not be replaced.
+        UserError: when `folder` exists and may not be replaced, or there is no ONNX of such a reader.
         ParityError: when ONNX and PyTorch differ; nothing is left behind then.
     """
     folder = Path(folder)
     check_folder(folder, overwrite)
+    if onnx:
+        check_exportable(student)
     with replacing(folder) as beside:
         student.save_pretrained(beside, dtype)
         (beside / "README.md").write_text(card.write(student, onnx), encoding="utf-8")
@@ -117,12 +120,12 @@ def holds_student(folder: Path) -> bool:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and config.get("format") == FORMAT and {p.name for p in folder.iterdir()} <= own
+    return isinstance(config, dict) and config.get("format") in READERS and {p.name for p in folder.iterdir()} <= own
 
 
 def export_checked(folder: Path, name: str, images: Tensor | None) -> Parity:
     """Write student.onnx from the student in `folder` and compare the two; raises `ParityError` on a difference."""
-    student = Student.from_pretrained(folder)
+    student = load_reader(folder)
     export_onnx(student, folder / ONNX_FILE, name)
     if images is None:
         images = draw_words(student.charset.characters, student.image_size)

@@ -1,4 +1,4 @@
-"""From two exported parts to one ONNX graph: the Loop around a step, shared weights, means that keep their digits."""
+"""From exported parts to one ONNX graph: the Loop around a step, shared weights, means that keep their digits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ OPSET = 18
 INPUT, OUTPUT = "images", "logits"
 
 
-def join(opening: ModelProto, step: ModelProto, most_steps: int, classes: int) -> ModelProto:
-    """Build the whole: the opening's nodes, a Loop over the step, and the logits turned to (N, steps, classes)."""
+def join(
+    opening: ModelProto, step: ModelProto, most_steps: int, classes: int, closing: ModelProto | None = None
+) -> ModelProto:
+    """Build the whole: the opening's nodes, a Loop over the step, its logits turned to (N, steps, classes), a closing.
+
+    Args:
+        opening: images -> carried values (content, ended, cache), then the memory.
+        step: position, carried values, memory -> whether to go on, carried values, logits (N, classes).
+        most_steps: of the Loop.
+        classes: C + 1.
+        closing: logits (N, most_steps, classes), memory -> logits; None ends with the Loop's.
+    """
     graph = opening.graph
     mean_by_axis(graph)
     made = [output.name for output in graph.output]
@@ -24,11 +34,57 @@ def join(opening: ModelProto, step: ModelProto, most_steps: int, classes: int) -
          helper.make_tensor("go_on", TensorProto.BOOL, [], [True])]
     )  # fmt: skip
     finals = [f"final/{name}" for name in carried]
+    read = OUTPUT if closing is None else "greedy/logits"
     rename({graph.input[0].name: INPUT}, graph.node)
     graph.node.extend(
         [helper.make_node("Loop", ["most_steps", "go_on", *carried], [*finals, "by_step"], "greedy", body=body),
-         helper.make_node("Transpose", ["by_step"], [OUTPUT], "words_first", perm=[1, 0, 2])]
+         helper.make_node("Transpose", ["by_step"], [read], "words_first", perm=[1, 0, 2])]
     )  # fmt: skip
+    if closing is not None:
+        append(graph, closing.graph, [lengthen(graph, read, most_steps), *memory])
+    return finish(opening, classes)
+
+
+def whole(model: ModelProto, classes: int) -> ModelProto:
+    """Build the graph of a reader that was exported in one piece, images -> logits."""
+    graph = model.graph
+    mean_by_axis(graph)
+    rename({graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}, graph.node)
+    return finish(model, classes)
+
+
+def lengthen(graph: GraphProto, logits: str, steps: int) -> str:
+    """Fill logits (N, S, classes) up to (N, steps, classes) with zeros, and name the result.
+
+    A Loop that stopped early has seen every word's end, and what follows an end is closed to all that look.
+    """
+    for name, dims, values in (("steps", [1], [steps]), ("before", [4], [0] * 4), ("after", [1], [0])):
+        graph.initializer.append(helper.make_tensor(f"lengthen/{name}", TensorProto.INT64, dims, values))
+    graph.node.extend(
+        [helper.make_node("Shape", [logits], ["lengthen/seen"], start=1, end=2),
+         helper.make_node("Sub", ["lengthen/steps", "lengthen/seen"], ["lengthen/lacking"]),
+         helper.make_node(
+             "Concat", ["lengthen/before", "lengthen/lacking", "lengthen/after"], ["lengthen/pads"], axis=0),
+         helper.make_node("Pad", [logits, "lengthen/pads"], ["lengthen/logits"])]
+    )  # fmt: skip
+    return "lengthen/logits"
+
+
+def append(graph: GraphProto, part: GraphProto, inputs: list[str]) -> None:
+    """Let a part that gives the logits follow: its inputs are values of the graph, its own values get a prefix."""
+    given = dict(zip([value.name for value in part.input], inputs, strict=True))
+    given[part.output[0].name] = OUTPUT
+    own = {name for node in part.node for name in [*node.input, *node.output] if name}
+    rename({name: given.get(name, f"closing/{name}") for name in own}, part.node)
+    for tensor in part.initializer:
+        tensor.name = f"closing/{tensor.name}"
+    share_weights(graph, part)
+    graph.node.extend(part.node)
+
+
+def finish(model: ModelProto, classes: int) -> ModelProto:
+    """Declare input and output, and leave out all that says where the graph comes from."""
+    graph = model.graph
     size = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]
     del graph.input[:], graph.output[:], graph.value_info[:]
     graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *size]))
@@ -36,7 +92,7 @@ def join(opening: ModelProto, step: ModelProto, most_steps: int, classes: int) -
     graph.name = "student"
     forget_traces(graph)
     return helper.make_model(
-        graph, producer_name="symdistill", ir_version=opening.ir_version,
+        graph, producer_name="symdistill", ir_version=model.ir_version,
         opset_imports=[helper.make_opsetid("", OPSET)],
     )  # fmt: skip
 
@@ -71,7 +127,7 @@ def rename(names: dict[str, str], nodes: list[NodeProto]) -> None:
 
 
 def share_weights(graph: GraphProto, body: GraphProto) -> None:
-    """Move the body's weights out of the Loop, those that both parts hold only once."""
+    """Move a part's weights into the graph, those that it has already only once."""
     known = {content_of(tensor): tensor.name for tensor in graph.initializer}
     same = {}
     for tensor in body.initializer:

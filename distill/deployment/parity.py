@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distill.deployment.reader import OnnxReader
-from students.student import Student
+from students.reading import Reader
 
 BATCHES = (1, 2, 3, 5, 8, 16, 33, 64)
 """Batch sizes that are gone through in turn; one, small odd ones, and some beside powers of two."""
@@ -70,7 +70,7 @@ class Parity:
 
 
 def check_parity(
-    student: Student, reader: OnnxReader, images: Tensor, batches: Sequence[int] = BATCHES, tolerance: float = TOLERANCE
+    student: Reader, reader: OnnxReader, images: Tensor, batches: Sequence[int] = BATCHES, tolerance: float = TOLERANCE
 ) -> Parity:
     """Read the same pictures with both and compare.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -12,7 +13,7 @@ from distill.deployment.reader import OnnxReader
 from students.charset import Reading
 from students.errors import UserError
 from students.pretrained import name_of
-from students.reading import Reader
+from students.reading import Decoding, Reader
 from teachers.readers import load_reader
 
 Role = Literal["student", "twin", "teacher"]
@@ -110,6 +111,24 @@ def open_reader(name_or_path: str, role: Role = "student", threads: int | None =
     if path.suffix.lower() == ".onnx" or path.is_file():
         return OnnxStudent(path, role=role, threads=threads)
     return StudentReader(load_reader(name_or_path), name_of(name_or_path), role)
+
+
+def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, refinements: int | None) -> None:
+    """Let those readers that have a choice read otherwise than configured; None keeps what is.
+
+    Raises:
+        UserError: when something is chosen and none of them has a choice.
+    """
+    if decoding is None and refinements is None:
+        return
+    able = [reader for reader in readers if isinstance(reader, StudentReader) and reader.student.chooses_decoding]
+    if not able:
+        raise UserError(
+            "none of these chooses how to read, as folders of PARSeq and CLIP4STR do; leave --one-shot and "
+            "--refinements out (an ONNX file reads as it was exported)"
+        )
+    for reader in able:
+        reader.student.choose_decoding(decoding, refinements)
 
 
 def place(reader: WordReader, device: str, threads: int | None) -> WordReader:

@@ -31,8 +31,8 @@ PREFIX = "model."
 def converted(case: Case, alphabet: Path) -> Converted:
     model = case.numbers["model"]
     alphabet.write_text(model["charset_train"], encoding="utf-8")
-    heads = (model["enc_num_heads"], model["dec_num_heads"])
-    return convert(read_checkpoint(case.weights()), ConversionOptions(str(alphabet), heads))
+    heads, (height, width) = (model["enc_num_heads"], model["dec_num_heads"]), model["img_size"]
+    return convert(read_checkpoint(case.weights()), ConversionOptions(str(alphabet), heads, (height, width)))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,82 @@
+"""PARSeq as ONNX: a Loop with refinements behind it, or one shot; no size of the traced example is frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from distill.deployment.onnx import export_onnx
+from distill.deployment.parity import check_parity
+from distill.deployment.reader import OnnxReader
+from students.parseq import Parseq, ParseqConfig
+
+
+@pytest.fixture(scope="module")
+def parseq() -> Parseq:
+    """Random weights some way from their start: it reads words of different lengths."""
+    torch.manual_seed(2)
+    config = ParseqConfig(
+        charset="0123456789abcd", max_length=9, patch=(8, 16), width=32, depth=1, heads=2, mlp_ratio=2.0,
+        decoder_depth=2, decoder_heads=2, decoder_mlp_ratio=2.0, dropout=0.1,
+    )  # fmt: skip
+    made = Parseq(config)
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.add_(torch.randn_like(weight) * 0.3)
+        made.head.bias[made.charset.end_id] += 1
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    torch.manual_seed(1)
+    return torch.nn.functional.interpolate(torch.rand(40, 3, 4, 16) * 2 - 1, (32, 128))
+
+
+@pytest.fixture(scope="module")
+def lengths(parseq: Parseq, images: Tensor) -> list[int]:
+    """Steps of the greedy reading of each picture alone."""
+    parseq.choose_decoding("greedy", 0)
+    with torch.no_grad():
+        return [parseq(image[None]).shape[1] for image in images]
+
+
+def exported(parseq: Parseq, folder: Path, decoding: str, refinements: int) -> OnnxReader:
+    parseq.choose_decoding(decoding, refinements)  # type: ignore[arg-type]
+    export_onnx(parseq, folder / "student.onnx")
+    return OnnxReader(folder / "student.onnx", threads=1)
+
+
+def test_refinements_follow_a_greedy_reading_of_any_length(
+    parseq: Parseq, images: Tensor, lengths: list[int], tmp_path: Path
+) -> None:
+    assert len(set(lengths)) > 3
+    assert min(lengths) == 1, "one that ends at once, so that the refinement's context is the start alone"
+    assert max(lengths) == 10, "one that never ends"
+    reader = exported(parseq, tmp_path, "greedy", 1)
+    for steps in sorted(set(lengths)):
+        chosen = images[[number for number, length in enumerate(lengths) if length == steps]]
+        with torch.no_grad():
+            expected = parseq(chosen).numpy()
+        found = reader.logits(chosen.numpy())
+        assert found.shape == expected.shape == (len(chosen), 10, 15)
+        np.testing.assert_allclose(found, expected, atol=5e-4)
+    parity = check_parity(parseq, reader, images, batches=(1, 2, 5, 13))
+    assert parity.agrees, parity
+    model = onnx.load(tmp_path / "student.onnx")
+    weights = sum(np.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == 1)
+    assert weights < 1.1 * parseq.parameters_count, "each weight is kept once"
+
+
+def test_one_shot_needs_no_loop(parseq: Parseq, images: Tensor, tmp_path: Path) -> None:
+    reader = exported(parseq, tmp_path, "one-shot", 1)
+    assert not [node for node in onnx.load(tmp_path / "student.onnx").graph.node if node.op_type == "Loop"]
+    for batch in (1, 2, 7):
+        with torch.no_grad():
+            expected = parseq(images[:batch]).numpy()
+        np.testing.assert_allclose(reader.logits(images[:batch].numpy()), expected, atol=5e-4)
