@@ -21,6 +21,7 @@ from distill.schema import (
     GuidanceSection,
     OptimSection,
     OrdersSection,
+    ParseqSection,
     RenderSection,
     ScheduleSection,
     SchedulesSection,
@@ -36,9 +37,9 @@ from students.files import write_file
 
 __all__ = [
     "AidsSection", "Clip4StrSection", "CompareSection", "Config", "DataSection", "GuidanceSection", "OptimSection",
-    "OrdersSection", "RenderSection", "ScheduleSection", "SchedulesSection", "SmallTeacherSection", "SourceSection",
-    "StudentSection", "TeacherConfig", "TeacherSection", "TrainSection", "as_dict", "known_keys", "load_config",
-    "save_config",
+    "OrdersSection", "ParseqSection", "RenderSection", "ScheduleSection", "SchedulesSection", "SmallTeacherSection",
+    "SourceSection", "StudentSection", "TeacherConfig", "TeacherSection", "TrainSection", "as_dict", "known_keys",
+    "load_config", "save_config",
 ]  # fmt: skip
 
 SHIPPED = Path(__file__).resolve().parent.parent / "configs"
@@ -49,8 +50,9 @@ LEAST = {
     "student.max_length": 1, "student.width": 1, "train.steps": 1, "train.batch": 1, "train.accumulation": 1,
     "train.validate_every": 1, "train.checkpoint_every": 1, "train.keep": 1, "train.log_every": 1,
     "clip4str.max_length": 1, "clip4str.decoder_depth": 1, "clip4str.refinements": 0, "clip4str.context": 3,
-    "clip4str.cross_weight": 0, "orders.count": 1, "data.workers": 0, "data.render.words": 0,
-    "data.render.test_words": 0,
+    "clip4str.cross_weight": 0, "orders.count": 1,
+    "parseq.max_length": 1, "parseq.depth": 1, "parseq.decoder_depth": 1, "parseq.refinements": 0, "data.workers": 0,
+    "data.render.words": 0, "data.render.test_words": 0,
 }  # fmt: skip
 """The smallest value that some keys can have."""
 

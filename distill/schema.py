@@ -373,11 +373,39 @@ class Clip4StrSection:
 
 
 @dataclass
+class ParseqSection:
+    """A PARSeq (METHOD 3); sizes that are null are the published ones."""
+
+    size: Literal["base", "tiny"] = "base"
+    """Published size to start from nothing with."""
+    charset: str = "94"
+    """Alphabet: 36, 62, 94, or a text file that holds its characters."""
+    max_length: int = 25
+    """Longest word in characters."""
+    image_size: list[int] | None = None
+    """Height and width to read at, multiples of the patches."""
+    patch: list[int] | None = None
+    """Height and width of a patch in pixels."""
+    width: int | None = None
+    """Channels of encoder and decoder, a multiple of 64: heads keep their 64 and 32 channels."""
+    depth: int | None = None
+    """Encoder blocks."""
+    decoder_depth: int | None = None
+    """Decoder layers."""
+    dropout: float | None = None
+    """Dropout in the decoder."""
+    decoding: Literal["greedy", "one-shot"] = "greedy"
+    """How it reads, in validation and afterwards: characters one by one, or all at once."""
+    refinements: int = 1
+    """Readings again with the whole earlier reading as context, in validation and afterwards."""
+
+
+@dataclass
 class TeacherConfig:
     """A run of `tools/train_teacher.py`."""
 
-    kind: Literal["clip", "clip4str"] = "clip"
-    """What is trained: a small CLIP of words (contrastively), or a CLIP that reads."""
+    kind: Literal["clip", "clip4str", "parseq"] = "clip"
+    """What is trained: a small CLIP of words (contrastively), a CLIP that reads, or a PARSeq."""
 
     name: str = "words-small"
     """Name of the teacher, on its card."""
@@ -391,6 +419,8 @@ class TeacherConfig:
     """The objective of kind clip."""
     clip4str: Clip4StrSection = field(default_factory=Clip4StrSection)
     """The reader of kind clip4str."""
+    parseq: ParseqSection = field(default_factory=ParseqSection)
+    """The reader of kind parseq."""
     orders: OrdersSection = field(default_factory=OrdersSection)
     """Permuted orders of kinds that read."""
     data: DataSection = field(default_factory=DataSection)

@@ -1,4 +1,4 @@
-"""Train a teacher: a small CLIP of words, contrastively, or a CLIP that reads."""
+"""Train a teacher: a small CLIP of words, contrastively, or one that reads, CLIP4STR or PARSeq."""
 
 from __future__ import annotations
 

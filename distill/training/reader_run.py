@@ -12,6 +12,7 @@ from distill.deployment.folder import save_folder
 from distill.evaluation.gallery import draw_gallery
 from distill.evaluation.validation import validate
 from distill.training.clip4str_building import build_clip4str
+from distill.training.parseq_building import build_parseq
 from distill.training.run import Validation
 from distill.training.task import Task
 from distill.training.teacher_run import TeacherRun
@@ -19,7 +20,7 @@ from distill.training.trainer import TrainState
 from students.charset import Charset
 from students.reading import Reader
 
-TASKS: dict[str, Callable[[TeacherConfig], Task]] = {"clip4str": build_clip4str}
+TASKS: dict[str, Callable[[TeacherConfig], Task]] = {"clip4str": build_clip4str, "parseq": build_parseq}
 """Builders of what is trained, by `kind`; the deliverable of each task is a `students.reading.Reader`."""
 
 
