@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from distill.conversion.checkpoints import Checkpoint
+from distill.conversion.checkpoints import Checkpoint, read_checkpoint
 from distill.conversion.converted import fill, listed
 from distill.conversion.sizes import need
 from losses.heads import GuidanceHeads, published_name
@@ -17,7 +17,7 @@ from students.student import Student
 from teachers.clip import fit_positions
 from teachers.clip_folder import save_clip
 from teachers.guidance import TeacherShape
-from teachers.weights import ClipWeights, read_weights
+from teachers.weights import ClipWeights, is_torchscript, read_weights, weights_in
 
 CLIP_FOLDER = "clip"
 """The teacher's folder beside the heads."""
@@ -32,14 +32,14 @@ def keep_guidance(checkpoint: Checkpoint, student: Student, clip: Path | None) -
     Args:
         checkpoint: CLIP-OCR's, with its heads.
         student: the student that was made of it.
-        clip: the CLIP it was trained with; None takes the one in the checkpoint.
+        clip: the CLIP it was trained with, see `read_clip`; None takes the one in the checkpoint.
 
     Raises:
         UserError: when heads or teacher are missing, or the CLIP is not the one that the heads belong to.
     """
     heads = convert_heads(checkpoint, student)
     own = own_clip(checkpoint, student.image_size)
-    weights = own if clip is None else read_weights(clip)
+    weights = own if clip is None else read_clip(clip, student.image_size)
     if weights is None:
         raise UserError(f"{checkpoint.path}: the CLIP it was trained with isn't in it; give its weights as --clip FILE")
     check_pair(weights, own, heads, student.image_size, checkpoint.path if clip is None else clip)
@@ -66,6 +66,20 @@ def convert_heads(checkpoint: Checkpoint, student: Student) -> GuidanceHeads:
     heads = GuidanceHeads(student.shape, shape)
     fill(heads, checkpoint, published_name)
     return heads
+
+
+def read_clip(path: Path, image_size: tuple[int, int]) -> ClipWeights:
+    """Read a CLIP from a weights file, a folder of open_clip's layout, or another checkpoint of CLIP-OCR.
+
+    Raises:
+        UserError: when there is none.
+    """
+    inside = weights_in(path)
+    if inside is None and path.is_file() and not is_torchscript(path):
+        own = own_clip(read_checkpoint(path), image_size)
+        if own is not None:
+            return own
+    return read_weights(inside or path)
 
 
 def own_clip(checkpoint: Checkpoint, image_size: tuple[int, int]) -> ClipWeights | None:
@@ -106,7 +120,8 @@ def check_pair(
     if weights is own or own is None:
         return
     side = round((len(tensors[POSITIONS]) - 1) ** 0.5)
-    cut = fit_positions(tensors[POSITIONS], (side, side), (rows, columns), "crop")
+    trained = (rows, columns) if weights.image_size == image_size else (side, side)
+    cut = fit_positions(tensors[POSITIONS], trained, (rows, columns), "crop")
     compared = {**tensors, POSITIONS: cut}
     other = [name for name, value in own.tensors.items() if name not in compared or differ(compared[name], value)]
     if other:

@@ -53,8 +53,9 @@ def sources(case: Case) -> list[str]:
 def task_folder(case: Case, converted: Converted, source: str, weights: Path | None = None) -> Path:
     """Convert the weights that a case starts from, or others of its kind, with heads and teacher."""
     made = owner(case)
-    clip = ["--clip", str(case.beside(made.numbers["clip_file"]))] if source == "file" else ["--guidance"]
-    return converted("clipocr", weights or made.weights(), *clip)
+    clip = case.beside(made.numbers["clip_file"]) if source == "file" else None if weights is None else made.weights()
+    options = ["--guidance"] if clip is None else ["--clip", str(clip)]
+    return converted("clipocr", weights or made.weights(), *options)
 
 
 def load_task(folder: Path) -> DistillationTask:
