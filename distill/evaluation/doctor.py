@@ -117,7 +117,7 @@ def parts(checkup: Checkup) -> list[Part]:
 
 def conclusions(checkup: Checkup) -> dict[str, list[str]]:
     """Give what follows, by heading."""
-    nothing = ["nothing was found that gets lost"] if not checkup.unknown else []
+    nothing = ["nothing that these checks could find"] if not checkup.unknown else []
     told = {
         "The student will not be taught": list(checkup.untaught) or nothing,
         "Not examined": list(checkup.unknown),
@@ -133,7 +133,7 @@ def print_checkup(checkup: Checkup, console: Console) -> None:
         console.print(Text(part.title, style="bold"))
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for title in part.head:
-            table.add_column(title, justify="right" if title in NUMBERS else "left")
+            table.add_column(title, justify="right" if title in NUMBERS else "left", overflow="fold")
         for row in part.rows:
             table.add_row(*map(Text, row))
         console.print(table)

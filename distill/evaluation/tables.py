@@ -93,19 +93,23 @@ def agreement_rows(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [
         [pair["a"], pair["b"], name, *(str(counts[key]) for key in AGREEMENT_COUNTS)]
         for pair in pairs
-        for name, counts in (*pair["benchmarks"].items(), ("all", pair))
+        for name, counts in (*pair["benchmarks"].items(), *([("all", pair)] if len(pair["benchmarks"]) > 1 else []))
     ]
 
 
 def agreement_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out students against teachers."""
+    """Lay out students against teachers; a pair's names stand in its first row."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("student", "teacher", "set"):
         table.add_column(title, overflow="fold")
     for title in AGREEMENT_COUNTS.values():
-        table.add_column(title, justify="right")
+        table.add_column(title.replace(" ", "\n"), justify="right")
+    before: list[str] = []
     for row in agreement_rows(pairs):
-        table.add_row(*map(Text, row), end_section=row[2] == "all")
+        if row[:2] != before:
+            table.add_section()
+        table.add_row(*map(Text, ["", "", *row[2:]] if row[:2] == before else row))
+        before = row[:2]
     return table
 
 
