@@ -27,7 +27,7 @@ from students.charset import Charset
 from students.errors import UserError
 from students.preprocess import BROKEN_IMAGE, decode_image, normalize, resize
 
-__all__ = ["JoinedWords", "WordDataset", "WordOptions", "Words", "column_ids", "concat", "find_sets", "load_words"]
+__all__ = ["JoinedWords", "WordDataset", "WordOptions", "Words", "column_ids", "find_sets", "load_words"]
 
 LOG = logging.getLogger(__name__)
 
@@ -220,11 +220,6 @@ class JoinedWords(Dataset[Sample]):
         start = self.ends[part - 1] if part else 0
         found = self.parts[part].sample(index - start, epoch)
         return dataclasses.replace(found, index=found.index + start)
-
-
-def concat(parts: Sequence[Words]) -> JoinedWords:
-    """Put sets of words one after the other."""
-    return JoinedWords(parts)
 
 
 def load_words(path: Path | str, charset: Charset, options: WordOptions | None = None) -> WordDataset | JoinedWords:

@@ -47,7 +47,7 @@ class MixedWords(Dataset[Sample]):
 
 def build_loader(
     sources: Sequence[Source], batch_size: int, workers: int = 0, seed: int = 0, rank: int = 0, world: int = 1,
-    start_batch: int = 0, *, batches: int | None = None, context: Context | None = None, pin_memory: bool = False,
+    start_batch: int = 0, *, context: Context | None = None, pin_memory: bool = False,
 ) -> DataLoader[Batch]:  # fmt: skip
     """Build the loader of training words of one process.
 
@@ -62,14 +62,13 @@ def build_loader(
         rank: number of this process.
         world: number of processes.
         start_batch: batches consumed before.
-        batches: where to stop, counted from batch 0; None goes on without end.
         context: how workers are started; None takes Python's default.
         pin_memory: pin batches for a quick way to the GPU.
     """
     words = [source.words for source in sources]
     sampler = MixedSampler(
         [len(each) for each in words], [source.share for source in sources], batch_size,
-        seed=seed, rank=rank, world=world, start_batch=start_batch, batches=batches,
+        seed=seed, rank=rank, world=world, start_batch=start_batch,
     )  # fmt: skip
     return DataLoader(
         MixedWords(words),  # type: ignore[arg-type]
@@ -86,10 +85,7 @@ def build_loader(
     )
 
 
-def build_test_loader(
-    words: Words, batch_size: int, workers: int = 0, rank: int = 0, world: int = 1, *, context: Context | None = None,
-    pin_memory: bool = False,
-) -> DataLoader[Batch]:  # fmt: skip
+def build_test_loader(words: Words, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
     """Build a loader that gives every world-th word from `rank` on, in order and once: no padding, no repeats.
 
     Processes can get different numbers of batches; counts summed over them are exact.
@@ -101,12 +97,7 @@ def build_test_loader(
             [Draw(0, index, 0) for index in indices[start : start + batch_size]]
             for start in range(0, len(indices), batch_size)
         ],  # type: ignore[arg-type]
-        num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=start_worker,
-        prefetch_factor=_PREFETCH if workers else None,
-        multiprocessing_context=context if workers else None,
-        pin_memory=pin_memory,
         generator=torch.Generator().manual_seed(0),
     )
 

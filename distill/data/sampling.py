@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ class Draw(NamedTuple):
 
 
 class MixedSampler(Sampler[list[Draw]]):
-    """Batches with a fixed share of each source, without end unless `batches` is given.
+    """Batches with a fixed share of each source, without end.
 
     Each source goes through its own permutation, drawn from (seed, source, epoch), and starts another one when it is
     exhausted. Batch k of all processes together is one block of each source, cut into equal parts: every process
@@ -38,7 +39,6 @@ class MixedSampler(Sampler[list[Draw]]):
         rank: number of this process.
         world: number of processes.
         start_batch: batches that were consumed before.
-        batches: where to stop; None goes on.
 
     Raises:
         UserError: for an empty source, or shares that are negative or all 0.
@@ -46,7 +46,7 @@ class MixedSampler(Sampler[list[Draw]]):
 
     def __init__(
         self, lengths: Sequence[int], shares: Sequence[float], batch_size: int, *, seed: int = 0, rank: int = 0,
-        world: int = 1, start_batch: int = 0, batches: int | None = None,
+        world: int = 1, start_batch: int = 0,
     ) -> None:  # fmt: skip
         if not lengths or min(lengths) < 1:
             raise UserError("a source of training words is empty; leave it out or check its path")
@@ -56,25 +56,18 @@ class MixedSampler(Sampler[list[Draw]]):
             raise UserError(f"a batch of {batch_size} words; give at least 1")
         self.lengths, self.batch_size = tuple(lengths), batch_size
         self.shares = np.asarray(shares, dtype=np.float64) / sum(shares)
-        self.seed, self.rank, self.world, self.batches = seed, rank, world, batches
+        self.seed, self.rank, self.world = seed, rank, world
         self.start_batch = start_batch
         self._orders: list[tuple[int, np.ndarray] | None] = [None] * len(lengths)
 
-    def __len__(self) -> int:
-        if self.batches is None:
-            raise TypeError("this sampler has no end")
-        return self.batches
-
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Give batches from `start_batch` on."""
+        """Give batches from `start_batch` on, without end."""
         taken = np.zeros(len(self.lengths), dtype=np.int64)
-        batch = 0
-        while self.batches is None or batch < self.batches:
+        for batch in itertools.count():
             counts = self._composition(batch, taken)
             if batch >= self.start_batch:
                 yield self._draws(taken, counts)
             taken += counts
-            batch += 1
 
     def _composition(self, batch: int, taken: np.ndarray) -> np.ndarray:
         """Count the words of each source in a batch, given what the batches before took."""

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from distill.data.batch import collate
-from distill.data.datasets import WordDataset, WordOptions, concat, load_words
+from distill.data.datasets import JoinedWords, WordDataset, WordOptions, load_words
 from distill.data.live import LiveWords
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.writing import LmdbWriter
@@ -155,7 +155,7 @@ def test_sets_are_put_together_in_order(tmp_path: Path) -> None:
     assert [(words[i].label, words[i].index, words[i].source) for i in range(len(words))] == [
         ("a", 0, "a"), ("b", 1, "a"), ("c", 2, "b"), ("d", 3, "b"),
     ]  # fmt: skip
-    twice = concat([words, words])
+    twice = JoinedWords([words, words])
     assert (len(twice), twice[6].label, twice[6].index) == (8, "c", 6)
     with pytest.raises(IndexError):
         twice[8]

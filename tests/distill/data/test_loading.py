@@ -80,7 +80,7 @@ def test_loading_leaves_the_global_generator_alone(root: Path) -> None:
 
 def test_every_test_word_comes_once(root: Path) -> None:
     words = load_words(root, CHARSET)
-    parts = [list(build_test_loader(words, 4, workers=rank, rank=rank, world=3)) for rank in range(3)]
+    parts = [list(build_test_loader(words, 4, rank=rank, world=3)) for rank in range(3)]
     seen = [int(index) for batches in parts for batch in batches for index in batch.indices]
     assert sorted(seen) == list(range(32))
     assert [len(batches) for batches in parts] == [3, 3, 3]

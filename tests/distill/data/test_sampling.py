@@ -72,12 +72,6 @@ def test_a_resumed_sampler_goes_on_where_it_stopped(start: int) -> None:
     )
 
 
-def test_an_end_is_counted_from_the_first_batch() -> None:
-    sampler = MixedSampler([10], [1.0], 4, batches=5, start_batch=2)
-    assert len(list(sampler)) == 3
-    assert len(sampler) == 5
-
-
 @pytest.mark.parametrize(
     ("lengths", "shares", "batch", "told"),
     [([0], [1.0], 4, "empty"), ([5], [-1.0], 4, "shares"), ([5, 5], [0.0, 0.0], 4, "shares"), ([5], [1.0], 0, "batch")],
