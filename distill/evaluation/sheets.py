@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.evaluation.agreement import Pair
 from distill.evaluation.benchmarks import Benchmark
 from distill.evaluation.compare import Comparison, ReaderResult
 from distill.evaluation.gallery import AgreementItem, Cell, GalleryItem, choose, write_sheet
@@ -30,7 +29,7 @@ def write_sheets(folder: Path, comparison: Comparison) -> None:
         student, teacher = readers[pair.a], readers[pair.b]
         if student.role != "teacher" and teacher.role == "teacher":
             file = folder / f"agreement-{plain(pair.a)}-{plain(pair.b)}.png"
-            write_sheet(file, disagreements(pair, student, teacher, comparison.benchmarks))
+            write_sheet(file, disagreements(student, teacher, comparison.benchmarks))
 
 
 def reader_words(reader: ReaderResult, benchmarks: Sequence[Benchmark]) -> list[Cell]:
@@ -47,7 +46,7 @@ def reader_words(reader: ReaderResult, benchmarks: Sequence[Benchmark]) -> list[
 
 
 def disagreements(
-    pair: Pair, student: ReaderResult, teacher: ReaderResult, benchmarks: Sequence[Benchmark]
+    student: ReaderResult, teacher: ReaderResult, benchmarks: Sequence[Benchmark]
 ) -> list[tuple[str, list[Cell]]]:
     """Show words that only the student read, and words that only the teacher read; the surest mistakes first."""
     sections: list[tuple[str, list[Cell]]] = []
