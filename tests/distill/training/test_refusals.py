@@ -114,6 +114,22 @@ def test_labels_outside_the_alphabet(
     assert "charset" in told
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["compare.test={0}"], "{0}"),
+        (["compare.test=test", "data.root={0}", "data.train=[{{path: {1}}}]", "data.validation={1}"], "{0}/test"),
+        (["compare.test={1}", "compare.charset=63"], "no alphabet '63'"),
+        (["compare.train_root={0}"], "{0}: no such folder to search for test words; mend compare.train_root"),
+    ],
+)
+def test_a_comparison_that_could_not_be_made_after_the_training(
+    changes: list[str], told: str, refuse: Refuse, tmp_path: Path, material: Path
+) -> None:
+    places = (tmp_path / "none", material / "validation")
+    assert told.format(*places) in refuse(*(change.format(*places) for change in changes))
+
+
 def test_labels_that_are_too_long(
     refuse: Refuse, tmp_path: Path, make_words: Callable[[Path, list[str]], Path]
 ) -> None:
