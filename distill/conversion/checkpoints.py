@@ -71,9 +71,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def reason(error: Exception) -> str:
-    """Give the line of a reader's message that says what is wrong; torch opens with what it thinks of its defaults."""
-    told = str(error).rpartition("WeightsUnpickler error:")[2].strip().splitlines() or [type(error).__name__]
-    return told[0].strip()[:200]
+    """Give the line of a reader's message that says what is wrong; torch wraps it into advice about its defaults."""
+    lines = (line.rpartition("WeightsUnpickler error:")[2].strip() for line in str(error).splitlines())
+    told = (line for line in lines if line and not line.startswith("Weights only load failed"))
+    return next(told, type(error).__name__)[:200]
 
 
 def load_torch(path: Path) -> Any:
