@@ -12,6 +12,8 @@ from students.parseq import Parseq
 from students.pretrained import locate, name_of, shipped
 from students.student import Student
 from teachers.clip import ClipTeacher, Position
+from teachers.clip4str import Clip4Str
+from teachers.clip4str_teacher import Clip4StrTeacher
 from teachers.guidance import Guidance, TeacherShape
 from teachers.reading import ParseqTeacher, ReadingTeacher, StudentTeacher
 from teachers.small import FORMAT as SMALL_FORMAT
@@ -113,9 +115,16 @@ def load_parseq(name: str) -> ParseqTeacher:
     return ParseqTeacher(name_of(name), Parseq.from_pretrained(name))
 
 
-KINDS: dict[str, Callable[[str], Teacher]] = {"clip": load_clip, "parseq": load_parseq, "student": load_student}
+def load_clip4str(name: str) -> Clip4StrTeacher:
+    """Load a CLIP4STR as a teacher."""
+    return Clip4StrTeacher(name_of(name), Clip4Str.from_pretrained(name))
+
+
+KINDS: dict[str, Callable[[str], Teacher]] = {
+    "clip": load_clip, "clip4str": load_clip4str, "parseq": load_parseq, "student": load_student,
+}  # fmt: skip
 """Every kind of teacher by name, with what loads it."""
-FORMATS = {Student.FORMAT: "student", Parseq.FORMAT: "parseq", SMALL_FORMAT: "clip"}
+FORMATS = {Student.FORMAT: "student", Parseq.FORMAT: "parseq", Clip4Str.FORMAT: "clip4str", SMALL_FORMAT: "clip"}
 """The kind of each folder, by what its config.json says under `format`."""
 
 

@@ -112,7 +112,10 @@ class Clip4Str(Reader):
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode (N, 3, H, W) pictures to the visual decoder's memory (N, S, D), class token first."""
-        tokens = image_tokens(self.clip_model.visual, self.normalize(images))
+        return self.project(image_tokens(self.clip_model.visual, self.normalize(images)))
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Turn the image tower's tokens (N, S, width), behind its final norm, into that memory."""
         if self.config.pooled:
             tokens = tokens[:, :1]
         return tokens @ self.clip_model.visual.proj if self.config.share_dim else tokens
@@ -153,19 +156,16 @@ class Clip4Str(Reader):
             yield Pass(visual, captions, read)
 
     def permuted(
-        self, images: Tensor, target_ids: Tensor, orders: Sequence[Order], training: CrossTraining = CrossTraining()
+        self, features: Tensor, target_ids: Tensor, orders: Sequence[Order], training: CrossTraining = CrossTraining()
     ) -> list[OrderLogits]:
-        """Predict known words in several orders.
-
-        Pictures are encoded once, and each different caption of the batch once, whatever the number of orders.
+        """Predict known words in several orders; each different caption of the batch is encoded once.
 
         Args:
-            images: (N, 3, H, W).
+            features: (N, S, D) what `encode` gave of the pictures.
             target_ids: (N, L + 2) start, characters, end, padding.
             orders: see `students.permuted`.
             training: what the cross branch looks at.
         """
-        features = self.encode(images)
         memory, cross = self.visual_decoder.memory_keys(features), self._cross(features)
         visual = [
             self.visual_decoder.teacher_forced(memory, target_ids, order.query_mask, order.content_mask)
@@ -175,8 +175,8 @@ class Clip4Str(Reader):
             return [OrderLogits(logits, None, []) for logits in visual]
         captions = self.captioner(torch.cat(visual).argmax(dim=-1))
         found = []
-        for number, joined in enumerate(cross.memories(captions, len(images))):
-            own = captions[number * len(images) : (number + 1) * len(images)]
+        for number, joined in enumerate(cross.memories(captions, len(features))):
+            own = captions[number * len(features) : (number + 1) * len(features)]
             read = self._cross_order(cross.decoder, joined, target_ids, orders[number], visual[number], training)
             found.append(OrderLogits(visual[number], read, own))
         return found

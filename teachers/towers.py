@@ -73,15 +73,22 @@ def text_tokens(clip: CLIP, ids: Tensor) -> Tensor:
 
 def image_tokens(visual: VisionTransformer, images: Tensor) -> Tensor:
     """Return all tokens of pictures behind the final norm: (N, 1 + tokens, width), class token first."""
+    return image_stages(visual, images, ())[1]
+
+
+def image_stages(visual: VisionTransformer, images: Tensor, after: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+    """Run the whole image tower: its taps, as `run_image` gives them, and what `image_tokens` gives."""
+    depth = len(visual.transformer.resblocks)
     found = visual.forward_intermediates(
         images,
-        indices=1,
-        normalize_intermediates=True,
+        indices=[number - 1 for number in dict.fromkeys((*after, depth))],
         intermediates_only=True,
         output_fmt="NLC",
         output_extra_tokens=True,
     )
-    return torch.cat([found["image_intermediates_prefix"][0], found["image_intermediates"][0]], dim=1)
+    pairs = zip(found["image_intermediates_prefix"], found["image_intermediates"], strict=True)
+    stages = [torch.cat(pair, dim=1) for pair in pairs]
+    return stages[: len(after)], visual.ln_post(stages[-1])
 
 
 def run_image(visual: VisionTransformer, images: Tensor, after: Sequence[int]) -> list[Tensor]:

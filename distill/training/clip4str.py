@@ -90,7 +90,8 @@ class Clip4StrTask(Task):
         """Give the mean cross-entropy of each order in both branches (cross may be empty), and its targets n_k."""
         charset = self.reader.charset
         orders = inputs.orders(charset)
-        found = self.reader.permuted(inputs.images, inputs.target_ids, orders, self.options.cross)
+        features = self.reader.encode(inputs.images)
+        found = self.reader.permuted(features, inputs.target_ids, orders, self.options.cross)
         visual = order_losses([logits.visual for logits in found], orders, charset.pad_id)
         read = [logits.cross for logits in found if logits.cross is not None]
         cross = order_losses(read, orders, charset.pad_id) if read else []

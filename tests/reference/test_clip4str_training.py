@@ -48,7 +48,8 @@ def test_logits_and_captions_of_every_order(case: Case) -> None:
 def logits_of(case: Case, reader: Clip4Str) -> list[OrderLogits]:
     ids, permutations = reader.charset.encode(case.numbers["labels"]), case.tensor("permutations")
     with torch.no_grad():
-        return reader.permuted(images_of(case), ids, list(permuted_orders(ids, permutations, reader.charset)))
+        features = reader.encode(images_of(case))
+        return reader.permuted(features, ids, list(permuted_orders(ids, permutations, reader.charset)))
 
 
 def numbered(case: Case) -> Iterator[str]:
