@@ -48,6 +48,8 @@ class TeacherSection:
     """What it is: a CLIP, or a model that reads; `auto` tells by its name or its folder's config.json."""
     weight: float = 1.0
     """Multiplies all its terms."""
+    heads: str | None = None
+    """Folder of guidance heads to start from, as `convert --guidance` writes it; null starts from nothing."""
 
 
 @dataclass
@@ -413,6 +415,8 @@ class TeacherConfig:
     """The run's folder."""
     init: str | None = None
     """Folder of a teacher of this kind to start from, its own sizes kept; null starts from nothing, or from a CLIP."""
+    remap: bool = False
+    """Give a reader to start from `charset` and `max_length` of its section, row by row."""
     seed: int = 0
     """One seed, from which every stream of random numbers is derived."""
     contrastive: SmallTeacherSection = field(default_factory=SmallTeacherSection)

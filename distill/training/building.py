@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from distill.config import Config, StudentSection, TeacherSection
 from distill.training.distillation import DistillationTask
+from distill.training.starting import Say, restart
+from losses.stored_heads import load_heads
 from students.charset import Charset
 from students.encoders import timm_model
 from students.errors import UserError
-from students.remap import remap
 from students.sizes import SIZES, StudentConfig
 from students.student import Student
 from teachers import load_teacher
 from teachers.teacher import Teacher
-
-Say = Callable[[str], None]
-"""Takes a line that the user should see."""
 
 
 def build_student(section: StudentSection, seed: int, say: Say = lambda _: None) -> Student:
@@ -46,11 +43,7 @@ def build_student(section: StudentSection, seed: int, say: Say = lambda _: None)
             )
         if not section.remap:
             return Student.from_pretrained(section.init, charset).train()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            student, report = remap(Student.from_pretrained(section.init), charset, section.max_length)
-        say(f"{section.init} for {len(charset.characters)} characters: {report.describe()}")
-        return student.train()
+        return restart(Student, section.init, section.charset, section.max_length, seed, say).train()
     config = resized(SIZES[section.size](charset, section.max_length), changed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the same start on every process, and for student and twin
@@ -100,9 +93,17 @@ def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]
 
 
 def build_task(config: Config, say: Say = lambda _: None) -> DistillationTask:
-    """Build student, teachers, heads and losses; `say` as for `build_student`."""
-    student = build_student(config.student, config.seed, say)
-    teachers, weights = build_teachers(config, student.image_size), [one.weight for one in teacher_sections(config)]
+    """Build student, teachers, heads and losses; `say` as for `build_student`.
+
+    Raises:
+        UserError: for a student, a teacher or heads that can't be had, or that don't go together.
+    """
+    student, sections = build_student(config.student, config.seed, say), teacher_sections(config)
+    teachers, weights = build_teachers(config, student.image_size), [one.weight for one in sections]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
-        return DistillationTask(student, teachers, config.guidance, config.aids, config.seed, weights)
+        task = DistillationTask(student, teachers, config.guidance, config.aids, config.seed, weights)
+    for guide, section in zip(task.guides, sections, strict=True):
+        if section.heads is not None:
+            load_heads(guide.heads, section.heads)
+    return task

@@ -19,7 +19,6 @@ from distill.data.batch import COLUMNS, Batch
 from distill.training.building import build_task
 from distill.training.distillation import DistillationTask
 from losses.heads import published_name
-from losses.stored_heads import load_heads
 from students.preprocess import normalize
 from students.student import Student
 from teachers.clip import ClipTeacher
@@ -32,6 +31,8 @@ TERMS = {
 """Our name of each published call of the consistency loss."""
 CERTAIN = 1e-3
 """Strings are compared where the two best tokens are this far apart at every position."""
+ALPHABET = "alphabet.txt"
+"""File with the characters of a converted student, beside it."""
 LOSSES = {"loss_char": "characters", "loss_word": "bridge", "loss_align": "linguistic", "loss_align_vis": "visual"}
 """How the names of the terms begin that a published loss is the sum of."""
 
@@ -51,23 +52,21 @@ def sources(case: Case) -> list[str]:
 
 
 def task_folder(case: Case, converted: Converted, source: str, weights: Path | None = None) -> Path:
-    """Convert the weights that a case starts from, or others of its kind, with heads and teacher."""
+    """Convert the weights that a case starts from, or others of its kind, with heads, teacher and alphabet."""
     made = owner(case)
     clip = case.beside(made.numbers["clip_file"]) if source == "file" else None if weights is None else made.weights()
     options = ["--guidance"] if clip is None else ["--clip", str(clip)]
-    return converted("clipocr", weights or made.weights(), *options)
+    folder = converted("clipocr", weights or made.weights(), *options)
+    charset = json.loads((folder / "config.json").read_text(encoding="utf-8"))["charset"]
+    (folder / ALPHABET).write_text(charset, encoding="utf-8")
+    return folder
 
 
 def load_task(folder: Path) -> DistillationTask:
     """Build the task that goes on with a converted checkpoint, as a run does."""
-    guidance = folder / GUIDANCE
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder.parent / "charset.txt").write_text(config["charset"], encoding="utf-8")
-    student = StudentSection(init=str(folder), charset=str(folder.parent / "charset.txt"))
-    task = build_task(Config(student=student, teacher=TeacherSection(name=str(guidance / CLIP_FOLDER))))
-    assert task.heads is not None
-    load_heads(task.heads, guidance)
-    return task
+    guidance, student = folder / GUIDANCE, StudentSection(init=str(folder), charset=str(folder / ALPHABET))
+    teacher = TeacherSection(name=str(guidance / CLIP_FOLDER), heads=str(guidance))
+    return build_task(Config(student=student, teacher=teacher))
 
 
 def teacher_of(task: DistillationTask) -> ClipTeacher:
