@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.commands.decoding import add_arguments, chosen
+from distill.decoding_arguments import add_arguments, chosen
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
