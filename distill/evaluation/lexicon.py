@@ -18,6 +18,7 @@ SCALE = 100.0
 """What CLIP multiplies similarities with before a softmax; it changes confidences, never the choice."""
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """What is needed of a teacher: both towers into the joint space."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.evaluation.lexicon import LexiconReader
+from distill.evaluation.lexicon import Embedder, LexiconReader
 from distill.evaluation.readers import StudentReader, WordReader, open_reader
 from students.charset import Charset
 from students.errors import UserError
-from teachers import ClipTeacher, ReadingTeacher, Teacher, load_clip
+from teachers import ReadingTeacher, Teacher, load_clip
 from teachers.readers import is_reader
 
 
@@ -40,9 +40,9 @@ def teacher_reader(teacher: Teacher, charset: Charset, lexicon: Sequence[str] | 
     """
     if isinstance(teacher, ReadingTeacher):
         return StudentReader(teacher.reader, teacher.name, "teacher")
-    if isinstance(teacher, ClipTeacher):
+    if isinstance(teacher, Embedder):
         return LexiconReader(teacher, charset, lexicon)
-    raise UserError(f"{teacher.name} can neither read nor choose from a lexicon; leave it out of the comparison")
+    raise UserError(f"{teacher.name} can neither read nor choose from a lexicon; set compare.teacher=false")
 
 
 def is_onnx(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distill.config import TeacherConfig
 from distill.training.clip4str import Clip4StrOptions, Clip4StrTask
+from distill.training.starting import Say, restart
 from students.charset import Charset
 from students.errors import UserError
 from students.permuted import PermutationOptions
@@ -12,8 +13,12 @@ from teachers.clip4str import Clip4Str, CrossTraining
 from teachers.clip4str_config import Clip4StrConfig
 
 
-def build_clip4str(config: TeacherConfig) -> Clip4StrTask:
+def build_clip4str(config: TeacherConfig, say: Say = lambda _: None) -> Clip4StrTask:
     """Build the reader that `config` describes, with the weights to start from, and its task.
+
+    Args:
+        config: the configuration.
+        say: told what `remap` made of a loaded one.
 
     Raises:
         UserError: for a CLIP, alphabet, folder or size that doesn't serve.
@@ -29,7 +34,12 @@ def build_clip4str(config: TeacherConfig) -> Clip4StrTask:
         decoder_decay=section.decoder_decay,
         seed=config.seed,
     )
-    reader = build_reader(config) if config.init is None else Clip4Str.from_pretrained(config.init)
+    if config.init is None:
+        reader = build_reader(config)
+    elif config.remap:
+        reader = restart(Clip4Str, config.init, section.charset, section.max_length, config.seed, say)
+    else:
+        reader = Clip4Str.from_pretrained(config.init)
     return Clip4StrTask(reader.train(), options)
 
 

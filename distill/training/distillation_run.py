@@ -16,6 +16,7 @@ from distill.deployment.card import Card
 from distill.deployment.folder import save_folder
 from distill.evaluation.benchmarks import locate_benchmarks, open_benchmarks
 from distill.evaluation.gallery import draw_gallery
+from distill.evaluation.teachers import teacher_reader
 from distill.evaluation.validation import validate
 from distill.training.building import build_task
 from distill.training.delivery import Delivery
@@ -61,7 +62,7 @@ class DistillationRun:
         """Find out now, not after hours of training, what the comparison at the end would refuse.
 
         Raises:
-            UserError: for a test set, training tree or alphabet that isn't there.
+            UserError: for a test set, training tree or alphabet that isn't there, or a teacher that can't be scored.
         """
         wanted, data = self.config.compare, self.config.data
         if wanted.twin and data.render.words == 0 and all(source.labels == "teacher" for source in data.train):
@@ -71,6 +72,8 @@ class DistillationRun:
             locate_benchmarks(self._test, wanted.sets)  # validation words: their loader reads their labels
         elif self._test is not None:
             open_benchmarks(self._test, wanted.sets, charset)
+        for teacher in self.task.teachers if wanted.teacher else ():
+            teacher_reader(teacher, charset)
         if self._searched is not None and not self._searched.is_dir():
             raise UserError(f"{self._searched}: no such folder to search for test words; mend compare.train_root")
 

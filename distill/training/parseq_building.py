@@ -7,20 +7,30 @@ from typing import Any
 
 from distill.config import ParseqSection, TeacherConfig
 from distill.training.permuted import ParseqTask
+from distill.training.starting import Say, restart
 from students.charset import Charset
 from students.errors import UserError
 from students.parseq import SIZES, Parseq, ParseqConfig
 from students.permuted import PermutationOptions
 
 
-def build_parseq(config: TeacherConfig) -> ParseqTask:
+def build_parseq(config: TeacherConfig, say: Say = lambda _: None) -> ParseqTask:
     """Build the reader that `config` describes, or load the one to start from, and its task.
+
+    Args:
+        config: the configuration.
+        say: told what `remap` made of a loaded one.
 
     Raises:
         UserError: for an alphabet, folder or size that doesn't serve.
     """
     section, orders = config.parseq, config.orders
-    reader = Parseq(parseq_config(section)) if config.init is None else Parseq.from_pretrained(config.init)
+    if config.init is None:
+        reader = Parseq(parseq_config(section))
+    elif config.remap:
+        reader = restart(Parseq, config.init, section.charset, section.max_length, config.seed, say)
+    else:
+        reader = Parseq.from_pretrained(config.init)
     return ParseqTask(reader.train(), PermutationOptions(orders.count, orders.forward, orders.mirrored), config.seed)
 
 

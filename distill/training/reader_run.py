@@ -14,13 +14,14 @@ from distill.evaluation.validation import validate
 from distill.training.clip4str_building import build_clip4str
 from distill.training.parseq_building import build_parseq
 from distill.training.run import Validation
+from distill.training.starting import Say
 from distill.training.task import Task
 from distill.training.teacher_run import TeacherRun
 from distill.training.trainer import TrainState
 from students.charset import Charset
 from students.reading import Reader
 
-TASKS: dict[str, Callable[[TeacherConfig], Task]] = {"clip4str": build_clip4str, "parseq": build_parseq}
+TASKS: dict[str, Callable[[TeacherConfig, Say], Task]] = {"clip4str": build_clip4str, "parseq": build_parseq}
 """Builders of what is trained, by `kind`; the deliverable of each task is a `students.reading.Reader`."""
 
 
@@ -29,7 +30,7 @@ class ReaderRun(TeacherRun):
 
     def build_task(self) -> Task:
         """Build the task of the configured kind."""
-        return TASKS[self.config.kind](self.config)
+        return TASKS[self.config.kind](self.config, self.remarks.append)
 
     def reads(self) -> tuple[Charset, int, tuple[int, int]]:
         """Ask for words of the reader's alphabet."""

@@ -30,17 +30,19 @@ class TeacherRun(ABC):
 
     def __init__(self, config: TeacherConfig, command: Sequence[str]) -> None:
         self.config, self.command, self.out = config, list(command), Path(config.out)
+        self.remarks: list[str] = []
         torch.manual_seed(config.seed)
         self.task = self.build_task()
         self.accelerator = make_accelerator(config.train, self.task.always_graded())
         self.console = Console(quiet=not self.accelerator.is_main_process)
-        self._say(describe_processes(self.accelerator))
+        for line in [describe_processes(self.accelerator), *self.remarks]:
+            self._say(line)
         self.words = TrainingWords(config.data, *self.reads(), config.seed)
         self.words.check()
 
     @abstractmethod
     def build_task(self) -> Task:
-        """Build what is trained; torch's global generator is seeded."""
+        """Build what is trained, with `remarks` for the user; torch's global generator is seeded."""
 
     @abstractmethod
     def reads(self) -> tuple[Charset, int, tuple[int, int]]:
