@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.conversion import LAYOUTS, converter
+from distill.conversion import LAYOUTS, UNKNOWN, converter
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
@@ -43,12 +43,17 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see `parser`. Nothing is written unless every weight of the reader is there."""
     given = parser().parse_args(argv)
+    if given.layout == "parseq" and given.clip:
+        raise UserError("a PARSeq has no CLIP; leave --clip out")
+    if given.layout != "clipocr" and given.guidance:
+        raise UserError(f"--guidance is for clipocr, {given.layout} was trained without a teacher; leave it out")
     heads = parse_pair("--heads", given.heads, "encoder and decoder", "6,12")
     image = parse_pair("--image", given.image, "height and width", "32,128")
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     from distill.conversion.checkpoints import read_checkpoint
     from distill.conversion.converted import ConversionOptions
-    from distill.deployment.card import UNKNOWN, Card
+    from distill.deployment.card import UNKNOWN as NOT_RECORDED
+    from distill.deployment.card import Card
     from distill.deployment.folder import check_folder, save_folder
 
     check_folder(Path(given.out), given.overwrite)
@@ -58,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     converted = converter(given.layout)(checkpoint, options)
     steps = "" if checkpoint.steps is None else f", after {checkpoint.steps} steps of the published program"
     training = f"Converted from `{checkpoint.path.name}` ({given.layout}{steps}). Not trained here."
-    card = Card(given.name or checkpoint.path.stem, training, given.terms or UNKNOWN)
+    card = Card(given.name or checkpoint.path.stem, training, given.terms or NOT_RECORDED)
     done = save_folder(
         converted.reader, given.out, card, dtype=given.dtype, overwrite=given.overwrite, parts=converted.parts
     )
@@ -86,15 +91,17 @@ def account(converted: Converted) -> list[str]:
         f"words of up to {reader.config.max_length}, pictures of {height}x{width}"
     ]
     lines += [f"not in the file, assumed: {what}" for what in converted.assumed]
-    lines += [f"in the file, left out ({what}): {grouped(names)}" for what, names in converted.unused.items() if names]
+    for what, names in converted.unused.items():
+        if names:  # what nobody knows is named in full
+            told = ", ".join(names) if what == UNKNOWN else grouped(names)
+            lines.append(f"in the file, left out ({what}): {told}")
     lines += [f"not in the file, not needed to read: {grouped(converted.missing)}"] if converted.missing else []
     return lines
 
 
 def grouped(names: Iterable[str]) -> str:
     """List names, those of one part together: `norm_head0.* (2)`."""
-    counts: dict[str, int] = {}
+    parts: dict[str, list[str]] = {}
     for name in names:
-        part, dot, _ = name.partition(".")
-        counts[f"{part}.*" if dot else part] = counts.get(f"{part}.*" if dot else part, 0) + 1
-    return ", ".join(name if count == 1 and "*" not in name else f"{name} ({count})" for name, count in counts.items())
+        parts.setdefault(name.partition(".")[0], []).append(name)
+    return ", ".join(found[0] if len(found) == 1 else f"{part}.* ({len(found)})" for part, found in parts.items())

@@ -17,6 +17,8 @@ LAYOUTS: dict[str, str] = {
     "parseq": "PARSeq, as released or as trained",
 }
 """The published programs whose checkpoints are understood; each has a module of its name here with a `convert`."""
+UNKNOWN = "unknown"
+"""What weights are called that no program's checkpoint should have."""
 
 
 def converter(layout: str) -> Callable[[Checkpoint, ConversionOptions], Converted]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from distill.conversion import UNKNOWN
 from distill.conversion.checkpoints import Checkpoint
 from distill.conversion.converted import ConversionOptions, Converted, fill
 from distill.conversion.sizes import Sizes, depth, need
@@ -40,7 +41,7 @@ def convert(checkpoint: Checkpoint, options: ConversionOptions) -> Converted:
     used = fill(reader, checkpoint, published_name)
     left = [name for name in checkpoint.tensors if name not in used]
     missing = [] if reader.config.language else [f"{CROSS}*"]
-    return Converted(reader.eval(), {"unknown": left}, missing, sizes.assumed)
+    return Converted(reader.eval(), {UNKNOWN: left}, missing, sizes.assumed)
 
 
 def published_name(own: str) -> str:

@@ -6,6 +6,7 @@ CLIP. Reading needs the recogniser only.
 
 from __future__ import annotations
 
+from distill.conversion import UNKNOWN
 from distill.conversion.checkpoints import Checkpoint
 from distill.conversion.converted import ConversionOptions, Converted, fill
 from distill.conversion.guidance import keep_guidance
@@ -15,7 +16,7 @@ from students.sizes import StudentConfig
 from students.student import Student
 from teachers.guidance import TeacherShape
 
-HEADS, TEACHER, UNKNOWN = "guidance heads", "teacher", "unknown"
+HEADS, TEACHER = "guidance heads", "teacher"
 """What there may be in a checkpoint that the student has no place for."""
 GUIDANCE = "guidance"
 """The part of the folder that holds what only training needs."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from distill.conversion import UNKNOWN
 from distill.conversion.checkpoints import Checkpoint
 from distill.conversion.converted import ConversionOptions, Converted, fill
 from distill.conversion.sizes import Sizes, depth, need
@@ -28,7 +29,7 @@ def convert(checkpoint: Checkpoint, options: ConversionOptions) -> Converted:
     reader = Parseq(parseq_config(checkpoint, sizes))
     used = fill(reader, checkpoint)
     unused = [name for name in checkpoint.tensors if name not in used]
-    return Converted(reader.eval(), {"unknown": unused}, assumed=sizes.assumed)
+    return Converted(reader.eval(), {UNKNOWN: unused}, assumed=sizes.assumed)
 
 
 def parseq_config(checkpoint: Checkpoint, sizes: Sizes) -> ParseqConfig:
