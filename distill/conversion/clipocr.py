@@ -40,7 +40,8 @@ def convert(checkpoint: Checkpoint, options: ConversionOptions) -> Converted:
         if name not in used:
             is_teacher = name.startswith("clip.") or name in ("clip_mean", "clip_std")
             unused[HEADS if name in heads else TEACHER if is_teacher else UNKNOWN].append(name)
-    missing = [name for name in heads if name not in checkpoint.tensors] + ["clip.*"] * (not unused[TEACHER])
+    missing = [name for name in heads if name not in checkpoint.tensors]
+    missing += [] if checkpoint.with_prefix("clip.") else ["clip.*"]
     parts = {}
     if options.guidance or options.clip is not None:
         parts[GUIDANCE] = keep_guidance(checkpoint, student, options.clip)
