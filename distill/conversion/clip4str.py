@@ -7,6 +7,7 @@ whoever reads with its weights.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -58,7 +59,7 @@ def reader_config(checkpoint: Checkpoint, sizes: Sizes) -> Clip4StrConfig:
     head, queries, hidden = need(
         checkpoint, f"{VISUAL}head.weight", f"{VISUAL}pos_queries", f"{VISUAL}layers.0.linear1.weight"
     )
-    width, clip = queries.shape[2], clip_sizes(checkpoint)
+    width, clip = queries.shape[2], clip_sizes(checkpoint, sizes)
     return Clip4StrConfig(
         charset=sizes.charset(head.shape[0]),
         caption_charset=caption_charset(checkpoint, sizes),
@@ -79,14 +80,17 @@ def reader_config(checkpoint: Checkpoint, sizes: Sizes) -> Clip4StrConfig:
     )
 
 
-def clip_sizes(checkpoint: Checkpoint) -> ClipSizes:
+def clip_sizes(checkpoint: Checkpoint, sizes: Sizes) -> ClipSizes:
     """Read the CLIP's sizes from its weights.
 
     Raises:
         UserError: when there is no CLIP with a ViT and CLIP's vocabulary.
     """
-    need(checkpoint, *(CLIP + name for name in CLIP_NEEDS))
-    config = config_from_shapes(checkpoint.with_prefix(CLIP))
+    convolution, positions, *_ = need(checkpoint, *(CLIP + name for name in CLIP_NEEDS))
+    patches = len(positions) - 1
+    square = math.isqrt(patches) ** 2 == patches  # as every CLIP is
+    image = None if square else sizes.image((convolution.shape[2], convolution.shape[3]), patches)
+    config = config_from_shapes(checkpoint.with_prefix(CLIP), image)
     entries = config["text_cfg"]["vocab_size"]
     if entries != CLIP_VOCABULARY:
         raise UserError(

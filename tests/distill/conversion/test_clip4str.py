@@ -42,6 +42,10 @@ def joint(width: int) -> ClipSizes:
     return dataclasses.replace(CLIP, embed_dim=width)
 
 
+def wide(height: int, width: int) -> ClipSizes:
+    return dataclasses.replace(CLIP, vision_cfg={**CLIP.vision_cfg, "image_size": (height, width)})
+
+
 def build(**changed: Any) -> Clip4Str:
     torch.manual_seed(2)
     return Clip4Str(dataclasses.replace(CONFIG, **changed)).eval()
@@ -81,11 +85,9 @@ def test_names_are_the_published_ones(reader: Clip4Str) -> None:
         ({"share_dim": False}, {"use_share_dim": False}),
         ({"pooled": True, "decoding": "one-shot"}, {"clip_cls_eot_feature": True, "decode_ar": False}),
         ({"language": False}, {"use_language_model": False}),
-        (
-            {"clip": dataclasses.replace(CLIP, embed_dim=16), "text_features": "embedding"},
-            {"cross_token_embeding": True},
-        ),
-        ({"clip": dataclasses.replace(CLIP, embed_dim=128), "share_dim": False}, {"use_share_dim": False}),
+        ({"clip": joint(16), "text_features": "embedding"}, {"cross_token_embeding": True}),
+        ({"clip": joint(128), "share_dim": False}, {"use_share_dim": False}),
+        ({"clip": wide(16, 40)}, {"img_size": [16, 40]}),
     ],
 )
 def test_sizes_come_from_weights_and_switches_from_settings(
@@ -97,7 +99,7 @@ def test_sizes_come_from_weights_and_switches_from_settings(
     assert not found.assumed
     assert not any(found.unused.values())
     assert found.missing == ([] if made.config.language else ["cross_decoder.*"])
-    images = torch.rand(2, 3, 24, 24) * 2 - 1
+    images = torch.rand(2, 3, *made.image_size) * 2 - 1
     with torch.no_grad():
         assert torch.equal(found.reader(images), made(images))
 
