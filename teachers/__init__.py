@@ -36,8 +36,8 @@ def words_small() -> ClipTeacher:
     return wrap_small("words-small", SmallTeacher.load(SHIPPED["words-small"]))
 
 
-TEACHERS: dict[str, Callable[[], ClipTeacher]] = {"words-small": words_small}
-"""The shipped teachers by name."""
+TEACHERS: dict[str, Callable[[], Teacher]] = {"words-small": words_small}
+"""Teachers that are known by name, beside the shipped students."""
 
 
 def load_teacher(
@@ -56,6 +56,8 @@ def load_teacher(
     Raises:
         UserError: when there is no such teacher, or it is of another kind.
     """
+    if kind == "auto" and weights is None and name in TEACHERS:
+        return TEACHERS[name]()
     found = kind_of(name, weights) if kind == "auto" else kind
     if found not in KINDS:
         raise UserError(f"no kind of teacher is called {found!r}; choose auto or one of {', '.join(KINDS)}")
@@ -68,14 +70,14 @@ def load_teacher(
 
 def kind_of(name: str, weights: str | None = None) -> str:
     """Tell what a teacher is by its name or its folder; `clip` where nothing says otherwise."""
-    if weights is not None or name in TEACHERS:
+    if weights is not None:
         return "clip"
     folder = locate(name) if name in shipped() else Path(name)
     try:
         stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "clip"
-    return FORMATS.get(stored.get("format", ""), "clip") if isinstance(stored, dict) else "clip"
+    return FORMATS.get(str(stored.get("format")), "clip") if isinstance(stored, dict) else "clip"
 
 
 def load_clip(
@@ -97,8 +99,6 @@ def load_clip(
     """
     if position not in ("crop", "interpolate"):
         raise UserError(f"position={position!r} is unknown; choose crop or interpolate")
-    if weights is None and name in TEACHERS:
-        return TEACHERS[name]()
     called, source = load_source(name, weights)
     if isinstance(source, SmallTeacher):
         return wrap_small(called, source)

@@ -14,11 +14,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distill.commands.distill import main
-from distill.config import AidsSection, Config, GuidanceSection, ScheduleSection, SchedulesSection, StudentSection
+from distill.config import (
+    AidsSection,
+    Config,
+    GuidanceSection,
+    ScheduleSection,
+    SchedulesSection,
+    StudentSection,
+    TeacherConfig,
+)
 from distill.data.batch import Batch
 from distill.training.building import build_student, build_task
 from distill.training.distillation import DistillationTask, character_loss
 from distill.training.layer_map import layer_map
+from distill.training.parseq_building import build_parseq
 from distill.training.trainer import check_gradients
 from distill.training.unlabelled import label_words
 from losses.readings import decoupled, soft_targets
@@ -282,6 +291,17 @@ def test_a_loaded_student_gets_another_alphabet(student: Student, tmp_path: Path
     assert "start for 94 characters: 36 characters keep their rows; new are !" in said[0]
     with pytest.raises(UserError, match="remap=true"):
         build_student(dataclasses.replace(section, remap=False), 0)
+
+
+@pytest.mark.parametrize("remapped", [True, False])
+def test_a_teacher_to_start_from_gets_another_alphabet_when_asked(remapped: bool, tmp_path: Path) -> None:
+    parseq().save_pretrained(tmp_path / "start")
+    config = TeacherConfig(kind="parseq", init=str(tmp_path / "start"), remap=remapped)
+    said: list[str] = []
+    reader = build_parseq(config, said.append).reader
+    assert len(reader.charset.characters) == (94 if remapped else 36)
+    assert len(said) == remapped
+    assert reader.training
 
 
 def test_teachers_of_a_configuration(student: Student, material: Path, tmp_path: Path) -> None:
