@@ -162,7 +162,7 @@ def test_short_and_long_labels(case: Case, extra: int, reader: Parseq) -> None:
     assert [int(count) for count in counts] == stored["weight_per_permutation_n"]
     assert [float(loss.detach()) for loss in losses] == near(stored["loss_per_permutation"])
     loss = average_orders(losses, counts)
-    assert float(loss) == near(stored["loss"])
+    assert loss.item() == near(stored["loss"])
     loss.backward()
     check_norms(gradient_norms(trained), stored["grad_norm"])
 

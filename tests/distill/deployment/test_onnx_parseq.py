@@ -14,15 +14,15 @@ from distill.deployment.onnx import export_onnx
 from distill.deployment.parity import check_parity
 from distill.deployment.reader import OnnxReader
 from students.parseq import Parseq, ParseqConfig
+from students.reading import Decoding
 
 
-@pytest.fixture(scope="module")
-def parseq() -> Parseq:
+def make(decoder_depth: int, seed: int) -> Parseq:
     """Random weights some way from their start: it reads words of different lengths."""
-    torch.manual_seed(2)
+    torch.manual_seed(seed)
     config = ParseqConfig(
         charset="0123456789abcd", max_length=9, patch=(8, 16), width=32, depth=1, heads=2, mlp_ratio=2.0,
-        decoder_depth=2, decoder_heads=2, decoder_mlp_ratio=2.0, dropout=0.1,
+        decoder_depth=decoder_depth, decoder_heads=2, decoder_mlp_ratio=2.0, dropout=0.1,
     )  # fmt: skip
     made = Parseq(config)
     with torch.no_grad():
@@ -32,35 +32,37 @@ def parseq() -> Parseq:
     return made.eval()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def images() -> Tensor:
     torch.manual_seed(1)
     return torch.nn.functional.interpolate(torch.rand(40, 3, 4, 16) * 2 - 1, (32, 128))
 
 
-@pytest.fixture(scope="module")
-def lengths(parseq: Parseq, images: Tensor) -> list[int]:
-    """Steps of the greedy reading of each picture alone."""
-    parseq.choose_decoding("greedy", 0)
-    with torch.no_grad():
-        return [parseq(image[None]).shape[1] for image in images]
-
-
-def exported(parseq: Parseq, folder: Path, decoding: str, refinements: int) -> OnnxReader:
-    parseq.choose_decoding(decoding, refinements)  # type: ignore[arg-type]
+def exported(parseq: Parseq, folder: Path, decoding: Decoding, refinements: int) -> OnnxReader:
+    parseq.choose_decoding(decoding, refinements)
     export_onnx(parseq, folder / "student.onnx")
     return OnnxReader(folder / "student.onnx", threads=1)
 
 
+def by_steps(parseq: Parseq, images: Tensor) -> dict[int, Tensor]:
+    """Sort pictures by the steps that reading each alone takes."""
+    parseq.choose_decoding("greedy", 0)
+    with torch.no_grad():
+        steps = [parseq(image[None]).shape[1] for image in images]
+    return {taken: images[[number for number, own in enumerate(steps) if own == taken]] for taken in sorted(set(steps))}
+
+
+@pytest.mark.parametrize(("layers", "seed", "refinements"), [(1, 4, 1), pytest.param(2, 2, 2, marks=pytest.mark.slow)])
 def test_refinements_follow_a_greedy_reading_of_any_length(
-    parseq: Parseq, images: Tensor, lengths: list[int], tmp_path: Path
+    layers: int, seed: int, refinements: int, images: Tensor, tmp_path: Path
 ) -> None:
-    assert len(set(lengths)) > 3
-    assert min(lengths) == 1, "one that ends at once, so that the refinement's context is the start alone"
-    assert max(lengths) == 10, "one that never ends"
-    reader = exported(parseq, tmp_path, "greedy", 1)
-    for steps in sorted(set(lengths)):
-        chosen = images[[number for number, length in enumerate(lengths) if length == steps]]
+    parseq = make(layers, seed)
+    sorted_images = by_steps(parseq, images)
+    assert len(sorted_images) > 3
+    assert min(sorted_images) == 1, "one that ends at once, so that the refinement's context is the start alone"
+    assert max(sorted_images) == 10, "one that never ends"
+    reader = exported(parseq, tmp_path, "greedy", refinements)
+    for chosen in sorted_images.values():
         with torch.no_grad():
             expected = parseq(chosen).numpy()
         found = reader.logits(chosen.numpy())
@@ -73,7 +75,9 @@ def test_refinements_follow_a_greedy_reading_of_any_length(
     assert weights < 1.1 * parseq.parameters_count, "each weight is kept once"
 
 
-def test_one_shot_needs_no_loop(parseq: Parseq, images: Tensor, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_one_shot_needs_no_loop(images: Tensor, tmp_path: Path) -> None:
+    parseq = make(2, 2)
     reader = exported(parseq, tmp_path, "one-shot", 1)
     assert not [node for node in onnx.load(tmp_path / "student.onnx").graph.node if node.op_type == "Loop"]
     for batch in (1, 2, 7):
