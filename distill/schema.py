@@ -94,6 +94,8 @@ class GuidanceSection:
     """Rows of padding positions in the linguistic terms: published keeps them, drop leaves them out."""
     second_order: Literal["local", "gathered"] = "local"
     """Second-order term over a process's own rows (published) or over those of all processes."""
+    normalization: Literal["published", "clamped"] = "published"
+    """Rows divided by their norm + 1e-7 (published), or by their norm, if above 1e-12 (as `F.normalize`)."""
     linguistic: float = 1.0
     """Weight of the three linguistic terms."""
     visual: float = 1.0

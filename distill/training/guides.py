@@ -55,7 +55,7 @@ class Guide:
             weights: by kind of term, as they are now.
             seed: draws the rows under a row budget.
         """
-        options = SymmetricOptions(switches.padding, switches.second_order, switches.rows)
+        options = SymmetricOptions(switches.padding, switches.second_order, switches.rows, switches.normalization)
         chosen = torch.Generator().manual_seed(seed)
         terms = symmetric_terms(stages, guidance, self.heads, options, chosen)
         if self.alphabet is not None and (switches.soft > 0 or switches.dkd > 0):

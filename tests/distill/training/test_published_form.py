@@ -55,10 +55,8 @@ def test_student_and_heads_have_the_published_sizes(task: DistillationTask) -> N
 
 def test_guidance_is_the_published_one(config: Config, task: DistillationTask) -> None:
     assert config.guidance == GuidanceSection(), "the defaults are the published form"
-    given = SymmetricOptions(
-        padding=config.guidance.padding, second_order=config.guidance.second_order, rows=config.guidance.rows
-    )
-    assert given == SymmetricOptions()
+    given = config.guidance
+    assert SymmetricOptions(given.padding, given.second_order, given.rows, given.normalization) == SymmetricOptions()
     assert task.resting() == (), "every step is guided"
 
 
