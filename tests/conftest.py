@@ -1,4 +1,4 @@
-"""What every test starts from: one thread, the same random numbers, and the two folders that may be absent."""
+"""What every test starts from: one thread, the same random numbers, and the folder that may be absent."""
 
 from __future__ import annotations
 
@@ -31,17 +31,8 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real words (`data/`) and reference numbers (`reference/`), which is no part of the repository."""
+    """The folder of real words (`data/`), which is no part of the repository."""
     folder = Path(os.environ.get("SYMDISTILL_SHARED") or ROOT.parent / "shared")
     if not (folder / "data").is_dir():
         pytest.skip(f"no real words in {folder}; set SYMDISTILL_SHARED to the folder that holds data/ and reference/")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def reference() -> Path:
-    """The folder of reference numbers."""
-    folder = Path(os.environ.get("SYMDISTILL_SHARED") or ROOT.parent / "shared") / "reference"
-    if not folder.is_dir():
-        pytest.skip(f"no reference numbers in {folder}; set SYMDISTILL_SHARED to the folder that holds reference/")
     return folder
