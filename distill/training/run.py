@@ -21,6 +21,7 @@ from distill.training.ema import WeightAverage
 from distill.training.optim import adamw, build_schedule
 from distill.training.precision import choose_precision
 from distill.training.progress import TrainingProgress
+from distill.training.sharding import Whole, check_splitting, splits_weights
 from distill.training.stopping import StopRequest
 from distill.training.task import Task
 from distill.training.tracking import Tracker
@@ -69,15 +70,17 @@ def make_accelerator(train: TrainSection, all_weights_graded: bool = True) -> Ac
             f"train.precision={precision} can't be had here ({error}); take no, bf16, or auto for what the machine has"
         ) from None
     leave_with_others()
+    check_splitting(accelerator)
     return accelerator
 
 
 def describe_processes(accelerator: Accelerator) -> str:
     """Say how many processes train, on what, in which precision: launchers differ in what they start."""
     count, threads = accelerator.num_processes, torch.get_num_threads()
+    split = ", weights split over them (FSDP)" if splits_weights(accelerator) else ""
     return (
         f"world size {count}: {count} process{'es' if count > 1 else ''} on {accelerator.device.type}, "
-        f"{threads} CPU thread{'s' if threads > 1 else ''} each, precision {accelerator.mixed_precision}"
+        f"{threads} CPU thread{'s' if threads > 1 else ''} each, precision {accelerator.mixed_precision}{split}"
     )
 
 
@@ -113,8 +116,10 @@ class TrainingRun:
             eps=optim.eps,
         )  # fmt: skip
         self.schedule = build_schedule(optimizer, train.steps, optim.warmup, optim.schedule)
+        self.whole = Whole(task.deliverable, splits_weights(accelerator))
         self.model, self.optimizer = accelerator.prepare(task, optimizer)
-        self.average = WeightAverage(task.deliverable, optim.ema) if optim.ema > 0 else None
+        self.whole.module.to(accelerator.device)
+        self.average = WeightAverage(self.whole.module, optim.ema) if optim.ema > 0 else None
         self.state = TrainState()
         self.clip = optim.clip
         accelerator.register_for_checkpointing(self.state, self.schedule)
@@ -125,10 +130,9 @@ class TrainingRun:
         self.keeper = CheckpointKeeper(out / "checkpoints", train.keep)
         self._saved_step = -1
 
-    @property
     def weights(self) -> nn.Module:
-        """The deliverable as it would be handed out now: averaged when averaging is on."""
-        return self.average.module if self.average is not None else self.task.deliverable
+        """Give the deliverable as it would be handed out now, averaged when averaging is on; every process calls it."""
+        return self.average.module if self.average is not None else self.whole.gather()
 
     def resume(self, wanted: str) -> None:
         """Take up `auto` (the latest checkpoint, or none yet) or a checkpoint folder."""
@@ -158,8 +162,8 @@ class TrainingRun:
         ):
             self.task.train()
             loop = Loop(
-                self.accelerator, self.task, self.model, self.optimizer, self.schedule, self.average, self.batches,
-                self.settings.steps, self.clip, self._after_step, stop,
+                self.accelerator, self.task, self.model, self.optimizer, self.schedule, self.average, self.whole.gather,
+                self.batches, self.settings.steps, self.clip, self._after_step, stop,
             )  # fmt: skip
             try:
                 train(loop, self.state)
@@ -200,7 +204,7 @@ class TrainingRun:
             self._save()
 
     def _validate_now(self, state: TrainState) -> None:
-        weights = self.weights
+        weights = self.weights()
         was_training = weights.training
         weights.eval()
         if self.accelerator.num_processes > 1:

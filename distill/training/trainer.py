@@ -68,6 +68,8 @@ class Loop:
     optimizer: Any
     schedule: LRScheduler
     average: WeightAverage | None
+    deliverable: Callable[[], nn.Module]
+    """Gives the task's deliverable with all its weights on this process."""
     batches: Callable[[int], Iterator[Batch]]
     """Gives endless batches from the k-th on."""
     steps: int
@@ -117,7 +119,7 @@ def train(loop: Loop, state: TrainState) -> TrainState:
         if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step while it looks for its loss scale
             loop.schedule.step()
             if loop.average is not None:
-                loop.average.update(task.deliverable)
+                loop.average.update(loop.deliverable())
         state.step += 1
         loop.after_step(state, running.report(float(norm), rate))
     return state

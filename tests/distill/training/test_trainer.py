@@ -71,8 +71,8 @@ def build(
     model, prepared = accelerator.prepare(task, optimizer)
     reports: list[StepReport] = []
     loop = Loop(
-        accelerator, task, model, prepared, schedule, WeightAverage(task.map, 0.9), batches_of(size), steps, clip,
-        lambda state, report: reports.append(report), StopRequest(),
+        accelerator, task, model, prepared, schedule, WeightAverage(task.map, 0.9), lambda: task.map,
+        batches_of(size), steps, clip, lambda state, report: reports.append(report), StopRequest(),
     )  # fmt: skip
     return loop, reports
 

@@ -1,0 +1,105 @@
+"""FSDP: split weights train as whole ones, are validated and handed out whole, and go on from a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from safetensors.torch import load_file
+from torch import nn
+
+from distill.training.sharding import Whole, check_splitting, splits_weights
+from students.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+# Accelerate splits weights on GPUs only; torch can on processors too. So it is told that there are several GPUs.
+SPLIT = """
+import sys
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
+from distill.commands.distill import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_without_fsdp_the_module_itself_serves() -> None:
+    accelerator, module = Accelerator(cpu=True), nn.Linear(2, 2)
+    check_splitting(accelerator)
+    assert not splits_weights(accelerator)
+    assert Whole(module, split=False).gather() is module
+
+
+def test_a_copy_follows_the_weights_and_buffers() -> None:
+    module = nn.BatchNorm1d(3)
+    whole = Whole(module, split=True)
+    module(torch.randn(5, 3) + 4)
+    nn.init.constant_(module.weight, 7.0)
+    copied = whole.gather()
+    assert copied is not module
+    torch.testing.assert_close(copied.state_dict(), module.state_dict(), rtol=0, atol=0)
+    assert float(copied.state_dict()["running_mean"].mean()) > 0.1
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_first_version_is_refused(version: int) -> None:
+    plugin = SimpleNamespace(fsdp_version=version, cpu_ram_efficient_loading=True)
+    accelerator: Any = SimpleNamespace(distributed_type=DistributedType.FSDP, state=SimpleNamespace(fsdp_plugin=plugin))
+    assert splits_weights(accelerator)
+    if version == 1:
+        with pytest.raises(UserError, match="--fsdp_version 2"):
+            check_splitting(accelerator)
+    else:
+        check_splitting(accelerator)
+        assert not plugin.cpu_ram_efficient_loading, "it would empty the frozen teacher"
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{name: line[name] for name in line if name not in ("seconds", "words_per_second")} for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_split_weights_train_as_whole_ones(ema: float, write_config: Callable[[Path], Path], tmp_path: Path) -> None:
+    (tmp_path / "split.py").write_text(SPLIT, encoding="utf-8")
+
+    def run(script: Path, out: str, *more: str, **variables: str) -> Path:
+        command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script),
+            "--config", str(write_config(tmp_path)), "train.steps=4", "train.checkpoint_every=2", "guidance.every=2",
+            "train.validate_every=2", "train.accumulation=2", f"optim.ema={ema}", f"out={tmp_path / out}", *more,
+        ]  # fmt: skip
+        environment = {
+            **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **variables
+        }  # fmt: skip
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert ("split over them (FSDP)" in done.stdout) == bool(variables)
+        return tmp_path / out
+
+    fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    whole = run(ROOT / "tools" / "distill.py", "whole")
+    split = run(tmp_path / "split.py", "split", **fsdp)
+    assert len(rows(whole)) == 6
+    for one, other in zip(rows(whole), rows(split), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    weights = [load_file(folder / "student" / "model.safetensors") for folder in (whole, split)]
+    for name in weights[0]:
+        torch.testing.assert_close(weights[0][name], weights[1][name], rtol=1e-3, atol=1e-5)
+
+    before = rows(split)
+    shutil.rmtree(split / "checkpoints" / "step-00000004")
+    run(tmp_path / "split.py", "split", "--resume", "auto", **fsdp)
+    assert rows(split) == before
