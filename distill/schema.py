@@ -48,6 +48,12 @@ class TeacherSection:
     """What it is: a CLIP, or a model that reads; `auto` tells by its name or its folder's config.json."""
     weight: float = 1.0
     """Multiplies all its terms."""
+    text_cache_mb: int = 256
+    """MiB in which a process keeps what a CLIP shows of labels, for when they come again; 0 keeps nothing."""
+    image_cache_mb: int = 0
+    """MiB for what a CLIP shows of pictures of sources without augmentation, which come again every epoch."""
+    image_cache_half: bool = False
+    """Keep that in half precision: twice as many pictures, and no longer exact."""
     heads: str | None = None
     """Folder of guidance heads to start from, as `convert --guidance` writes it; null starts from nothing."""
 

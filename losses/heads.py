@@ -16,6 +16,12 @@ from teachers.guidance import Guidance, TeacherShape
 
 TERMS = ("bridge", "linguistic1", "linguistic2", "linguistic3", "visual1", "visual2", "visual3")
 """The seven comparisons, by name."""
+HEADS = {
+    "bridge": ("word_embed",),
+    "linguistic": ("align_head", "norm_head"),
+    "visual": ("align_proj", "align_head_vis", "norm_head_vis"),
+}
+"""What each kind of comparison has of `GuidanceHeads`."""
 
 
 class GuidanceHeads(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -12,10 +12,12 @@ from torch.nn import functional as F
 
 from students.errors import UserError
 from teachers.attention import use_plain_attention
-from teachers.guidance import Guidance, TeacherShape
+from teachers.guidance import Guidance, TeacherShape, Wanted
+from teachers.label_stages import LabelStages
+from teachers.stage_cache import StageCache, computed_in
 from teachers.teacher import Teacher
 from teachers.tokens import TokenizerLike
-from teachers.towers import run_image, run_text, run_words, tap_blocks
+from teachers.towers import run_image, run_words, tap_blocks
 
 Position = Literal["crop", "interpolate"]
 
@@ -58,6 +60,8 @@ class ClipTeacher(Teacher):
         visual = clip.visual
         self.image_taps = tap_blocks(len(visual.transformer.resblocks), "image")
         self.text_taps = tap_blocks(len(clip.transformer.resblocks), "text")
+        self._labels = LabelStages(clip, tokens, self.text_taps)
+        self._images: StageCache | None = None
         patch_height, patch_width = visual.patch_size
         grid = (image_size[0] // patch_height, image_size[1] // patch_width)
         fitted = fit_positions(visual.positional_embedding.detach(), visual.grid_size, grid, position)
@@ -84,11 +88,48 @@ class ClipTeacher(Teacher):
         Raises:
             UserError: a label can't be split into one token per character.
         """
-        first, second, third = run_image(self.clip.visual, self.normalize(images), self.image_taps)
-        ids = self.tokens(labels).to(images.device)
-        texts, word = run_text(self.clip, ids, self.text_taps)
-        shallow, middle, deep = (tap[:, 1:] for tap in texts)
-        return Guidance((first, second, third), (deep, middle, shallow), word, ids[:, 1:] != 0)
+        return self.guide(images, labels, Wanted())
+
+    @torch.no_grad()
+    def guide(self, images: Tensor, labels: Sequence[str], wanted: Wanted) -> Guidance:
+        """Run only the blocks that show what is wanted, on the labels and pictures that aren't kept."""
+        image = self._show_images(images, wanted) if wanted.image else None
+        text, word, rows = self._labels.show(labels, images.device, wanted.text, wanted.word)
+        return Guidance(image, text, word, rows)
+
+    def keep(self, texts: int, images: int, half: bool = False) -> None:
+        """See `Teacher.keep`."""
+        self._labels.cache = StageCache(texts) if texts > 0 else None
+        # Pictures come back in turn, once an epoch: what was not asked for the longest is what comes next.
+        self._images = StageCache(images, half, evict=False) if images > 0 else None
+
+    @property
+    def kept(self) -> Mapping[str, StageCache]:
+        """See `Teacher.kept`."""
+        caches = {"text": self._labels.cache, "image": self._images}
+        return {name: cache for name, cache in caches.items() if cache is not None}
+
+    def _show_images(self, images: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor, Tensor]:
+        pictures = wanted.pictures if self._images is not None else ()
+        returning = [place for place, picture in enumerate(pictures) if picture is not None]
+        if self._images is None or not returning:
+            first, second, third = self._run_images(images)
+            return first, second, third
+        how = computed_in(images.device)
+        found = self._images.gather(
+            [(pictures[place], how) for place in returning],
+            lambda places: self._run_images(images[[returning[place] for place in places]]),
+        )
+        if len(returning) < len(images):
+            passing = sorted(set(range(len(images))) - set(returning))
+            order = torch.tensor(returning + passing, device=images.device).argsort()
+            others = self._run_images(images[passing])
+            found = tuple(torch.cat(pair)[order] for pair in zip(found, others, strict=True))
+        first, second, third = found
+        return first, second, third
+
+    def _run_images(self, images: Tensor) -> list[Tensor]:
+        return run_image(self.clip.visual, self.normalize(images), self.image_taps)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn a student's input into the image tower's: `(x * 0.5 + 0.5 - mean) / std`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,10 +11,12 @@ from torch import Tensor
 from students.permuted import permuted_orders
 from teachers.backbones import spelling
 from teachers.clip4str import Clip4Str
-from teachers.guidance import Guidance, TeacherShape
+from teachers.guidance import Guidance, TeacherShape, Wanted
+from teachers.label_stages import LabelStages
 from teachers.reading import ReadingTeacher, Shown
+from teachers.stage_cache import StageCache
 from teachers.teacher import Teacher
-from teachers.towers import image_stages, run_text, tap_blocks
+from teachers.towers import image_stages, tap_blocks
 
 
 class Clip4StrTeacher(ReadingTeacher):
@@ -40,8 +42,8 @@ class Clip4StrTeacher(ReadingTeacher):
     def __init__(self, name: str, reader: Clip4Str) -> None:
         clip, sizes = reader.clip_model, reader.config.clip
         self._image_taps = tap_blocks(len(clip.visual.transformer.resblocks), "image")
-        self._text_taps = tap_blocks(len(clip.transformer.resblocks), "text")
         self.tokens = spelling(sizes)
+        self._labels = LabelStages(clip, self.tokens, tap_blocks(len(clip.transformer.resblocks), "text"))
         tokens = clip.visual.positional_embedding.shape[0]
         shape = TeacherShape(tokens, sizes.image_width, sizes.text_width, sizes.joint_width)
         super().__init__(name, reader, shape, "a CLIP4STR")
@@ -53,9 +55,24 @@ class Clip4StrTeacher(ReadingTeacher):
         Raises:
             UserError: a label that can't be split into one token per character.
         """
-        texts, word = run_text(self.reader.clip_model, self.tokens(labels).to(images.device), self._text_taps)
-        shallow, middle, deep = (tap[:, 1:] for tap in texts)
-        return dataclasses.replace(super().forward(images, labels), text=(deep, middle, shallow), word=word)
+        return self.guide(images, labels, Wanted())
+
+    @torch.no_grad()
+    def guide(self, images: Tensor, labels: Sequence[str], wanted: Wanted) -> Guidance:
+        """See `Teacher.guide`; the picture is read in any case."""
+        text, word, _ = self._labels.show(labels, images.device, wanted.text, wanted.word)
+        shown = super().forward(images, labels)
+        return dataclasses.replace(shown, text=text, word=word, image=shown.image if wanted.image else None)
+
+    def keep(self, texts: int, images: int, half: bool = False) -> None:
+        """See `Teacher.keep`."""
+        super().keep(texts, images, half)
+        self._labels.cache = StageCache(texts) if texts > 0 else None
+
+    @property
+    def kept(self) -> Mapping[str, StageCache]:
+        """See `Teacher.kept`."""
+        return {} if self._labels.cache is None else {"text": self._labels.cache}
 
     def show(self, images: Tensor, target_ids: Tensor) -> Shown:
         """Show image taps and logits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -33,6 +34,21 @@ class Guidance:
     characters: Tensor | None = None
     """(N, T, C_t + 1) log-probabilities over a reading teacher's own alphabet, the end first; they mean nothing where
     `rows` is False."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a teacher: the parts of its `Guidance` that count, the others are None."""
+
+    image: bool = True
+    """Image taps."""
+    text: bool = True
+    """Text taps."""
+    word: bool = True
+    """The bridge."""
+    pictures: Sequence[Hashable | None] = ()
+    """For each picture what tells it from all others of the run, by which a teacher may keep what it shows of it; None
+    for one that does not come back. Empty when nothing is to be kept."""
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from teachers.guidance import Guidance, TeacherShape
+from students.errors import UserError
+from teachers.guidance import Guidance, TeacherShape, Wanted
+from teachers.stage_cache import StageCache
 
 
 class Teacher(nn.Module, ABC):
@@ -54,3 +57,36 @@ class Teacher(nn.Module, ABC):
         Raises:
             UserError: a label that the teacher can't line up with a picture's positions.
         """
+
+    def guide(self, images: Tensor, labels: Sequence[str], wanted: Wanted) -> Guidance:
+        """Show only what is wanted: as `forward` does, for a teacher that can't spare itself the rest."""
+        shown = self(images, labels)
+        unwanted: dict[str, None] = {name: None for name in ("image", "text", "word") if not getattr(wanted, name)}
+        return dataclasses.replace(shown, **unwanted)
+
+    def keep(self, texts: int, images: int, half: bool = False) -> None:
+        """Keep what is shown of labels and of pictures that come back, each within so many bytes; 0 keeps nothing.
+
+        Args:
+            texts: bytes for labels; a teacher whose text side depends on more than the label keeps none.
+            images: bytes for pictures.
+            half: hold pictures in half precision, no longer exact.
+
+        Raises:
+            UserError: when pictures are to be kept of a teacher that shows them together with their labels.
+        """
+        if images > 0:
+            raise UserError(
+                f"{self.name} reads, so it shows a picture anew for each label; set teacher.image_cache_mb=0"
+            )
+
+    @property
+    def kept(self) -> Mapping[str, StageCache]:
+        """What is kept, by what it is of: `text`, `image`."""
+        return {}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Forget what was kept on another device or in another type."""
+        for cache in self.kept.values():
+            cache.clear()
+        return super()._apply(fn, recurse)

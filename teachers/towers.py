@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from open_clip import CLIP
@@ -41,13 +42,15 @@ def run_text(clip: CLIP, ids: Tensor, after: Sequence[int] = ()) -> tuple[list[T
     return taps, end @ clip.text_projection
 
 
-def text_stream(clip: CLIP, ids: Tensor, after: Sequence[int] = ()) -> tuple[list[Tensor], Tensor]:
-    """Run the text tower's blocks on ids (N, L): the taps and the last residual stream, each (N, L, width), raw."""
+def text_stream(
+    clip: CLIP, ids: Tensor, after: Sequence[int] = (), blocks: int | None = None
+) -> tuple[list[Tensor], Tensor]:
+    """Run the text tower's first `blocks` on ids (N, L): the taps and the residual stream, each (N, L, width), raw."""
     length = ids.shape[1]
     mask = clip.attn_mask[:length, :length]
     x = clip.token_embedding(ids) + clip.positional_embedding[:length]
     taps: list[Tensor] = []
-    for number, block in enumerate(clip.transformer.resblocks, start=1):
+    for number, block in enumerate(islice(clip.transformer.resblocks, blocks), start=1):
         x = block(x, attn_mask=mask)
         if number in after:
             taps.append(x)

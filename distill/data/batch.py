@@ -27,6 +27,8 @@ class Sample:
     """Position in its data set."""
     source: str
     """Name of the set it is from."""
+    returns: bool = False
+    """Whether the picture at this position is the same in every epoch."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,16 @@ class Batch:
     """(N,) long: positions in the data set that was loaded from."""
     sources: tuple[str, ...] = ()
     """Name of the set each word is from."""
+    returns: tuple[bool, ...] = ()
+    """Whether the picture at each position is the same in every epoch; none is when empty."""
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def pictures(self) -> list[int | None]:
+        """What tells each picture from all others of the run; None where another one comes in the next epoch."""
+        return [i if same else None for i, same in zip(self.indices.tolist(), self.returns, strict=False)]
 
     def select(self, places: Sequence[int], labels: list[str]) -> Batch:
         """Take the words at `places`, with these labels."""
@@ -53,6 +62,7 @@ class Batch:
         return Batch(
             self.images[chosen], labels, self.columns[chosen], self.indices[chosen],
             tuple(self.sources[place] for place in chosen) if self.sources else (),
+            tuple(self.returns[place] for place in chosen) if self.returns else (),
         )  # fmt: skip
 
     def to(self, device: torch.device | str) -> Batch:
@@ -80,4 +90,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         columns=torch.stack([unknown if sample.columns is None else sample.columns for sample in samples]),
         indices=torch.tensor([sample.index for sample in samples]),
         sources=tuple(sample.source for sample in samples),
+        returns=tuple(sample.returns for sample in samples),
     )

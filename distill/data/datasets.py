@@ -162,7 +162,14 @@ class WordDataset(Dataset[Sample]):
         if self._light is not None:
             pixels = self._light(pixels, rng)
         columns = None if moved else self._column_labels(position)
-        return Sample(normalize(np.stack([pixels]))[0], self.label(index), columns, index, self.name)
+        return Sample(
+            normalize(np.stack([pixels]))[0],
+            self.label(index),
+            columns,
+            index,
+            self.name,
+            self.options.augmentation == "none",
+        )
 
     def _decode(self, position: int) -> Image.Image:
         try:

@@ -80,4 +80,11 @@ class LiveWords(Dataset[Sample]):
         if self._light is not None:
             pixels = self._light(pixels, stream(self.options.seed, self.name, epoch, index))
         columns = torch.from_numpy(self._columns[np.asarray(codes, dtype=np.uint8)])
-        return Sample(normalize(np.stack([pixels]))[0], label, columns, index, self.name)
+        return Sample(
+            normalize(np.stack([pixels]))[0],
+            label,
+            columns,
+            index,
+            self.name,
+            self._light is None and self._words == len(self.source),
+        )

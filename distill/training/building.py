@@ -84,12 +84,17 @@ def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]
     """Load the teachers of students with pictures of `image_size`; none for a twin.
 
     Raises:
-        UserError: when there is no such teacher.
+        UserError: when there is no such teacher, or it can't keep what it is asked to.
     """
-    return [
-        load_teacher(section.name or "", section.weights, section.position, image_size, section.kind)
-        for section in teacher_sections(config)
-    ]
+    teachers = []
+    for section in teacher_sections(config):
+        teacher = load_teacher(section.name or "", section.weights, section.position, image_size, section.kind)
+        for name in ("text_cache_mb", "image_cache_mb"):
+            if getattr(section, name) < 0:
+                raise UserError(f"teacher.{name}={getattr(section, name)}; give MiB to keep stages in, or 0 for none")
+        teacher.keep(section.text_cache_mb * 2**20, section.image_cache_mb * 2**20, section.image_cache_half)
+        teachers.append(teacher)
+    return teachers
 
 
 def build_task(config: Config, say: Say = lambda _: None) -> DistillationTask:

@@ -16,9 +16,10 @@ from distill.training.guides import make_guides
 from distill.training.task import Task
 from distill.training.term_weights import TermWeights
 from distill.training.unlabelled import LabelledBatch, label_words
+from losses.heads import HEADS
 from students.stages import Stages
 from students.student import Student
-from teachers.guidance import Guidance
+from teachers.guidance import Guidance, Wanted
 from teachers.reading import ReadingTeacher
 from teachers.teacher import Teacher
 
@@ -110,13 +111,23 @@ class DistillationTask(Task):
         return {f"student.{name}" for name in self.student.no_weight_decay()}
 
     def resting(self) -> tuple[str, ...]:
-        """Name the heads when there are steps without guidance, and a column head that CTC does not use."""
-        kinds = {kind for guide in self.guides for kind in guide.kinds(self.guidance)}
-        guided = self.guidance.every == 1 and any(self.weights.steady(kind) for kind in kinds)
-        heads = ("heads.", "other_heads.") if self.guides and not guided else ()
+        """Name the heads of terms that some steps do without, and a column head that CTC does not use."""
+        steady = {kind for kind in HEADS if self.guidance.every == 1 and self.weights.steady(kind)}
+        resting = [f"{name}." for kind, names in HEADS.items() if kind not in steady for name in names]
+        numbers = range(len(self.guides) - 1)
+        places = ["heads.", *(f"other_heads.{number}." for number in numbers)] if self.guides else []
+        heads = tuple(place + name for place in places for name in resting)
         return heads + (
             ("student.column_head.",) if self.student.column_head is not None and self.aids.ctc == 0 else ()
         )
+
+    def figures(self) -> dict[str, float]:
+        """Give the percentage of words whose stages a teacher still had."""
+        rates = {
+            f"{guide.prefix}{name}_cache": cache.take_rate()
+            for guide in self.guides for name, cache in guide.teacher.kept.items()
+        }  # fmt: skip
+        return {name: rate for name, rate in rates.items() if rate is not None}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Take the teachers along to another device, although they are no part of this module."""
@@ -129,15 +140,19 @@ class DistillationTask(Task):
         found = self.label(batch)
         batch = batch if found is None else found.batch
         weights = self.weights.at(progress)
-        wanted = {kind for guide in self.guides for kind in guide.kinds(self.guidance) if weights[kind] > 0}
-        guided = bool(wanted) and step % self.guidance.every == 0
+        kinds = {kind for guide in self.guides for kind in guide.kinds(self.guidance) if weights[kind] > 0}
+        guided = bool(kinds) and step % self.guidance.every == 0
+        # Positions on a GPU are read back only where a teacher keeps pictures by them.
+        kept = guided and any("image" in teacher.kept for teacher in self.teachers)
+        pictures = batch.pictures if kept else ()
+        wanted = Wanted("visual" in kinds, "linguistic" in kinds, "bridge" in kinds, pictures)
         fading = max(0.0, 1 - progress / self.aids.columns_until) if self.aids.columns_until > 0 else 0.0
         return DistillationInputs(
             images=batch.images,
             target_ids=self.student.charset.encode(batch.labels).to(batch.images.device),
             columns=batch.columns,
             column_weight=self.aids.columns * fading,
-            guidance=tuple(teacher(batch.images, batch.labels) for teacher in self.teachers) if guided else (),
+            guidance=tuple(each.guide(batch.images, batch.labels, wanted) for each in self.teachers if guided),
             weights=weights,
             step=step,
             read=None if found is None else found.read,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -44,15 +45,20 @@ class TrainingProgress:
         """Stop the bar."""
         self._bar.stop()
 
-    def step(self, step: int, loss: float, words: int, say: bool) -> None:
-        """Move on to `step`; with `say`, print a plain line where there is no live bar."""
+    def step(self, step: int, loss: float, words: int, say: bool, hits: Mapping[str, float] | None = None) -> None:
+        """Move on to `step`; with `say`, print a plain line where there is no live bar.
+
+        `hits` are percentages of what caches still had.
+        """
         self._words += words
         elapsed = max(time.monotonic() - self._started, 1e-9)
         rate = self.words_per_second = self._words / elapsed
         self._bar.update(self._task, completed=step, told=f"loss {loss:.3f}  {rate:.0f} words/s  {self.validation}")
         if say:
             left = elapsed / max(step - self._first, 1) * (self.steps - step)
-            self._tell(step, f"loss {loss:.3f}  {rate:.0f} words/s  {self.validation}  {left / 60:.1f} min left")
+            cached = "".join(f"  {name} {value:.0f}%" for name, value in (hits or {}).items())
+            speed = f"{rate:.0f} words/s{cached}"
+            self._tell(step, f"loss {loss:.3f}  {speed}  {self.validation}  {left / 60:.1f} min left")
 
     def validated(self, step: int, accuracy: float, one_minus_ned: float) -> None:
         """Take note of a validation: percent of words right, and 1-NED in percent."""

@@ -193,11 +193,13 @@ class TrainingRun:
         settings, last = self.settings, state.step == self.settings.steps
         say = last or state.step % settings.log_every == 0
         words = report.words * self.accelerator.num_processes
-        self.progress.step(state.step, report.loss, words, say)
+        figures = self.task.figures() if say else {}
+        self.progress.step(state.step, report.loss, words, say, figures)
         if say and self.tracker is not None:
             rates = {"gradient_norm": report.gradient_norm, "learning_rate": report.learning_rate}
             speed = {"words_per_second": self.progress.words_per_second, "seconds": self._clock()}
             self.tracker.log(state.step, "train", {"loss": report.loss, **report.terms, **rates, **speed})
+            self.tracker.watch(state.step, "teacher", figures)
         if last or state.step % settings.validate_every == 0:
             self._validate_now(state)
         if not last and state.step % settings.checkpoint_every == 0:

@@ -67,6 +67,10 @@ class Task(nn.Module, ABC):
         """Name weights, by the beginnings of their names, that get no gradient in some steps or in any."""
         return ()
 
+    def figures(self) -> dict[str, float]:
+        """Give further numbers for the log, over the steps since the last call."""
+        return {}
+
     def always_graded(self) -> bool:
         """Say whether every trainable weight gets a gradient in every step (DDP asks)."""
         return not self.resting()

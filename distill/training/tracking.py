@@ -38,6 +38,14 @@ class Tracker:
         for name, value in values.items():
             self.writer.add_scalar(f"{group}/{name}", value, step)
 
+    def watch(self, step: int, group: str, values: dict[str, float]) -> None:
+        """Show numbers that tell of this process and not of the run: TensorBoard only.
+
+        In metrics.jsonl a run that was taken up would differ by them from one that was not.
+        """
+        for name, value in values.items():
+            self.writer.add_scalar(f"{group}/{name}", value, step)
+
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Write an (H, W, 3) uint8 picture to TensorBoard."""
         self.writer.add_image(name, pixels, step, dataformats="HWC")

@@ -1,0 +1,177 @@
+"""What a CLIP keeps of labels and pictures is what it would show anew."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+import torch
+from torch import Tensor
+
+from students.errors import UserError
+from students.sizes import StudentConfig
+from students.student import Student
+from teachers import wrap_small
+from teachers.clip import ClipTeacher
+from teachers.guidance import Guidance, Wanted
+from teachers.reading import StudentTeacher
+from teachers.small import SmallTeacher, SmallTeacherConfig
+
+WORDS = ["cat", "a", "Cat", "parking", "12", "no", "street", "x", "exit", "seven", "bank", "fire", "zone"]
+ALL = Wanted()
+
+
+@pytest.fixture
+def teacher() -> ClipTeacher:
+    torch.manual_seed(3)
+    sizes = {"text_width": 32, "text_layers": 5, "text_heads": 2, "joint_width": 16}
+    config = SmallTeacherConfig(stem=(8, 8, 16), image_width=32, image_layers=4, image_heads=2, **sizes)  # type: ignore[arg-type]
+    return wrap_small("small", SmallTeacher(config))
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Tensor:
+    return torch.rand(len(WORDS), 3, 32, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def tensors(guidance: Guidance) -> list[Tensor]:
+    assert guidance.image is not None
+    assert guidance.text is not None
+    assert guidance.word is not None
+    return [*guidance.image, *guidance.text, guidance.word, guidance.rows]
+
+
+def close(found: Tensor, expected: Tensor, tolerance: float = 1e-6) -> None:
+    largest = expected.double().abs().max().item()
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * max(1.0, largest))
+
+
+def blocks_run(teacher: ClipTeacher) -> tuple[list[int], list[int]]:
+    """Note how many rows every block of the image tower and of the text tower gets."""
+    noted: tuple[list[int], list[int]] = ([], [])
+    for rows, tower in zip(noted, (teacher.clip.visual.transformer, teacher.clip.transformer), strict=True):
+        for block in tower.resblocks:
+            block.register_forward_pre_hook(lambda _, given, rows=rows: rows.append(given[0].shape[0]))
+    return noted
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_kept_is_what_is_shown_anew(teacher: ClipTeacher, pictures: Tensor, precision: torch.dtype | None) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is not None):
+        plain = tensors(teacher(pictures, WORDS))
+        teacher.keep(texts=2**20, images=2**24)
+        wanted = Wanted(pictures=range(len(WORDS)))
+        cold, warm = (tensors(teacher.guide(pictures, WORDS, wanted)) for _ in range(2))
+        rows = blocks_run(teacher)
+        teacher.guide(pictures, WORDS, wanted)
+    assert rows == ([], []), "all is kept"
+    assert teacher.kept["text"].take_rate() == pytest.approx(100 * (len(WORDS) * 3 - 12) / (len(WORDS) * 3))
+    tolerance = 1e-6 if precision is None else 2e-2
+    for one, again, kept in zip(plain, cold, warm, strict=True):
+        assert again.dtype == one.dtype
+        close(again, one, tolerance)
+        assert torch.equal(again, kept)
+
+
+def test_the_past_leaves_no_trace(teacher: ClipTeacher, pictures: Tensor) -> None:
+    # What a resumed run computes anew, in other batches and another order, has the same bits.
+    teacher.keep(texts=2**20, images=2**24)
+    whole = tensors(teacher.guide(pictures, WORDS, Wanted(pictures=range(len(WORDS)))))
+    teacher.keep(texts=2**20, images=2**24)
+    order = [8, 6, 11, 3, 0]
+    for few in ([3], order, order[::-1]):
+        found = tensors(teacher.guide(pictures[few], [WORDS[i] for i in few], Wanted(pictures=few)))
+    for one, part in zip(whole, found, strict=True):
+        assert torch.equal(one[order[::-1]], part)
+
+
+def test_padding_depends_on_the_label_alone(teacher: ClipTeacher, pictures: Tensor) -> None:
+    long = "abcdefghijklmnopqrst"
+    uncached = teacher(pictures[:2], ["cat", long]).text
+    short = teacher(pictures[:1], ["cat"]).text
+    teacher.keep(texts=2**20, images=0)
+    for labels in (["cat"], ["cat", long], ["cat", "parking"]):
+        found = teacher(pictures[: len(labels)], labels)
+        length = max(map(len, labels)) + 1
+        assert found.rows.shape[1] == length
+        for tap, one, alone in zip(found.text, uncached, short, strict=True):  # type: ignore[arg-type]
+            close(tap[0], one[0, :length])
+            close(tap[0, :4], alone[0])
+
+
+def test_cases_of_one_token_share_an_entry(teacher: ClipTeacher, pictures: Tensor) -> None:
+    teacher.keep(texts=2**20, images=0)
+    teacher(pictures[:3], ["cat", "CAT", "Cat"])
+    assert len(teacher.kept["text"]) == 1
+
+
+def test_pictures_that_pass_are_shown_anew(teacher: ClipTeacher, pictures: Tensor) -> None:
+    plain = teacher(pictures, WORDS).image
+    teacher.keep(texts=0, images=2**24)
+    which = [None if i % 3 == 0 else i for i in range(len(WORDS))]
+    for _ in range(2):
+        found = teacher.guide(pictures, WORDS, Wanted(pictures=which)).image
+        for one, kept in zip(plain, found, strict=True):  # type: ignore[arg-type]
+            close(kept, one)
+    rows = blocks_run(teacher)
+    teacher.guide(pictures, WORDS, Wanted(text=False, word=False, pictures=which))
+    assert rows == ([5, 5, 5], []), "blocks behind the third tap don't run"
+    assert len(teacher.kept["image"]) == 8
+
+
+@pytest.mark.parametrize("kept", [0, 2**20])
+def test_only_what_is_wanted_runs(teacher: ClipTeacher, pictures: Tensor, kept: int) -> None:
+    teacher.keep(texts=kept, images=0)
+    rows = blocks_run(teacher)
+    seen = {}
+    for name in ("image", "text", "word"):
+        wanted = Wanted(image=name == "image", text=name == "text", word=name == "word")
+        shown = teacher.guide(pictures, WORDS, wanted)
+        assert [part is not None for part in (shown.image, shown.text, shown.word)] == [
+            wanted.image, wanted.text, wanted.word,
+        ]  # fmt: skip
+        seen[name] = tuple(map(len, rows))
+        for noted in rows:
+            noted.clear()
+        full = {"image": shown.image, "text": shown.text, "word": (shown.word,)}[name]
+        expected = teacher(pictures, WORDS)
+        same = {"image": expected.image, "text": expected.text, "word": (expected.word,)}[name]
+        for one, other in zip(full, same, strict=True):  # type: ignore[arg-type]
+            close(one, other)
+        for noted in rows:
+            noted.clear()
+    batches = 2 if kept else 1  # 12 different labels, 8 at once
+    assert seen == {"image": (3, 0), "text": (0, 3 * batches), "word": (0, 5 * batches)}
+
+
+def test_half_precision_is_close(teacher: ClipTeacher, pictures: Tensor) -> None:
+    plain = teacher(pictures, WORDS).image
+    teacher.keep(texts=0, images=2**24, half=True)
+    found = teacher.guide(pictures, WORDS, Wanted(pictures=range(len(WORDS)))).image
+    for one, kept in zip(plain, found, strict=True):  # type: ignore[arg-type]
+        assert kept.dtype == torch.float32
+        close(kept, one, 1e-3)
+
+
+def test_another_type_forgets(teacher: ClipTeacher, pictures: Tensor) -> None:
+    teacher.keep(texts=2**20, images=2**24)
+    teacher.guide(pictures, WORDS, Wanted(pictures=range(len(WORDS))))
+    assert all(len(cache) for cache in teacher.kept.values())
+    teacher.double()
+    assert not any(len(cache) for cache in teacher.kept.values())
+    found = teacher.guide(pictures, WORDS, Wanted(image=False))
+    assert found.word is not None
+    assert found.word.dtype == torch.float64
+
+
+def test_a_reader_keeps_no_pictures(pictures: Tensor) -> None:
+    sizes = {"width": 32, "depth": 3, "heads": 2, "stem": (8, 8, 16), "decoder_depth": 3, "decoder_heads": 2}
+    reader = StudentTeacher("reader", Student(StudentConfig(encoder="conv", taps="even", **sizes)))  # type: ignore[arg-type]
+    reader.keep(texts=2**20, images=0)
+    assert reader.kept == {}
+    with pytest.raises(UserError, match="image_cache_mb=0"):
+        reader.keep(texts=0, images=1)
+    shown = reader.guide(pictures[:2], ["cat", "a"], Wanted(image=False, word=False))
+    assert shown.image is None
+    assert shown.word is None
+    assert all(isinstance(part, Tensor) for part in chain(shown.text or [None], [shown.characters]))
