@@ -100,8 +100,8 @@ class Parseq(CharacterDecoder, Reader):
         patches = f"patches of {config.patch[0]} x {config.patch[1]} pixels"
         return {
             "encoder": f"PARSeq, {config.width} wide, {config.depth} blocks, {patches}",
-            "decoder": f"{config.decoder_depth} layers, trained in permuted orders",
-            "decoding": f"{config.decoding}, {config.refinements} refinements",
+            "decoder": f"depth {config.decoder_depth}, trained in permuted orders",
+            "decoding": f"{config.decoding}, refinements: {config.refinements}",
         }
 
     def encode(self, images: Tensor) -> Tensor:

@@ -126,7 +126,8 @@ def gradient_norms(trained: ParseqTask) -> dict[str, float | None]:
 def check_norms(found: dict[str, float | None], expected: dict[str, float | None]) -> None:
     assert set(found) == set(expected)
     assert [name for name, norm in expected.items() if norm is None] == [n for n in expected if found[n] is None]
-    assert found == pytest.approx(expected, rel=2e-4, abs=1e-6)
+    known = {name: norm for name, norm in expected.items() if norm is not None}
+    assert {name: found[name] for name in known} == pytest.approx(known, rel=2e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("case", cases("parseq"))
@@ -157,7 +158,8 @@ def test_short_and_long_labels(case: Case, extra: int, reader: Parseq) -> None:
     trained = task(case, reader)
     drawn = draw_permutations(ids.shape[1] - 2, trained.permutations, torch.Generator().manual_seed(extra))
     assert drawn.shape == permutations.shape
-    assert torch.equal(drawn[:2], permutations[:2]), "the first is left-to-right, the second its reversal"
+    first = 0 if trained.permutations.forward else 1
+    assert torch.equal(drawn[first:2], permutations[first:2]), "left-to-right where it is asked for, and its reversal"
     losses, counts = trained.order_losses(PermutedInputs(images, ids, permutations))
     assert [int(count) for count in counts] == stored["weight_per_permutation_n"]
     assert [float(loss.detach()) for loss in losses] == near(stored["loss_per_permutation"])

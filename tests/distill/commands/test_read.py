@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from distill.commands.read import main
+from students.parseq import Parseq, ParseqConfig
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,29 @@ def test_json_and_onnx_say_the_same(learned, places, onnx_file: Path, capsys: py
     for row, other in zip(*answers, strict=True):
         assert (row["path"], row["word"]) == (other["path"], other["word"])
         assert row["confidence"] == pytest.approx(other["confidence"], abs=1e-4)
+
+
+def test_how_a_reader_reads_may_be_chosen(
+    learned, places, onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(1)
+    parseq = Parseq(ParseqConfig(charset="0123456789abcd", max_length=5, patch=(16, 32), width=32, depth=1, heads=2,
+                                 decoder_heads=2, refinements=0)).eval()  # fmt: skip
+    with torch.no_grad():
+        for weight in parseq.parameters():
+            weight.add_(torch.randn_like(weight) * 0.3)
+    parseq.save_pretrained(tmp_path)
+    pictures = str(places[1])
+    for options, chosen in (
+        ([], ("greedy", 0)), (["--refinements", "2"], ("greedy", 2)), (["--one-shot"], ("one-shot", 0)),
+    ):  # fmt: skip
+        assert main(["--student", str(tmp_path), *options, pictures]) == 0
+        parseq.choose_decoding(*chosen)
+        expected = [f"{reading.text}\t{reading.confidence:.4f}" for reading in parseq.read(learned.pictures)]
+        assert [line.partition("\t")[2] for line in capsys.readouterr().out.splitlines()] == expected
+    for student in (places[0], onnx_file):
+        assert "none of these chooses how to read" in refused(capsys, "--student", str(student), "--one-shot", pictures)
+    assert "--refinements must be 0 or more" in refused(capsys, "--refinements", "-1", pictures)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:

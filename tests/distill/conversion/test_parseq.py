@@ -103,7 +103,7 @@ def test_the_command_writes_a_folder_that_reads(
     assert isinstance(reader, Parseq)
     assert reader.config == CONFIG
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "one-shot, 2 refinements" in card
+    assert "one-shot, refinements: 2" in card
     assert "load_reader" in card
     assert main(["parseq", str(file), "--out", str(out), "--heads", "4"]) == 2
     assert "--heads 4: give encoder and decoder with a comma" in capsys.readouterr().err
