@@ -1,8 +1,7 @@
 """Augmentation: RandAugment for text (METHOD 1.5), and a light policy that leaves the shape of the word alone.
 
-All randomness comes from the generator handed in, so a sample looks the same whichever worker prepares it. timm's
-operations are plain functions of picture and strength; its own drawing of strengths uses global generators and is
-not used.
+All randomness comes from the generator handed in, so a sample looks the same whichever worker prepares it. timm's own
+drawing of strengths uses global generators and is not used.
 """
 
 from __future__ import annotations
@@ -10,12 +9,14 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFilter
-from timm.data import auto_augment
+
+from distill.data import operations
+from distill.data.operations import Picture, Resample
 
 Policy = Literal["none", "light", "strong"]
 Strength = Callable[[float, random.Random], tuple[float, ...]]
@@ -40,25 +41,26 @@ def _nothing(level: float, rng: random.Random) -> tuple[float, ...]:
 
 
 # timm's increasing set without Sharpness, with text's own limits on geometry; strengths are for a level from 0 to 1.
-_TIMM: dict[str, Strength] = {
-    "AutoContrast": _nothing,
-    "Equalize": _nothing,
-    "Invert": _nothing,
-    "Rotate": _either_sign(30.0),
-    "PosterizeIncreasing": lambda level, rng: (4 - int(4 * level),),
-    "SolarizeIncreasing": lambda level, rng: (256 - int(256 * level),),
-    "SolarizeAdd": lambda level, rng: (min(128, int(110 * level)),),
-    "ColorIncreasing": _factor,
-    "ContrastIncreasing": _factor,
-    "BrightnessIncreasing": _factor,
-    "ShearX": _either_sign(0.9),
-    "ShearY": _either_sign(0.2),
-    "TranslateXRel": _either_sign(0.10),
-    "TranslateYRel": _either_sign(0.30),
+_TIMM: dict[str, tuple[Callable[..., Picture], Strength]] = {
+    "AutoContrast": (operations.auto_contrast, _nothing),
+    "Equalize": (operations.equalize, _nothing),
+    "Invert": (operations.invert, _nothing),
+    "Rotate": (operations.rotate, _either_sign(30.0)),
+    "PosterizeIncreasing": (operations.posterize, lambda level, rng: (4 - int(4 * level),)),
+    "SolarizeIncreasing": (operations.solarize, lambda level, rng: (256 - int(256 * level),)),
+    "SolarizeAdd": (operations.solarize_add, lambda level, rng: (min(128, int(110 * level)),)),
+    "ColorIncreasing": (operations.color, _factor),
+    "ContrastIncreasing": (operations.contrast, _factor),
+    "BrightnessIncreasing": (operations.brightness, _factor),
+    "ShearX": (operations.shear_x, _either_sign(0.9)),
+    "ShearY": (operations.shear_y, _either_sign(0.2)),
+    "TranslateXRel": (operations.translate_x, _either_sign(0.10)),
+    "TranslateYRel": (operations.translate_y, _either_sign(0.30)),
 }
-_GREY = (128, 128, 128)
 _MOVES_COLUMNS = {"Rotate", "ShearX", "ShearY", "TranslateXRel"}
-_OPERATIONS = (*_TIMM, "GaussianBlur", "PoissonNoise")
+_RESAMPLED = {*_MOVES_COLUMNS, "TranslateYRel"}
+OPERATIONS = (*_TIMM, "GaussianBlur", "PoissonNoise")
+"""What is drawn from."""
 
 
 class RandAugment:
@@ -73,39 +75,40 @@ class RandAugment:
     def __init__(self, operations: int = 3, magnitude: float = 5.0, probability: float = 0.5) -> None:
         self.operations, self.level, self.probability = operations, magnitude / 10, probability
 
-    def __call__(self, image: Image.Image, rng: random.Random) -> tuple[Image.Image, bool]:
-        """Augment an RGB picture; the second value says whether characters have left their columns."""
+    def __call__(self, picture: Picture, rng: random.Random) -> tuple[Picture, bool]:
+        """Augment a picture; the second value says whether characters have left their columns."""
         moved = False
-        for name in rng.sample(_OPERATIONS, self.operations):
+        for name in rng.sample(OPERATIONS, self.operations):
             if rng.random() < self.probability:
-                image = apply(name, image, self.level, rng)
+                picture = apply(name, picture, self.level, rng)
                 moved = moved or name in _MOVES_COLUMNS
-        return image, moved
+        return picture, moved
 
 
-def apply(name: str, image: Image.Image, level: float, rng: random.Random) -> Image.Image:
-    """Apply one operation at a level from 0 to 1 to an RGB picture."""
+def apply(name: str, picture: Picture, level: float, rng: random.Random) -> Picture:
+    """Apply one operation at a level from 0 to 1 to a picture, which stays as it is."""
+    longer = max(picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size)
     if name == "GaussianBlur":
-        return image.filter(ImageFilter.GaussianBlur(_limited(4 * level, 0.02 * max(image.size))))
+        return operations.gaussian_blur(picture, _limited(4 * level, 0.02 * longer))
     if name == "PoissonNoise":
-        return poisson_noise(image, _limited(40 * level, 0.2 * max(image.size)) | 1, rng)
-    resample = rng.choice((Image.Resampling.BILINEAR, Image.Resampling.BICUBIC))
-    strength = _TIMM[name](level, rng)
-    operation: Any = auto_augment.NAME_TO_OP[name]
-    augmented: Image.Image = operation(image, *strength, fillcolor=_GREY, resample=resample)
-    return augmented
-
-
-def poisson_noise(image: Image.Image, rate: int, rng: random.Random) -> Image.Image:
-    """Add Poisson(rate) with a random sign to each pixel, the same to its three channels (as the published program)."""
-    numbers = np.random.default_rng(rng.getrandbits(64))
-    size = (image.height, image.width, 1)
-    noise = numbers.poisson(rate, size) * numbers.choice((-1, 1), size)
-    return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))
+        return operations.poisson_noise(picture, _limited(40 * level, 0.2 * longer) | 1, rng)
+    operation, strength = _TIMM[name]
+    resample = rng.choice((Resample.BILINEAR, Resample.BICUBIC))
+    more = (resample,) if name in _RESAMPLED else ()
+    return operation(picture, *strength(level, rng), *more)
 
 
 def _limited(strength: float, most: float) -> int:
     return round(min(strength, max(1.0, most)))
+
+
+_NOISE_VALUES = 1 << 18
+
+
+@lru_cache(maxsize=1)
+def _noise() -> np.ndarray:
+    """Draw normal numbers once: 12,288 for each word would cost more than all else, a random piece is as good."""
+    return np.random.default_rng(0).standard_normal(_NOISE_VALUES, dtype=np.float32)
 
 
 class LightAugment:
@@ -113,12 +116,6 @@ class LightAugment:
 
     The word moves by less than half of one of the 32 columns, so the characters stay under their columns.
     """
-
-    _NOISE_VALUES = 1 << 18
-
-    def __init__(self) -> None:
-        # Drawing 12,288 normal numbers a word would cost more than all else here; a random piece of a bank is as good.
-        self._bank = np.random.default_rng(0).standard_normal(self._NOISE_VALUES, dtype=np.float32)
 
     def __call__(self, pixels: np.ndarray, rng: random.Random) -> np.ndarray:
         """Augment (H, W, 3) uint8 pixels; the input stays as it is."""
@@ -132,7 +129,7 @@ class LightAugment:
             levels = (np.arange(256) - 128) * contrast + 128 + brightness
             pixels = cv2.LUT(pixels, levels.clip(0, 255).astype(np.uint8))
         if rng.random() < 0.4:
-            start = rng.randrange(self._NOISE_VALUES - pixels.size)
-            noise = self._bank[start : start + pixels.size].reshape(pixels.shape) * rng.uniform(2, 12)
+            start = rng.randrange(_NOISE_VALUES - pixels.size)
+            noise = _noise()[start : start + pixels.size].reshape(pixels.shape) * rng.uniform(2, 12)
             pixels = cv2.add(pixels, noise, dtype=cv2.CV_8U)
         return pixels

@@ -6,19 +6,25 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
+from students.preprocess import normalize
+
 COLUMNS = 32
 """Columns that a picture's character labels are given for."""
+_NORMALIZED = normalize(np.arange(256, dtype=np.uint8).reshape(1, 1, 256, 1)).numpy().ravel()
+"""What each level becomes: a look-up gives the numbers of `normalize` in a fifth of its time."""
 
 
 @dataclass(frozen=True)
 class Sample:
     """One word."""
 
-    image: Tensor
-    """(3, H, W) float, mean 0.5 and std 0.5 taken out."""
+    pixels: np.ndarray
+    """(H, W, 3) uint8, at the student's size."""
     label: str
     """Cleaned label; "" for a word that a teacher is to label."""
     columns: Tensor | None
@@ -29,6 +35,11 @@ class Sample:
     """Name of the set it is from."""
     returns: bool = False
     """Whether the picture at this position is the same in every epoch."""
+
+    @property
+    def image(self) -> Tensor:
+        """The picture as the student sees it: (3, H, W) float, mean 0.5 and std 0.5 taken out."""
+        return _images([self.pixels])[0]
 
 
 @dataclass(frozen=True)
@@ -85,10 +96,19 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples to a batch; columns that aren't known become -1."""
     unknown = torch.full((COLUMNS,), -1)
     return Batch(
-        images=torch.stack([sample.image for sample in samples]),
+        images=_images([sample.pixels for sample in samples]),
         labels=[sample.label for sample in samples],
         columns=torch.stack([unknown if sample.columns is None else sample.columns for sample in samples]),
         indices=torch.tensor([sample.index for sample in samples]),
         sources=tuple(sample.source for sample in samples),
         returns=tuple(sample.returns for sample in samples),
     )
+
+
+def _images(pictures: Sequence[np.ndarray]) -> Tensor:
+    """Normalise pictures of one size to (N, 3, H, W), each written to its place at once."""
+    height, width, channels = pictures[0].shape
+    images = np.empty((len(pictures), channels, height, width), np.float32)
+    for place, pixels in zip(images, pictures, strict=True):
+        place[:] = cv2.LUT(pixels, _NORMALIZED).transpose(2, 0, 1)
+    return torch.from_numpy(images)

@@ -14,18 +14,19 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from distill.data.augmentation import LightAugment, Policy, RandAugment, stream
 from distill.data.batch import COLUMNS, Sample
+from distill.data.decoding import decode
+from distill.data.operations import Picture, as_image
 from distill.data.pixel_cache import PixelCache
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
 from distill.data.trees import find_all, find_sets, open_set
 from students.charset import Charset
 from students.errors import UserError
-from students.preprocess import BROKEN_IMAGE, decode_image, normalize, resize
+from students.preprocess import BROKEN_IMAGE, resize
 
 __all__ = ["JoinedWords", "WordDataset", "WordOptions", "Words", "column_ids", "find_sets", "load_words"]
 
@@ -155,25 +156,19 @@ class WordDataset(Dataset[Sample]):
                 raise BadRecordError(f"{self.records.describe(position)} can't be read as a picture")
             pixels, moved = cached, False
         else:
-            image, moved = self._decode(position), False
+            picture: Picture = self._decode(position)
+            moved = False
             if self._strong is not None:
-                image, moved = self._strong(image, rng)
-            pixels = resize(image, self.options.image_size)
+                picture, moved = self._strong(picture, rng)
+            pixels = resize(as_image(picture), self.options.image_size)
         if self._light is not None:
             pixels = self._light(pixels, rng)
         columns = None if moved else self._column_labels(position)
-        return Sample(
-            normalize(np.stack([pixels]))[0],
-            self.label(index),
-            columns,
-            index,
-            self.name,
-            self.options.augmentation == "none",
-        )
+        return Sample(pixels, self.label(index), columns, index, self.name, self.options.augmentation == "none")
 
-    def _decode(self, position: int) -> Image.Image:
+    def _decode(self, position: int) -> np.ndarray:
         try:
-            return decode_image(self.records.image(position))
+            return decode(self.records.image(position))
         except BROKEN_IMAGE as error:
             raise BadRecordError(f"{self.records.describe(position)} can't be read as a picture ({error})") from None
 

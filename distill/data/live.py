@@ -14,7 +14,7 @@ from distill.data.batch import Sample
 from distill.data.datasets import WordOptions, column_ids
 from students.charset import Charset
 from students.errors import UserError
-from students.preprocess import normalize, resize
+from students.preprocess import resize
 
 TRIES = 1000
 """Words that are passed over for one that the alphabet can write, before that is an error."""
@@ -80,11 +80,4 @@ class LiveWords(Dataset[Sample]):
         if self._light is not None:
             pixels = self._light(pixels, stream(self.options.seed, self.name, epoch, index))
         columns = torch.from_numpy(self._columns[np.asarray(codes, dtype=np.uint8)])
-        return Sample(
-            normalize(np.stack([pixels]))[0],
-            label,
-            columns,
-            index,
-            self.name,
-            self._light is None and self._words == len(self.source),
-        )
+        return Sample(pixels, label, columns, index, self.name, self._light is None and self._words == len(self.source))

@@ -41,8 +41,8 @@ class MixedWords(Dataset[Sample]):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """Give the drawn word."""
-        found = self.sources[draw.source].sample(draw.word, draw.epoch)
-        return dataclasses.replace(found, index=found.index + self.starts[draw.source])
+        found, start = self.sources[draw.source].sample(draw.word, draw.epoch), self.starts[draw.source]
+        return dataclasses.replace(found, index=found.index + start) if start else found
 
 
 def build_loader(
