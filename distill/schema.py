@@ -364,6 +364,8 @@ class Clip4StrSection:
     """The cross branch sends no gradient into the image tower."""
     language: bool = True
     """Have a cross branch; off trains the visual branch alone (not in the published program)."""
+    decoding: Literal["greedy", "one-shot"] = "greedy"
+    """How it reads, in validation and afterwards: characters one by one, or all at once."""
     refinements: int = 1
     """Readings again with the whole earlier reading as context, in validation and afterwards."""
     cross_context: Literal["labels", "visual"] = "labels"

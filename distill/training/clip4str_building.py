@@ -64,6 +64,7 @@ def build_reader(config: TeacherConfig) -> Clip4Str:
         pooled=section.pooled,
         image_detach=section.image_detach,
         language=section.language,
+        decoding=section.decoding,
         refinements=section.refinements,
     )
     return Clip4Str(chosen, clip)
