@@ -177,7 +177,7 @@ def test_marked_examples_run(page: Path, slow: bool, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TQDM_DISABLE", "1")
-    names: dict[str, Any] = {"__name__": "__example__"}
+    names: dict[str, Any] = {"__name__": "__main__"}
     for block in (block for block in blocks(page) if block.run and (slow or not block.slow)):
         if block.language == "python":
             exec(compile(block.body, str(page), "exec"), names)  # noqa: S102  our own pages
