@@ -34,7 +34,7 @@ def tell_once(line: str) -> None:
     if store is None:
         print(line, file=sys.stderr)
         return
-    _leaving.acquire()
+    _leaving.acquire(blocking=False)  # the watch waits from now on, or is about to leave itself
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process is on its way out already
     if store.add(_key(), 1) == 1:
