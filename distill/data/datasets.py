@@ -187,7 +187,8 @@ class WordDataset(Dataset[Sample]):
         LOG.warning("skipped (%d of %d so far): %s", len(self._bad), len(self.records), message)
 
     def _too_many_bad(self, count: int, what: str) -> str:
-        most = f"{self.options.bad_share:.2%} may be (data.bad_share)"
+        share = self.options.bad_share
+        most = f"{share:.2%} may be (data.bad_share)" if share > 0 else "no word that is scored may be"
         return f"{self.records.path}: {count} of {len(self.records)} records {what}; {most}; check_lmdb lists them"
 
 
