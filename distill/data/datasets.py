@@ -188,7 +188,7 @@ class WordDataset(Dataset[Sample]):
 
     def _too_many_bad(self, count: int, what: str) -> str:
         share = self.options.bad_share
-        most = f"{share:.2%} may be (data.bad_share)" if share > 0 else "no word that is scored may be"
+        most = f"{share:.2%} may be (data.bad_share)" if share > 0 else "none may be"
         return f"{self.records.path}: {count} of {len(self.records)} records {what}; {most}; check_lmdb lists them"
 
 

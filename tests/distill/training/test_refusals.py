@@ -294,6 +294,6 @@ def test_a_torn_validation_picture_costs_no_step(torn: Path, config: Path, capfd
     assert main([*arguments, f"data.validation={torn}"]) == 2
     told = capfd.readouterr().err
     assert told.count("\n") == 1
-    assert "no word that is scored may be" in told, "data.bad_share is for training words"
+    assert "none may be; check_lmdb" in told, "data.bad_share is for training words"
     assert [path.name for path in (config.parent / "run" / "checkpoints").iterdir()] == ["step-00000003"]
     assert main([*arguments, "--resume", "auto"]) == 0
