@@ -51,7 +51,7 @@ sys.exit(code)
 def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
-    return subprocess.run([*launcher, *command], env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run([*launcher, *command], env=environment, capture_output=True, text=True, timeout=900)
 
 
 def test_two_processes_count_right_and_the_second_leaves_before_the_comparison(config: Path, tmp_path: Path) -> None:

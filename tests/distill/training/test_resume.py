@@ -64,7 +64,7 @@ def same_end(one: Path, other: Path) -> None:
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
 
 
 def test_words_rendered_live_and_accumulated_go_on_from_within_a_step(

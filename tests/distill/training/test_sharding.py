@@ -84,7 +84,7 @@ def test_split_weights_train_as_whole_ones(ema: float, write_config: Callable[[P
         environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **variables
         }  # fmt: skip
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr
         assert ("split over them (FSDP)" in done.stdout) == bool(variables)
         return tmp_path / out
