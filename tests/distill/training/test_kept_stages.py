@@ -1,0 +1,120 @@
+"""Caches of a teacher in a run: which pictures come back, what is logged, and that what weighs nothing runs not."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distill.config import AidsSection, Config, GuidanceSection, TeacherSection
+from distill.data.batch import Batch
+from distill.data.datasets import WordOptions, load_words
+from distill.data.live import LiveWords
+from distill.data.loading import MixedWords, Source, build_loader
+from distill.training.building import build_teachers
+from distill.training.distillation import DistillationTask
+from distill.training.trainer import check_gradients
+from students.charset import Charset
+from students.errors import UserError
+from students.student import Student
+from teachers.clip import ClipTeacher
+
+CHARSET = Charset.load("36")
+KINDS = {"bridge": "word_embed", "linguistic": "norm_head", "visual": "norm_head_vis"}
+
+
+@pytest.fixture
+def batch(material: Path) -> Batch:
+    loader = build_loader([Source(load_words(material / "train", CHARSET, WordOptions()))], 6)
+    found: Batch = next(iter(loader))
+    return found
+
+
+def test_pictures_without_augmentation_come_back(material: Path) -> None:
+    plain, light = (load_words(material / "train", CHARSET, WordOptions(augmentation=how)) for how in ("none", "light"))
+    mixed = next(iter(build_loader([Source(plain), Source(light)], 6)))
+    assert mixed.returns == (True,) * 3 + (False,) * 3
+    assert mixed.pictures == [*mixed.indices[:3].tolist(), None, None, None]
+    few = mixed.select([0, 5], mixed.labels[:2])
+    assert few.pictures == [int(mixed.indices[0]), None]
+    for words in (plain, light):
+        same = bool((words.sample(2, 0).pixels == words.sample(2, 1).pixels).all())
+        assert words.sample(2, 0).returns == same
+
+
+@pytest.mark.parametrize(
+    ("words", "augmentation", "returns"), [(2, "none", True), (1, "none", False), (2, "light", False)]
+)
+def test_rendered_pictures_come_back_when_their_source_is_as_long(words: int, augmentation: str, returns: bool) -> None:
+    class Two:
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, str, np.ndarray]:
+            return np.full((32, 64, 3), 100 + 40 * index, np.uint8), "ab"[index], np.zeros(32, np.uint8)
+
+    live = LiveWords(Two(), CHARSET, WordOptions(augmentation=augmentation), words)  # type: ignore[arg-type]
+    first, later = (MixedWords([live]).sources[0].sample(0, epoch) for epoch in (0, 1))
+    assert first.returns is returns
+    assert returns == bool((first.pixels == later.pixels).all())
+
+
+def test_a_warm_step_gives_the_same_terms(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    student.eval()
+    task = DistillationTask(student, teacher, GuidanceSection(), AidsSection())
+    plain = task(task.prepare(batch, 0, 0.0))
+    assert task.figures() == {}
+    teacher.keep(texts=2**20, images=2**22)
+    cold, warm = (task(task.prepare(batch, 0, 0.0)) for _ in range(2))
+    assert task.figures() == {"text_cache": 50.0, "image_cache": 50.0}
+    assert task.figures() == {}
+    assert sorted(plain) == sorted(warm)
+    for name, term in plain.items():
+        assert torch.equal(cold[name], warm[name])
+        torch.testing.assert_close(warm[name], term, rtol=1e-5, atol=1e-6)
+
+
+def test_augmented_pictures_are_not_kept(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    task = DistillationTask(student, teacher, GuidanceSection(), AidsSection())
+    teacher.keep(texts=0, images=2**22)
+    task.prepare(dataclasses.replace(batch, returns=(False,) * 6), 0, 0.0)
+    assert len(teacher.kept["image"]) == 0
+    task.prepare(batch, 0, 0.0)
+    assert len(teacher.kept["image"]) == 6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_weighs_nothing_is_not_shown(student: Student, teacher: ClipTeacher, batch: Batch, kind: str) -> None:
+    task = DistillationTask(student, teacher, GuidanceSection(**{kind: 0.0}), AidsSection())  # type: ignore[arg-type]
+    inputs = task.prepare(batch, 0, 0.0)
+    (guidance,) = inputs.guidance
+    shown = {"bridge": guidance.word, "linguistic": guidance.text, "visual": guidance.image}
+    assert [name for name, part in shown.items() if part is None] == [kind]
+    terms = task(inputs)
+    assert not any(name.startswith(kind) for name in terms)
+    task.total(terms).backward()
+    check_gradients(task)
+    assert not task.always_graded()
+    idle = {name for name, weight in task.named_parameters() if weight.grad is None}
+    assert any(KINDS[kind] in name for name in idle)
+    assert {name for name in idle if name.startswith("heads.")} == {
+        name for name, _ in task.named_parameters() if name.startswith("heads.") and name.startswith(task.resting())
+    }
+
+
+def test_teachers_keep_what_the_configuration_says(material: Path) -> None:
+    def build(**section: object) -> ClipTeacher:
+        config = Config(teacher=TeacherSection(name=str(material / "teacher"), **section))  # type: ignore[arg-type]
+        (found,) = build_teachers(config, (32, 128))
+        assert isinstance(found, ClipTeacher)
+        return found
+
+    assert {name: cache.capacity for name, cache in build().kept.items()} == {"text": 256 * 2**20}
+    both = build(text_cache_mb=1, image_cache_mb=2, image_cache_half=True).kept
+    assert (both["text"].capacity, both["image"].capacity, both["image"].half) == (2**20, 2**21, True)
+    assert build(text_cache_mb=0).kept == {}
+    with pytest.raises(UserError, match="text_cache_mb=-1"):
+        build(text_cache_mb=-1)
