@@ -1,0 +1,142 @@
+"""Training steps: the student alone, with its teacher, and with heads and losses; in float32 and under bf16."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import open_clip
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from distill.benchmarking.decoding import build
+from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
+from distill.config import AidsSection, GuidanceSection
+from distill.data.batch import COLUMNS, Batch
+from distill.training.distillation import DistillationTask
+from distill.training.optim import adamw
+from teachers import load_teacher, wrap_clip
+from teachers.teacher import Teacher
+from teachers.zoo import CLIP_VOCABULARY, LoadedClip, zoo_config
+
+GUIDANCE = {"paper": GuidanceSection(), "tiny": GuidanceSection(rows=512)}
+"""Guidance of each size: as published, and within the row budget that a CPU can bear."""
+PEAK_SIDE = 1536
+"""Rows and columns of the matrices whose product gives the machine's peak."""
+Part = Literal["student", "student + teacher", "all"]
+PARTS: tuple[Part, ...] = ("student", "student + teacher", "all")
+ENDS: tuple[Part, ...] = ("student", "all")
+
+
+def training_step(setup: Setup) -> Iterator[Row]:
+    """Words a second of a step by what is in it, and its share of the machine's matmul peak."""
+    for size, batch, steps in _cases(setup):
+        operations = {part: _count(steps, part) for part in PARTS}
+        matrix = torch.randn(PEAK_SIDE, PEAK_SIDE, device=setup.device)
+        sides: dict[str, Callable[[], object]] = {part: partial(steps.run, part) for part in PARTS}
+        with setup.autocast():
+            seconds = interleaved({**sides, "matmul": partial(torch.mm, matrix, matrix)}, setup)
+        peaks = [2 * PEAK_SIDE**3 / value for value in seconds["matmul"]]
+        yield row("training_step", {"of": "matmul peak"}, [peak / 1e9 for peak in peaks], "GFLOP/s")
+        for part in PARTS:
+            case: dict[str, object] = {"size": size, "batch": batch, "step": part}
+            yield row("training_step", {**case, "of": "words"}, [batch / value for value in seconds[part]], "words/s")
+            shares = [operations[part] / value / peak for value, peak in zip(seconds[part], peaks, strict=True)]
+            yield row("training_step", {**case, "of": "share of peak"}, [100 * share for share in shares], "%")
+
+
+def distil_over_plain_step(setup: Setup) -> Iterator[Row]:
+    """Time of a guided step over that of the same student's step without a teacher."""
+    for size, batch, steps in _cases(setup):
+        with setup.autocast():
+            seconds = interleaved({part: partial(steps.run, part) for part in ENDS}, setup)
+        case = {"size": size, "batch": batch}
+        yield row("distil_over_plain_step", case, ratios(seconds["all"], seconds["student"]), "x")
+
+
+def bf16_over_float32_step(setup: Setup) -> Iterator[Row]:
+    """Time of a step under bf16 over that in float32: below 1 where the processor computes in bf16."""
+    for size, batch, steps in _cases(setup):
+        for part in ENDS:
+            sides = {"bf16": partial(steps.under_bf16, part, True), "float32": partial(steps.under_bf16, part, False)}
+            seconds = interleaved(sides, setup)
+            case = {"size": size, "batch": batch, "step": part, "threads": torch.get_num_threads()}
+            yield row("bf16_over_float32_step", case, ratios(seconds["bf16"], seconds["float32"]), "x")
+
+
+@dataclass
+class Steps:
+    """Optimizer steps of one task on one batch."""
+
+    task: DistillationTask
+    batch: Batch
+    device: str
+
+    def __post_init__(self) -> None:
+        self.optimizer = adamw(self.task.parameter_groups(1e-4, 0.0), lr=1e-4)
+
+    def run(self, part: Part) -> None:
+        """Take a step with labels alone, with a teacher that nobody listens to, or with guidance."""
+        with torch.no_grad():
+            inputs = self.task.prepare(self.batch, 0 if part != "student" else 1, 0.0)
+        if part == "student + teacher":
+            inputs = dataclasses.replace(inputs, guidance=())
+        loss = self.task.total(self.task(inputs))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.task.parameters(), 20.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def under_bf16(self, part: Part, enabled: bool) -> None:
+        """Take a step in one of the two precisions."""
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=enabled):
+            self.run(part)
+
+
+def _cases(setup: Setup) -> Iterator[tuple[str, int, Steps]]:
+    cases = {"tiny": (8,)} if setup.quick else {"paper": setup.batches(16, 64), "tiny": setup.batches(32)}
+    for size, batches in cases.items():
+        student, teacher = build(size).train(), build_teacher(size)
+        # A cadence of two makes batch 0 a guided one and batch 1 one without.
+        guidance = dataclasses.replace(GUIDANCE[size], every=2)
+        task = DistillationTask(student, teacher, guidance, AidsSection()).train().to(setup.device)
+        for batch in batches:
+            yield (
+                size,
+                batch,
+                Steps(task, drawn_batch(batch, student.charset.characters).to(setup.device), setup.device),
+            )
+
+
+def _count(steps: Steps, part: Part) -> int:
+    """Count the floating-point operations of a step's matrix products and convolutions."""
+    with FlopCounterMode(display=False) as counter:
+        steps.run(part)
+    return int(counter.get_total_flops())
+
+
+def build_teacher(size: str) -> Teacher:
+    """Give the published teacher's size to the published student, weights at random; else the shipped teacher."""
+    if size != "paper":
+        return load_teacher("words-small")
+    config = zoo_config("ViT-B-16-quickgelu")
+    sizes = {key: config[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
+    clip = open_clip.CLIP(**sizes, quick_gelu=True).eval()
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    tokenizer = open_clip.SimpleTokenizer()
+    if tokenizer.vocab_size != CLIP_VOCABULARY:
+        raise RuntimeError(f"a vocabulary of {tokenizer.vocab_size} is not CLIP's")
+    return wrap_clip("at random", LoadedClip(clip, tokenizer, mean, std, "quick-gelu", "published", sizes), "crop")
+
+
+def drawn_batch(words: int, characters: str) -> Batch:
+    """Draw pictures of noise with labels of 2 to 12 characters."""
+    source = random.Random(words)
+    labels = ["".join(source.choices(characters, k=source.randint(2, 12))) for _ in range(words)]
+    images: Tensor = torch.rand(words, 3, 32, 128, generator=torch.Generator().manual_seed(words)) * 2 - 1
+    return Batch(images, labels, torch.full((words, COLUMNS), -1), torch.arange(words))

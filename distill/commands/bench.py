@@ -1,0 +1,80 @@
+"""Measure time and memory: decoding, training steps, the consistency loss, the loader, start-up, ONNX."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from distill.errors import UserError, exit_on_user_error
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command's arguments."""
+    made = argparse.ArgumentParser(prog="bench", description=__doc__)
+    made.add_argument("--tables", metavar="NAMES", help="tables to measure, names with commas (default: all)")
+    made.add_argument("--quick", action="store_true", help="the smallest cases and few rounds")
+    made.add_argument("--rounds", type=int, metavar="N", help="most rounds of a case (15; 3 when quick)")
+    made.add_argument("--out", default="bench.json", metavar="FILE", help="where to write (%(default)s)")
+    made.add_argument("--overwrite", action="store_true", help="replace FILE")
+    made.add_argument("--threads", type=int, default=1, metavar="K", help="CPU threads (%(default)s)")
+    made.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where models compute (%(default)s)")
+    made.add_argument("--profile", metavar="TRACE", help="write a trace of torch's profiler there, of every table")
+    return made
+
+
+@exit_on_user_error
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `parser`. What was measured before an interruption is printed, not written."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    given = parser().parse_args(words)
+    if given.threads < 1 or (given.rounds is not None and given.rounds < 1):
+        raise UserError("--threads and --rounds must be 1 or more")
+    out = Path(given.out)
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        raise UserError(f"{out} can't be written; give a file in a folder that exists")
+    if out.exists() and not given.overwrite:
+        raise UserError(f"{out} exists; replace it with --overwrite, or give another --out")
+
+    from distill.training.allocator import tune_allocator
+
+    tune_allocator()  # as in training, and before torch allocates anything
+    import torch
+    from rich.console import Console
+
+    from distill.benchmarking import TABLES, Setup
+    from distill.benchmarking.report import build_report, print_table, write_report
+
+    names = given.tables.split(",") if given.tables else list(TABLES)
+    unknown = [name for name in names if name not in TABLES]
+    if unknown:
+        raise UserError(f"no table {unknown[0]!r}; choose among {', '.join(TABLES)}")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("no GPU here; leave --device out")
+    torch.set_num_threads(given.threads)
+    setup = Setup(given.quick, given.rounds or (3 if given.quick else 15), device=given.device)
+    console, rows = Console(), []
+    with profiled(given.profile):
+        for name in names:
+            measured = list(TABLES[name](setup))
+            print_table(name, measured, console)
+            rows += measured
+    write_report(out, build_report(rows, setup, shlex.join(["symdistill", "bench", *words])))
+    console.print(f"wrote {out}", highlight=False, soft_wrap=True)
+    return 0
+
+
+@contextlib.contextmanager
+def profiled(path: str | None) -> Iterator[None]:
+    """Write what torch did meanwhile as a trace for chrome://tracing or Perfetto, when a path is given."""
+    if path is None:
+        yield
+        return
+    from torch.profiler import profile
+
+    with profile(record_shapes=True) as profiler:
+        yield
+    profiler.export_chrome_trace(path)

@@ -1,0 +1,89 @@
+"""`bench`: the form of what it writes, how sides are measured in turn, and that each table says what it should."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from pathlib import Path
+
+import pytest
+
+from distill.benchmarking import TABLES, Setup
+from distill.benchmarking.measuring import LEAST_ROUNDS, interleaved, ratios, row
+from distill.benchmarking.memory import forget_peak, held_bytes, peak_bytes
+from distill.benchmarking.startup import measure, write_labels
+from distill.commands.bench import main
+from distill.data.datasets import load_words
+from students.charset import Charset
+
+
+def test_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "bench.json"
+    assert main(["--quick", "--rounds", "2", "--tables", "decode_over_encoder", "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert {"machine", "versions", "rows", "command"} <= set(report)
+    assert "torch" in report["versions"]
+    floats = [row for row in report["rows"] if row["case"]["decoder_dtype"] == "float32"]
+    assert [row["case"]["characters"] for row in floats] == [5, 12, 26]
+    for found in report["rows"]:
+        assert set(found) == {"table", "case", "median", "low", "high", "unit"}
+        assert set(found["case"]) == {"size", "batch", "characters", "decoder_dtype"}
+        assert (found["table"], found["unit"]) == ("decode_over_encoder", "x")
+        assert 1 < found["low"] <= found["median"] <= found["high"], "a decoder costs something"
+    assert "decode_over_encoder" in capsys.readouterr().out
+    assert main(["--tables", "decode_over_encoder", "--out", str(out)]) == 2, "what is there is not replaced"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(["--tables", "decoding"], "choose among decode_over_encoder"), (["--rounds", "0"], "1 or more"),
+     (["--out", "no/such/folder/bench.json"], "a folder that exists")],
+)  # fmt: skip
+def test_mistakes_are_told_at_once(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sides_take_turns_and_the_first_round_warms_up() -> None:
+    order: list[str] = []
+    sides = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    seconds = interleaved(sides, Setup(rounds=5, seconds=0))
+    assert order == ["a", "b"] * (1 + LEAST_ROUNDS)
+    assert {name: len(values) for name, values in seconds.items()} == {"a": LEAST_ROUNDS, "b": LEAST_ROUNDS}
+
+
+def test_a_row_is_a_median_with_quartiles() -> None:
+    found = row("table", {}, [5, 1, 2, 3, 4], "x")
+    assert (found.low, found.median, found.high) == (2, 3, 4)
+    assert (row("table", {}, [7], "x").low, row("table", {}, [7], "x").high) == (7, 7)
+    assert ratios([2, 9], [1, 3]) == [2, 3]
+
+
+def test_memory_that_was_given_back_is_at_the_peak_but_not_held() -> None:
+    written = b"1" * 2**26
+    held, before = held_bytes(), forget_peak()
+    with mmap.mmap(-1, 2**26, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as given:
+        given.write(written)
+    assert peak_bytes() - before > 2**26 - 2**22
+    assert held_bytes() - held < 2**25
+    assert forget_peak() < before + 2**25
+
+
+def test_labels_of_the_start_up_table_are_words(tmp_path: Path) -> None:
+    write_labels(tmp_path / "words", 300)
+    words = load_words(tmp_path / "words", Charset.load("36"))
+    assert len(words) == 300
+    seconds, held, peak = measure(tmp_path / "words")
+    assert seconds > 0
+    assert peak >= 0
+    assert held < 100
+
+
+def test_the_how_to_names_every_table(root: Path) -> None:
+    told = (root / "docs/howto/bench.md").read_text(encoding="utf-8")
+    for name in TABLES:
+        assert f"| `{name}` |" in told
