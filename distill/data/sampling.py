@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
+from distill.data.permutation import Permutation
 from students.errors import UserError
 
 
@@ -29,7 +29,8 @@ class MixedSampler(Sampler[list[Draw]]):
     Each source goes through its own permutation, drawn from (seed, source, epoch), and starts another one when it is
     exhausted. Batch k of all processes together is one block of each source, cut into equal parts: every process
     gets as many batches, and as many words of each source. Shares that don't divide a batch are met over time:
-    of two sources none is ever a whole word away from its share.
+    of two sources none is ever a whole word away from its share. No batch needs those before it, so starting late
+    costs nothing, and nothing is kept that grows with the number of words.
 
     Args:
         lengths: words of each source.
@@ -58,47 +59,51 @@ class MixedSampler(Sampler[list[Draw]]):
         self.shares = np.asarray(shares, dtype=np.float64) / sum(shares)
         self.seed, self.rank, self.world = seed, rank, world
         self.start_batch = start_batch
-        self._orders: list[tuple[int, np.ndarray] | None] = [None] * len(lengths)
+        self._orders: dict[int, tuple[int, Permutation]] = {}
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Give batches from `start_batch` on, without end."""
-        taken = np.zeros(len(self.lengths), dtype=np.int64)
-        for batch in itertools.count():
-            counts = self._composition(batch, taken)
-            if batch >= self.start_batch:
-                yield self._draws(taken, counts)
-            taken += counts
+        batch, taken = self.start_batch, self.taken(self.start_batch * self.batch_size)
+        while True:
+            batch += 1
+            until = self.taken(batch * self.batch_size)
+            yield self._draws(taken, until - taken)
+            taken = until
 
-    def _composition(self, batch: int, taken: np.ndarray) -> np.ndarray:
-        """Count the words of each source in a batch, given what the batches before took."""
-        due = (batch + 1) * self.batch_size * self.shares - taken
-        counts = np.maximum(np.floor(due + 1e-9).astype(np.int64), 0)
-        behind = due - counts
-        for source in np.argsort(-behind, kind="stable")[: self.batch_size - counts.sum()]:
-            counts[source] += 1
-        for source in np.argsort(behind, kind="stable"):
-            # With three sources or more the whole parts can add up to more than a batch.
-            excess = min(counts.sum() - self.batch_size, counts[source])
-            counts[source] -= max(excess, 0)
+    def taken(self, words: int) -> np.ndarray:
+        """Count the words of each source (S,) int64 among the first `words` of a process.
+
+        Word after word goes to the source with the highest share / (words it has + 1/2): Sainte-Lague's rule. The
+        counts are worked out at once, from rounded shares that few words are added to or taken from.
+        """
+        counts = np.rint(words * self.shares).astype(np.int64)
+        while counts.sum() < words:
+            counts[np.argmax(self.shares / (counts + 0.5))] += 1
+        while counts.sum() > words:
+            last = np.where(counts > 0, self.shares / (counts - 0.5), np.inf)
+            counts[len(last) - 1 - np.argmin(last[::-1])] -= 1
         return counts
 
     def _draws(self, taken: np.ndarray, counts: np.ndarray) -> list[Draw]:
-        draws = []
+        draws: list[Draw] = []
         for source, count in enumerate(counts.tolist()):
             start = int(taken[source]) * self.world + self.rank * count
-            draws += [self._draw(source, start + step) for step in range(count)]
+            place, end = start, start + count
+            while place < end:
+                epoch, step = divmod(place, self.lengths[source])
+                steps = np.arange(step, min(self.lengths[source], step + end - place))
+                draws += [Draw(source, word, epoch) for word in self._order(source, epoch)(steps).tolist()]
+                place += len(steps)
         return draws
 
-    def _draw(self, source: int, place: int) -> Draw:
-        epoch, step = divmod(place, self.lengths[source])
-        held = self._orders[source]
+    def _order(self, source: int, epoch: int) -> Permutation:
+        held = self._orders.get(source)
         if held is None or held[0] != epoch:
             held = (epoch, permutation(self.lengths[source], self.seed, source, epoch))
             self._orders[source] = held
-        return Draw(source, int(held[1][step]), epoch)
+        return held[1]
 
 
-def permutation(length: int, seed: int, source: int, epoch: int) -> np.ndarray:
+def permutation(length: int, seed: int, source: int, epoch: int) -> Permutation:
     """Draw the order of a source in an epoch."""
-    generator = np.random.default_rng((seed % 2**32, source, epoch))
-    return generator.permutation(np.arange(length, dtype=np.uint32))
+    return Permutation(length, (seed % 2**32, source, epoch))

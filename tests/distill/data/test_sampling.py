@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from itertools import islice
 
@@ -27,9 +28,9 @@ def test_each_source_goes_through_its_permutations() -> None:
             one = drawn[epoch * length : (epoch + 1) * length]
             assert {draw.epoch for draw in one} == {epoch}
             assert sorted(draw.word for draw in one) == list(range(length))
-    assert permutation(100, 1, 0, 0).tolist() != permutation(100, 1, 0, 1).tolist()
-    assert permutation(100, 1, 0, 0).tolist() != permutation(100, 1, 1, 0).tolist()
-    assert permutation(100, 1, 0, 0).tolist() != permutation(100, 2, 0, 0).tolist()
+    places = np.arange(100)
+    orders = [permutation(100, *key)(places).tolist() for key in ((1, 0, 0), (1, 0, 1), (1, 1, 0), (2, 0, 0))]
+    assert all(one != other for number, one in enumerate(orders) for other in orders[:number])
 
 
 @given(
@@ -61,6 +62,34 @@ def test_two_shares_never_miss_by_a_word() -> None:
     for step, batch in enumerate(take(MixedSampler([1000, 10], [0.7, 0.3], 32), 200), start=1):
         taken += sum(draw.source == 0 for draw in batch)
         assert abs(taken - step * 32 * 0.7) < 1
+
+
+@given(
+    shares=st.lists(st.one_of(st.just(0.0), st.just(1.0), st.floats(0.001, 5)), min_size=1, max_size=6).filter(any),
+    words=st.integers(0, 10**10),
+)
+@settings(max_examples=100, deadline=None)
+def test_each_word_more_goes_to_one_source(shares: list[float], words: int) -> None:
+    sampler = MixedSampler([10] * len(shares), shares, 4)
+    before, after = sampler.taken(words), sampler.taken(words + 1)
+    assert before.sum() == words
+    assert sorted(after - before) == [0] * (len(shares) - 1) + [1]
+    assert np.abs(before - words * sampler.shares).max() < len(shares)
+
+
+def test_words_go_to_who_is_owed_most() -> None:
+    sampler, counts = MixedSampler([10] * 4, [5, 3, 3, 0.5], 4), np.zeros(4)
+    for words in range(300):
+        assert sampler.taken(words).tolist() == counts.tolist()
+        counts[np.argmax(sampler.shares / (counts + 0.5))] += 1
+
+
+def test_a_late_start_takes_no_longer() -> None:
+    sampler = MixedSampler([10**9, 10**7, 3], [7, 2, 1], 256, rank=1, world=2, start_batch=10**7)
+    started = time.process_time()
+    batch = next(iter(sampler))
+    assert time.process_time() - started < 0.5
+    assert len(set(batch)) == 256
 
 
 @pytest.mark.parametrize("start", [0, 1, 7, 23])
