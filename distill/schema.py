@@ -410,6 +410,8 @@ class ParseqSection:
     """How it reads, in validation and afterwards: characters one by one, or all at once."""
     refinements: int = 1
     """Readings again with the whole earlier reading as context, in validation and afterwards."""
+    spare_embeddings: bool = False
+    """Weight decay leaves positions and embeddings out; in the published program it doesn't."""
 
 
 @dataclass

@@ -91,8 +91,8 @@ class Parseq(CharacterDecoder, Reader):
         plain_attention(self)
 
     def no_weight_decay(self) -> set[str]:
-        """Name nothing: the published module doesn't pass on its list, so that with weight decay embeddings decay."""
-        return set()
+        """Name positions and embeddings, as the inner network of the published program does."""
+        return {"pos_queries", "encoder.pos_embed", "text_embed.embedding.weight"}
 
     def facts(self) -> dict[str, str]:
         """Tell in words what it is made of, for its card."""

@@ -31,7 +31,12 @@ def build_parseq(config: TeacherConfig, say: Say = lambda _: None) -> ParseqTask
         reader = restart(Parseq, config.init, section.charset, section.max_length, config.seed, say)
     else:
         reader = Parseq.from_pretrained(config.init)
-    return ParseqTask(reader.train(), PermutationOptions(orders.count, orders.forward, orders.mirrored), config.seed)
+    return ParseqTask(
+        reader.train(),
+        PermutationOptions(orders.count, orders.forward, orders.mirrored),
+        config.seed,
+        section.spare_embeddings,
+    )
 
 
 def parseq_config(section: ParseqSection) -> ParseqConfig:

@@ -56,11 +56,15 @@ class ParseqTask(Task):
         reader: trained in place.
         permutations: which orders.
         seed: they follow from it.
+        spare_embeddings: weight decay leaves positions and embeddings out, as described; published it doesn't.
     """
 
-    def __init__(self, reader: Parseq, permutations: PermutationOptions | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, reader: Parseq, permutations: PermutationOptions | None = None, seed: int = 0,
+        spare_embeddings: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.reader, self.seed = reader, seed
+        self.reader, self.seed, self.spare_embeddings = reader, seed, spare_embeddings
         self.permutations = permutations or PermutationOptions()
 
     @property
@@ -69,8 +73,11 @@ class ParseqTask(Task):
         return self.reader
 
     def no_weight_decay(self) -> set[str]:
-        """Name what the reader names: nothing, as published."""
-        return {f"reader.{name}" for name in self.reader.no_weight_decay()}
+        """Name what the reader names when embeddings are spared.
+
+        The inner network of the published program has such a list, but its training module doesn't pass it on.
+        """
+        return {f"reader.{name}" for name in self.reader.no_weight_decay()} if self.spare_embeddings else set()
 
     def prepare(self, batch: Batch, step: int, progress: float) -> PermutedInputs:
         """Encode the labels and draw the orders."""

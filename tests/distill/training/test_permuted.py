@@ -74,6 +74,17 @@ def test_the_published_learning_rate(task: ParseqTask) -> None:
     assert task.learning_rate(7e-4, 1, 2, 384) == learning_rate(7e-4, 1, 2, 384) == pytest.approx(1.4849242e-3)
 
 
+@pytest.mark.parametrize("spares", [False, True])
+def test_embeddings_may_be_spared_by_weight_decay(task: ParseqTask, spares: bool) -> None:
+    task.spare_embeddings = spares
+    names = {weight: name for name, weight in task.reader.named_parameters()}
+    decayed = {names[weight] for group in task.parameter_groups(1e-3, 0.05) for weight in group["params"]
+               if group["weight_decay"] > 0}  # fmt: skip
+    embeddings = {"pos_queries", "encoder.pos_embed", "text_embed.embedding.weight"}
+    assert decayed & embeddings == (set() if spares else embeddings)
+    assert "head.weight" in decayed
+
+
 def test_sizes_of_the_configuration() -> None:
     assert parseq_config(ParseqSection()) == ParseqConfig()
     changed = ParseqSection(size="tiny", charset="36", width=128, depth=3, patch=[8, 8], refinements=0)
