@@ -31,6 +31,8 @@ PEAK_SIDE = 1536
 Part = Literal["student", "student + teacher", "all"]
 PARTS: tuple[Part, ...] = ("student", "student + teacher", "all")
 ENDS: tuple[Part, ...] = ("student", "all")
+CACHES = {"warm": (2**30, 2**30), "labels": (2**30, 0), "none": (0, 0)}
+"""Bytes in which a teacher keeps what it shows of labels and of pictures; the round that warms up fills them."""
 
 
 def training_step(setup: Setup) -> Iterator[Row]:
@@ -51,12 +53,19 @@ def training_step(setup: Setup) -> Iterator[Row]:
 
 
 def distil_over_plain_step(setup: Setup) -> Iterator[Row]:
-    """Time of a guided step over that of the same student's step without a teacher."""
+    """Time of a guided step over that of the same student's step without a teacher.
+
+    With `warm` caches the teacher has seen labels and pictures before, with `labels` only the labels, with `none` it
+    keeps nothing.
+    """
     for size, batch, steps in _cases(setup):
-        with setup.autocast():
-            seconds = interleaved({part: partial(steps.run, part) for part in ENDS}, setup)
-        case = {"size": size, "batch": batch}
-        yield row("distil_over_plain_step", case, ratios(seconds["all"], seconds["student"]), "x")
+        for cache, (texts, images) in CACHES.items():
+            for teacher in steps.task.teachers:
+                teacher.keep(texts, images)
+            with setup.autocast():
+                seconds = interleaved({part: partial(steps.run, part) for part in ENDS}, setup)
+            case = {"size": size, "batch": batch, "cache": cache}
+            yield row("distil_over_plain_step", case, ratios(seconds["all"], seconds["student"]), "x")
 
 
 def bf16_over_float32_step(setup: Setup) -> Iterator[Row]:
@@ -139,4 +148,5 @@ def drawn_batch(words: int, characters: str) -> Batch:
     source = random.Random(words)
     labels = ["".join(source.choices(characters, k=source.randint(2, 12))) for _ in range(words)]
     images: Tensor = torch.rand(words, 3, 32, 128, generator=torch.Generator().manual_seed(words)) * 2 - 1
-    return Batch(images, labels, torch.full((words, COLUMNS), -1), torch.arange(words))
+    returns = (True,) * words
+    return Batch(images, labels, torch.full((words, COLUMNS), -1), torch.arange(words), returns=returns)
