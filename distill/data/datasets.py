@@ -20,6 +20,8 @@ from torch.utils.data import Dataset
 from distill.data.augmentation import LightAugment, Policy, RandAugment, stream
 from distill.data.batch import COLUMNS, Sample
 from distill.data.decoding import decode
+from distill.data.kept import Positions
+from distill.data.label_index import keep
 from distill.data.operations import Picture, as_image
 from distill.data.pixel_cache import PixelCache
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
@@ -68,7 +70,7 @@ class WordOptions:
 class WordDataset(Dataset[Sample]):
     """The words of one set whose labels an alphabet can write (METHOD 1.6).
 
-    Labels are read once, at the start; only the positions of kept records stay in memory.
+    Labels are judged once, at the start. What a worker process gets of a large set is the paths of files to map.
 
     Args:
         records: the set.
@@ -110,7 +112,7 @@ class WordDataset(Dataset[Sample]):
         """
         for step in range(len(self)):
             at = (index + step) % len(self)
-            position = int(self._kept[at])
+            position = self._kept[at]
             try:
                 return self._prepare(position, at, epoch)
             except BadRecordError as error:
@@ -121,7 +123,7 @@ class WordDataset(Dataset[Sample]):
         """Give the cleaned label of a word without its picture; "" when labels are not wanted."""
         if not self.options.labelled:
             return ""
-        cleaned = self.charset.clean(self.records.label(int(self._kept[index])), self.options.max_length)
+        cleaned = self.charset.clean(self.records.label(self._kept[index]), self.options.max_length)
         return cleaned or ""
 
     @property
@@ -129,24 +131,17 @@ class WordDataset(Dataset[Sample]):
         """The set's name."""
         return self.records.name
 
-    def _keep(self) -> np.ndarray:
+    def _keep(self) -> Sequence[int] | Positions:
         if not self.options.labelled:
-            return np.arange(len(self.records), dtype=np.uint32)
-        kept: list[int] = []
-        length = self.options.max_length
-        for position, label in self.records.labels():
-            if label is None:
-                self.dropped["no label"] += 1
-            elif self.charset.clean(label, length) is None:
-                self.dropped[self.charset.drop_reason(label, length) or "empty"] += 1
-            else:
-                kept.append(position)
+            return range(len(self.records))
+        kept = keep(self.records, self.charset, self.options.max_length)
+        self.dropped = kept.dropped
         if self.dropped["no label"] > self.options.bad_share * len(self.records):
             raise UserError(self._too_many_bad(self.dropped["no label"], "without a label that can be read"))
-        if not kept:
+        if not len(kept.positions):
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items()) or "it is empty"
             raise UserError(f"{self.records.path}: no word is left ({reasons}); another charset may keep them")
-        return np.asarray(kept, dtype=np.uint32)
+        return kept.positions
 
     def _prepare(self, position: int, index: int, epoch: int) -> Sample:
         rng = stream(self.options.seed, self.name, epoch, position)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from distill.data.caches import user_cache
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records
 from distill.data.trees import find_all, find_sets
@@ -111,7 +111,7 @@ def difference_hash(image: Image.Image) -> np.ndarray:
 
 def take_prints(records: Records, cache: Path | None = None) -> Prints:
     """Take the fingerprints of a set, or read those taken before."""
-    folder = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "symdistill"
+    folder = cache or user_cache()
     file = folder / f"prints-{records.name}-v{_VERSION}-{records.fingerprint()}.npz"
     if file.is_file():
         with contextlib.suppress(OSError, ValueError, KeyError, EOFError), np.load(file, allow_pickle=False) as stored:

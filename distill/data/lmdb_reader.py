@@ -91,16 +91,27 @@ class LmdbRecords:
         stat = file.stat()
         return hashlib.sha256(f"{file}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:16]
 
+    def state(self) -> dict[str, int]:
+        """Give what changes whenever the LMDB is written to; its place does not count."""
+        stat = (self.path / DATA_FILE).stat()
+        return {
+            "records": len(self), "size": stat.st_size, "time_ns": stat.st_mtime_ns,
+            "transaction": self._environment().info()["last_txnid"],
+        }  # fmt: skip
+
     def _get(self, key: bytes) -> bytes | None:
         with self._begin() as transaction:
             stored = transaction.get(key)
         return None if stored is None else bytes(stored)
 
     def _begin(self) -> lmdb.Transaction:
+        return self._environment().begin(buffers=True)
+
+    def _environment(self) -> lmdb.Environment:
         if self._shared is None:
             key = str(self.path.resolve())
             self._shared = _OPEN.get(key) or _OPEN.setdefault(key, _Environment(self.path))
-        return self._shared.get().begin(buffers=True)
+        return self._shared.get()
 
 
 class _Environment:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from distill.data.batch import Batch, Sample, collate
 from distill.data.datasets import Words
-from distill.data.sampling import Draw, MixedSampler
+from distill.data.sampling import Draw, InOrder, MixedSampler
 
 Context = Literal["fork", "spawn", "forkserver"]
 _PREFETCH = 4
@@ -90,13 +90,9 @@ def build_test_loader(words: Words, batch_size: int, rank: int = 0, world: int =
 
     Processes can get different numbers of batches; counts summed over them are exact.
     """
-    indices = range(rank, len(words), world)
     return DataLoader(
         MixedWords([words]),  # type: ignore[arg-type]
-        batch_sampler=[
-            [Draw(0, index, 0) for index in indices[start : start + batch_size]]
-            for start in range(0, len(indices), batch_size)
-        ],  # type: ignore[arg-type]
+        batch_sampler=InOrder(range(rank, len(words), world), batch_size),  # type: ignore[arg-type]
         collate_fn=collate,
         generator=torch.Generator().manual_seed(0),
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 import numpy as np
 
+from distill.data.caches import cache_folder
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records
 from distill.locks import one_at_a_time
@@ -31,7 +31,7 @@ class PixelCache:
 
     def __init__(self, records: Records, size: tuple[int, int], folder: Path | None = None) -> None:
         key = f"{records.name}-{size[0]}x{size[1]}-v{_VERSION}-{records.fingerprint()}"
-        self.file = _place(records, folder) / f"pixels-{key}.npy"
+        self.file = (folder or cache_folder(records)) / f"pixels-{key}.npy"
         self.marks = self.file.with_name(f"readable-{key}.npy")
         self.shape = (len(records), *size, 3)
         if not self.file.is_file():
@@ -46,7 +46,7 @@ class PixelCache:
         """Give the pixels (H, W, 3) at a position, not to be written to; None for a record that can't be read."""
         if self._pixels is None or self._readable is None:
             self._pixels = np.load(self.file, mmap_mode="r", allow_pickle=False)
-            self._readable = np.load(self.marks, allow_pickle=False)
+            self._readable = np.load(self.marks, mmap_mode="r", allow_pickle=False)
         return self._pixels[position] if self._readable[position] else None
 
     def _make(self, records: Records, size: tuple[int, int]) -> None:
@@ -72,12 +72,3 @@ class PixelCache:
             pixels.flush()
             with replacing(self.marks) as marks, marks.open("wb") as stored:  # to a path, numpy would add a suffix
                 np.save(stored, readable)
-
-
-def _place(records: Records, folder: Path | None) -> Path:
-    if folder is not None:
-        return folder
-    home = records.path if records.path.is_dir() else records.path.parent
-    if os.access(home, os.W_OK):
-        return home
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "symdistill"

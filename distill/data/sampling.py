@@ -107,3 +107,23 @@ class MixedSampler(Sampler[list[Draw]]):
 def permutation(length: int, seed: int, source: int, epoch: int) -> Permutation:
     """Draw the order of a source in an epoch."""
     return Permutation(length, (seed % 2**32, source, epoch))
+
+
+class InOrder(Sampler[list[Draw]]):
+    """Batches of the words of one source, each once and in order; the last may be smaller.
+
+    Args:
+        words: their positions in the source.
+        batch_size: words in a batch.
+    """
+
+    def __init__(self, words: range, batch_size: int) -> None:
+        self.words, self.batch_size = words, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.words) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        """Give all batches."""
+        for start in range(0, len(self.words), self.batch_size):
+            yield [Draw(0, word, 0) for word in self.words[start : start + self.batch_size]]
