@@ -46,7 +46,10 @@ SHIPPED = Path(__file__).resolve().parent.parent / "configs"
 """The complete, runnable configurations that come with the package."""
 LEAST = {
     "seed": 0, "contrastive.near_misses": 0, "contrastive.max_edits": 1, "guidance.every": 1, "guidance.rows": 1,
-    "guidance.soft": 0, "guidance.dkd": 0, "guidance.pseudo": 0, "guidance.confidence": 0, "optim.clip": 0,
+    "guidance.linguistic": 0, "guidance.visual": 0, "guidance.bridge": 0, "guidance.soft": 0, "guidance.dkd": 0,
+    "guidance.pseudo": 0, "guidance.confidence": 0, "guidance.temperature": 0.01, "aids.ctc": 0, "aids.columns": 0,
+    "aids.columns_until": 0, "contrastive.ctc": 0, "contrastive.columns": 0, "contrastive.columns_until": 0,
+    "contrastive.spelling": 0, "optim.clip": 0, "train.threads": 0, "data.bad_share": 0,
     "student.max_length": 1, "student.width": 1, "train.steps": 1, "train.batch": 1, "train.accumulation": 1,
     "train.validate_every": 1, "train.checkpoint_every": 1, "train.keep": 1, "train.log_every": 1,
     "clip4str.max_length": 1, "clip4str.decoder_depth": 1, "clip4str.refinements": 0, "clip4str.context": 3,

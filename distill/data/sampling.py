@@ -42,7 +42,7 @@ class MixedSampler(Sampler[list[Draw]]):
         start_batch: batches that were consumed before.
 
     Raises:
-        UserError: for an empty source, or shares that are negative or all 0.
+        UserError: for an empty source, or shares that make no batch.
     """
 
     def __init__(
@@ -51,8 +51,7 @@ class MixedSampler(Sampler[list[Draw]]):
     ) -> None:  # fmt: skip
         if not lengths or min(lengths) < 1:
             raise UserError("a source of training words is empty; leave it out or check its path")
-        if min(shares) < 0 or sum(shares) <= 0 or len(shares) != len(lengths):
-            raise UserError(f"shares {list(shares)} of {len(lengths)} sources: give each at least 0, and one more")
+        check_shares(shares)
         if batch_size < 1:
             raise UserError(f"a batch of {batch_size} words; give at least 1")
         self.lengths, self.batch_size = tuple(lengths), batch_size
@@ -102,6 +101,16 @@ class MixedSampler(Sampler[list[Draw]]):
             held = (epoch, permutation(self.lengths[source], self.seed, source, epoch))
             self._orders[source] = held
         return held[1]
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Refuse shares that make no batch.
+
+    Raises:
+        UserError: when one is negative, or all are 0.
+    """
+    if min(shares, default=0) < 0 or sum(shares) <= 0:
+        raise UserError(f"sources with shares of {list(shares)}: give each at least 0, and one more")
 
 
 def permutation(length: int, seed: int, source: int, epoch: int) -> Permutation:

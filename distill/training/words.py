@@ -20,6 +20,7 @@ from distill.data.live import LiveWords
 from distill.data.loading import Source, build_loader, build_test_loader
 from distill.data.render_set import RenderRequest, both_cases, render_once
 from distill.data.rendered import RenderedWords
+from distill.data.sampling import check_shares
 from students.charset import Charset
 from students.errors import UserError
 
@@ -84,6 +85,8 @@ class TrainingWords:
                 raise UserError(
                     f"{self.place(source.path)}: no such folder{root}; give one that holds LMDBs, at any depth"
                 )
+        rendered = [section.rendered.share] if section.render.words > 0 else []
+        check_shares([source.share for source in section.train] + rendered)
         if section.rendered.labels == "teacher":
             raise UserError("rendered words know what they say; leave data.rendered.labels at own")
         if section.validation is not None and not self.place(section.validation).exists():

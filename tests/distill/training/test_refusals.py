@@ -217,6 +217,17 @@ def test_a_student_with_broken_files(refuse: Refuse, student: Student, tmp_path:
     assert "is no JSON" in refuse(*init)
 
 
+@pytest.mark.parametrize("share", ["-1", "0"])
+def test_shares_that_make_no_batch(share: str, material: Path, refuse: Refuse) -> None:
+    told = refuse(f"data.train=[{{path: {material / 'train'}, share: {share}}}]")
+    assert "give each at least 0, and one more" in told
+
+
+@pytest.mark.parametrize("change", ["aids.ctc=-1", "guidance.visual=-2", "data.bad_share=-1", "train.threads=-4"])
+def test_weights_and_counts_below_nothing(change: str, refuse: Refuse) -> None:
+    assert "is too small; give 0 or more" in refuse(change)
+
+
 @pytest.mark.parametrize("change", ["student.depth=1", "student.decoder_depth=2", "train.batch=0", "guidance.rows=0"])
 def test_sizes_that_can_not_be(change: str, refuse: Refuse) -> None:
     refuse(change)
