@@ -29,6 +29,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.width, self.heads, self.dropout = width, heads, dropout
+        self.scale = (width // heads) ** -0.5
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -38,17 +39,26 @@ class Attention(nn.Module):
         batch, length, _ = rows.shape
         return rows.view(batch, length, self.heads, self.width // self.heads).transpose(1, 2)
 
+    def query_weights(self) -> tuple[Tensor, Tensor]:
+        """Give weight and bias of the map to queries."""
+        return self.in_proj_weight[: self.width], self.in_proj_bias[: self.width]
+
+    def key_weights(self) -> tuple[Tensor, Tensor]:
+        """Give weight and bias of the map to keys and values, one after the other."""
+        return self.in_proj_weight[self.width :], self.in_proj_bias[self.width :]
+
     def keys_values(self, source: Tensor) -> KeysValues:
-        """Project (N, S, D) to keys and values, each (N, heads, S, D / heads)."""
-        both = F.linear(source, self.in_proj_weight[self.width :], self.in_proj_bias[self.width :])
+        """Project (N, S, D) to keys and values, each (N, heads, S, D / heads).
+
+        Keys come with the scale of the scores in them: they are made once and looked at often.
+        """
+        both = F.linear(source, *self.key_weights())
         keys, values = both.chunk(2, dim=-1)
-        return self._split(keys), self._split(values)
+        return self._split(keys * self.scale), self._split(values)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, forbidden: Tensor | None = None) -> Tensor:
         """Attend from (N, T, D) queries; `forbidden` broadcasts to (N, heads, T, S), True = may not look."""
-        projected = F.linear(queries, self.in_proj_weight[: self.width], self.in_proj_bias[: self.width])
-        query = self._split(projected) * (self.width // self.heads) ** -0.5
-        scores = query @ keys.transpose(-2, -1)
+        scores = self._split(F.linear(queries, *self.query_weights())) @ keys.mT
         if forbidden is not None:
             scores = scores.masked_fill(forbidden, float("-inf"))
         weights = F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
@@ -112,15 +122,22 @@ class QueryDecoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.updates_content = updates_content
 
-    def _stack(self) -> list[DecoderLayer]:
+    @property
+    def stack(self) -> list[DecoderLayer]:
+        """The layers."""
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
 
-    def _updates_after(self, number: int) -> bool:
+    def updates_after(self, number: int) -> bool:
+        """Say whether the content runs through this layer too."""
         return self.updates_content and number < len(self.layers) - 1
 
     def memory_keys(self, memory: Tensor) -> list[KeysValues]:
-        """Keys and values of the picture's tokens (N, S, D), one pair a layer, made once per picture."""
-        return [layer.cross_attn.keys_values(memory) for layer in self._stack()]
+        """Keys and values of the picture's tokens (N, S, D), one pair a layer, made once per picture.
+
+        They are laid out as products with them want it: many positions, or orders, look at them one after the other.
+        """
+        pairs = [layer.cross_attn.keys_values(memory) for layer in self.stack]
+        return [(keys.mT.contiguous().mT, values.contiguous()) for keys, values in pairs]
 
     def forward(
         self,
@@ -140,11 +157,11 @@ class QueryDecoder(nn.Module):
             content_forbidden: the same for content rows, (N, heads, L, L); used when content is updated.
         """
         taps = []
-        for number, layer in enumerate(self._stack()):
+        for number, layer in enumerate(self.stack):
             pair = layer.content_keys(content)
             query = layer(query, pair, memory[number], forbidden)
             taps.append(query)
-            if self._updates_after(number):
+            if self.updates_after(number):
                 content = layer.update(content, pair, memory[number], content_forbidden)
         return taps
 
@@ -156,14 +173,14 @@ class QueryDecoder(nn.Module):
         Returns the normalised output (N, 1, D) and the grown cache; an empty `cache` starts a word.
         """
         grown = []
-        for number, layer in enumerate(self._stack()):
+        for number, layer in enumerate(self.stack):
             keys, values = layer.content_keys(content)
             if cache:
                 keys = torch.cat([cache[number][0], keys], dim=2)
                 values = torch.cat([cache[number][1], values], dim=2)
             grown.append((keys, values))
             query = layer(query, (keys, values), memory[number])
-            if self._updates_after(number):
+            if self.updates_after(number):
                 content = layer.update(content, (keys, values), memory[number])
         return self.norm(query), grown
 

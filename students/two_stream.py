@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from students.charset import Charset
 from students.decoder import CharacterEmbedding, KeysValues, QueryDecoder, cloze_mask
+from students.greedy import GreedySteps
 
 
 class CharacterDecoder(nn.Module):
@@ -142,20 +143,18 @@ class CharacterDecoder(nn.Module):
             steps: positions to decode.
             stop: stop early when every word has its end token.
         """
-        content = self.text_embed(self.starts(memory))
-        ended = torch.zeros(len(content), dtype=torch.bool, device=content.device)
-        cache: list[KeysValues] = []
+        ids = self.starts(memory)[:, 0]
+        everyone = torch.arange(len(self.text_embed.embedding.weight), device=ids.device)
+        decoding = GreedySteps(self.decoder, memory, self.pos_queries[0, :steps], self.text_embed(everyone))
+        ended = torch.zeros_like(ids, dtype=torch.bool)
         logits = []
         for position in range(steps):
-            place = self.pos_queries[:, position : position + 1]
-            output, cache = self.decoder.step(place.expand(len(content), -1, -1), content, cache, memory)
-            logits.append(self.head(output))
-            chosen = logits[-1].argmax(dim=-1)
-            ended |= chosen[:, 0] == self.charset.end_id
+            logits.append(self.head(decoding.step(position, ids)))
+            ids = logits[-1].argmax(dim=-1)
+            ended |= ids == self.charset.end_id
             if stop and bool(ended.all()):
                 break
-            content = place + self.text_embed(chosen)
-        return torch.cat(logits, dim=1)
+        return torch.stack(logits, dim=1)
 
     def one_shot(self, memory: Sequence[KeysValues], steps: int) -> Tensor:
         """Decode all positions at once, from the start token and the picture alone: (N, steps, C + 1) logits."""
