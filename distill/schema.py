@@ -54,6 +54,8 @@ class TeacherSection:
     """MiB for what a CLIP shows of pictures of sources without augmentation, which come again every epoch."""
     image_cache_half: bool = False
     """Keep that in half precision: twice as many pictures, and no longer exact."""
+    control: Literal["none", "shuffled", "untrained"] = "none"
+    """For experiments: `shuffled` tells it labels of other words of the batch, `untrained` gives it fresh weights."""
     heads: str | None = None
     """Folder of guidance heads to start from, as `convert --guidance` writes it; null starts from nothing."""
 

@@ -18,6 +18,7 @@ from students.sizes import SIZES, StudentConfig
 from students.student import Student
 from teachers import load_teacher
 from teachers.teacher import Teacher
+from teachers.untrained import untrain
 
 
 def build_student(section: StudentSection, seed: int, say: Say = lambda _: None) -> Student:
@@ -92,6 +93,8 @@ def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]
         for name in ("text_cache_mb", "image_cache_mb"):
             if getattr(section, name) < 0:
                 raise UserError(f"teacher.{name}={getattr(section, name)}; give MiB to keep stages in, or 0 for none")
+        if section.control == "untrained":
+            untrain(teacher, config.seed)
         teacher.keep(section.text_cache_mb * 2**20, section.image_cache_mb * 2**20, section.image_cache_half)
         teachers.append(teacher)
     return teachers
@@ -107,7 +110,8 @@ def build_task(config: Config, say: Say = lambda _: None) -> DistillationTask:
     teachers, weights = build_teachers(config, student.image_size), [one.weight for one in sections]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
-        task = DistillationTask(student, teachers, config.guidance, config.aids, config.seed, weights)
+        shuffled = [one.control == "shuffled" for one in sections]
+        task = DistillationTask(student, teachers, config.guidance, config.aids, config.seed, weights, shuffled)
     for guide, section in zip(task.guides, sections, strict=True):
         if section.heads is not None:
             load_heads(guide.heads, section.heads)

@@ -61,6 +61,7 @@ class DistillationTask(Task):
         aids: weights of CTC and column terms, for students with a column head.
         seed: seeds the choice of rows under a row budget.
         weights: what multiplies the terms of each teacher; 1 unless given.
+        shuffled: which teachers are told the labels of other words, as a control; none unless given.
 
     Raises:
         UserError: when a teacher can't teach this student what is asked for.
@@ -69,12 +70,15 @@ class DistillationTask(Task):
     def __init__(
         self, student: Student, teachers: Teacher | Sequence[Teacher] | None, guidance: GuidanceSection,
         aids: AidsSection, seed: int = 0, weights: Sequence[float] | None = None,
+        shuffled: Sequence[bool] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.student = student
         given = () if teachers is None else (teachers,) if isinstance(teachers, Teacher) else tuple(teachers)
         # A plain list hides the teachers from parameters(), state_dict(), DDP and train().
-        self.guides = make_guides(student, given, weights or [1.0] * len(given), guidance)
+        self.guides = make_guides(
+            student, given, weights or [1.0] * len(given), shuffled or [False] * len(given), guidance
+        )
         self.heads = self.guides[0].heads if self.guides else None
         self.other_heads = nn.ModuleList(guide.heads for guide in self.guides[1:])
         self.alphabets = nn.ModuleList(guide.alphabet for guide in self.guides if guide.alphabet is not None)
@@ -146,13 +150,14 @@ class DistillationTask(Task):
         kept = guided and any("image" in teacher.kept for teacher in self.teachers)
         pictures = batch.pictures if kept else ()
         wanted = Wanted("visual" in kinds, "linguistic" in kinds, "bridge" in kinds, pictures)
+        guides = self.guides if guided else []
         fading = max(0.0, 1 - progress / self.aids.columns_until) if self.aids.columns_until > 0 else 0.0
         return DistillationInputs(
             images=batch.images,
             target_ids=self.student.charset.encode(batch.labels).to(batch.images.device),
             columns=batch.columns,
             column_weight=self.aids.columns * fading,
-            guidance=tuple(each.guide(batch.images, batch.labels, wanted) for each in self.teachers if guided),
+            guidance=tuple(guide.show(batch.images, batch.labels, wanted, self._drawn(step)) for guide in guides),
             weights=weights,
             step=step,
             read=None if found is None else found.read,
@@ -184,11 +189,15 @@ class DistillationTask(Task):
                 terms |= {PSEUDO[name]: weight * term for name, term in found.items()}
         if stages.columns is not None and inputs.column_weight > 0:
             terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns)
-        seed = (self.seed * 1_000_003 + inputs.step) % 2**63
+        seed = self._drawn(inputs.step)
         for guide, guidance in zip(self.guides, inputs.guidance, strict=False):
             terms |= guide.terms(stages, guidance, inputs.target_ids, self.guidance, inputs.weights, seed)
         # Times 0 rather than left out: every weight gets its gradient, and every process its collective calls.
         return {name: 0 * term for name, term in terms.items()} if inputs.idle else terms
+
+    def _drawn(self, step: int) -> int:
+        """Give the seed of what is drawn at one step."""
+        return (self.seed * 1_000_003 + step) % 2**63
 
     def _character_terms(self, stages: Stages, target_ids: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
         """Compute `characters` and `ctc`, on the words of a (N,) mask when there is one."""

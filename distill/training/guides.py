@@ -17,7 +17,7 @@ from losses.symmetric import SymmetricOptions, symmetric_terms
 from students.errors import UserError
 from students.stages import Stages
 from students.student import Student
-from teachers.guidance import Guidance
+from teachers.guidance import Guidance, Wanted
 from teachers.teacher import Teacher
 
 
@@ -33,6 +33,8 @@ class Guide:
     """Multiplies all its terms."""
     prefix: str = ""
     """What its terms' names begin with, where there are several teachers."""
+    shuffled: bool = False
+    """Whether it is told the labels of other words, as a control."""
 
     def kinds(self, guidance: GuidanceSection) -> list[str]:
         """Name the kinds of terms that it gives."""
@@ -40,6 +42,13 @@ class Guide:
         sizes = {"bridge": shape.joint_width, "linguistic": shape.text_width, "visual": shape.image_width}
         reads = [kind for kind in ("soft", "dkd") if self.alphabet is not None and getattr(guidance, kind) > 0]
         return [kind for kind, size in sizes.items() if size] + reads
+
+    def show(self, images: Tensor, labels: Sequence[str], wanted: Wanted, seed: int) -> Guidance:
+        """Ask the teacher for its stages; `seed` shuffles the labels where that is asked for."""
+        if self.shuffled:
+            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+            labels = [labels[place] for place in order.tolist()]
+        return self.teacher.guide(images, labels, wanted)
 
     def terms(
         self, stages: Stages, guidance: Guidance, target_ids: Tensor, switches: GuidanceSection,
@@ -67,8 +76,9 @@ class Guide:
 
 
 def make_guides(
-    student: Student, teachers: Sequence[Teacher], weights: Sequence[float], guidance: GuidanceSection
-) -> list[Guide]:
+    student: Student, teachers: Sequence[Teacher], weights: Sequence[float], shuffled: Sequence[bool],
+    guidance: GuidanceSection,
+) -> list[Guide]:  # fmt: skip
     """Set each teacher beside the student; of several the terms bear the teacher's name.
 
     Raises:
@@ -81,7 +91,8 @@ def make_guides(
     if guidance.temperature <= 0:
         raise UserError(f"guidance.temperature={guidance.temperature}; give a number above 0, such as 4")
     guides = []
-    for teacher, weight, name in zip(teachers, weights, distinct([each.name for each in teachers]), strict=True):
+    names = distinct([each.name for each in teachers])
+    for teacher, weight, mixed, name in zip(teachers, weights, shuffled, names, strict=True):
         if weight < 0:
             raise UserError(f"{teacher.name} has a weight of {weight}; give 0 or more")
         own = teacher.shape.charset
@@ -90,7 +101,7 @@ def make_guides(
             raise UserError(f"{teacher.name} has no character in common with the student; set another student.charset")
         guide = Guide(
             teacher, GuidanceHeads(student.shape, teacher.shape), alphabet, weight,
-            f"{name}/" if len(teachers) > 1 else "",
+            f"{name}/" if len(teachers) > 1 else "", mixed,
         )  # fmt: skip
         if not guide.kinds(guidance):
             raise UserError(f"{teacher.name} shows no stages, only what it reads; set guidance.soft or guidance.dkd")

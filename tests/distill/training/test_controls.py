@@ -1,0 +1,66 @@
+"""The controls of an experiment: a teacher that is told other labels, and one that has learned nothing."""
+
+from __future__ import annotations
+
+import torch
+
+from distill.config import AidsSection, Config, GuidanceSection, TeacherSection
+from distill.data.batch import Batch
+from distill.training.building import build_task, build_teachers
+from distill.training.distillation import DistillationTask
+from students.student import Student
+from teachers import load_teacher
+from teachers.clip import ClipTeacher
+
+LABELS = ["cat", "a1", "parking", "x", "street", "7eleven"]
+
+
+def batch() -> Batch:
+    pictures = torch.rand(len(LABELS), 3, 32, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return Batch(pictures, LABELS, torch.full((len(LABELS), 32), -1), torch.arange(len(LABELS)))
+
+
+def test_shuffled_labels_are_those_of_the_batch(student: Student, teacher: ClipTeacher) -> None:
+    task = DistillationTask(student, teacher, GuidanceSection(), AidsSection(), shuffled=[True])
+    told = DistillationTask(student, teacher, GuidanceSection(), AidsSection()).prepare(batch(), 0, 0.0).guidance[0]
+    shown = task.prepare(batch(), 0, 0.0).guidance[0]
+    assert told.word is not None and shown.word is not None
+    assert told.image is not None and shown.image is not None
+    assert not torch.equal(told.word, shown.word)
+    origin = torch.cdist(shown.word, told.word).argmin(dim=1)
+    assert sorted(origin.tolist()) == list(range(len(LABELS)))
+    torch.testing.assert_close(shown.word, told.word[origin])
+    assert torch.equal(shown.rows, told.rows[origin])
+    torch.testing.assert_close(shown.image[2], told.image[2])  # the pictures stay what they are
+
+
+def test_each_step_shuffles_in_its_own_way_and_always_in_the_same(student: Student, teacher: ClipTeacher) -> None:
+    task = DistillationTask(student, teacher, GuidanceSection(), AidsSection(), shuffled=[True])
+    orders = [task.prepare(batch(), step, 0.0).guidance[0].rows for step in (0, 1, 2, 0)]
+    assert torch.equal(orders[0], orders[3])
+    assert not all(torch.equal(orders[0], other) for other in orders[1:3])
+
+
+def test_an_untrained_teacher_has_fresh_weights_of_the_same_shapes() -> None:
+    config = Config(teacher=TeacherSection(control="untrained"), seed=4)
+    fresh, again = (build_teachers(config, (32, 128))[0] for _ in range(2))
+    trained = load_teacher("words-small")
+    known = trained.state_dict()
+    for name, weight in fresh.state_dict().items():
+        assert weight.shape == known[name].shape
+        assert torch.equal(weight, again.state_dict()[name]), name
+        assert bool(weight.isfinite().all())
+    matrices = [name for name, weight in fresh.named_parameters() if weight.dim() > 1]
+    assert not any(torch.equal(fresh.state_dict()[name], known[name]) for name in matrices)
+    assert not any(weight.requires_grad for weight in fresh.parameters())
+    pictures = batch().images
+    shown = fresh(pictures, LABELS).image
+    assert shown is not None and bool(shown[2].isfinite().all())
+
+
+def test_an_untrained_reader_reads_nothing() -> None:
+    config = Config(teacher=TeacherSection(name="tiny", control="untrained"), seed=4)
+    task = build_task(config)
+    shown = task.prepare(batch(), 0, 0.0).guidance[0]
+    assert shown.characters is not None
+    assert float(shown.characters.exp().amax(dim=-1)[shown.rows].mean()) < 0.2  # sure of nothing
