@@ -1,4 +1,4 @@
-"""The configuration: YAML and `key=value` merged into the dataclasses of `distill.schema`, checked, and written."""
+"""The configuration: YAML and `key=value` merged into the dataclasses of the schemas, checked, and written."""
 
 from __future__ import annotations
 
@@ -7,31 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 from rapidfuzz import process
 from yaml import YAMLError
 
 from distill.schema import (
     AidsSection,
-    Clip4StrSection,
     CompareSection,
     Config,
     DataSection,
     GuidanceSection,
     OptimSection,
-    OrdersSection,
-    ParseqSection,
     RenderSection,
     ScheduleSection,
     SchedulesSection,
-    SmallTeacherSection,
     SourceSection,
     StudentSection,
-    TeacherConfig,
     TeacherSection,
     TrainSection,
 )
+from distill.teacher_schema import Clip4StrSection, OrdersSection, ParseqSection, SmallTeacherSection, TeacherConfig
 from students.errors import UserError
 from students.files import write_file
 
@@ -73,14 +69,21 @@ def load_config(schema: type[Schema], file: str | Path, overrides: Sequence[str]
     """
     merged: Any = OmegaConf.structured(schema)
     path = _find(file)
+    given = several(_read_yaml(path))
     try:
-        merged = OmegaConf.merge(merged, several(_read_yaml(path)))
+        _check_containers(schema(), given)
+        merged = OmegaConf.merge(merged, given)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except (OmegaConfBaseException, TypeError) as error:
         raise UserError(f"{path}: {_explain(schema, error)}") from None
     for item in overrides:
         key, value = next(iter(several(dict([_read_override(item)])).items()))
         try:
+            _check_containers(schema(), nested(key, value))
             OmegaConf.update(merged, key, value)
+        except UserError as error:
+            raise UserError(f"{item}: {error}") from None
         except (OmegaConfBaseException, TypeError, ValueError) as error:
             raise UserError(f"{item}: {_explain(schema, error, key)}") from None
     try:
@@ -114,7 +117,7 @@ def known_keys(schema: type, prefix: str = "") -> list[str]:
 
 def several(given: Any) -> Any:
     """Call a list under `teacher` by its own name, `teachers`."""
-    if isinstance(given, dict | DictConfig) and isinstance(given.get("teacher"), list | ListConfig):
+    if isinstance(given, dict) and isinstance(given.get("teacher"), list):
         return {("teachers" if key == "teacher" else key): value for key, value in given.items()}
     return given
 
@@ -131,7 +134,7 @@ def _find(file: str | Path) -> Path:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return OmegaConf.load(path)
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except Exception as error:  # yaml has its own error classes, which omegaconf passes on
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
 
@@ -160,6 +163,28 @@ def _explain(schema: type, error: Exception, given: str = "") -> str:
     asked = given if given.startswith(key) else key
     near = process.extractOne(asked, keys)
     return f"unknown key {asked!r}" + (f"; the nearest known one is {near[0]!r}" if near else "")
+
+
+def nested(key: str, value: Any) -> Any:
+    """Write a value under a key with dots as dictionaries in each other; one into a list (`teachers[0]`) as nothing."""
+    for name in reversed(key.split(".")):
+        value = {} if "[" in name else {name: value}
+    return value
+
+
+def _check_containers(section: Any, given: Any, key: str = "") -> None:
+    """Refuse a list or a single value where a section belongs, and the reverse; what else is wrong omegaconf finds."""
+    if isinstance(given, str) and given.startswith("${"):
+        return
+    if not isinstance(given, dict):
+        names = ", ".join(part.name for part in dataclasses.fields(section))
+        raise UserError(f"{key or 'a configuration'} is a section with the keys {names}; write them below it")
+    for name, value in given.items():
+        default, place = getattr(section, str(name), None), f"{key}.{name}" if key else str(name)
+        if dataclasses.is_dataclass(default):
+            _check_containers(default, value, place)
+        elif isinstance(default, list) and not isinstance(value, list | str):
+            raise UserError(f"{place} is a list; write its entries with a dash each, or as [...]")
 
 
 def _check_least(config: Config | TeacherConfig) -> None:

@@ -19,8 +19,11 @@ BROKEN_IMAGE = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.
 
 def decode_image(data: bytes) -> Image.Image:
     """Decode an encoded picture to RGB; raises one of `BROKEN_IMAGE` when it can't be decoded."""
-    with Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert("RGB")
+    except UnidentifiedImageError:  # Pillow's own words name a buffer's address
+        raise UnidentifiedImageError("no format that Pillow knows") from None
 
 
 def load_image(path: str | Path) -> Image.Image:

@@ -47,5 +47,6 @@ def test_a_truncated_file_is_the_users_mistake(form: str, kept: float, tmp_path:
 def test_a_file_of_another_kind_and_a_folder_are_the_users_mistake(tmp_path: Path) -> None:
     (tmp_path / "word.png").write_text("no picture", encoding="utf-8")
     for path in (tmp_path / "word.png", tmp_path):
-        with pytest.raises(UserError, match="can't be read as a picture"):
+        with pytest.raises(UserError, match="can't be read as a picture") as refused:
             load_image(path)
+        assert " object at 0x" not in str(refused.value)
