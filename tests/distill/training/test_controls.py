@@ -24,8 +24,10 @@ def test_shuffled_labels_are_those_of_the_batch(student: Student, teacher: ClipT
     task = DistillationTask(student, teacher, GuidanceSection(), AidsSection(), shuffled=[True])
     told = DistillationTask(student, teacher, GuidanceSection(), AidsSection()).prepare(batch(), 0, 0.0).guidance[0]
     shown = task.prepare(batch(), 0, 0.0).guidance[0]
-    assert told.word is not None and shown.word is not None
-    assert told.image is not None and shown.image is not None
+    assert told.word is not None
+    assert shown.word is not None
+    assert told.image is not None
+    assert shown.image is not None
     assert not torch.equal(told.word, shown.word)
     origin = torch.cdist(shown.word, told.word).argmin(dim=1)
     assert sorted(origin.tolist()) == list(range(len(LABELS)))
@@ -55,7 +57,8 @@ def test_an_untrained_teacher_has_fresh_weights_of_the_same_shapes() -> None:
     assert not any(weight.requires_grad for weight in fresh.parameters())
     pictures = batch().images
     shown = fresh(pictures, LABELS).image
-    assert shown is not None and bool(shown[2].isfinite().all())
+    assert shown is not None
+    assert bool(shown[2].isfinite().all())
 
 
 def test_an_untrained_reader_reads_nothing() -> None:
