@@ -15,7 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add both arguments."""
     parser.add_argument("--one-shot", action="store_true", help="read all characters at once (PARSeq, CLIP4STR)")
     parser.add_argument(
-        "--refinements", type=int, metavar="N", help="read again N times with what was read (PARSeq, CLIP4STR)"
+        "--refinements",
+        type=int,
+        metavar="N",
+        help="read again N times with what was read (PARSeq, CLIP4STR, students that do)",
     )
 
 

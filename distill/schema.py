@@ -32,6 +32,10 @@ class StudentSection:
     """Dropout in the decoder; null keeps the size's own."""
     stem: list[int] | None = None
     """Channels of the three levels of encoder `conv`; null keeps the size's own."""
+    decoding: Literal["greedy", "one-shot", "ctc"] | None = None
+    """How it learns and reads: characters one by one, all at once, or CTC; null: as it did before, or greedy."""
+    refinements: int | None = None
+    """Readings again with the whole earlier reading as context, for `one-shot`; null: as before, or 0."""
 
 
 @dataclass

@@ -9,15 +9,16 @@ from students.errors import UserError
 
 if TYPE_CHECKING:
     from students.charset import Charset, Reading
+    from students.ctc import CtcReader
     from students.parseq import Parseq, ParseqConfig
     from students.sizes import StudentConfig
     from students.student import Student
 
-__all__ = ["Charset", "Parseq", "ParseqConfig", "Reading", "Student", "StudentConfig", "UserError"]
+__all__ = ["Charset", "CtcReader", "Parseq", "ParseqConfig", "Reading", "Student", "StudentConfig", "UserError"]
 
 _PLACES = {
-    "Charset": "charset", "Parseq": "parseq", "ParseqConfig": "parseq", "Reading": "charset", "Student": "student",
-    "StudentConfig": "sizes",
+    "Charset": "charset", "CtcReader": "ctc", "Parseq": "parseq", "ParseqConfig": "parseq", "Reading": "charset",
+    "Student": "student", "StudentConfig": "sizes",
 }  # fmt: skip
 
 

@@ -30,9 +30,9 @@ class Reading:
     text: str
     """The word."""
     confidence: float
-    """Product of the token probabilities, 0 to 1."""
+    """0 to 1: the product of the token probabilities; for CTC the probability of the word (`students.spelling`)."""
     token_probs: tuple[float, ...]
-    """Probability of each character and of the end token, if there is one."""
+    """Probability of each character and of the end token, if there is one; for CTC of the best token of each column."""
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,11 @@ def causal_mask(length: int, device: torch.device) -> Tensor:
     return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
 
 
+def blind_mask(length: int, device: torch.device) -> Tensor:
+    """Give the (length, length) mask of a reading in one shot: every query sees the start alone."""
+    return (torch.arange(length, device=device) > 0).expand(length, length)
+
+
 def cloze_mask(length: int, device: torch.device) -> Tensor:
     """Give the (length, length) mask of a refinement: query i sees all content but its own character, at i + 1."""
     return causal_mask(length, device) & ~torch.ones(length, length, dtype=torch.bool, device=device).triu(2)

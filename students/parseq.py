@@ -9,7 +9,6 @@ from typing import get_args
 from torch import Tensor, nn
 
 from students.charset import CHARSETS, Charset
-from students.decoder import KeysValues
 from students.encoders import plain_attention, vision_transformer
 from students.errors import UserError
 from students.permuted import Order
@@ -109,23 +108,9 @@ class Parseq(CharacterDecoder, Reader):
         return self.encoder.forward_features(images)
 
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
-        """Read (N, 3, H, W) pictures as configured: logits (N, steps, C + 1) of the last reading.
-
-        Greedy decoding stops when every word has its end token; a refinement then answers for all positions. With
-        `max_length` given it takes exactly min(max_length, config.max_length) + 1 steps.
-        """
-        return self.decode(self.memory_keys(self.encode(images)), max_length)
-
-    def decode(self, memory: Sequence[KeysValues], max_length: int | None = None) -> Tensor:
-        """Decode what `memory_keys` gave, see `forward`."""
-        steps = self.steps(max_length)
-        if self.config.decoding == "one-shot":
-            logits = self.one_shot(memory, steps)
-        else:
-            logits = self.greedy(memory, steps, stop=max_length is None)
-        for _ in range(self.config.refinements):
-            logits = self.refine(memory, logits, steps)
-        return logits
+        """Read (N, 3, H, W) pictures as configured: logits (N, steps, C + 1) of the last reading, see `decode`."""
+        config, memory = self.config, self.memory_keys(self.encode(images))
+        return self.decode(memory, config.decoding == "one-shot", config.refinements, max_length)
 
     def permuted(self, images: Tensor, target_ids: Tensor, orders: Sequence[Order]) -> list[Tensor]:
         """Predict known words in several orders, pictures encoded once: logits (N, T, C + 1) of each.

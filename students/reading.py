@@ -17,6 +17,7 @@ from students.charset import Charset, Reading
 from students.errors import UserError
 from students.preprocess import load_image, to_tensor
 from students.pretrained import config_from, load_weights, locate, read_stored
+from students.spelling import SPELLINGS, Spelling
 
 Decoding = Literal["greedy", "one-shot"]
 """Characters one by one, or all positions at once."""
@@ -29,13 +30,15 @@ class Reader(nn.Module):
     Subclasses say what their folders are called (`FORMAT`) and what they are built from (`CONFIG`, a frozen
     dataclass whose fields all have defaults, `charset` and `max_length` among them), set `config`, `charset` and
     `max_length`, and give `image_size` and a forward pass from pictures (N, 3, H, W) and an optional longest word to
-    logits (N, steps, C + 1), the end first.
+    logits (N, steps, C + 1), the end first, or what `SPELLING` says.
     """
 
     FORMAT: ClassVar[str]
     """What config.json says under `format`."""
     CONFIG: ClassVar[type]
     """The dataclass of `config`."""
+    SPELLING: ClassVar[Spelling] = "positions"
+    """How words are spelt from its logits, see `students.spelling`."""
 
     config: Any
     charset: Charset
@@ -83,13 +86,19 @@ class Reader(nn.Module):
         chosen = {"decoding": decoding, "refinements": refinements}
         changed = {name: value for name, value in chosen.items() if value is not None}
         if changed and not self.chooses_decoding:
-            raise UserError(f"a {type(self).__name__.lower()} reads greedily; leave --one-shot and --refinements out")
+            raise UserError(
+                f"this {type(self).__name__.lower()} reads as it was trained to; leave --one-shot and --refinements out"
+            )
         self.config = dataclasses.replace(self.config, **changed)
 
     @torch.inference_mode()
     def read_batch(self, images: Tensor) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W): one reading each. The reader must be in eval mode."""
-        return self.charset.decode(self(images).float().softmax(dim=-1))
+        return self.readings(self(images))
+
+    def readings(self, logits: Tensor) -> list[Reading]:
+        """Spell the words of what the forward pass gave."""
+        return SPELLINGS[self.SPELLING](self.charset, logits)
 
     def read(self, images: Sequence[str | Path | Image.Image], batch_size: int = 64) -> list[Reading]:
         """Read picture files or Pillow pictures.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from students.charset import Charset
 from students.encoders import TapSpacing
 from students.errors import UserError
+
+StudentDecoding = Literal["greedy", "one-shot", "ctc"]
+"""Characters one by one, all positions at once, or off the encoder's columns."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,13 @@ class StudentConfig:
     dropout: float = 0.1
     """Dropout in the decoder and on its queries and content."""
     column_head: bool = False
-    """A linear character head on the encoder's columns, an aid in training (CTC)."""
+    """A linear character head on the encoder's columns: an aid in training, or what decoding `ctc` reads with."""
     taps: TapSpacing = "published"
     """How three stages are spaced over a depth that is no multiple of four."""
+    decoding: StudentDecoding = "greedy"
+    """How it learns and reads: characters one by one (published), all positions at once, or by CTC off the columns."""
+    refinements: int = 0
+    """Readings again with the whole earlier reading as context, for decoding `one-shot`."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no student can have; raises `UserError`."""
@@ -59,6 +66,17 @@ class StudentConfig:
             raise UserError(f"a stem of channels {list(self.stem)}; give three numbers, such as 24, 48, 96")
         if self.taps not in get_args(TapSpacing):
             raise UserError(f"taps {self.taps!r} are unknown; choose {' or '.join(get_args(TapSpacing))}")
+        if self.decoding not in get_args(StudentDecoding):
+            raise UserError(f"decoding {self.decoding!r} is unknown; choose {', '.join(get_args(StudentDecoding))}")
+        if self.refinements < 0 or (self.refinements > 0 and self.decoding != "one-shot"):
+            raise UserError(
+                f"{self.refinements} refinements of decoding {self.decoding}; give 0, or decoding one-shot 0 or more"
+            )
+        if self.decoding == "ctc" and (self.encoder != "conv" or not self.column_head):
+            raise UserError(
+                "decoding ctc reads off the column head of encoder conv, which sizes tiny and small have; take one of "
+                "them, or another decoding"
+            )
         if self.column_head and self.encoder != "conv":
             raise UserError(f"a column head needs the columns of encoder conv; {self.encoder} gives patches")
 
@@ -67,6 +85,12 @@ def check_heads(width: int, heads: int, what: str) -> None:
     """Refuse a width that its heads don't divide; raises `UserError`."""
     if width < 1 or heads < 1 or width % heads:
         raise UserError(f"{what} is {width} wide, which {heads} heads don't divide; take another width")
+
+
+def check_decoding(config: StudentConfig, able: tuple[StudentDecoding, ...]) -> None:
+    """Refuse the configuration of another kind of student; raises `UserError`."""
+    if config.decoding not in able:
+        raise UserError(f"decoding {config.decoding} is of another kind of student; this one's is {' or '.join(able)}")
 
 
 def paper(charset: Charset, max_length: int = 25) -> StudentConfig:

@@ -1,11 +1,20 @@
-"""Student: an encoder with taps and a query decoder, from the published size down to the ones made for deployment."""
+"""Student: an encoder with taps and a query decoder, from the published size down to the ones made for deployment.
+
+How a student decodes decides in which contexts it learns. One that reads greedily sees the characters before each, as
+published. One that reads in one shot sees none in its first reading, and all others when it refines. Content is never
+updated between the layers here, so no position looks at what another one has seen: each can have a context of its own,
+and both kinds are learned in one pass, where PARSeq needs a pass an order.
+"""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import torch
 from torch import Tensor, nn
 
 from students.charset import Charset
-from students.decoder import causal_mask
+from students.decoder import blind_mask, causal_mask, cloze_mask
 from students.encoders import (
     ConvEncoder,
     Encoder,
@@ -16,9 +25,13 @@ from students.encoders import (
     vision_transformer,
 )
 from students.reading import Reader
-from students.sizes import StudentConfig, check_heads
+from students.sizes import StudentConfig, StudentDecoding, check_decoding, check_heads
 from students.stages import Stages, StudentShape
 from students.two_stream import CharacterDecoder
+
+BLIND_SHARE = 0.5
+"""Share of the positions that learn to read from the picture alone, in students that refine; the others see the rest
+of the word."""
 
 
 def build_encoder(config: StudentConfig) -> Encoder:
@@ -49,10 +62,12 @@ class Student(CharacterDecoder, Reader):
 
     FORMAT = "symdistill-student"
     CONFIG = StudentConfig
+    DECODINGS: ClassVar[tuple[StudentDecoding, ...]] = ("greedy", "one-shot")
     config: StudentConfig
 
     def __init__(self, config: StudentConfig) -> None:
         nn.Module.__init__(self)
+        check_decoding(config, self.DECODINGS)
         self.config = config
         self.encoder = build_encoder(config)
         width = self.encoder.width
@@ -78,7 +93,17 @@ class Student(CharacterDecoder, Reader):
         return {
             "encoder": f"{config.encoder}, {shape.width} wide, {config.depth} blocks, {shape.tokens} tokens",
             "decoder": f"{config.decoder_depth} layers, {shape.decoder_width} wide",
+            "decoding": config.decoding + (f", refinements: {config.refinements}" if config.refinements else ""),
         }
+
+    @property
+    def chooses_decoding(self) -> bool:
+        """Whether it can refine: the number of refinements is a choice then."""
+        return self.config.refinements > 0
+
+    def delivered(self) -> Reader:
+        """Give what is handed out of it when it is trained, on the same weights."""
+        return self
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode (N, 3, H, W) pictures to the decoder's memory (N, S, D), class token first."""
@@ -88,8 +113,7 @@ class Student(CharacterDecoder, Reader):
         """Run teacher-forced on (N, 3, H, W) pictures and (N, L + 2) ids (start, characters, end, padding)."""
         memory, encoder_taps = self.encoder.stages(images)
         ids = target_ids[:, :-1]
-        mask = causal_mask(ids.shape[1], ids.device)
-        outputs = self.streams(self.memory_keys(memory), ids, mask, None, self.closed(ids))
+        outputs = self.streams(self.memory_keys(memory), ids, self.contexts(ids), None, self.closed(ids))
         first, second, third = (self.decoder.norm(outputs[tap - 1]) for tap in self.decoder_taps)
         return Stages(
             logits=self.logits(outputs),
@@ -99,14 +123,24 @@ class Student(CharacterDecoder, Reader):
             columns=self.column_head(memory[:, 1:]) if self.column_head is not None else None,
         )
 
-    def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
-        """Read (N, 3, H, W) pictures greedily: logits (N, steps, C + 1).
+    def contexts(self, ids: Tensor) -> Tensor:
+        """Say which content (N, L) each of T = L positions may not look at when known words are read.
 
-        Stops when every word has its end token, after `config.max_length` + 1 steps at most. With `max_length` given
-        it takes exactly min(max_length, config.max_length) + 1 steps.
+        Returns:
+            (T, L), True = may not look. For a student that refines, in training: (N, 1, T, L), drawn for each position
+            from torch's generator as dropout is; in eval mode all see the rest of the word, as in the last reading.
         """
-        return self.decode(self.encode(images), max_length)
+        length, device = ids.shape[1], ids.device
+        if self.config.decoding != "one-shot":
+            return causal_mask(length, device)
+        blind, cloze = blind_mask(length, device), cloze_mask(length, device)
+        if self.config.refinements == 0:
+            return blind
+        if not self.training:
+            return cloze
+        return torch.where(torch.rand(len(ids), 1, length, 1, device=device) < BLIND_SHARE, blind, cloze)
 
-    def decode(self, memory: Tensor, max_length: int | None = None) -> Tensor:
-        """Decode (N, S, D) memory greedily, one position at a time, keys and values kept: (N, steps, C + 1)."""
-        return self.greedy(self.memory_keys(memory), self.steps(max_length), stop=max_length is None)
+    def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
+        """Read (N, 3, H, W) pictures as configured: logits (N, steps, C + 1) of the last reading, see `decode`."""
+        config, memory = self.config, self.memory_keys(self.encode(images))
+        return self.decode(memory, config.decoding == "one-shot", config.refinements, max_length)

@@ -156,6 +156,24 @@ class CharacterDecoder(nn.Module):
                 break
         return torch.stack(logits, dim=1)
 
+    def first(self, memory: Sequence[KeysValues], one_shot: bool, steps: int, stop: bool) -> Tensor:
+        """Read for the first time, in one shot or greedily: see `one_shot` and `greedy`."""
+        return self.one_shot(memory, steps) if one_shot else self.greedy(memory, steps, stop)
+
+    def decode(
+        self, memory: Sequence[KeysValues], one_shot: bool, refinements: int, max_length: int | None = None
+    ) -> Tensor:
+        """Read, and read again `refinements` times: logits (N, steps, C + 1) of the last reading.
+
+        Greedy decoding stops when every word has its end token; a refinement then answers for all positions. With
+        `max_length` given both take exactly min(max_length, longest word) + 1 steps.
+        """
+        steps = self.steps(max_length)
+        logits = self.first(memory, one_shot, steps, stop=max_length is None)
+        for _ in range(refinements):
+            logits = self.refine(memory, logits, steps)
+        return logits
+
     def one_shot(self, memory: Sequence[KeysValues], steps: int) -> Tensor:
         """Decode all positions at once, from the start token and the picture alone: (N, steps, C + 1) logits."""
         return self.logits(self.streams(memory, self.starts(memory), None, None, positions=steps))

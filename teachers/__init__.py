@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+from students.ctc import CtcReader
 from students.errors import UserError
 from students.parseq import Parseq
-from students.pretrained import locate, name_of, shipped
+from students.pretrained import locate, name_of, read_stored, shipped
 from students.student import Student
 from teachers.clip import ClipTeacher, Position
 from teachers.clip4str import Clip4Str
@@ -106,7 +107,9 @@ def load_clip(
 
 
 def load_student(name: str) -> StudentTeacher:
-    """Load a student as a teacher."""
+    """Load a student as a teacher; raises `UserError` when there is none, or it kept no decoder."""
+    if read_stored(locate(name))["format"] == CtcReader.FORMAT:
+        raise UserError(f"{name} reads by CTC and kept no decoder to teach with; give a student that reads otherwise")
     return StudentTeacher(name_of(name), Student.from_pretrained(name))
 
 
@@ -124,7 +127,10 @@ KINDS: dict[str, Callable[[str], Teacher]] = {
     "clip": load_clip, "clip4str": load_clip4str, "parseq": load_parseq, "student": load_student,
 }  # fmt: skip
 """Every kind of teacher by name, with what loads it."""
-FORMATS = {Student.FORMAT: "student", Parseq.FORMAT: "parseq", Clip4Str.FORMAT: "clip4str", SMALL_FORMAT: "clip"}
+FORMATS = {
+    Student.FORMAT: "student", CtcReader.FORMAT: "student", Parseq.FORMAT: "parseq", Clip4Str.FORMAT: "clip4str",
+    SMALL_FORMAT: "clip",
+}  # fmt: skip
 """The kind of each folder, by what its config.json says under `format`."""
 
 

@@ -140,13 +140,13 @@ class Clip4Str(Reader):
         """Read pictures and show every pass: the first reading, then `refinements` (by default the configured)."""
         features = self.encode(images)
         memory, cross = self.visual_decoder.memory_keys(features), self._cross(features)
-        steps = self.visual_decoder.steps(max_length)
-        visual = self._first(self.visual_decoder, memory, steps, stop=max_length is None)
+        steps, one_shot = self.visual_decoder.steps(max_length), self.config.decoding == "one-shot"
+        visual = self.visual_decoder.first(memory, one_shot, steps, stop=max_length is None)
         captions, read = [], None
         if cross is not None:
             captions = self.captioner(visual.argmax(dim=-1))
             # As many steps as the visual branch took, with no stop of its own (published).
-            read = self._first(cross.decoder, cross.memory(captions), visual.shape[1], stop=False)
+            read = cross.decoder.first(cross.memory(captions), one_shot, visual.shape[1], stop=False)
         yield Pass(visual, captions, read)
         for _ in range(self.config.refinements if refinements is None else refinements):
             visual = self.visual_decoder.refine(memory, visual, steps)
@@ -194,11 +194,6 @@ class Clip4Str(Reader):
             masks = (cloze_mask(known.shape[1], known.device),) * 2
         # Closed are the end and padding of the true word, whatever the context (published).
         return decoder.logits(decoder.streams(memory, ids, *masks, decoder.closed(known)))
-
-    def _first(self, decoder: CharacterDecoder, memory: Sequence[KeysValues], steps: int, stop: bool) -> Tensor:
-        if self.config.decoding == "one-shot":
-            return decoder.one_shot(memory, steps)
-        return decoder.greedy(memory, steps, stop)
 
     def _cross(self, features: Tensor) -> CrossMemory | None:
         return None if self.cross_decoder is None else CrossMemory(self, self.cross_decoder, features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from students.ctc import CtcReader
 from students.errors import UserError
 from students.parseq import Parseq
 from students.pretrained import locate, read_stored, shipped
@@ -11,7 +12,7 @@ from students.reading import Reader
 from students.student import Student
 from teachers.clip4str import Clip4Str
 
-READERS: dict[str, type[Reader]] = {kind.FORMAT: kind for kind in (Student, Parseq, Clip4Str)}
+READERS: dict[str, type[Reader]] = {kind.FORMAT: kind for kind in (Student, CtcReader, Parseq, Clip4Str)}
 """The kinds of readers by what their folders say under `format`."""
 
 

@@ -1,4 +1,4 @@
-"""Greedy decoding: the whole reader against its encoder alone, and milliseconds a word."""
+"""Decoding: the whole reader against its encoder alone, and milliseconds a word, of every kind of student."""
 
 from __future__ import annotations
 
@@ -6,14 +6,21 @@ from collections.abc import Iterator
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
 from students.charset import Charset
-from students.sizes import SIZES
+from students.ctc import learner
+from students.reading import Reader
+from students.sizes import SIZES, StudentDecoding
 from students.student import Student
 
 CHARACTERS = (5, 12, 26)
 """Positions that are decoded; the end counts as one."""
+KINDS: dict[str, tuple[StudentDecoding, int]] = {
+    "greedy": ("greedy", 0), "one-shot": ("one-shot", 0), "one-shot, refined": ("one-shot", 1), "ctc": ("ctc", 0),
+}  # fmt: skip
+"""Students by how they read: decoding and refinements."""
 
 
 def decode_over_encoder(setup: Setup) -> Iterator[Row]:
@@ -31,6 +38,28 @@ def decoding_ms(setup: Setup) -> Iterator[Row]:
             case: dict[str, object] = {"size": size, "batch": batch, "decoder_dtype": dtype}
             case |= {"part": "encoder"} if part == "encoder" else {"part": "whole", "characters": int(part)}
             yield row("decoding_ms", case, [1000 * value / batch for value in values], "ms")
+
+
+def kinds_ms(setup: Setup) -> Iterator[Row]:
+    """Milliseconds a word of each kind of student on the same encoder, from a normalised picture to text."""
+    student = build("tiny")
+    readers = {kind: learner(student, *way).eval().delivered().to(setup.device) for kind, way in KINDS.items()}
+    for batch in setup.batches(1, 32):
+        images = torch.randn(batch, 3, *student.image_size, device=setup.device)
+        # Only greedy decoding depends on the length of the words; the others always take all positions or columns.
+        lengths = {kind: CHARACTERS if kind == "greedy" else (student.max_length + 1,) for kind in KINDS}
+        cases = [(kind, length) for kind in KINDS for length in lengths[kind]]
+        sides = {f"{kind} {length}": partial(_read, readers[kind], images, length) for kind, length in cases}
+        with torch.inference_mode(), setup.autocast():
+            seconds = interleaved(sides, setup)
+        for kind, length in cases:
+            case: dict[str, object] = {"size": "tiny", "batch": batch, "kind": kind}
+            case |= {"characters": length if kind == "greedy" else "any"}
+            yield row("kinds_ms", case, [1000 * value / batch for value in seconds[f"{kind} {length}"]], "ms")
+
+
+def _read(reader: Reader, images: Tensor, positions: int) -> None:
+    reader.readings(reader(images, positions - 1))
 
 
 def _measured(setup: Setup) -> Iterator[tuple[str, int, str, dict[str, list[float]]]]:

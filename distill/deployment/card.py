@@ -9,37 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from students.charset import Charset
+from distill.deployment.example import onnx_example
 from students.errors import UserError
 from students.reading import Reader
+from students.spelling import Spelling
 from students.student import Student
 
 UNKNOWN = "Not recorded."
-
-ONNX_EXAMPLE = """\
-import json
-
-import numpy as np
-import onnxruntime
-from PIL import Image
-
-session = onnxruntime.InferenceSession("student.onnx")
-facts = session.get_modelmeta().custom_metadata_map
-charset, (height, width) = json.loads(facts["charset"]), json.loads(facts["image_size"])
-
-
-def read(paths):
-    pictures = [Image.open(path).convert("RGB").resize((width, height), Image.Resampling.BICUBIC) for path in paths]
-    images = np.stack([np.asarray(picture, np.float32) for picture in pictures]).transpose(0, 3, 1, 2)
-    logits = session.run(["logits"], {"images": (images / 255 - 0.5) / 0.5})[0]
-    chances = np.exp(logits - logits.max(axis=2, keepdims=True))
-    chances /= chances.sum(axis=2, keepdims=True)
-    for word in chances:
-        ids = word.argmax(axis=1)
-        length = int(ids.argmin()) if 0 in ids else len(ids)  # 0 is the end token
-        yield "".join(charset[i - 1] for i in ids[:length]), float(word.max(axis=1)[: length + 1].prod())
-"""
-"""Reading without PyTorch; the tests run it as it stands here."""
+CONFIDENCES: dict[Spelling, str] = {
+    "positions": "the product of the token probabilities",
+    "columns": "the probability of the word, summed over all its alignments with the columns,",
+}
+"""What a card says of the confidence."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +45,7 @@ class Card:
             f"{student.image_size[0]} x {student.image_size[1]} pixels without keeping its aspect.\n\n{facts(student)}",
             *(f"## {title}\n\n{text.strip() or UNKNOWN}" for title, text in sections.items()),
             f"## Use\n\n{use(student, onnx)}",
-            f"## Limits\n\n{limits(student.charset)}",
+            f"## Limits\n\n{limits(student)}",
         ]
         return "\n\n".join(parts) + "\n"
 
@@ -98,17 +79,19 @@ def use(student: Reader, onnx: bool) -> str:
         python = 'from teachers.readers import load_reader\n\nprint(load_reader("THIS_FOLDER").read(["word.png"]))'
     parts = [f"```text\n{shell}\n```", f"```python\n{python}\n```"]
     if onnx:
-        parts.append(f"student.onnx needs onnxruntime, numpy and Pillow only:\n\n```python\n{ONNX_EXAMPLE}```")
+        example = onnx_example(student.SPELLING)
+        parts.append(f"student.onnx needs onnxruntime, numpy and Pillow only:\n\n```python\n{example}```")
     return "\n\n".join(parts)
 
 
-def limits(charset: Charset) -> str:
+def limits(student: Reader) -> str:
     """Say what the student can't do."""
+    charset = student.charset
     folded = charset.fold("aA")
     case = {"aa": "Letters are read as lower case. ", "AA": "Letters are read as upper case. "}.get(folded, "")
     return (
         f"{case}One word a picture: it finds no words in a larger picture. Characters outside its alphabet are left "
-        "out or mistaken for others. The confidence is the product of the token probabilities and is not calibrated."
+        f"out or mistaken for others. The confidence is {CONFIDENCES[student.SPELLING]} and is not calibrated."
     )
 
 

@@ -1,4 +1,7 @@
-"""One ONNX file per reader: the encoder, a Loop of greedy steps that stops when every word has ended, refinements."""
+"""One ONNX file per reader: the encoder, a Loop of greedy steps that stops when every word has ended, refinements.
+
+A reader without steps, in one shot or off columns, is one piece.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from onnx import ModelProto, helper
 
 from distill.deployment.graph import join, whole
 from distill.deployment.parts import export_opening_and_step, export_refinements, export_whole
+from students.ctc import CtcReader
 from students.errors import UserError
 from students.files import write_file
 from students.parseq import Parseq
@@ -22,23 +26,27 @@ FORMAT = "symdistill-student"
 """What the metadata of such a file call it, whatever reader it holds: all are read alike."""
 
 
-def build_student(student: Student) -> ModelProto:
-    """Build a student's graph: greedy steps only."""
-    opening, step = export_opening_and_step(student, student)
-    return join(opening, step, student.steps(None), student.head.out_features)
-
-
-def build_parseq(reader: Parseq) -> ModelProto:
-    """Build the graph of a PARSeq that decodes as it is configured."""
-    config, classes = reader.config, reader.head.out_features
-    if config.decoding == "one-shot":
-        return whole(export_whole(reader), classes)
+def build_greedy(reader: Any, refinements: int = 0) -> ModelProto:
+    """Build the graph of a `CharacterDecoder` that is a `Reader` too: greedy steps, then refinements."""
     opening, step = export_opening_and_step(reader, reader)
-    closing = export_refinements(reader, reader, config.refinements) if config.refinements else None
-    return join(opening, step, reader.steps(None), classes, closing)
+    closing = export_refinements(reader, reader, refinements) if refinements else None
+    return join(opening, step, reader.steps(None), reader.head.out_features, closing)
 
 
-BUILDERS: dict[type[Reader], Callable[[Any], ModelProto]] = {Student: build_student, Parseq: build_parseq}
+def build_whole(reader: Reader) -> ModelProto:
+    """Build the graph of a reader without steps."""
+    return whole(export_whole(reader), len(reader.charset.characters) + 1)
+
+
+def build_configured(reader: Student | Parseq) -> ModelProto:
+    """Build the graph of a reader that decodes as it is configured."""
+    one_shot = reader.config.decoding == "one-shot"
+    return build_whole(reader) if one_shot else build_greedy(reader, reader.config.refinements)
+
+
+BUILDERS: dict[type[Reader], Callable[[Any], ModelProto]] = {
+    Student: build_configured, CtcReader: build_whole, Parseq: build_configured,
+}  # fmt: skip
 """What builds the graph of each kind of reader, in eval mode on the CPU: images -> logits."""
 
 
@@ -46,8 +54,8 @@ def export_onnx(reader: Reader, path: str | Path, name: str = "student") -> None
     """Write `reader` as one ONNX file that needs no other: images (N, 3, H, W) -> logits (N, steps, C + 1).
 
     N is free; steps is one more than the longest reading of the batch, `max_length` + 1 at most and always for
-    readers that refine or read in one shot. Alphabet, longest word, picture size and normalisation stand in the
-    file's metadata. The file is written beside and renamed.
+    readers that refine or read in one shot; a CTC reader gives its columns. How words are spelt from them, alphabet,
+    longest word, picture size and normalisation stand in the file's metadata. The file is written beside and renamed.
 
     Args:
         reader: exported in eval mode and float32, on the CPU, decoding as it is configured.
@@ -72,6 +80,7 @@ def metadata(reader: Reader, name: str) -> dict[str, str]:
         "mean": 0.5,
         "std": 0.5,
         "end_id": reader.charset.end_id,
+        "spelling": reader.SPELLING,
         "params": reader.parameters_count,
         "name": name,
     }

@@ -75,7 +75,7 @@ def check_parity(
     """Read the same pictures with both and compare.
 
     Every batch goes through both programs; logits are compared row by row up to and including each word's end token
-    (what comes after it belongs to no reading), and so are the strings.
+    (what comes after it belongs to no reading), those of columns all, and so are the strings.
 
     Args:
         student: the student in PyTorch, eval mode, on the CPU.
@@ -94,7 +94,7 @@ def check_parity(
         with torch.inference_mode():
             ours = student(chunk).float()
         theirs = torch.from_numpy(reader.logits(chunk.numpy()))
-        read, seen = (student.charset.decode(logits.softmax(dim=-1)) for logits in (ours, theirs))
+        read, seen = student.readings(ours), student.readings(theirs)
         for row, (expected, found) in enumerate(zip(read, seen, strict=True)):
             gap, tie = distance(ours[row, : len(expected.token_probs)], theirs[row])
             lengths[len(expected.text)] += 1

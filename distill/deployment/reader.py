@@ -18,6 +18,7 @@ from distill.deployment.graph import INPUT, OUTPUT
 from distill.deployment.onnx import FORMAT
 from students.charset import Charset, Reading
 from students.errors import UserError
+from students.spelling import SPELLINGS, Spelling
 
 
 class OnnxReader:
@@ -41,6 +42,7 @@ class OnnxReader:
         self.name: str = facts["name"]
         self.params: int = facts["params"]
         self.max_length: int = facts["max_length"]
+        self.spelling: Spelling = facts["spelling"]
         height, width = facts["image_size"]
         self.image_size: tuple[int, int] = (height, width)
         options = onnxruntime.SessionOptions()
@@ -67,7 +69,7 @@ class OnnxReader:
     def read_batch(self, images: Tensor) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W): one reading each."""
         logits = torch.from_numpy(self.logits(images.detach().cpu().numpy()))
-        return self.alphabet.decode(logits.softmax(dim=-1))
+        return SPELLINGS[self.spelling](self.alphabet, logits)
 
 
 def read_file(path: Path) -> bytes:
@@ -98,13 +100,14 @@ def read_facts(data: bytes, path: Path) -> dict[str, Any]:
         raise UserError(f"{path} keeps weights in other files; {again}")
     try:
         facts = {key: json.loads(stored[key]) for key in ("charset", "max_length", "image_size", "name", "params")}
+        facts["spelling"] = json.loads(stored.get("spelling", '"positions"'))  # files without were written before CTC
         height, width = facts["image_size"]
-        whole = all(isinstance(facts[key], str) for key in ("charset", "name"))
+        whole = all(isinstance(facts[key], str) for key in ("charset", "name")) and facts["spelling"] in SPELLINGS
         if whole and all(isinstance(n, int) for n in (height, width, facts["max_length"], facts["params"])):
             return facts
     except (KeyError, TypeError, ValueError):
         pass
-    raise UserError(f"{path} lacks the facts a reader needs (alphabet, picture size); export it again")
+    raise UserError(f"{path} lacks the facts a reader needs (alphabet, picture size, spelling); export it again")
 
 
 def weights(graph: GraphProto) -> Iterator[onnx.TensorProto]:

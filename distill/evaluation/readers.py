@@ -124,8 +124,8 @@ def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, re
     able = [reader for reader in readers if isinstance(reader, StudentReader) and reader.student.chooses_decoding]
     if not able:
         raise UserError(
-            "none of these chooses how to read, as folders of PARSeq and CLIP4STR do; leave --one-shot and "
-            "--refinements out (an ONNX file reads as it was exported)"
+            "none of these chooses how to read, as folders of PARSeq and CLIP4STR do, and of students that refine; "
+            "leave --one-shot and --refinements out (an ONNX file reads as it was exported)"
         )
     for reader in able:
         reader.student.choose_decoding(decoding, refinements)

@@ -12,8 +12,10 @@ from distill.training.distillation import DistillationTask
 from distill.training.starting import Say, restart
 from losses.stored_heads import load_heads
 from students.charset import Charset
+from students.ctc import LEARNERS, CtcReader, learner
 from students.encoders import timm_model
 from students.errors import UserError
+from students.pretrained import locate, read_stored
 from students.sizes import SIZES, StudentConfig
 from students.student import Student
 from teachers import load_teacher
@@ -42,13 +44,23 @@ def build_student(section: StudentSection, seed: int, say: Say = lambda _: None)
             raise UserError(
                 f"student.{next(iter(changed))} can't be set together with student.init, which brings its own"
             )
-        if not section.remap:
-            return Student.from_pretrained(section.init, charset).train()
-        return restart(Student, section.init, section.charset, section.max_length, seed, say).train()
+        return start_from(section, section.init, charset, seed, say).train()
     config = resized(SIZES[section.size](charset, section.max_length), changed)
+    decoding, refinements = section.decoding or config.decoding, section.refinements or 0
+    config = dataclasses.replace(config, decoding=decoding, refinements=refinements)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the same start on every process, and for student and twin
-        return Student(config)
+        return LEARNERS[config.decoding](config)
+
+
+def start_from(section: StudentSection, init: str, charset: Charset, seed: int, say: Say) -> Student:
+    """Load the student to start from, to learn to read as configured; arguments as for `build_student`."""
+    kind = CtcReader if read_stored(locate(init))["format"] == CtcReader.FORMAT else Student
+    reader = kind.from_pretrained(init, None if section.remap else charset)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        student = learner(reader, section.decoding, section.refinements)
+    return restart(student, init, section.charset, section.max_length, seed, say) if section.remap else student
 
 
 def resized(config: StudentConfig, changed: dict[str, Any]) -> StudentConfig:

@@ -36,10 +36,10 @@ def build_clip4str(config: TeacherConfig, say: Say = lambda _: None) -> Clip4Str
     )
     if config.init is None:
         reader = build_reader(config)
-    elif config.remap:
-        reader = restart(Clip4Str, config.init, section.charset, section.max_length, config.seed, say)
     else:
         reader = Clip4Str.from_pretrained(config.init)
+        if config.remap:
+            reader = restart(reader, config.init, section.charset, section.max_length, config.seed, say)
     return Clip4StrTask(reader.train(), options)
 
 

@@ -21,7 +21,8 @@ from distill.evaluation.tables import print_report
 from distill.evaluation.teachers import teacher_reader
 from distill.training.guides import distinct
 from students.charset import Charset
-from students.student import Student
+from students.reading import Reader
+from teachers.readers import load_reader
 from teachers.teacher import Teacher
 
 
@@ -49,7 +50,7 @@ class Delivery:
             console: where the table goes.
         """
         started, config, out = time.monotonic(), self.config, self.out
-        student = Student.from_pretrained(out / "student")
+        student = load_reader(out / "student")
         charset = student.charset if config.compare.charset is None else Charset.load(config.compare.charset)
         benchmarks = open_benchmarks(test, config.compare.sets, charset)
         comparison = compare(self._readers(student, teachers, charset), benchmarks, charset)
@@ -63,12 +64,12 @@ class Delivery:
         files = ", ".join(f"{name} ({size / 2**20:.1f} MiB)" for name, size in exported.files.items())
         console.print(f"{exported.folder}: {files}\nreport: {out / 'report.json'}", highlight=False, soft_wrap=True)
 
-    def _readers(self, student: Student, teachers: Sequence[Teacher], charset: Charset) -> list[WordReader]:
+    def _readers(self, student: Reader, teachers: Sequence[Teacher], charset: Charset) -> list[WordReader]:
         config = self.config
         readers: list[WordReader] = [StudentReader(student, config.name)]
         if config.compare.twin:
             twin = self.out / "twin"
-            readers.append(StudentReader(Student.from_pretrained(twin / "student"), f"{config.name}-twin", "twin"))
+            readers.append(StudentReader(load_reader(twin / "student"), f"{config.name}-twin", "twin"))
             stored = json.loads((twin / "report.json").read_text(encoding="utf-8"))
             self.seconds["train twin"] = stored["seconds"]["train"]
         if config.compare.teacher:

@@ -17,6 +17,7 @@ from distill.training.task import Task
 from distill.training.term_weights import TermWeights
 from distill.training.unlabelled import LabelledBatch, label_words
 from losses.heads import HEADS
+from students.errors import UserError
 from students.stages import Stages
 from students.student import Student
 from teachers.guidance import Guidance, Wanted
@@ -64,7 +65,7 @@ class DistillationTask(Task):
         shuffled: which teachers are told the labels of other words, as a control; none unless given.
 
     Raises:
-        UserError: when a teacher can't teach this student what is asked for.
+        UserError: when a teacher can't teach this student what is asked for, or a CTC reader learns without CTC.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class DistillationTask(Task):
         shuffled: Sequence[bool] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        if student.config.decoding == "ctc" and aids.ctc == 0:
+            raise UserError("aids.ctc=0: a student with decoding ctc learns to read by it; give a weight above 0")
         self.student = student
         given = () if teachers is None else (teachers,) if isinstance(teachers, Teacher) else tuple(teachers)
         # A plain list hides the teachers from parameters(), state_dict(), DDP and train().
@@ -102,8 +105,8 @@ class DistillationTask(Task):
 
     @property
     def deliverable(self) -> nn.Module:
-        """The student."""
-        return self.student
+        """What is handed out of the student."""
+        return self.student.delivered()
 
     def remarks(self) -> list[str]:
         """Say what the student will not be told by its teachers, for want of characters."""

@@ -29,7 +29,7 @@ from distill.training.twin import Twin
 from distill.training.words import TrainingWords
 from students.charset import Charset
 from students.errors import UserError
-from students.student import Student
+from students.reading import Reader
 
 
 class DistillationRun:
@@ -105,7 +105,10 @@ class DistillationRun:
         labelled = task.label(batch)
         for number in range(len(task.guides)):
             self.console.print(layer_map(task, batch if labelled is None else labelled.batch, number))
-        self._say(f"student: {student.parameters_count:,} weights, {len(student.charset.characters)} characters")
+        delivered = student.delivered().parameters_count
+        self._say(f"student: {delivered:,} weights, {len(student.charset.characters)} characters")
+        if delivered < student.parameters_count:
+            self._say(f"its decoder, in training only: {student.parameters_count - delivered:,} weights")
         for guide in task.guides:
             name, frozen = guide.teacher.name, sum(part.numel() for part in guide.teacher.parameters())
             heads = sum(part.numel() for part in guide.heads.parameters())
@@ -165,8 +168,8 @@ class DistillationRun:
         return twin
 
     def _validate(self, weights: nn.Module, step: int) -> Validation:
-        if not isinstance(weights, Student):
-            raise TypeError(f"a student is validated, not a {type(weights).__name__}")
+        if not isinstance(weights, Reader):
+            raise TypeError(f"a reader is validated, not a {type(weights).__name__}")
         result = validate(
             weights.read_batch, self.words.validation_loader(self.accelerator), weights.charset, self.accelerator,
             size=len(self.words.validation),
@@ -176,7 +179,7 @@ class DistillationRun:
         return Validation(result.accuracy, result.one_minus_ned, result.words)
 
     def _keep(self, weights: nn.Module, result: Validation, state: TrainState) -> None:
-        if isinstance(weights, Student):
+        if isinstance(weights, Reader):
             card = Card(self.config.name, training=self._training(state.step))
             save_folder(weights, self.out / "student", card, overwrite=True)
 

@@ -27,10 +27,10 @@ def build_parseq(config: TeacherConfig, say: Say = lambda _: None) -> ParseqTask
     section, orders = config.parseq, config.orders
     if config.init is None:
         reader = Parseq(parseq_config(section))
-    elif config.remap:
-        reader = restart(Parseq, config.init, section.charset, section.max_length, config.seed, say)
     else:
         reader = Parseq.from_pretrained(config.init)
+        if config.remap:
+            reader = restart(reader, config.init, section.charset, section.max_length, config.seed, say)
     return ParseqTask(
         reader.train(),
         PermutationOptions(orders.count, orders.forward, orders.mirrored),

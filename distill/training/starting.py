@@ -16,21 +16,21 @@ Say = Callable[[str], None]
 AnyReader = TypeVar("AnyReader", bound=Reader)
 
 
-def restart(kind: type[AnyReader], folder: str, charset: str, max_length: int, seed: int, say: Say) -> AnyReader:
-    """Load a reader and give it another alphabet and longest word, row by row.
+def restart(reader: AnyReader, folder: str, charset: str, max_length: int, seed: int, say: Say) -> AnyReader:
+    """Give a trained reader another alphabet and longest word, row by row.
 
     Args:
-        kind: what it must be.
-        folder: shipped name or folder.
+        reader: left as it is.
+        folder: shipped name or folder that it comes from.
         charset: the alphabet that is wanted, as configured.
         max_length: the longest word that is wanted.
         seed: of rows that are new, the same on every process.
         say: told which rows are new.
 
     Raises:
-        UserError: when there is no such reader or alphabet.
+        UserError: when there is no such alphabet.
     """
-    wanted, reader = Charset.load(charset), kind.from_pretrained(folder)
+    wanted = Charset.load(charset)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made, report = remap(reader, wanted, max_length)

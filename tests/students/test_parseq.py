@@ -89,6 +89,6 @@ def test_sizes_that_none_can_have(change: dict[str, Any]) -> None:
 
 
 def test_a_student_has_no_choice_of_decoding(student: Any) -> None:
-    with pytest.raises(UserError, match="reads greedily"):
+    with pytest.raises(UserError, match="as it was trained"):
         student.choose_decoding("one-shot")
     student.choose_decoding()

@@ -52,7 +52,9 @@ def test_what_reads_is_told_from_what_does_not(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("words-small", "ViT-B-16/openai", str(tmp_path / "clip"), str(tmp_path / "empty"), "nothing"):
         assert not is_reader(name)
-    with pytest.raises(UserError, match="which is no reader's; give symdistill-student, symdistill-parseq"):
+    with pytest.raises(
+        UserError, match="which is no reader's; give symdistill-student, symdistill-ctc, symdistill-parseq"
+    ):
         load_reader(tmp_path / "clip")
     (tmp_path / "empty" / "config.json").write_text(json.dumps({"width": 3}), encoding="utf-8")
     assert not is_reader(tmp_path / "empty")

@@ -14,8 +14,9 @@ import torch
 from safetensors import safe_open
 
 from distill.deployment import folder as folders
-from distill.deployment.card import ONNX_EXAMPLE, Card, read_sections, scores_from_report
+from distill.deployment.card import Card, read_sections, scores_from_report
 from distill.deployment.crops import draw_words, find_images, load_crops
+from distill.deployment.example import onnx_example
 from distill.deployment.folder import ParityError, save_folder
 from distill.deployment.parity import Parity
 from students.errors import UserError
@@ -69,7 +70,7 @@ def test_onnx_example_of_the_card_needs_no_torch(learned, onnx_file: Path, tmp_p
     (tmp_path / "student.onnx").write_bytes(onnx_file.read_bytes())
     files = [f"{number}.png" for number in range(len(learned.pictures))]
     block = "import sys\nfor name in ('torch', 'onnx', 'students', 'distill'):\n    sys.modules[name] = None\n"
-    script = block + ONNX_EXAMPLE + f"\nprint(json.dumps(list(read({files!r}))))\n"
+    script = block + onnx_example("positions") + f"\nprint(json.dumps(list(read({files!r}))))\n"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
     )

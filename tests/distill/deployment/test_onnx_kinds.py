@@ -1,0 +1,127 @@
+"""Students that read all at once, and off columns, as ONNX; and the card's example that spells from columns."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from distill.deployment.card import Card
+from distill.deployment.folder import save_folder
+from distill.deployment.parity import check_parity
+from distill.deployment.reader import OnnxReader
+from students.ctc import LEARNERS
+from students.errors import UserError
+from students.preprocess import to_tensor
+from students.reading import Reader
+from students.sizes import StudentConfig, StudentDecoding
+from tests.distill.deployment.test_onnx import edited
+
+
+def make(decoding: StudentDecoding, refinements: int = 0) -> Reader:
+    """Random weights some way from their start: it reads words of different lengths."""
+    torch.manual_seed(3)
+    made = LEARNERS[decoding](
+        StudentConfig(
+            charset="0123456789abcd", max_length=9, encoder="conv", stem=(8, 8, 16), width=32, depth=3, heads=2,
+            mlp_ratio=2.0, decoder_depth=3, decoder_heads=2, decoder_mlp_ratio=2.0, column_head=True, taps="even",
+            decoding=decoding, refinements=refinements,
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.add_(torch.randn_like(weight) * 0.3)
+        made.head.bias[0] += 4
+        made.column_head.bias[0] += 2  # type: ignore[union-attr,operator]
+    return made.eval().delivered()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    noise = np.random.default_rng(0)
+    return [Image.fromarray(noise.integers(0, 256, (4, 16, 3), np.uint8)).resize((128, 32)) for _ in range(24)]
+
+
+@pytest.fixture(scope="module")
+def images(pictures: list[Image.Image]) -> Tensor:
+    return to_tensor(pictures)
+
+
+@pytest.fixture(scope="module")
+def ctc_folder(images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CTC reader with its ONNX file, which has been compared with PyTorch."""
+    done = save_folder(make("ctc"), tmp_path_factory.mktemp("ctc") / "mini", Card("mini"), onnx=True, images=images)
+    assert done.parity is not None
+    assert done.parity.agrees
+    assert len(done.parity.lengths) > 2
+    return done.folder
+
+
+def check(reader: Reader, exported: OnnxReader, images: Tensor, steps: int) -> None:
+    """The same at batch sizes that the traced example hadn't."""
+    for batch in (1, 2, 7):
+        with torch.no_grad():
+            expected = reader(images[:batch]).numpy()
+        found = exported.logits(images[:batch].numpy())
+        assert found.shape == expected.shape == (batch, steps, 15)
+        np.testing.assert_allclose(found, expected, atol=5e-4)
+    assert check_parity(reader, exported, images, batches=(1, 3, 5)).agrees
+
+
+def test_columns(ctc_folder: Path, images: Tensor) -> None:
+    reader, exported = make("ctc"), OnnxReader(ctc_folder / "student.onnx", threads=1)
+    check(reader, exported, images, steps=32)
+    assert exported.params == reader.parameters_count
+    model = onnx.load(ctc_folder / "student.onnx")
+    weights = sum(np.prod(tensor.dims) for tensor in model.graph.initializer if tensor.data_type == 1)
+    assert weights < 1.1 * reader.parameters_count, "nothing of the decoder is left"
+    for ours, theirs in zip(reader.read_batch(images), exported.read_batch(images), strict=True):
+        assert ours.text == theirs.text
+        assert ours.confidence == pytest.approx(theirs.confidence, rel=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refinements", [0, 2])
+def test_one_shot(refinements: int, images: Tensor, tmp_path: Path) -> None:
+    reader = make("one-shot", refinements)
+    save_folder(reader, tmp_path / "mini", Card("mini"), onnx=True, images=images)
+    check(reader, OnnxReader(tmp_path / "mini" / "student.onnx", threads=1), images, steps=10)
+    graph = onnx.load(tmp_path / "mini" / "student.onnx").graph
+    assert not [node for node in graph.node if node.op_type == "Loop"]
+
+
+def test_the_example_of_the_card_spells_from_columns(ctc_folder: Path, pictures: list[Image.Image]) -> None:
+    card = (ctc_folder / "README.md").read_text(encoding="utf-8")
+    assert "load_reader" in card
+    assert "summed over all its alignments" in card
+    script = card.rpartition("```python\n")[2].partition("```")[0]
+    for number, picture in enumerate(pictures):
+        picture.save(ctc_folder / f"{number}.png")
+    files = [f"{number}.png" for number in range(len(pictures))]
+    block = "import sys\nfor name in ('torch', 'onnx', 'students', 'distill'):\n    sys.modules[name] = None\n"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{block}{script}\nprint(json.dumps(list(read({files!r}))))\n"],
+        cwd=ctc_folder, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    expected = make("ctc").read(list(pictures))
+    assert [word for word, _ in json.loads(done.stdout)] == [reading.text for reading in expected]
+    assert [sure for _, sure in json.loads(done.stdout)] == pytest.approx(
+        [reading.confidence for reading in expected], rel=1e-2
+    )
+
+
+def test_an_unknown_spelling_is_refused(ctc_folder: Path, tmp_path: Path) -> None:
+    for spelling in ("sideways", ["columns"]):
+        broken = edited(ctc_folder / "student.onnx", tmp_path / "broken.onnx", spelling=json.dumps(spelling))
+        with pytest.raises(UserError, match="lacks the facts"):
+            OnnxReader(broken)
+    old = edited(ctc_folder / "student.onnx", tmp_path / "old.onnx", spelling=None)
+    assert OnnxReader(old).spelling == "positions", "files of before say nothing"

@@ -1,0 +1,147 @@
+"""Students that read all at once, and off columns: trained, guided, resumed, saved, read, compared like any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from distill.commands.distill import main
+from distill.commands.evaluate import main as evaluate
+from distill.commands.read import main as read
+from distill.config import AidsSection, GuidanceSection, StudentSection
+from distill.training.building import build_student
+from distill.training.distillation import DistillationTask
+from losses.heads import TERMS
+from students.ctc import CtcLearner, CtcReader
+from students.errors import UserError
+from students.student import Student
+from teachers import load_teacher
+from teachers.readers import load_reader
+
+KINDS = {
+    "parallel": ["student.decoding=one-shot", "student.refinements=1"],
+    "ctc": ["student.decoding=ctc"],
+}  # fmt: skip
+STEPS = ["train.steps=5", "train.checkpoint_every=3", "data.workers=0", "guidance.every=2", "student.dropout=0.2"]
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    """All that was logged but what a clock says."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{name: line[name] for name in line if name not in ("seconds", "words_per_second")} for line in lines]
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def arguments(kind: str, write_config: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return ["--config", str(write_config(tmp_path_factory.mktemp(kind))), *STEPS, *KINDS[kind]]
+
+
+@pytest.fixture(scope="module")
+def run(arguments: list[str]) -> Path:
+    """The folder of a run to its end."""
+    assert main(arguments) == 0
+    return Path(arguments[1]).parent / "run"
+
+
+def test_all_seven_stages_are_guided(run: Path) -> None:
+    first, second = rows(run)[:2]
+    assert {*TERMS, "characters", "ctc", "columns"} <= set(first)
+    assert not set(TERMS) & set(second), "guided every second step"
+
+
+def test_resumed_is_unbroken(run: Path, arguments: list[str]) -> None:
+    logged, delivered = rows(run), load_file(run / "student" / "model.safetensors")
+    state = load_file(run / "checkpoints" / "step-00000005" / "model.safetensors")
+    (run / "checkpoints" / "step-00000005" / "complete.json").unlink()
+    assert main([*arguments, "--resume", "auto"]) == 0
+    assert rows(run) == logged
+    again = load_file(run / "checkpoints" / "step-00000005" / "model.safetensors")
+    assert any(name.startswith("student.decoder.") for name in state), "the decoder goes on learning"
+    for one, other in ((state, again), (delivered, load_file(run / "student" / "model.safetensors"))):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_its_folder_says_how_it_reads(run: Path, kind: str) -> None:
+    reader = load_reader(run / "student")
+    stored = json.loads((run / "student" / "config.json").read_text(encoding="utf-8"))
+    assert (stored["decoding"], stored["refinements"]) == (reader.config.decoding, reader.config.refinements)
+    names = {name.partition(".")[0] for name in load_file(run / "student" / "model.safetensors")}
+    if kind == "ctc":
+        assert names == {"encoder", "column_head"}, "nothing of the decoder is left"
+        assert isinstance(reader, CtcReader)
+    else:
+        assert {"decoder", "pos_queries", "text_embed", "head"} <= names
+        assert stored["decoding"] == "one-shot"
+    (told,) = json.loads((run / "report.json").read_text(encoding="utf-8"))["readers"]
+    assert told["params"] == reader.parameters_count
+    assert told["ms_per_word"] > 0
+
+
+def test_commands_need_no_further_arguments(
+    run: Path, material: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, picture = str(run / "student"), str(tmp_path / "word.png")
+    Image.linear_gradient("L").resize((90, 30)).save(picture)
+    assert read(["--student", student, picture]) == 0
+    (reading,) = load_reader(student).read([picture])
+    assert capsys.readouterr().out == f"{picture}\t{reading.text}\t{reading.confidence:.4f}\n"
+    out = tmp_path / "compared"
+    words = ["--student", student, "--data", str(material / "validation"), "--out", str(out), "--device", "cpu"]
+    assert evaluate([*words, "--threads", "1"]) == 0
+    (told,) = json.loads((out / "report.json").read_text(encoding="utf-8"))["readers"]
+    assert told["benchmarks"]["validation"]["words"] == 7
+    assert told["params"] == load_reader(student).parameters_count
+
+
+def test_a_run_starts_from_it(run: Path, kind: str) -> None:
+    made = build_student(StudentSection(init=str(run / "student")), 0)
+    again = build_student(StudentSection(init=str(run / "student")), 0)
+    torch.testing.assert_close(made.state_dict(), again.state_dict(), rtol=0, atol=0)
+    assert made.training
+    assert type(made) is (CtcLearner if kind == "ctc" else Student)
+    torch.testing.assert_close(made.delivered().state_dict(), load_reader(run / "student").state_dict(), rtol=0, atol=0)
+    other = build_student(StudentSection(init=str(run / "student"), charset="94", remap=True, decoding="greedy"), 0)
+    assert (type(other), other.config.decoding, other.config.refinements) == (Student, "greedy", 0)
+
+
+def test_as_a_teacher(run: Path, kind: str) -> None:
+    if kind == "ctc":
+        with pytest.raises(UserError, match="kept no decoder"):
+            load_teacher(str(run / "student"))
+    else:
+        shown = load_teacher(str(run / "student"))(torch.zeros(2, 3, 32, 128), ["ab", "c"])
+        assert shown.characters is not None
+        assert shown.characters.shape == (2, 3, 37)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"decoding": "ctc", "encoder": "vit", "width": 32}, "column head of encoder conv"),
+        ({"decoding": "ctc", "refinements": 1}, "refinements of decoding ctc"),
+        ({"refinements": 1}, "refinements of decoding greedy"),
+        ({"init": "tiny", "decoding": "ctc", "refinements": 2}, "refinements of decoding ctc"),
+    ],
+)
+def test_students_that_can_not_be_built(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        build_student(StudentSection(**change), 0)
+
+
+def test_a_ctc_student_can_not_do_without_ctc() -> None:
+    student = build_student(StudentSection(width=32, depth=4, decoding="ctc"), 0)
+    with pytest.raises(UserError, match=r"aids\.ctc"):
+        DistillationTask(student, None, GuidanceSection(), AidsSection(ctc=0.0))
