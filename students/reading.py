@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from students.charset import Charset, Reading
 from students.errors import UserError
+from students.files import replacing
 from students.preprocess import load_image, to_tensor
 from students.pretrained import config_from, load_weights, locate, read_stored
 from students.spelling import SPELLINGS, Spelling
@@ -117,18 +118,20 @@ class Reader(nn.Module):
         return readings
 
     def save_pretrained(self, folder: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
-        """Write config.json and model.safetensors into `folder`; `float16` halves the file."""
+        """Write config.json and model.safetensors into `folder`, each as a whole; `float16` halves the latter."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"format": self.FORMAT, "schema": 1, **self.config_to_dict()}
-        (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
         kept = getattr(torch, dtype)
         weights = {
             name: (value.to(kept) if value.is_floating_point() else value).detach().cpu().contiguous()
             for name, value in self.state_dict().items()
         }
-        save_file(weights, folder / "model.safetensors")
-        (folder / "model.safetensors").chmod(0o644)  # safetensors makes files that only their owner can read
+        # Both are whole before either gets its name, so that a failure leaves what was there, sizes and weights.
+        with replacing(folder / "config.json") as told, replacing(folder / "model.safetensors") as stored:
+            told.write_text(json.dumps(config, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+            save_file(weights, stored)
+            stored.chmod(0o644)  # safetensors makes files that only their owner can read
 
     @classmethod
     def from_pretrained(cls: type[Self], name_or_folder: str | Path, charset: Charset | None = None) -> Self:

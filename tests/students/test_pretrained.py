@@ -51,6 +51,20 @@ def test_half_precision_halves_the_file(student: Student, folder: Path, images: 
     torch.testing.assert_close(memory, student.encode(images), rtol=0.02, atol=0.02)
 
 
+def test_what_was_saved_stays_when_saving_fails(
+    student: Student, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: dict[str, Tensor], file: Path) -> None:
+        file.write_bytes(b"half")
+        raise OSError("no space left")
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    monkeypatch.setattr("students.reading.save_file", fail)
+    with pytest.raises(OSError, match="no space"):
+        student.save_pretrained(folder, "float16")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_another_alphabet_is_refused(folder: Path) -> None:
     message = refusal(folder, Charset.load("94"))
     assert "36 characters" in message
