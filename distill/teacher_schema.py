@@ -47,7 +47,7 @@ class Clip4StrSection:
     weights: str | None = None
     """A local weights file for a NAME or NAME/TAG that says what the file leaves open."""
     image_size: list[int] | None = None
-    """Height and width to read at, multiples of its patches; null keeps the CLIP's own."""
+    """Height and width to read at, multiples of its patches; null keeps the CLIP's own, or that of `init`."""
     charset: str = "94"
     """Alphabet: 36, 62, 94, or a text file that holds its characters."""
     caption_charset: str = "36"

@@ -109,17 +109,29 @@ def load_backbone(
     """
     _, source = load_source(name, weights)
     if isinstance(source, SmallTeacher):
-        if image_size not in (None, source.config.image_size):
-            raise UserError(f"{name} reads pictures of {source.config.image_size} pixels; leave reader.image_size out")
-        return source.config, source
-    sizes = source.sizes
-    quick = source.activation == "quick-gelu"
-    backbone = ClipSizes(sizes["embed_dim"], sizes["vision_cfg"], sizes["text_cfg"], quick, source.mean, source.std)
-    use_plain_attention(source.clip)
-    if image_size is not None and image_size != backbone.image_size:
-        resize_input(source.clip, image_size)
-        backbone = replace(backbone, vision_cfg={**backbone.vision_cfg, "image_size": list(image_size)})
-    return backbone, source.clip
+        backbone: Backbone = source.config
+        clip: CLIP = source
+    else:
+        sizes, quick = source.sizes, source.activation == "quick-gelu"
+        backbone = ClipSizes(sizes["embed_dim"], sizes["vision_cfg"], sizes["text_cfg"], quick, source.mean, source.std)
+        clip = source.clip
+        use_plain_attention(clip)
+    return (backbone if image_size is None else read_at(backbone, clip, image_size)), clip
+
+
+def read_at(backbone: Backbone, clip: CLIP, image_size: tuple[int, int]) -> Backbone:
+    """Have a CLIP, built from `backbone`, read pictures of this height and width; gives what describes it then.
+
+    Raises:
+        UserError: the size is no multiple of the patches, or another one than a small teacher's.
+    """
+    if image_size == backbone.image_size:
+        return backbone
+    if isinstance(backbone, SmallTeacherConfig):
+        height, width = backbone.image_size
+        raise UserError(f"a small teacher reads pictures of {height} x {width} only; leave clip4str.image_size out")
+    resize_input(clip, image_size)
+    return replace(backbone, vision_cfg={**backbone.vision_cfg, "image_size": list(image_size)})
 
 
 def resize_input(clip: CLIP, image_size: tuple[int, int]) -> None:

@@ -2,24 +2,31 @@
 
 A CLIP sees a label through its tokenizer: characters with the same token get the same guidance, a character of
 several tokens gets none. How far its text embeddings tell similar words apart needs its weights too. A teacher that
-reads is bound by its own alphabet instead.
+reads is bound by its own alphabet instead; a CLIP4STR by both, and by what it writes into its captions.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from open_clip import SimpleTokenizer, list_models
 from torch import Tensor
+from torch.nn import functional as F
 
 from students.charset import Charset
 from students.errors import UserError
 from teachers import load_clip
+from teachers.backbones import spelling
+from teachers.caption_facts import CaptionFacts, examine_captions
+from teachers.clip4str import Clip4Str
 from teachers.probes import probes
 from teachers.tokens import TokenizerLike, WordPieceTokens
+from teachers.towers import run_words
 from teachers.zoo import zoo_config, zoo_tags
 
 WEAK = 0.1
@@ -86,13 +93,16 @@ class Checkup:
     tokens: TokenFacts | None = None
     contrasts: tuple[Contrast, ...] = ()
     reading: ReadingFacts | None = None
+    captions: CaptionFacts | None = None
     unknown: tuple[str, ...] = ()
     """What could not be examined, and why."""
 
     @property
     def untaught(self) -> tuple[str, ...]:
         """What a student of this alphabet will not be taught, a sentence each."""
-        return (*_untaught_tokens(self.tokens), *_untaught_words(self.contrasts), *_untaught_reading(self.reading))
+        if self.reading is not None:  # what it reads apart it teaches apart, whatever its text tower makes of it
+            return (*_refused(self.tokens), *_untaught_reading(self.reading))
+        return (*_untaught_tokens(self.tokens), *_refused(self.tokens), *_untaught_words(self.contrasts))
 
 
 def examine_clip(name: str, charset: Charset) -> Checkup:
@@ -129,6 +139,21 @@ def examine_reader(name: str, description: str, own: Charset, longest: int, char
     other = "".join(char for char, twin in twins.items() if twin not in (None, char))
     reading = ReadingFacts(own.characters, outside, other, longest)
     return Checkup(name, description, charset.characters, reading=reading)
+
+
+@torch.no_grad()
+def examine_clip4str(name: str, description: str, reader: Clip4Str, charset: Charset) -> Checkup:
+    """Examine a CLIP4STR: what it reads, what its text tower sees of labels, and what its captions lose."""
+    found = examine_reader(name, description, reader.charset, reader.max_length, charset)
+    tokens = spelling(reader.config.clip)
+    facts, single = examine_tokens(tokens, charset.characters)
+
+    def embed(words: Sequence[str]) -> Tensor:
+        return F.normalize(run_words(reader.clip_model, tokens(words).to(reader.device)), dim=-1)
+
+    contrasts = examine_words(embed, tokens, single)
+    captions = examine_captions(reader, charset)
+    return dataclasses.replace(found, tokens=facts, contrasts=contrasts, captions=captions)
 
 
 def zoo_tokens(name: str) -> WordPieceTokens:
@@ -200,6 +225,13 @@ def _untaught_tokens(facts: TokenFacts | None) -> list[str]:
     for group in facts.same:
         if len({char.lower() for char in group}) > 1:
             told.append(f"{' '.join(group)} apart from each other: they are one token")
+    return told
+
+
+def _refused(facts: TokenFacts | None) -> list[str]:
+    if facts is None:
+        return []
+    told = []
     if facts.broken:
         shown = " ".join(facts.broken)
         told.append(f"words with {shown}: labels with such a character are refused; leave it out of the alphabet")

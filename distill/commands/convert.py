@@ -24,7 +24,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     made.add_argument(
         "--clip", metavar="FILE",
-        help="weights of the CLIP it was trained with, for a checkpoint without them; clipocr: implies --guidance",
+        help="clipocr: weights of the CLIP it was trained with, for a checkpoint without them; implies --guidance",
     )  # fmt: skip
     made.add_argument("--charset", metavar="C", help="36, 62, 94 or a text file, for a checkpoint that doesn't say")
     made.add_argument("--heads", metavar="E,D", help="attention heads of encoder and decoder, likewise")
@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     if given.layout == "parseq" and given.clip:
         raise UserError("a PARSeq has no CLIP; leave --clip out")
+    if given.layout == "clip4str" and given.clip:
+        raise UserError("a CLIP4STR trains its CLIP, which is in its checkpoint and nowhere else; leave --clip out")
     if given.layout != "clipocr" and given.guidance:
         raise UserError(f"--guidance is for clipocr, {given.layout} was trained without a teacher; leave it out")
     heads = parse_pair("--heads", given.heads, "encoder and decoder", "6,12")

@@ -86,11 +86,17 @@ def clip_sizes(checkpoint: Checkpoint, sizes: Sizes) -> ClipSizes:
     Raises:
         UserError: when there is no CLIP with a ViT and CLIP's vocabulary.
     """
+    if not checkpoint.with_prefix(CLIP):
+        raise UserError(
+            f"{checkpoint.path}: its CLIP, which was trained with the decoders, isn't in it; give the whole checkpoint"
+        )
     convolution, positions, *_ = need(checkpoint, *(CLIP + name for name in CLIP_NEEDS))
     patches = len(positions) - 1
-    square = math.isqrt(patches) ** 2 == patches  # as every CLIP is
-    image = None if square else sizes.image((convolution.shape[2], convolution.shape[3]), patches)
-    config = config_from_shapes(checkpoint.with_prefix(CLIP), image)
+    told = sizes.options.image is not None or "img_size" in checkpoint.settings
+    height = width = 0  # square, as every CLIP is, unless it says or can't be
+    if told or math.isqrt(patches) ** 2 != patches:
+        height, width = sizes.image((convolution.shape[2], convolution.shape[3]), patches)
+    config = config_from_shapes(checkpoint.with_prefix(CLIP), None if height == width else (height, width))
     entries = config["text_cfg"]["vocab_size"]
     if entries != CLIP_VOCABULARY:
         raise UserError(

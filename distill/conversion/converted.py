@@ -27,7 +27,7 @@ class ConversionOptions:
     image: tuple[int, int] | None = None
     """Height and width of the pictures in pixels, for a file that doesn't say."""
     clip: Path | None = None
-    """CLIP weights that the checkpoint was trained with."""
+    """Weights of the frozen CLIP that a CLIP-OCR was trained with."""
     guidance: bool = False
     """Keep what only training needs, when the checkpoint has it."""
 

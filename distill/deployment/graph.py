@@ -27,22 +27,42 @@ def join(
     made = [output.name for output in graph.output]
     layers = (len(made) - 2) // 2
     carried, memory = made[: 2 + layers], made[2 + layers :]
-    body = loop_body(step.graph, carried=len(carried), memory=memory)
-    share_weights(graph, body)
-    graph.initializer.extend(
-        [helper.make_tensor("most_steps", TensorProto.INT64, [], [most_steps]),
-         helper.make_tensor("go_on", TensorProto.BOOL, [], [True])]
-    )  # fmt: skip
-    finals = [f"final/{name}" for name in carried]
-    read = OUTPUT if closing is None else "greedy/logits"
-    rename({graph.input[0].name: INPUT}, graph.node)
-    graph.node.extend(
-        [helper.make_node("Loop", ["most_steps", "go_on", *carried], [*finals, "by_step"], "greedy", body=body),
-         helper.make_node("Transpose", ["by_step"], [read], "words_first", perm=[1, 0, 2])]
-    )  # fmt: skip
+    trips = whole_number(graph, "most_steps", most_steps)
+    read = add_loop(graph, step.graph, carried, memory, trips, "greedy", OUTPUT if closing is None else "greedy/logits")
     if closing is not None:
-        append(graph, closing.graph, [lengthen(graph, read, most_steps), *memory])
+        append(graph, closing.graph, [lengthen(graph, read, most_steps), *memory], [OUTPUT])
     return finish(opening, classes)
+
+
+def add_loop(
+    graph: GraphProto, step: GraphProto, carried: list[str], memory: list[str], trips: str, name: str, output: str
+) -> str:
+    """Let a Loop over a step follow and give the name of its logits, (N, steps, classes).
+
+    Args:
+        graph: grows.
+        step: see `join`.
+        carried: values of the graph that the Loop starts with.
+        memory: values that every step looks at.
+        trips: value that says how many steps there are at most.
+        name: of the Loop; its values are called after it.
+        output: what the logits are called.
+    """
+    body = loop_body(step, carried=len(carried), memory=memory, prefix=f"{name}/step")
+    share_weights(graph, body)
+    graph.initializer.append(helper.make_tensor(f"{name}/go_on", TensorProto.BOOL, [], [True]))
+    finals = [f"{name}/final{number}" for number in range(len(carried))]
+    graph.node.extend(
+        [helper.make_node("Loop", [trips, f"{name}/go_on", *carried], [*finals, f"{name}/by_step"], name, body=body),
+         helper.make_node("Transpose", [f"{name}/by_step"], [output], f"{name}/words_first", perm=[1, 0, 2])]
+    )  # fmt: skip
+    return output
+
+
+def whole_number(graph: GraphProto, name: str, value: int) -> str:
+    """Put a scalar into the graph and give its name."""
+    graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [], [value]))
+    return name
 
 
 def whole(model: ModelProto, classes: int) -> ModelProto:
@@ -58,26 +78,26 @@ def lengthen(graph: GraphProto, logits: str, steps: int) -> str:
 
     A Loop that stopped early has seen every word's end, and what follows an end is closed to all that look.
     """
+    own = f"{logits}/lengthen"
     for name, dims, values in (("steps", [1], [steps]), ("before", [4], [0] * 4), ("after", [1], [0])):
-        graph.initializer.append(helper.make_tensor(f"lengthen/{name}", TensorProto.INT64, dims, values))
+        graph.initializer.append(helper.make_tensor(f"{own}/{name}", TensorProto.INT64, dims, values))
     graph.node.extend(
-        [helper.make_node("Shape", [logits], ["lengthen/seen"], start=1, end=2),
-         helper.make_node("Sub", ["lengthen/steps", "lengthen/seen"], ["lengthen/lacking"]),
-         helper.make_node(
-             "Concat", ["lengthen/before", "lengthen/lacking", "lengthen/after"], ["lengthen/pads"], axis=0),
-         helper.make_node("Pad", [logits, "lengthen/pads"], ["lengthen/logits"])]
+        [helper.make_node("Shape", [logits], [f"{own}/seen"], start=1, end=2),
+         helper.make_node("Sub", [f"{own}/steps", f"{own}/seen"], [f"{own}/lacking"]),
+         helper.make_node("Concat", [f"{own}/before", f"{own}/lacking", f"{own}/after"], [f"{own}/pads"], axis=0),
+         helper.make_node("Pad", [logits, f"{own}/pads"], [f"{own}/logits"])]
     )  # fmt: skip
-    return "lengthen/logits"
+    return f"{own}/logits"
 
 
-def append(graph: GraphProto, part: GraphProto, inputs: list[str]) -> None:
-    """Let a part that gives the logits follow: its inputs are values of the graph, its own values get a prefix."""
+def append(graph: GraphProto, part: GraphProto, inputs: list[str], outputs: list[str], name: str = "closing") -> None:
+    """Let a part follow: its inputs are values of the graph, its outputs get names, its own values a prefix."""
     given = dict(zip([value.name for value in part.input], inputs, strict=True))
-    given[part.output[0].name] = OUTPUT
-    own = {name for node in part.node for name in [*node.input, *node.output] if name}
-    rename({name: given.get(name, f"closing/{name}") for name in own}, part.node)
+    given |= dict(zip([value.name for value in part.output], outputs, strict=True))
+    own = {value for node in part.node for value in [*node.input, *node.output] if value}
+    rename({value: given.get(value, f"{name}/{value}") for value in own}, part.node)
     for tensor in part.initializer:
-        tensor.name = f"closing/{tensor.name}"
+        tensor.name = f"{name}/{tensor.name}"
     share_weights(graph, part)
     graph.node.extend(part.node)
 
@@ -97,24 +117,24 @@ def finish(model: ModelProto, classes: int) -> ModelProto:
     )  # fmt: skip
 
 
-def loop_body(step: GraphProto, carried: int, memory: list[str]) -> GraphProto:
+def loop_body(step: GraphProto, carried: int, memory: list[str], prefix: str) -> GraphProto:
     """Make the step a Loop body: position, condition and carried values in; the memory is seen from outside."""
     names = [value.name for value in step.input]
     outside = dict(zip(names[1 + carried :], memory, strict=True))
     own = {name for node in step.node for name in [*node.input, *node.output] if name}
     own |= {tensor.name for tensor in step.initializer} | set(names) | {value.name for value in step.output}
-    rename({name: outside.get(name, f"step/{name}") for name in own}, step.node)
+    rename({name: outside.get(name, f"{prefix}/{name}") for name in own}, step.node)
     for tensor in step.initializer:
-        tensor.name = f"step/{tensor.name}"
-    types = {f"step/{value.name}": value.type.tensor_type.elem_type for value in [*step.input, *step.output]}
-    inputs = [f"step/{name}" for name in names[: 1 + carried]]
+        tensor.name = f"{prefix}/{tensor.name}"
+    types = {f"{prefix}/{value.name}": value.type.tensor_type.elem_type for value in [*step.input, *step.output]}
+    inputs = [f"{prefix}/{name}" for name in names[: 1 + carried]]
     position, *states = [helper.make_tensor_value_info(name, types[name], [] if k == 0 else None)
                          for k, name in enumerate(inputs)]  # fmt: skip
-    condition = helper.make_tensor_value_info("step/go_on_in", TensorProto.BOOL, [])
-    outputs = [f"step/{value.name}" for value in step.output]
+    condition = helper.make_tensor_value_info(f"{prefix}/go_on_in", TensorProto.BOOL, [])
+    outputs = [f"{prefix}/{value.name}" for value in step.output]
     results = [helper.make_tensor_value_info(name, types[name], [] if k == 0 else None)
                for k, name in enumerate(outputs)]  # fmt: skip
-    return helper.make_graph(list(step.node), "step", [position, condition, *states], results, list(step.initializer))
+    return helper.make_graph(list(step.node), prefix, [position, condition, *states], results, list(step.initializer))
 
 
 def rename(names: dict[str, str], nodes: list[NodeProto]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import onnx
 from onnx import ModelProto, helper
 
+from distill.deployment.crossed import build_crossed
 from distill.deployment.graph import join, whole
 from distill.deployment.parts import export_opening_and_step, export_refinements, export_whole
 from students.ctc import CtcReader
@@ -21,16 +22,19 @@ from students.files import write_file
 from students.parseq import Parseq
 from students.reading import Reader
 from students.student import Student
+from students.two_stream import CharacterDecoder
+from teachers.clip4str import Clip4Str
 
 FORMAT = "symdistill-student"
 """What the metadata of such a file call it, whatever reader it holds: all are read alike."""
 
 
-def build_greedy(reader: Any, refinements: int = 0) -> ModelProto:
-    """Build the graph of a `CharacterDecoder` that is a `Reader` too: greedy steps, then refinements."""
-    opening, step = export_opening_and_step(reader, reader)
-    closing = export_refinements(reader, reader, refinements) if refinements else None
-    return join(opening, step, reader.steps(None), reader.head.out_features, closing)
+def build_greedy(reader: Any, refinements: int = 0, decoder: CharacterDecoder | None = None) -> ModelProto:
+    """Build the graph of a reader with one decoder, by default itself: greedy steps, then refinements."""
+    own: CharacterDecoder = reader if decoder is None else decoder
+    opening, step = export_opening_and_step(reader, own)
+    closing = export_refinements(reader, own, refinements) if refinements else None
+    return join(opening, step, own.steps(None), own.head.out_features, closing)
 
 
 def build_whole(reader: Reader) -> ModelProto:
@@ -44,10 +48,20 @@ def build_configured(reader: Student | Parseq) -> ModelProto:
     return build_whole(reader) if one_shot else build_greedy(reader, reader.config.refinements)
 
 
+def build_clip4str(reader: Clip4Str) -> ModelProto:
+    """Build the graph of a CLIP4STR: of both branches, or of the visual one where that is all there is."""
+    if reader.cross_decoder is not None:
+        return build_crossed(reader, reader.cross_decoder)
+    one_shot = reader.config.decoding == "one-shot"
+    return build_whole(reader) if one_shot else build_greedy(reader, reader.config.refinements, reader.visual_decoder)
+
+
 BUILDERS: dict[type[Reader], Callable[[Any], ModelProto]] = {
-    Student: build_configured, CtcReader: build_whole, Parseq: build_configured,
+    Student: build_configured, CtcReader: build_whole, Parseq: build_configured, Clip4Str: build_clip4str,
 }  # fmt: skip
 """What builds the graph of each kind of reader, in eval mode on the CPU: images -> logits."""
+MOST_BYTES = 2**31 - 2**25
+"""What weights may take in one ONNX file: protobuf ends at 2 GiB, and tables and nodes need some room."""
 
 
 def export_onnx(reader: Reader, path: str | Path, name: str = "student") -> None:
@@ -63,7 +77,7 @@ def export_onnx(reader: Reader, path: str | Path, name: str = "student") -> None
         name: what the reader of the file calls itself.
 
     Raises:
-        UserError: for a kind of reader that has no graph.
+        UserError: for a kind of reader that has no graph, or one too large for a single file.
     """
     model = build_model(reader)
     helper.set_model_props(model, metadata(reader, name))
@@ -88,10 +102,12 @@ def metadata(reader: Reader, name: str) -> dict[str, str]:
 
 
 def check_exportable(reader: Reader) -> None:
-    """Refuse a reader without a graph; raises `UserError`."""
+    """Refuse a reader without a graph, or with more weights than one file holds; raises `UserError`."""
     if type(reader) not in BUILDERS:
         known = ", ".join(kind.__name__ for kind in BUILDERS)
         raise UserError(f"a {type(reader).__name__} can't be exported to ONNX; leave --onnx out ({known} can)")
+    if (size := 4 * reader.parameters_count) > MOST_BYTES:
+        raise UserError(f"weights of {size / 2**30:.1f} GiB don't fit an ONNX file, which ends at 2; leave --onnx out")
 
 
 def build_model(reader: Reader) -> ModelProto:

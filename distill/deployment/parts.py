@@ -39,17 +39,21 @@ class Opening(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         """Map (N, 3, H, W) to the start row (N, 1, D), ended (N,), an empty cache, and the memory's keys and values."""
-        pairs = flat(self.decoder.memory_keys(self.reader.encode(images)))
-        start = torch.full_like(images[:, :1, 0, 0], self.decoder.charset.start_id, dtype=torch.long)
-        return self.decoder.text_embed(start), start[:, 0] < 0, [part[:, :, :0] for part in pairs], pairs
+        return begin(self.decoder, flat(self.decoder.memory_keys(self.reader.encode(images))))
+
+
+def begin(decoder: CharacterDecoder, memory: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """Begin N words: the start row (N, 1, D), ended (N,), an empty cache, and the memory's keys and values."""
+    start = torch.full_like(memory[0][:, :1, 0, 0], decoder.charset.start_id, dtype=torch.long)
+    return decoder.text_embed(start), start[:, 0] < 0, [part[:, :, :0] for part in memory], memory
 
 
 class Step(nn.Module):
-    """One greedy position, as in `CharacterDecoder.greedy`."""
+    """One greedy position, as in `CharacterDecoder.greedy`; without `stop` it always says to go on."""
 
-    def __init__(self, decoder: CharacterDecoder) -> None:
+    def __init__(self, decoder: CharacterDecoder, stop: bool = True) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decoder, self.stop = decoder, stop
 
     def forward(
         self, position: Tensor, content: Tensor, ended: Tensor, cache: list[Tensor], memory: list[Tensor]
@@ -63,7 +67,9 @@ class Step(nn.Module):
         chosen = logits.argmax(dim=-1)
         ended = ended | (chosen[:, 0] == decoder.charset.end_id)
         content = place + decoder.text_embed(chosen)
-        return ~ended.all(), content, ended, flat(grown), logits[:, 0]
+        # Never a constant: the body of a Loop has to compute what it gives.
+        go_on = ~ended.all() if self.stop else ended.any() | True
+        return go_on, content, ended, flat(grown), logits[:, 0]
 
 
 class Refinements(nn.Module):
@@ -84,16 +90,20 @@ def export_opening_and_step(reader: Reader, decoder: CharacterDecoder) -> tuple[
     """Export `Opening` and `Step` with the batch size and the length of the cache left open."""
     images = torch.zeros(3, 3, *reader.image_size)
     with torch.no_grad():
-        content, ended, empty, memory = Opening(reader, decoder)(images)
-    cache = [part.new_zeros(3, part.shape[1], 4, part.shape[3]) for part in empty]
+        memory = Opening(reader, decoder)(images)[3]
+    return to_onnx(Opening(reader, decoder), (images,), ({0: BATCH},)), export_step(Step(decoder), memory)
+
+
+def export_step(step: Step, memory: list[Tensor]) -> ModelProto:
+    """Export one greedy position over a memory like the one given, of three pictures."""
+    content = step.decoder.text_embed(torch.zeros(3, 1, dtype=torch.long)).detach()
+    cache = [part.new_zeros(3, part.shape[1], 4, part.shape[3]) for part in memory]
     by_batch = {0: BATCH}
-    opening = to_onnx(Opening(reader, decoder), (images,), (by_batch,))
-    step = to_onnx(
-        Step(decoder),
-        (torch.tensor(4), content, ended, cache, memory),
+    return to_onnx(
+        step,
+        (torch.tensor(4), content, torch.zeros(3, dtype=torch.bool), cache, memory),
         (None, by_batch, by_batch, [{0: BATCH, 2: PAST}] * len(cache), [by_batch] * len(memory)),
     )
-    return opening, step
 
 
 def export_refinements(reader: Reader, decoder: CharacterDecoder, count: int) -> ModelProto:

@@ -21,7 +21,8 @@ from distill.evaluation.teachers import is_onnx
 from students.charset import Charset
 from students.files import write_file
 from students.pretrained import name_of
-from teachers.doctor import Checkup, examine_clip, examine_reader
+from teachers.clip4str import Clip4Str
+from teachers.doctor import Checkup, examine_clip, examine_clip4str, examine_reader
 from teachers.readers import is_reader, load_reader
 
 SCHEMA = 1
@@ -79,6 +80,8 @@ def examine(name: str, charset: Charset) -> Checkup:
         return examine_clip(name, charset)
     reader = load_reader(name)
     kind = f"{type(reader).__name__}, {reader.parameters_count / 1e6:.2f} M parameters"
+    if isinstance(reader, Clip4Str):
+        return examine_clip4str(name_of(name), kind, reader, charset)
     return examine_reader(name_of(name), kind, reader.charset, reader.max_length, charset)
 
 
@@ -112,6 +115,17 @@ def parts(checkup: Checkup) -> list[Part]:
             ("its longest word", f"{reading.longest} characters"),
         ]
         laid.append(Part("A teacher that reads", ("asked", "found"), [row for row in rows if row[1]]))
+    if checkup.captions is not None:
+        captions = checkup.captions
+        split = [f"{char} ({count})" for char, count in captions.broken.items()]
+        rows = [
+            ("their alphabet", f"{len(captions.characters)}: {captions.characters}"),
+            ("they leave out", " ".join(captions.dropped)),
+            ("not one token each", " ".join(split)),
+            ("written alike", " ".join(captions.same)),
+            ("room", f"{captions.tokens} tokens; words of up to {captions.fits} characters fit in any case"),
+        ]
+        laid.append(Part("Captions for its text tower", ("asked", "found"), [row for row in rows if row[1]]))
     return [part for part in laid if part.rows]
 
 
@@ -120,6 +134,7 @@ def conclusions(checkup: Checkup) -> dict[str, list[str]]:
     nothing = ["nothing that these checks could find"] if not checkup.unknown else []
     told = {
         "The student will not be taught": list(checkup.untaught) or nothing,
+        "Its captions lose": [] if checkup.captions is None else list(checkup.captions.lost),
         "Not examined": list(checkup.unknown),
     }
     return {heading: lines for heading, lines in told.items() if lines}
@@ -161,4 +176,6 @@ def to_dict(checkup: Checkup) -> dict[str, Any]:
     found: dict[str, Any] = asdict(checkup)
     for contrast in found["contrasts"]:
         contrast |= {key: round(contrast[key], 4) for key in ("low", "median", "high")}
+    if checkup.captions is not None:
+        found["captions"]["lost"] = list(checkup.captions.lost)
     return found | {"untaught": list(checkup.untaught)}

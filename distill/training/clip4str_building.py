@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from distill.config import TeacherConfig
+import dataclasses
+
+from distill.config import Clip4StrSection, TeacherConfig
 from distill.training.clip4str import Clip4StrOptions, Clip4StrTask
 from distill.training.starting import Say, restart
 from students.charset import Charset
 from students.errors import UserError
 from students.permuted import PermutationOptions
-from teachers.backbones import load_backbone
+from teachers.backbones import load_backbone, read_at
 from teachers.clip4str import Clip4Str, CrossTraining
 from teachers.clip4str_config import Clip4StrConfig
 
@@ -18,7 +20,7 @@ def build_clip4str(config: TeacherConfig, say: Say = lambda _: None) -> Clip4Str
 
     Args:
         config: the configuration.
-        say: told what `remap` made of a loaded one.
+        say: told what `remap` made of a loaded one, and when its positions are resized.
 
     Raises:
         UserError: for a CLIP, alphabet, folder or size that doesn't serve.
@@ -40,16 +42,36 @@ def build_clip4str(config: TeacherConfig, say: Say = lambda _: None) -> Clip4Str
         reader = Clip4Str.from_pretrained(config.init)
         if config.remap:
             reader = restart(reader, config.init, section.charset, section.max_length, config.seed, say)
+        resize(reader, picture_size(section), say)
     return Clip4StrTask(reader.train(), options)
+
+
+def picture_size(section: Clip4StrSection) -> tuple[int, int] | None:
+    """Give the configured height and width; raises `UserError` for anything but two numbers."""
+    size = section.image_size
+    if size is not None and len(size) != 2:
+        raise UserError(f"clip4str.image_size={size}: give height and width, such as [64, 256]")
+    return None if size is None else (size[0], size[1])
+
+
+def resize(reader: Clip4Str, size: tuple[int, int] | None, say: Say) -> None:
+    """Have a loaded reader read at another size, its grid of positions resized; None keeps its own.
+
+    Raises:
+        UserError: for a size that its CLIP can't read.
+    """
+    before = reader.image_size
+    if size is None or size == before:
+        return
+    clip = read_at(reader.config.clip, reader.clip_model, size)
+    reader.config = dataclasses.replace(reader.config, clip=clip)
+    say(f"pictures of {size[0]} x {size[1]} pixels instead of {before[0]} x {before[1]}: positions are resized")
 
 
 def build_reader(config: TeacherConfig) -> Clip4Str:
     """Make a reader of a CLIP; its decoders start from nothing."""
     section = config.clip4str
-    size = section.image_size
-    if size is not None and len(size) != 2:
-        raise UserError(f"clip4str.image_size={size}: give height and width, such as [64, 256]")
-    backbone, clip = load_backbone(section.clip, section.weights, None if size is None else (size[0], size[1]))
+    backbone, clip = load_backbone(section.clip, section.weights, picture_size(section))
     chosen = Clip4StrConfig(
         charset=Charset.load(section.charset).characters,
         caption_charset=Charset.load(section.caption_charset).characters,

@@ -29,6 +29,7 @@ def build_parseq(config: TeacherConfig, say: Say = lambda _: None) -> ParseqTask
         reader = Parseq(parseq_config(section))
     else:
         reader = Parseq.from_pretrained(config.init)
+        check_pictures(reader, section)
         if config.remap:
             reader = restart(reader, config.init, section.charset, section.max_length, config.seed, say)
     return ParseqTask(
@@ -37,6 +38,14 @@ def build_parseq(config: TeacherConfig, say: Say = lambda _: None) -> ParseqTask
         config.seed,
         section.spare_embeddings,
     )
+
+
+def check_pictures(reader: Parseq, section: ParseqSection) -> None:
+    """Refuse pictures or patches of another size than the reader's; raises `UserError`."""
+    for name in ("image_size", "patch"):
+        own, asked = getattr(reader.config, name), getattr(section, name)
+        if asked is not None and tuple(asked) != own:
+            raise UserError(f"parseq.{name}={asked}: the reader of init has {list(own)}; leave parseq.{name} out")
 
 
 def parseq_config(section: ParseqSection) -> ParseqConfig:

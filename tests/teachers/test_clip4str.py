@@ -14,12 +14,14 @@ from students.charset import CHARSETS
 from students.errors import UserError
 from students.permuted import permuted_orders
 from teachers import load_teacher, wrap_small
-from teachers.backbones import ClipSizes, load_backbone, resize_input
+from teachers.backbones import ClipSizes, build_backbone, load_backbone, resize_input
+from teachers.clip import fit_positions
 from teachers.clip4str import Clip4Str, CrossMemory, CrossTraining
 from teachers.clip4str_config import Clip4StrConfig
 from teachers.clip4str_teacher import Clip4StrTeacher
 from teachers.readers import load_reader
 from teachers.small import SmallTeacher, SmallTeacherConfig
+from teachers.weights import OPENAI_INTEGERS
 
 WORDS = SmallTeacherConfig(
     stem=(4, 4, 8), image_width=24, image_layers=4, image_heads=2, text_width=16, text_layers=4, text_heads=2,
@@ -213,8 +215,24 @@ def test_a_small_teacher_becomes_a_reader_with_its_weights(tmp_path: Path) -> No
     backbone, clip = load_backbone(str(tmp_path / "teacher"))
     assert backbone == WORDS
     assert isinstance(clip, SmallTeacher)
-    with pytest.raises(UserError, match="leave reader"):
+    with pytest.raises(UserError, match=r"leave clip4str\.image_size out"):
         load_backbone(str(tmp_path / "teacher"), image_size=(32, 64))
+
+
+def test_a_clip_of_a_file_reads_at_another_size(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    clip = build_backbone(PATCHES)
+    own = clip.state_dict()
+    torch.save(own | dict.fromkeys(OPENAI_INTEGERS, torch.tensor(0)), tmp_path / "clip.pt")
+    backbone, made = load_backbone(str(tmp_path / "clip.pt"), image_size=(16, 64))
+    assert backbone.image_size == (16, 64)
+    positions = made.visual.positional_embedding.detach()
+    rounded = own["visual.positional_embedding"]
+    torch.testing.assert_close(positions, fit_positions(rounded, (4, 4), (2, 8), "interpolate"))
+    reader = Clip4Str(dataclasses.replace(CONFIG, clip=backbone, caption_charset=CHARSETS["36"]), made)
+    assert reader.encode(torch.zeros(1, 3, 16, 64)).shape == (1, 1 + 2 * 8, 16)
+    with pytest.raises(UserError, match="patches of 8 x 8"):
+        load_backbone(str(tmp_path / "clip.pt"), image_size=(20, 64))
 
 
 def test_another_picture_size_resizes_the_positions() -> None:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from students.charset import CHARSETS, Charset
 from students.errors import UserError
-from teachers.doctor import examine_clip, examine_reader, examine_tokens, zoo_tokens
+from teachers.backbones import ClipSizes
+from teachers.caption_facts import examine_captions
+from teachers.clip4str import Clip4Str
+from teachers.clip4str_config import Clip4StrConfig
+from teachers.doctor import examine_clip, examine_clip4str, examine_reader, examine_tokens, zoo_tokens
 from teachers.small import SmallTeacher, SmallTeacherConfig
 from teachers.tokens import CharacterTokens
 
@@ -101,3 +107,52 @@ def test_a_reader_is_bound_by_its_alphabet() -> None:
         "what comes after 12 characters of a word: it reads no longer ones",
     )
     assert examine_reader("all", "a student", Charset.load("94"), 25, Charset.load("62")).untaught == ()
+
+
+def crossed(**changed: Any) -> Clip4Str:
+    sizes = {"charset": CHARSETS["94"], "max_length": 9, "clip": SMALLEST, "decoder_heads": 2, "context": 6}
+    torch.manual_seed(0)
+    return Clip4Str(Clip4StrConfig(**sizes | changed)).eval()  # type: ignore[arg-type]
+
+
+def test_a_clip4str_is_told_what_its_captions_lose() -> None:
+    found = examine_clip4str("mine", "", crossed(), Charset("019abexABX-½"))
+    assert found.captions is not None
+    captions = found.captions
+    assert (captions.characters, captions.tokens, captions.fits, captions.longest) == (CHARSETS["36"], 4, 4, 9)
+    assert (captions.dropped, captions.same) == ("-", ("aA", "bB"))
+    assert captions.broken == {"x": 0, "X": 0}
+    assert captions.lost == (
+        "-: the alphabet of captions lacks them",
+        "x X: the text tower has no token for them",
+        "the case of 2 letters: both cases are written alike",
+        "the end of words of more than 4 characters, when their captions exceed 4 tokens",
+    )
+    # It reads both cases and so teaches them; labels that its text tower can't spell are refused all the same.
+    assert found.untaught == (
+        "words with x X - ½: labels with such a character are refused; leave it out of the alphabet",
+        "words of more than 7 characters: such labels are refused",
+        "words from ½ on: it can't read such a character",
+        "what comes after 9 characters of a word: it reads no longer ones",
+    )
+    assert [contrast.kind for contrast in found.contrasts] == [
+        "case only", "one letter", "one digit", "order of two", "everything"
+    ]  # fmt: skip
+
+
+def test_captions_of_word_pieces_and_none_at_all() -> None:
+    vision = {"width": 24, "layers": 4, "head_width": 12, "patch_size": 8, "image_size": 32}
+    text = {"width": 16, "layers": 4, "heads": 2, "context_length": 12, "vocab_size": 49408}
+    clip = ClipSizes(16, vision, text)
+    reader = crossed(clip=clip, charset="abcABC\u2019'ñ-", caption_charset="abcABC\u2019'ñ", context=12)
+    captions = examine_captions(reader, Charset("abcABC\u2019'ñ-"))
+    assert captions is not None
+    assert (captions.dropped, captions.same, captions.broken) == ("-", ("aA", "bB", "cC", "\u2019'"), {"ñ": 2})
+    assert (captions.tokens, captions.fits) == (10, 5)
+    assert "\u2019 ' apart: they are written alike" in captions.lost
+    assert "ñ as one: each becomes several tokens" in captions.lost
+    # A reader of one case loses none, and what it can't read its captions can't lose.
+    small = examine_captions(crossed(charset="abc", caption_charset="abc", max_length=4), Charset("abcABC-"))
+    assert small is not None
+    assert small.lost == ()
+    assert examine_clip4str("alone", "", crossed(language=False), Charset("abc")).captions is None

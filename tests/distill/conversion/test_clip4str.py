@@ -88,6 +88,7 @@ def test_names_are_the_published_ones(reader: Clip4Str) -> None:
         ({"clip": joint(16), "text_features": "embedding"}, {"cross_token_embeding": True}),
         ({"clip": joint(128), "share_dim": False}, {"use_share_dim": False}),
         ({"clip": wide(16, 40)}, {"img_size": [16, 40]}),
+        ({"clip": wide(16, 64)}, {"img_size": [16, 64]}),  # as many patches as a square has
     ],
 )
 def test_sizes_come_from_weights_and_switches_from_settings(
@@ -126,6 +127,7 @@ def test_other_weights_in_the_file_are_told(reader: Clip4Str, tmp_path: Path) ->
     ("change", "message"),
     [
         (lambda tensors: {k: v for k, v in tensors.items() if "text_projection" not in k}, "text_projection"),
+        (lambda tensors: {k: v for k, v in tensors.items() if "clip_model" not in k}, "give the whole checkpoint"),
         (lambda tensors: {k: v for k, v in tensors.items() if k != "cross_decoder.norm.bias"}, "cross_decoder.norm"),
         (
             lambda tensors: tensors | {"clip_model.token_embedding.weight": torch.zeros(100, 16)},
@@ -139,6 +141,14 @@ def test_what_is_no_clip4str_is_refused(reader: Clip4Str, change: Any, message: 
     file = save(tmp_path / "a.ckpt", change(published(reader)), SETTINGS)
     with pytest.raises(UserError, match=message):
         run(file)
+
+
+def test_a_clip_of_its_own_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["clip4str", "last.ckpt", "--clip", "ViT-B-16.pt", "--out", str(tmp_path / "reader")]
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert "leave --clip out" in told
+    assert len(told.splitlines()) == 1
 
 
 def test_the_command_writes_a_folder_that_reads(

@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from distill.commands.evaluate import main
+from teachers.clip4str import Clip4Str
+from teachers.clip4str_config import Clip4StrConfig
+from teachers.small import SmallTeacherConfig
 from tests.distill.conftest import Learned
 
 
@@ -69,6 +73,29 @@ def test_a_teacher_that_loses_nothing_is_told_so(
     assert "- what comes after 10 characters of a word" in shown
     assert main(["--doctor", "--teacher", "tiny", "--charset", "36"]) == 0
     assert "- nothing that these checks could find" in capsys.readouterr().out
+
+
+def test_what_captions_lose_is_in_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = SmallTeacherConfig(
+        stem=(4, 4, 8), image_width=24, image_layers=4, image_heads=2, text_width=16, text_layers=4, text_heads=2,
+        joint_width=12,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    Clip4Str(Clip4StrConfig(clip=clip, decoder_heads=2)).save_pretrained(tmp_path / "crossed")
+    out = tmp_path / "out"
+    assert main(["--doctor", "--teacher", str(tmp_path / "crossed"), "--charset", "62", "--out", str(out)]) == 0
+    lost = [
+        "the case of 26 letters: both cases are written alike",
+        "the end of words of more than 14 characters, when their captions exceed 14 tokens",
+    ]
+    found = json.loads((out / "doctor.json").read_text())["teachers"][0]
+    assert found["captions"]["lost"] == lost
+    assert found["reading"]["outside"] == ""
+    assert found["untaught"] == []
+    shown, text = capsys.readouterr().out, (out / "doctor.md").read_text()
+    for told in ("Captions for its text tower", "Its captions lose", *lost, "nothing that these checks could find"):
+        assert told in shown
+        assert told in text
 
 
 @pytest.mark.parametrize(

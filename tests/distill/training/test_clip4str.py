@@ -15,6 +15,8 @@ from distill.training.clip4str_building import build_clip4str
 from distill.training.trainer import check_gradients
 from students.errors import UserError
 from students.permuted import PermutationOptions
+from teachers.backbones import ClipSizes
+from teachers.clip import fit_positions
 from teachers.clip4str import Clip4Str, CrossTraining
 from teachers.clip4str_config import Clip4StrConfig
 from teachers.small import SmallTeacherConfig
@@ -161,12 +163,60 @@ train: {{steps: 2, batch: 5, threads: 1, validate_every: 2, log_every: 1}}
     assert again.reader.config == reader.config
 
 
+def patches(height: int, width: int) -> ClipSizes:
+    vision = {"width": 24, "layers": 1, "head_width": 12, "patch_size": 8, "image_size": [height, width]}
+    text = {"width": 16, "layers": 1, "heads": 2, "context_length": 12, "vocab_size": 49408}
+    return ClipSizes(embed_dim=16, vision_cfg=vision, text_cfg=text)
+
+
+@pytest.mark.parametrize("remap", [False, True])
+def test_a_reader_to_start_from_reads_at_another_size(remap: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    loaded = Clip4Str(dataclasses.replace(CONFIG, clip=patches(16, 32)))
+    loaded.save_pretrained(tmp_path / "loaded")
+    said: list[str] = []
+
+    def start(size: list[int] | None) -> Clip4Str:
+        section = Clip4StrSection(image_size=size, charset="36")
+        config = TeacherConfig(kind="clip4str", init=str(tmp_path / "loaded"), remap=remap, clip4str=section)
+        return build_clip4str(config, said.append).reader
+
+    for size in (None, [16, 32]):
+        assert torch.equal(
+            start(size).clip_model.visual.positional_embedding, loaded.clip_model.visual.positional_embedding
+        )
+    assert len(said) == 2 * remap
+    # As many patches, another grid: nothing but the configuration could tell.
+    made = start([32, 16]).eval()
+    assert "positions are resized" in said[-1]
+    own, positions = (reader.clip_model.visual.positional_embedding for reader in (loaded, made))
+    assert torch.equal(positions, fit_positions(own, (2, 4), (4, 2), "interpolate"))
+    assert not torch.allclose(positions, own)
+    made.save_pretrained(tmp_path / "made")
+    back = Clip4Str.from_pretrained(tmp_path / "made")
+    assert (back.config, back.image_size) == (made.config, (32, 16))
+    images = torch.rand(2, 3, 32, 16) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(back(images), made(images))
+    for size, message in (([20, 16], "patches of 8 x 8"), ([16], "give height and width")):
+        with pytest.raises(UserError, match=message):
+            start(size)
+
+
+def test_the_small_teachers_reader_keeps_its_size(tmp_path: Path) -> None:
+    build().reader.save_pretrained(tmp_path)
+    section = Clip4StrSection(image_size=[32, 64])
+    with pytest.raises(UserError, match=r"leave clip4str\.image_size out"):
+        build_clip4str(TeacherConfig(kind="clip4str", init=str(tmp_path), clip4str=section))
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"clip": "no-such-clip"}, "unknown teacher"),
         ({"clip": "words-small", "charset": "none"}, "no alphabet"),
         ({"clip": "words-small", "image_size": [32]}, "height and width"),
+        ({"clip": "words-small", "image_size": [32, 64]}, r"leave clip4str\.image_size out"),
         ({"clip": "words-small", "decoder_heads": 7}, "take another width"),
         ({"clip": "words-small", "context": 40}, "text tower's 27 positions"),
     ],

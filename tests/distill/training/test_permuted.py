@@ -103,6 +103,9 @@ def test_starts_from_a_folder(task: ParseqTask, tmp_path: Path) -> None:
     assert built.reader.config == task.reader.config
     assert built.reader.training
     assert all(torch.equal(a, b) for a, b in zip(built.reader.parameters(), task.reader.parameters(), strict=True))
+    for changed in ({"image_size": [32, 64]}, {"patch": [8, 8]}):
+        with pytest.raises(UserError, match=f"leave parseq.{next(iter(changed))} out"):
+            build_parseq(TeacherConfig(kind="parseq", init=str(tmp_path), parseq=ParseqSection(**changed)))
 
 
 def test_the_command_trains_and_keeps_the_best(
