@@ -18,7 +18,7 @@ from students.encoders import Encoder, plain_attention
 from students.reading import Reader
 from students.sizes import StudentConfig, StudentDecoding, check_decoding
 from students.spelling import Spelling
-from students.student import Student, build_encoder
+from students.student import Student, build_encoder, describe_encoder
 
 
 class CtcReader(Reader):
@@ -57,9 +57,8 @@ class CtcReader(Reader):
 
     def facts(self) -> dict[str, str]:
         """Tell in words what it is made of, for its card."""
-        config, encoder = self.config, self.encoder
         return {
-            "encoder": f"{config.encoder}, {encoder.width} wide, {config.depth} blocks, {encoder.tokens} tokens",
+            "encoder": describe_encoder(self.config, self.encoder),
             "decoder": "none: characters are read off the columns (CTC)",
         }
 

@@ -50,6 +50,11 @@ def build_encoder(config: StudentConfig) -> Encoder:
     return TimmEncoder(model, config.image_size, config.taps)
 
 
+def describe_encoder(config: StudentConfig, encoder: Encoder) -> str:
+    """Tell in words what an encoder is made of, for cards."""
+    return f"{config.encoder}, {encoder.width} wide, {config.depth} blocks, {encoder.tokens} tokens"
+
+
 class Student(CharacterDecoder, Reader):
     """A reader of word pictures that can be guided (METHOD 1.4).
 
@@ -91,7 +96,7 @@ class Student(CharacterDecoder, Reader):
         """Tell in words what it is made of, for its card."""
         config, shape = self.config, self.shape
         return {
-            "encoder": f"{config.encoder}, {shape.width} wide, {config.depth} blocks, {shape.tokens} tokens",
+            "encoder": describe_encoder(config, self.encoder),
             "decoder": f"{config.decoder_depth} layers, {shape.decoder_width} wide",
             "decoding": config.decoding + (f", refinements: {config.refinements}" if config.refinements else ""),
         }

@@ -55,8 +55,10 @@ def build_student(section: StudentSection, seed: int, say: Say = lambda _: None)
 
 def start_from(section: StudentSection, init: str, charset: Charset, seed: int, say: Say) -> Student:
     """Load the student to start from, to learn to read as configured; arguments as for `build_student`."""
-    kind = CtcReader if read_stored(locate(init))["format"] == CtcReader.FORMAT else Student
-    reader = kind.from_pretrained(init, None if section.remap else charset)
+    asked, reads_columns = None if section.remap else charset, read_stored(locate(init))["format"] == CtcReader.FORMAT
+    reader: Student | CtcReader = (
+        CtcReader.from_pretrained(init, asked) if reads_columns else Student.from_pretrained(init, asked)
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = learner(reader, section.decoding, section.refinements)
