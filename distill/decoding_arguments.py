@@ -1,4 +1,4 @@
-"""How readers that have a choice shall read: the arguments `--one-shot` and `--refinements` of several commands."""
+"""How readers that have a choice shall read: `--one-shot`, `--refinements`, `--decoder-dtype` of several commands."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="read again N times with what was read (PARSeq, CLIP4STR, students that do)",
     )
+
+
+def add_decoder_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add `--decoder-dtype`, for commands that read with PyTorch."""
+    parser.add_argument(
+        "--decoder-dtype", default="float32", choices=("float32", "int8"),
+        help="how weights that greedy decoding reads at every step are held, on the CPU (%(default)s)",
+    )  # fmt: skip
 
 
 def chosen(given: argparse.Namespace) -> tuple[Decoding | None, int | None]:

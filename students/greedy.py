@@ -2,23 +2,30 @@
 
 Position queries are the same for every picture, and content is a sum of a position and a character: what the layers
 make of them before they look at anything else is computed once a call, for all positions and characters. A step then
-reads only those weights that its own rows have to pass.
+reads only those weights that its own rows have to pass. Alone in its batch a word waits for these weights more than
+for anything else, which copies of them in int8 make shorter.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from students.decoder import DecoderLayer, KeysValues, QueryDecoder
+from students.errors import UserError
 
 Project = Callable[[Tensor], Tensor]
 """A linear map of the last dimension."""
+DecoderDtype = Literal["float32", "int8"]
+"""How the weights that every step reads are held."""
+FEW = 2**13
+"""Numbers up to which an operation costs its call rather than its arithmetic."""
 
 
 class Projections(NamedTuple):
@@ -38,22 +45,43 @@ class Projections(NamedTuple):
     """Out of it."""
 
     @classmethod
-    def of(cls, layer: DecoderLayer) -> Projections:
-        """Take a layer's own weights."""
+    def of(cls, layer: DecoderLayer, linear: Linear) -> Projections:
+        """Take a layer's own weights, as maps of one of the kinds below."""
         own, cross = layer.self_attn, layer.cross_attn
+
+        def called(module: nn.Module) -> Project:
+            # A plain Linear is called without the module around it, whatever stands in its place as it is.
+            return linear(module.weight, module.bias) if type(module) is nn.Linear else module
+
         return cls(
-            _linear(*own.query_weights()), _called(own.out_proj), _linear(*cross.query_weights()),
-            _called(cross.out_proj), _called(layer.linear1), _called(layer.linear2),
+            linear(*own.query_weights()), called(own.out_proj), linear(*cross.query_weights()),
+            called(cross.out_proj), called(layer.linear1), called(layer.linear2),
         )  # fmt: skip
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> Project:
+Linear = Callable[[Tensor, Tensor], Project]
+"""Makes a map of a weight (O, D) and a bias (O,)."""
+
+
+def of_rows(weight: Tensor, bias: Tensor) -> Project:
+    """Map rows (N, D)."""
     return partial(F.linear, weight=weight, bias=bias)
 
 
-def _called(module: nn.Module) -> Project:
-    """Call a plain Linear without the module around it, and whatever stands in its place as it is."""
-    return _linear(module.weight, module.bias) if type(module) is nn.Linear else module
+def in_int8(weight: Tensor, bias: Tensor) -> Project:
+    """Map rows (N, D) on the CPU with a copy of the weights in int8, a scale for each output; rows pass in bfloat16.
+
+    Raises:
+        UserError: for rows that torch's kernel, which takes 32 numbers at a time, can't cut evenly.
+    """
+    if weight.shape[1] % 32:
+        raise UserError(
+            f"int8 weights need a width that 32 divides, not {weight.shape[1]}; leave the decoder in float32"
+        )
+    weight, bias = weight.detach().cpu().float(), bias.detach().cpu().float()
+    scales = (weight.abs().amax(dim=1) / 127).clamp(min=1e-12).bfloat16()
+    rounded = (weight / scales.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return lambda rows: bias + torch._weight_int8pack_mm(rows.bfloat16(), rounded, scales)
 
 
 class GreedySteps:
@@ -64,7 +92,7 @@ class GreedySteps:
         memory: what `QueryDecoder.memory_keys` gave of N pictures.
         queries: (P, D) position queries of the positions to decode.
         characters: (C, D) embeddings of all characters.
-        projections: of the layers, when others than their own are to be used.
+        projections: of the layers (`of_rows`, `in_int8`), when others than their own are to be used.
     """
 
     def __init__(
@@ -72,7 +100,7 @@ class GreedySteps:
         projections: Sequence[Projections] | None = None,
     ) -> None:  # fmt: skip
         layers = decoder.stack
-        chosen = projections or [Projections.of(layer) for layer in layers]
+        chosen = projections or [Projections.of(layer, of_rows) for layer in layers]
         self.layers = [StepLayer(*parts) for parts in zip(layers, chosen, memory, strict=True)]
         self.places, self.characters = queries, characters
         # The start token stands first and has no position; a character stands with the query that read it.
@@ -80,7 +108,7 @@ class GreedySteps:
         self.table = ContentTable(layers[:1] if decoder.updates_content else layers, self.offsets, characters)
         self.kept = KeptRows(self.table.layers, len(queries))
         self.updated = [KeptRows(1, len(queries)) for _ in layers[self.table.layers :]]
-        self.first = self.layers[0].queries(queries)
+        self.first = F.linear(layers[0].norm_q(queries), *layers[0].self_attn.query_weights())
         self.norm = _norm(decoder.norm)
 
     def step(self, position: int, ids: Tensor) -> Tensor:
@@ -89,9 +117,10 @@ class GreedySteps:
         content = self.offsets[position] + self.characters[ids] if self.updated else None
         rows = self.places[position].expand(len(ids), -1)
         query = self.first[position].expand(len(ids), -1)
+        pairs = [] if self.updated else self.kept.pairs()
         for number, layer in enumerate(self.layers):
             if content is None:
-                pair = self.kept.pair(number)
+                pair = pairs[number]
             else:
                 pair, content = self._through(number, content)
             rows = layer(rows, query if number == 0 else layer.queries(rows), pair)
@@ -102,16 +131,9 @@ class GreedySteps:
         kept, layer = self.updated[number - 1] if number else self.kept, self.layers[number]
         if number:
             kept.add(layer.content_row(content))
-        pair = kept.pair(0)
+        pair = kept.pairs()[0]
         last = number == len(self.layers) - 1
         return pair, content if last else layer(content, layer.content_queries(content), pair)
-
-    def leave(self, staying: Tensor) -> None:
-        """Go on with some of the words, given by their numbers."""
-        for layer in self.layers:
-            layer.leave(staying)
-        for kept in (self.kept, *self.updated):
-            kept.leave(staying)
 
 
 class StepLayer:
@@ -130,10 +152,6 @@ class StepLayer:
         self.layer, self.project = layer, project
         self.heads, self.channels = layer.self_attn.heads, layer.self_attn.width // layer.self_attn.heads
         self.norm_q, self.norm1, self.norm2 = _norm(layer.norm_q), _norm(layer.norm1), _norm(layer.norm2)
-        self._see(memory)
-
-    def _see(self, memory: KeysValues) -> None:
-        self.memory = memory
         self.keys, self.values = memory[0].mT.flatten(0, 1), memory[1].flatten(0, 1)
 
     def __call__(self, rows: Tensor, query: Tensor, content: KeysValues) -> Tensor:
@@ -141,7 +159,7 @@ class StepLayer:
         project = self.project
         rows = rows + project.answer(self._attend(query, *content))
         rows = rows + project.tell(self._attend(project.look(self.norm1(rows)), self.keys, self.values))
-        return rows + project.narrow(F.gelu(project.widen(self.norm2(rows))))
+        return rows + project.narrow(_gelu(project.widen(self.norm2(rows))))
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attend from (N, D) to keys (N heads, D / heads, S) and values (N heads, S, D / heads)."""
@@ -160,11 +178,6 @@ class StepLayer:
         """Give keys and values of content rows (N, D): (1, 2, N, heads, D / heads)."""
         keys, values = self.layer.content_keys(rows[:, None])
         return torch.stack([keys, values])[None, :, :, :, 0]
-
-    def leave(self, staying: Tensor) -> None:
-        """Go on with some of the words."""
-        keys, values = self.memory
-        self._see((keys.mT.index_select(0, staying).mT, values.index_select(0, staying)))
 
 
 class ContentTable:
@@ -223,29 +236,29 @@ class KeptRows:
         if self.length == 0:
             room = 0 if row.requires_grad else self.steps
             self.keys = keys.new_empty(*keys.shape, room)
-            self._lay(self.keys, self.keys.mT.contiguous())
+            self.values = self.keys.mT.contiguous()
         if row.requires_grad:
-            self._lay(torch.cat([self.keys, keys[..., None]], -1), torch.cat([self.values, values[..., None, :]], -2))
+            self.keys = torch.cat([self.keys, keys[..., None]], -1)
+            self.values = torch.cat([self.values, values[..., None, :]], -2)
         else:
             self.keys[..., self.length] = keys
             self.values[..., self.length, :] = values
         self.length += 1
 
-    def pair(self, layer: int) -> KeysValues:
-        """Give keys (N heads, D / heads, S) and values (N heads, S, D / heads) of a layer."""
-        keys, values = self._pairs[layer]
-        return keys[..., : self.length], values[:, : self.length]
-
-    def leave(self, staying: Tensor) -> None:
-        """Go on with some of the words."""
-        self._lay(self.keys.index_select(1, staying), self.values.index_select(1, staying))
-
-    def _lay(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values = keys, values
-        self._pairs = [(k.flatten(0, 1), v.flatten(0, 1)) for k, v in zip(keys, values, strict=True)]
+    def pairs(self) -> list[KeysValues]:
+        """Give keys (N heads, D / heads, S) and values (N heads, S, D / heads) of each layer."""
+        keys, values = (rows.flatten(1, 2) for rows in (self.keys, self.values))
+        return list(zip(keys[..., : self.length].unbind(), values[:, :, : self.length].unbind(), strict=True))
 
 
 def _norm(norm: nn.LayerNorm) -> Project:
     """Call a LayerNorm without the module around it."""
     shape, weight, bias, eps = norm.normalized_shape, norm.weight, norm.bias, norm.eps
     return lambda rows: torch.layer_norm(rows, shape, weight, bias, eps)
+
+
+def _gelu(rows: Tensor) -> Tensor:
+    """Compute GELU of one row or few: there the kernel of `F.gelu` takes longer to set up than these take in all."""
+    if rows.numel() > FEW:
+        return F.gelu(rows)
+    return torch.addcmul(rows, rows, torch.erf(rows * math.sqrt(0.5))).mul(0.5)

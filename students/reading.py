@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from students.charset import Charset, Reading
 from students.errors import UserError
 from students.files import replacing
+from students.greedy import DecoderDtype
 from students.preprocess import load_image, to_tensor
 from students.pretrained import config_from, load_weights, locate, read_stored
 from students.spelling import SPELLINGS, Spelling
@@ -91,6 +92,15 @@ class Reader(nn.Module):
                 f"this {type(self).__name__.lower()} reads as it was trained to; leave --one-shot and --refinements out"
             )
         self.config = dataclasses.replace(self.config, **changed)
+
+    def choose_decoder_dtype(self, dtype: DecoderDtype) -> None:
+        """Decode greedily with weights of another type from now on: a copy of those that the decoder has now.
+
+        Raises:
+            UserError: for another type than float32 in a reader that can't compute with it.
+        """
+        if dtype != "float32":
+            raise UserError(f"a {type(self).__name__.lower()} has no decoder that could take {dtype} weights")
 
     @torch.inference_mode()
     def read_batch(self, images: Tensor) -> list[Reading]:

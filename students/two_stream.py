@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from students.charset import Charset
 from students.decoder import CharacterEmbedding, KeysValues, QueryDecoder, cloze_mask
-from students.greedy import GreedySteps
+from students.errors import UserError
+from students.greedy import DecoderDtype, GreedySteps, Projections, in_int8
 
 
 class CharacterDecoder(nn.Module):
@@ -53,6 +54,7 @@ class CharacterDecoder(nn.Module):
         self.pos_queries = nn.Parameter(torch.zeros(1, max_length + 1, width))
         self.head = nn.Linear(width, classes)
         self.dropout = nn.Dropout(dropout)
+        self.projections: list[Projections] | None = None
 
     def initialise(self) -> None:
         """Draw the weights of all but an encoder: truncated normal 0.02 on Linear and Embedding (METHOD 1.4)."""
@@ -135,6 +137,17 @@ class CharacterDecoder(nn.Module):
         """Say how many positions are read: `max_length` + 1, never more than there are queries."""
         return self.max_length + 1 if max_length is None else min(max_length, self.max_length) + 1
 
+    def choose_decoder_dtype(self, dtype: DecoderDtype) -> None:
+        """Decode greedily with weights of another type from now on: a copy of those that the layers have now.
+
+        Only the layers' linear maps change; embeddings, norms, the picture's keys and the head stay as they are.
+
+        Raises:
+            UserError: for a width that the type can't take.
+        """
+        layers = self.decoder.stack
+        self.projections = None if dtype == "float32" else [Projections.of(layer, in_int8) for layer in layers]
+
     def greedy(self, memory: Sequence[KeysValues], steps: int, stop: bool) -> Tensor:
         """Decode one position at a time, keys and values of both streams kept: (N, steps, C + 1) logits.
 
@@ -142,10 +155,17 @@ class CharacterDecoder(nn.Module):
             memory: of N pictures.
             steps: positions to decode.
             stop: stop early when every word has its end token.
+
+        Raises:
+            UserError: when weights of another type were chosen and the pictures are not on the CPU.
         """
         ids = self.starts(memory)[:, 0]
+        if self.projections is not None and ids.device.type != "cpu":
+            raise UserError("a decoder with int8 weights reads on the CPU; move the reader there, or choose float32")
         everyone = torch.arange(len(self.text_embed.embedding.weight), device=ids.device)
-        decoding = GreedySteps(self.decoder, memory, self.pos_queries[0, :steps], self.text_embed(everyone))
+        decoding = GreedySteps(
+            self.decoder, memory, self.pos_queries[0, :steps], self.text_embed(everyone), self.projections
+        )
         ended = torch.zeros_like(ids, dtype=torch.bool)
         logits = []
         for position in range(steps):

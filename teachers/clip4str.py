@@ -17,6 +17,7 @@ from torch import Tensor
 
 from students.charset import Charset
 from students.decoder import KeysValues, cloze_mask
+from students.greedy import DecoderDtype
 from students.permuted import Order
 from students.pretrained import config_from
 from students.reading import Reader
@@ -105,6 +106,12 @@ class Clip4Str(Reader):
             self.charset, config.max_length, width, config.decoder_depth, config.decoder_heads,
             config.decoder_mlp_ratio, config.dropout, updates_content=True,
         )  # fmt: skip
+
+    def choose_decoder_dtype(self, dtype: DecoderDtype) -> None:
+        """See `Reader`; both branches decode alike."""
+        for decoder in (self.visual_decoder, self.cross_decoder):
+            if decoder is not None:
+                decoder.choose_decoder_dtype(dtype)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn a reader's input into the image tower's: `(x * 0.5 + 0.5 - mean) / std`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch import Tensor
 from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
 from students.charset import Charset
 from students.ctc import learner
+from students.greedy import DecoderDtype
 from students.reading import Reader
 from students.sizes import SIZES, StudentDecoding
 from students.student import Student
@@ -21,23 +24,27 @@ KINDS: dict[str, tuple[StudentDecoding, int]] = {
     "greedy": ("greedy", 0), "one-shot": ("one-shot", 0), "one-shot, refined": ("one-shot", 1), "ctc": ("ctc", 0),
 }  # fmt: skip
 """Students by how they read: decoding and refinements."""
+Part = tuple[DecoderDtype, int]
+"""Type of the decoder's weights and positions that are decoded; 0 is the encoder alone."""
+ENCODER: Part = ("float32", 0)
 
 
 def decode_over_encoder(setup: Setup) -> Iterator[Row]:
     """Time of encoder and decoder over that of the encoder alone."""
-    for size, batch, dtype, seconds in _measured(setup):
-        for characters in CHARACTERS:
-            case = {"size": size, "batch": batch, "characters": characters, "decoder_dtype": dtype}
-            yield row("decode_over_encoder", case, ratios(seconds[str(characters)], seconds["encoder"]), "x")
+    for size, batch, seconds in _measured(setup):
+        for (dtype, characters), values in seconds.items():
+            if characters:
+                case = {"size": size, "batch": batch, "characters": characters, "decoder_dtype": dtype}
+                yield row("decode_over_encoder", case, ratios(values, seconds[ENCODER]), "x")
 
 
 def decoding_ms(setup: Setup) -> Iterator[Row]:
     """Milliseconds a word: of the encoder, and of encoder and decoder."""
-    for size, batch, dtype, seconds in _measured(setup):
-        for part, values in seconds.items():
-            case: dict[str, object] = {"size": size, "batch": batch, "decoder_dtype": dtype}
-            case |= {"part": "encoder"} if part == "encoder" else {"part": "whole", "characters": int(part)}
-            yield row("decoding_ms", case, [1000 * value / batch for value in values], "ms")
+    for size, batch, seconds in _measured(setup):
+        for (dtype, characters), values in seconds.items():
+            case: dict[str, object] = {"size": size, "batch": batch}
+            part = {"part": "whole", "characters": characters} if characters else {"part": "encoder"}
+            yield row("decoding_ms", {**case, "decoder_dtype": dtype, **part}, [1000 * v / batch for v in values], "ms")
 
 
 def kinds_ms(setup: Setup) -> Iterator[Row]:
@@ -62,17 +69,27 @@ def _read(reader: Reader, images: Tensor, positions: int) -> None:
     reader.readings(reader(images, positions - 1))
 
 
-def _measured(setup: Setup) -> Iterator[tuple[str, int, str, dict[str, list[float]]]]:
-    """Go through sizes and batches: size, batch, dtype of the decoder's weights, seconds of each side."""
+def _measured(setup: Setup) -> Iterator[tuple[str, int, dict[Part, list[float]]]]:
+    """Go through sizes and batches: size, batch, seconds of each part."""
     for size in ("tiny",) if setup.quick else ("paper", "tiny"):
         student = build(size).to(setup.device)
+        readers: dict[DecoderDtype, Student] = {"float32": student, **_in_other_types(student)}
         for batch in setup.batches(1, 8, 32, 64):
             images = torch.randn(batch, 3, *student.image_size, device=setup.device)
             # A length that is asked for is decoded to its end, whatever the random weights read.
-            whole = {str(characters): partial(student, images, characters - 1) for characters in CHARACTERS}
-            sides = {"encoder": partial(student.encode, images), **whole}
+            sides: dict[Part, Callable[[], object]] = {ENCODER: partial(student.encode, images)}
+            for dtype, reader in readers.items():
+                sides |= {(dtype, length): partial(reader, images, length - 1) for length in CHARACTERS}
             with torch.inference_mode(), setup.autocast():
-                yield size, batch, "float32", interleaved(sides, setup)
+                yield size, batch, interleaved(sides, setup)
+
+
+def _in_other_types(student: Student) -> dict[DecoderDtype, Student]:
+    """Give copies whose decoders hold their weights in other types, which are for the CPU."""
+    made = {dtype: copy.deepcopy(student) for dtype in get_args(DecoderDtype)[1:] if student.device.type == "cpu"}
+    for dtype, reader in made.items():
+        reader.choose_decoder_dtype(dtype)
+    return made
 
 
 def build(size: str) -> Student:

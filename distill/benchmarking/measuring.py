@@ -5,16 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 Case = Mapping[str, object]
 Clock = Callable[[], float]
-Sides = Mapping[str, Callable[[], object]]
+Side = TypeVar("Side", bound=Hashable)
 LEAST_ROUNDS = 3
 """Rounds that are measured however long they take."""
 
@@ -61,7 +61,7 @@ def row(table: str, case: Case, values: Sequence[float], unit: str) -> Row:
     return Row(table, case, statistics.median(values), low, high, unit)
 
 
-def interleaved(sides: Sides, setup: Setup) -> dict[str, list[float]]:
+def interleaved(sides: Mapping[Side, Callable[[], object]], setup: Setup) -> dict[Side, list[float]]:
     """Measure all sides in turn, round by round, so that whatever slows the machine down slows all of them.
 
     The clock counts CPU time of this process, which other processes disturb least; on a GPU it is the wall's.
@@ -69,7 +69,7 @@ def interleaved(sides: Sides, setup: Setup) -> dict[str, list[float]]:
     Returns:
         Seconds of each side, one number a round; a first round that warms up is not among them.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    seconds: dict[Side, list[float]] = {name: [] for name in sides}
     started = time.monotonic()
     clock = time.process_time if setup.device == "cpu" else _synchronised
     for number in range(setup.rounds + 1):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.decoding_arguments import add_arguments, chosen
+from distill.decoding_arguments import add_arguments, add_decoder_dtype, chosen
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=int, metavar="K", help="CPU threads; times a word are on one thread always")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where sets are read (%(default)s)")
     add_arguments(made)
+    add_decoder_dtype(made)
     return made
 
 
@@ -70,6 +71,8 @@ def check(given: argparse.Namespace) -> None:
         if (value := getattr(given, name)) is not None and value < 1:
             raise UserError(f"--{name} must be 1 or more, not {value}")
     chosen(given)
+    if given.decoder_dtype != "float32" and given.device == "cuda":
+        raise UserError(f"--decoder-dtype {given.decoder_dtype} is for the CPU; leave it out, or --device cuda")
     if given.doctor:
         if not given.teacher:
             raise UserError("--doctor needs a teacher; give --teacher NAME")
@@ -106,7 +109,8 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str], started: flo
         against = find_training(Path(given.data), Path(given.against) if given.against else None)
     readers = open_readers(given, charset)
     leaks = None if against is None else check_leaks(benchmarks, against)
-    comparison = compare(readers, benchmarks, charset, choose_device(given.device), given.threads)
+    device = choose_device(given.device if given.decoder_dtype == "float32" else "cpu")
+    comparison = compare(readers, benchmarks, charset, device, given.threads)
     config = {key: value for key, value in vars(given).items() if key not in ("out", "overwrite", "doctor")}
     seconds = {"total": time.monotonic() - started}
     report = build_report(comparison, ["symdistill", "evaluate", *words], config, seconds, leaks)
@@ -120,7 +124,7 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str], started: flo
 def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader]:
     """Open all readers, students first; readers of one name go by what was typed."""
     from distill.evaluation.lexicon import NearestWordReader, read_lexicon
-    from distill.evaluation.readers import choose_decoding, open_reader
+    from distill.evaluation.readers import choose_decoder_dtype, choose_decoding, open_reader
     from distill.evaluation.teachers import open_teacher
 
     typed = [*given.student, *given.twin, *given.teacher]
@@ -132,6 +136,7 @@ def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader
     readers += [open_reader(name, "twin", given.threads) for name in given.twin]
     readers += [open_teacher(name, charset, lexicon, given.threads) for name in given.teacher]
     choose_decoding(readers, *chosen(given))
+    choose_decoder_dtype(readers, given.decoder_dtype)
     names = [reader.name for reader in readers]
     for reader, name in zip(readers, typed, strict=True):
         if names.count(reader.name) > 1:

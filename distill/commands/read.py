@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.decoding_arguments import add_arguments, chosen
+from distill.decoding_arguments import add_arguments, add_decoder_dtype, chosen
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print a JSON list instead of lines with tabs")
     made.add_argument("--batch", type=int, default=64, metavar="N", help="pictures read at once (%(default)s)")
     add_arguments(made)
+    add_decoder_dtype(made)
     return made
 
 
@@ -40,11 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     decoding, refinements = chosen(given)
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.crops import find_images
-    from distill.evaluation.readers import choose_decoding, open_reader
+    from distill.evaluation.readers import choose_decoder_dtype, choose_decoding, open_reader
 
     paths = find_images(given.images)
     reader = open_reader(given.student)
     choose_decoding([reader], decoding, refinements)
+    choose_decoder_dtype([reader], given.decoder_dtype)
     found: list[tuple[Path, str, float]] = []
     for start, images in batches(paths, reader.image_size, given.batch):
         readings = reader.read_batch(images)

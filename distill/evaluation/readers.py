@@ -12,6 +12,7 @@ from torch import Tensor
 from distill.deployment.reader import OnnxReader
 from students.charset import Reading
 from students.errors import UserError
+from students.greedy import DecoderDtype
 from students.pretrained import name_of
 from students.reading import Decoding, Reader
 from teachers.readers import load_reader
@@ -129,6 +130,19 @@ def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, re
         )
     for reader in able:
         reader.student.choose_decoding(decoding, refinements)
+
+
+def choose_decoder_dtype(readers: Sequence[WordReader], dtype: DecoderDtype) -> None:
+    """Let those readers that are in memory decode with weights of another type.
+
+    Raises:
+        UserError: when that is chosen and none of them can.
+    """
+    able = [reader for reader in readers if isinstance(reader, StudentReader)]
+    if dtype != "float32" and not able:
+        raise UserError("none of these decodes in PyTorch; leave --decoder-dtype out")
+    for reader in able:
+        reader.student.choose_decoder_dtype(dtype)
 
 
 def place(reader: WordReader, device: str, threads: int | None) -> WordReader:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
+from distill.evaluation.benchmarks import open_benchmarks
 from students.charset import Charset
-from students.decoder import KeysValues
-from students.greedy import ContentTable, GreedySteps
+from students.decoder import KeysValues, causal_mask
+from students.errors import UserError
+from students.greedy import ContentTable
+from students.preprocess import to_tensor
+from students.sizes import paper
+from students.student import Student
 from students.two_stream import CharacterDecoder
 
 CHARSET, WIDTH, HEADS, LONGEST, WORDS = Charset("abcdefg"), 24, 3, 6, 5
@@ -82,15 +90,64 @@ def test_changed_weights_count_at_once(updates_content: bool, memory: Tensor) ->
 
 
 @pytest.mark.parametrize("updates_content", [False, True])
-def test_words_that_leave_change_nothing_for_the_others(updates_content: bool, memory: Tensor) -> None:
-    decoder = make(2, updates_content)
-    ids, staying = torch.tensor([[9, 1, 2, 3], [9, 4, 5, 6], [9, 7, 1, 2], [9, 2, 2, 1], [9, 3, 5, 7]]), [1, 4]
-    everyone = decoder.text_embed(torch.arange(10))
+@pytest.mark.parametrize("words", [1, WORDS])
+def test_int8_weights_read_nearly_the_same(updates_content: bool, words: int) -> None:
+    decoder = CharacterDecoder(CHARSET, LONGEST, 64, 2, 4, 2, 0.0, updates_content).eval()
+    memory = torch.randn(words, 9, 64)
     with torch.inference_mode():
+        decoder.head.weight.mul_(10)
         keys = decoder.memory_keys(memory)
-        all_words, some = (GreedySteps(decoder.decoder, keys, decoder.pos_queries[0, :4], everyone) for _ in range(2))
-        for position in range(4):
-            expected, kept = all_words.step(position, ids[:, position]), staying if position > 1 else slice(None)
-            torch.testing.assert_close(some.step(position, ids[kept, position]), expected[kept])
-            if position == 1:
-                some.leave(torch.tensor(staying))
+        expected = decoder.greedy(keys, 1, stop=False)
+        decoder.choose_decoder_dtype("int8")
+        found = decoder.greedy(keys, 1, stop=False)
+        assert 0 < (found - expected).abs().max() < 0.02 * expected.abs().max()
+        decoder.decoder.stack[0].linear1.weight.zero_()
+        assert torch.equal(decoder.greedy(keys, 1, stop=False), found), "a copy of what the weights were"
+        decoder.choose_decoder_dtype("float32")
+        torch.testing.assert_close(decoder.greedy(keys, 4, stop=False), by_steps_of_the_layers(decoder, memory, 4))
+
+
+def test_a_width_that_int8_cannot_take() -> None:
+    with pytest.raises(UserError, match="32 divides, not 24"):
+        make(2, updates_content=False).choose_decoder_dtype("int8")
+
+
+@pytest.mark.slow
+def test_the_published_size_reads_as_without_a_cache(charset: Charset) -> None:
+    student = Student(paper(charset)).eval()
+    with torch.inference_mode():
+        for words in (1, 3):
+            keys = student.memory_keys(torch.randn(words, 129, 384))
+            logits = student.greedy(keys, 26, stop=False)
+            torch.testing.assert_close(logits, uncached(student, keys, logits), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SVT", "CUTE80"])
+def test_real_words_are_read_as_without_a_cache(name: str, shared: Path, charset: Charset) -> None:
+    student = Student.from_pretrained("tiny-real")
+    (benchmark,) = open_benchmarks(shared / "data", name, charset, None)
+    changed = 0
+    for start in range(0, len(benchmark), 64):
+        pictures = [benchmark.load(number) for number in range(start, min(start + 64, len(benchmark)))]
+        with torch.inference_mode():
+            keys = student.memory_keys(student.encode(to_tensor(pictures, student.image_size)))
+            student.choose_decoder_dtype("float32")
+            logits = student.greedy(keys, 26, stop=True)
+            read = words_of(charset, logits)
+            assert read == words_of(charset, uncached(student, keys, logits))
+            student.choose_decoder_dtype("int8")
+            changed += sum(
+                a != b for a, b in zip(read, words_of(charset, student.greedy(keys, 26, stop=True)), strict=True)
+            )
+    assert changed <= len(benchmark) / 50
+
+
+def uncached(decoder: CharacterDecoder, keys: Sequence[KeysValues], logits: Tensor) -> Tensor:
+    """Pass through the layers once with what was read as content."""
+    ids = torch.cat([decoder.starts(keys), logits[:, :-1].argmax(dim=-1)], dim=1)
+    return decoder.logits(decoder.streams(keys, ids, causal_mask(ids.shape[1], ids.device), None))
+
+
+def words_of(charset: Charset, logits: Tensor) -> list[str]:
+    return [reading.text for reading in charset.decode(logits.softmax(dim=-1))]

@@ -71,6 +71,20 @@ def test_how_a_reader_reads_may_be_chosen(
     assert "--refinements must be 0 or more" in refused(capsys, "--refinements", "-1", pictures)
 
 
+def test_weights_of_the_decoder_may_be_int8(
+    learned, places, onnx_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, pictures = places
+    assert main(["--student", str(student), "--decoder-dtype", "int8", str(pictures)]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [word for _, word, _ in lines] == learned.words
+    expected = [reading.confidence for reading in learned.student.read(learned.pictures)]
+    assert [float(sure) for _, _, sure in lines] != pytest.approx(expected, abs=1e-4), "they are rounded"
+    assert "none of these decodes in PyTorch" in refused(
+        capsys, "--student", str(onnx_file), "--decoder-dtype", "int8", str(pictures)
+    )
+
+
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """Run the command, expect a user's mistake, give its one line."""
     assert main(list(words)) == 2
