@@ -31,7 +31,7 @@ MERGES_FROM = 512
 
 
 class GraphCaptions(nn.Module):
-    """Caption readings as a reader's own captioner and tokenizer do.
+    """Caption readings as a reader's own captioner and tokenizer do: `spell`, then `merging` to the end, then `frame`.
 
     Args:
         reader: a CLIP4STR.
@@ -56,8 +56,8 @@ class GraphCaptions(nn.Module):
             self.merging = Merging(SimpleTokenizer())
         self.register_buffer("symbols", torch.tensor([0, *symbols]), persistent=False)
 
-    def forward(self, best: Tensor) -> Tensor:
-        """Turn readings (N, T) of character ids into captions (N, context) of token ids."""
+    def spell(self, best: Tensor) -> Tensor:
+        """Spell readings (N, T) of character ids in token ids, not merged yet, -1 where there are no more."""
         symbols: Tensor = self.get_buffer("symbols")
         ended = (best == 0).long()
         if self.ending is not None:  # the published quirk, see `teachers.captions.Captioner`
@@ -69,8 +69,7 @@ class GraphCaptions(nn.Module):
             )
         found = symbols[best]
         row = gather_left(found, (ended.cumsum(dim=1) == 0) & (found > 0), 0)
-        ids = torch.where(row > 0, row, -1) if self.merging is None else self.merging(row)
-        return self.frame(ids)
+        return torch.where(row > 0, row, -1) if self.merging is None else self.merging.spell(row)
 
     def frame(self, ids: Tensor) -> Tensor:
         """Put start and end around token ids (N, T), -1 where there are no more, and fill or cut to the context."""
@@ -113,17 +112,14 @@ class Merging(nn.Module):
         self.register_buffer("inside", torch.tensor([-1, *inside]), persistent=False)
         self.register_buffer("last", torch.tensor([-1, *last]), persistent=False)
 
-    def forward(self, row: Tensor) -> Tensor:
-        """Merge rows (N, T) of `number`s, 0 where there are no more, to token ids, -1 where there are no more."""
+    def spell(self, row: Tensor) -> Tensor:
+        """Turn rows (N, T) of `number`s, 0 where there are no more, to ids of symbols, -1 where there are no more."""
         letter = (row > 0) & (row <= len(ascii_lowercase))
         goes_on = torch.cat([letter[:, 1:], torch.zeros_like(letter[:, :1])], dim=1)
-        ids = torch.where(letter & goes_on, self.get_buffer("inside")[row], self.get_buffer("last")[row])
-        for _ in range(row.shape[1] - 1):
-            ids = self.merge(ids)
-        return ids
+        return torch.where(letter & goes_on, self.get_buffer("inside")[row], self.get_buffer("last")[row])
 
-    def merge(self, ids: Tensor) -> Tensor:
-        """Merge each row's pair of lowest rank, wherever it stands; a row without any stays as it is."""
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Merge each row's pair of lowest rank, wherever it stands: whether any row had one, and the rows (N, T)."""
         rank = self.table(ids[:, :-1] * self.size + ids[:, 1:])
         lowest = rank.amin(dim=1, keepdim=True)
         here = (rank == lowest) & (lowest < NONE)
@@ -135,7 +131,7 @@ class Merging(nn.Module):
         none = torch.zeros_like(taken[:, :1])
         merged = torch.where(torch.cat([taken, none], dim=1), lowest + MERGES_FROM, ids)
         kept = ~torch.cat([none, taken], dim=1) & (ids >= 0)
-        return gather_left(merged + 1, kept, 0) - 1
+        return here.any(), gather_left(merged + 1, kept, 0) - 1
 
 
 class PairTable(nn.Module):

@@ -1,4 +1,4 @@
-"""CLIP4STR as an ONNX graph: a Loop for each branch, the caption between them, refinements of both behind them."""
+"""CLIP4STR as an ONNX graph: a Loop for each branch, one that merges the caption between them, refinements behind."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from onnx import GraphProto, ModelProto, TensorProto, helper
 from torch import Tensor, nn
 
 from distill.deployment.captions import GraphCaptions
-from distill.deployment.graph import OUTPUT, add_loop, append, finish, lengthen, mean_by_axis, whole, whole_number
+from distill.deployment.graph import (
+    OUTPUT,
+    add_loop,
+    append,
+    finish,
+    lengthen,
+    mean_by_axis,
+    whole_number,
+    words_first,
+)
 from distill.deployment.parts import (
     BATCH,
+    Refinements,
     Step,
     begin,
     export_step,
@@ -27,14 +37,19 @@ def build_crossed(reader: Clip4Str, cross: CharacterDecoder) -> ModelProto:
     Raises:
         UserError: for captions that can't be made inside a graph, see `GraphCaptions`.
     """
-    crossing, classes = Crossing(reader, cross), cross.head.out_features
-    if reader.config.decoding == "one-shot":
-        return whole(to_onnx(OneShot(reader, crossing), (zeros(reader),), ({0: BATCH},)), classes)
-    return join_branches(reader, crossing, cross.steps(None), classes)
+    branches = Branches(reader, Crossing(reader, cross))
+    refinements = reader.config.refinements
+    visual, steps = branches.read_visual()
+    answer = branches.read_cross(branches.caption(visual, "first"), steps, OUTPUT if refinements == 0 else "cross/0")
+    for turn in range(1, refinements + 1):
+        visual = branches.refine_visual(visual, f"visual/{turn}")
+        ids = branches.caption(visual, f"caption/{turn}")
+        answer = branches.refine_cross(answer, ids, OUTPUT if turn == refinements else f"cross/{turn}")
+    return finish(branches.opening, cross.head.out_features)
 
 
 class Crossing(nn.Module):
-    """From what the visual branch read to what the cross branch looks at.
+    """From a caption to what the cross branch looks at.
 
     Args:
         reader: has the text tower.
@@ -50,110 +65,163 @@ class Crossing(nn.Module):
         """Project a picture's features (N, S, D) for the cross branch: keys and values."""
         return flat(CrossMemory(self.reader, self.decoder, features).image_keys)
 
-    def memory(self, logits: Tensor, pictures: list[Tensor]) -> list[Tensor]:
-        """Join pictures with the captions of the visual branch's logits (N, T, C + 1): keys and values."""
-        texts = flat(self.decoder.memory_keys(self.reader.encode_captions(self.captions(logits.argmax(dim=-1)))))
+    def memory(self, ids: Tensor, pictures: list[Tensor]) -> list[Tensor]:
+        """Join pictures with captions of merged token ids (N, T): keys and values."""
+        texts = flat(self.decoder.memory_keys(self.reader.encode_captions(self.captions.frame(ids))))
         return [torch.cat(pair, dim=2) for pair in zip(pictures, texts, strict=True)]
-
-    def forward(self, logits: Tensor, pictures: list[Tensor]) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-        """Begin the cross branch behind the visual one; see `parts.begin`."""
-        return begin(self.decoder, self.memory(logits, pictures))
 
 
 class Opening(nn.Module):
-    """Everything that is made once per picture, for both branches."""
+    """Everything that is made once per picture, for both branches.
 
-    def __init__(self, reader: Clip4Str, crossing: Crossing) -> None:
-        super().__init__()
-        self.reader, self.crossing = reader, crossing
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-        """Begin the visual branch (see `parts.begin`) and give the pictures of the cross branch."""
-        features, visual = self.reader.encode(images), self.reader.visual_decoder
-        return *begin(visual, flat(visual.memory_keys(features))), self.crossing.pictures(features)
-
-
-class Refinements(nn.Module):
-    """What follows the greedy readings of both branches: each reads again, the visual one first."""
-
-    def __init__(self, reader: Clip4Str, crossing: Crossing) -> None:
-        super().__init__()
-        self.reader, self.crossing = reader, crossing
-
-    def forward(self, visual: Tensor, cross: Tensor, memory: list[Tensor], pictures: list[Tensor]) -> Tensor:
-        """Map logits (N, T, C + 1) of all T positions of both branches to the cross branch's last ones."""
-        decoder, steps = self.reader.visual_decoder, self.reader.visual_decoder.steps(None)
-        for _ in range(self.reader.config.refinements):
-            visual = decoder.refine(paired(memory), visual, steps)
-            joined = paired(self.crossing.memory(visual, pictures))
-            cross = self.crossing.decoder.refine(joined, cross, steps)
-        return cross
-
-
-class OneShot(nn.Module):
-    """A reader that reads all positions at once, with both branches, and refines."""
-
-    def __init__(self, reader: Clip4Str, crossing: Crossing) -> None:
-        super().__init__()
-        self.reader, self.crossing = reader, crossing
-        self.refinements = Refinements(reader, crossing)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (N, 3, H, W) to logits (N, T, C + 1)."""
-        decoder, features = self.reader.visual_decoder, self.reader.encode(images)
-        memory, steps = decoder.memory_keys(features), decoder.steps(None)
-        visual, pictures = decoder.one_shot(memory, steps), self.crossing.pictures(features)
-        cross = self.crossing.decoder.one_shot(paired(self.crossing.memory(visual, pictures)), steps)
-        return self.refinements(visual, cross, flat(memory), pictures)
-
-
-def join_branches(reader: Clip4Str, crossing: Crossing, steps: int, classes: int) -> ModelProto:
-    """Build the graph of both branches, greedily and refined as configured.
-
-    The cross branch takes as many steps as the visual one took. Before a refinement both readings are filled up to
-    all positions with what reads as the end; of the cross branch's the last position goes first, since it is no
-    context of a refinement, and need not be an end.
+    Args:
+        reader: reads greedily, or in one shot.
+        crossing: its cross branch.
     """
-    images = zeros(reader)
-    with torch.no_grad():
-        *_, memory, pictures = Opening(reader, crossing)(images)
-        seen = torch.zeros(len(images), steps, classes)
-        crossed = crossing.memory(seen, pictures)
-    by_batch = {0: BATCH}
-    opening = to_onnx(Opening(reader, crossing), (images,), (by_batch,))
-    graph = opening.graph
-    mean_by_axis(graph)
-    made = [output.name for output in graph.output]
-    layers = len(memory)
-    carried, looked_at, seen_twice = made[: 2 + layers], made[2 + layers : 2 + 2 * layers], made[2 + 2 * layers :]
 
-    visual_step = export_step(Step(reader.visual_decoder), memory)
-    most = whole_number(graph, "most_steps", steps)
-    visual = add_loop(graph, visual_step.graph, carried, looked_at, most, "visual", "visual/logits")
-    filled = lengthen(graph, visual, steps)
+    def __init__(self, reader: Clip4Str, crossing: Crossing) -> None:
+        super().__init__()
+        self.reader, self.crossing = reader, crossing
 
-    between = to_onnx(crossing, (seen, pictures), (by_batch, [by_batch] * len(pictures)))
-    begun = [f"cross/begun{number}" for number in range(len(between.graph.output))]
-    append(graph, between.graph, [filled, *seen_twice], begun, "crossing")
-    graph.node.extend(
-        [helper.make_node("Shape", [visual], ["cross/steps"], start=1, end=2),
-         helper.make_node("Squeeze", ["cross/steps"], ["cross/most_steps"])]
-    )  # fmt: skip
-    cross_step = export_step(Step(crossing.decoder, stop=False), crossed)
-    count = reader.config.refinements
-    cross = add_loop(
-        graph, cross_step.graph, begun[: 2 + layers], begun[2 + layers :], "cross/most_steps", "cross",
-        "cross/logits" if count else OUTPUT,
-    )  # fmt: skip
-    if count:
-        # The exporter takes one tensor that is given twice for one input: the readings must be two.
-        closing = to_onnx(
-            Refinements(reader, crossing), (seen, seen.clone(), memory, pictures),
-            (by_batch, by_batch, [by_batch] * layers, [by_batch] * len(pictures)),
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Begin the visual branch (`parts.begin`), or read with it, (N, T, C + 1); keys and values of both branches."""
+        features, visual = self.reader.encode(images), self.reader.visual_decoder
+        memory, pictures = visual.memory_keys(features), self.crossing.pictures(features)
+        if self.reader.config.decoding == "one-shot":
+            return [visual.one_shot(memory, visual.steps(None))], flat(memory), pictures
+        start, ended, cache, looked_at = begin(visual, flat(memory))
+        return [start, ended, *cache], looked_at, pictures
+
+
+class Spelling(nn.Module):
+    """Begin a caption: what logits (N, T, C + 1) read, in token ids (N, T) that are not merged yet."""
+
+    def __init__(self, captions: GraphCaptions) -> None:
+        super().__init__()
+        self.captions = captions
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """See the class."""
+        return self.captions.spell(logits.argmax(dim=-1))
+
+
+class CrossBeginning(nn.Module):
+    """Begin the cross branch behind a caption, as `Opening` does the visual one."""
+
+    def __init__(self, crossing: Crossing) -> None:
+        super().__init__()
+        self.crossing = crossing
+
+    def forward(self, ids: Tensor, pictures: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Map merged token ids (N, T) and pictures to the beginning, or logits, and what is looked at."""
+        decoder, memory = self.crossing.decoder, self.crossing.memory(ids, pictures)
+        if self.crossing.reader.config.decoding == "one-shot":
+            return [decoder.one_shot(paired(memory), decoder.steps(None))], []
+        start, ended, cache, looked_at = begin(decoder, memory)
+        return [start, ended, *cache], looked_at
+
+
+class CrossRefinement(nn.Module):
+    """Read again with the cross branch."""
+
+    def __init__(self, crossing: Crossing) -> None:
+        super().__init__()
+        self.crossing = crossing
+
+    def forward(self, logits: Tensor, ids: Tensor, pictures: list[Tensor]) -> Tensor:
+        """Map logits (N, T, C + 1) of all T positions and a new caption's token ids (N, T) to new logits."""
+        decoder = self.crossing.decoder
+        return decoder.refine(paired(self.crossing.memory(ids, pictures)), logits, decoder.steps(None))
+
+
+class Branches:
+    """The graph of both branches while it grows: each part is exported once, and may follow several times.
+
+    Readings are filled up to all T positions with what reads as the end.
+
+    Args:
+        reader: a CLIP4STR.
+        crossing: its cross branch.
+    """
+
+    def __init__(self, reader: Clip4Str, crossing: Crossing) -> None:
+        self.reader, self.crossing = reader, crossing
+        self.one_shot = reader.config.decoding == "one-shot"
+        images, opening = torch.zeros(3, 3, *reader.image_size), Opening(reader, crossing)
+        with torch.no_grad():
+            _, self.memory, self.pictures = opening(images)
+        self.steps, self.by_batch = crossing.decoder.steps(None), {0: BATCH}
+        self.logits = torch.zeros(3, self.steps, crossing.decoder.head.out_features)
+        self.ids = torch.zeros(3, self.steps, dtype=torch.long)
+        self.opening = to_onnx(opening, (images,), (self.by_batch,))
+        self.graph = self.opening.graph
+        mean_by_axis(self.graph)
+        layers, made = len(self.memory), [output.name for output in self.graph.output]
+        self.begun, self.seen, self.shown = made[: -2 * layers], made[-2 * layers : -layers], made[-layers:]
+        self.parts: dict[str, GraphProto] = {}
+
+    def part(self, kind: str, module: nn.Module, example: tuple[object, ...]) -> GraphProto:
+        """Export a part once; all its inputs are open to the size of the batch."""
+        if kind not in self.parts:
+            open_sizes = tuple(
+                [self.by_batch] * len(each) if isinstance(each, list) else self.by_batch for each in example
+            )
+            self.parts[kind] = to_onnx(module, example, open_sizes).graph
+        return self.parts[kind]
+
+    def read_visual(self) -> tuple[str, str]:
+        """Read with the visual branch: its logits, and how many steps it took, for the cross branch."""
+        if self.one_shot:
+            return self.begun[0], ""
+        most = whole_number(self.graph, "most_steps", self.steps)
+        step = export_step(Step(self.reader.visual_decoder), self.memory)
+        *_, by_step = add_loop(self.graph, step.graph, self.begun, self.seen, most, "visual")
+        read = words_first(self.graph, by_step, "visual/logits")
+        self.graph.node.extend(
+            [helper.make_node("Shape", [read], ["cross/taken"], start=1, end=2),
+             helper.make_node("Squeeze", ["cross/taken"], ["cross/steps"])]
         )  # fmt: skip
-        context = lengthen(graph, without_last(graph, cross), steps)
-        append(graph, closing.graph, [filled, context, *looked_at, *seen_twice], [OUTPUT])
-    return finish(opening, classes)
+        return lengthen(self.graph, read, self.steps), "cross/steps"
+
+    def caption(self, logits: str, name: str) -> str:
+        """Make the caption of what was read: its token ids (N, T)."""
+        captions = self.crossing.captions
+        ids = [f"{name}/ids"]
+        append(self.graph, self.part("spelling", Spelling(captions), (self.logits,)), [logits], ids, name)
+        if captions.merging is None:
+            return ids[0]
+        # A step of the Loop merges one pair a row: there are T - 1 at most.
+        trips = whole_number(self.graph, f"{name}/most_merges", self.steps - 1)
+        return add_loop(self.graph, self.part("merging", captions.merging, (self.ids,)), ids, [], trips, name)[0]
+
+    def read_cross(self, ids: str, steps: str, name: str) -> str:
+        """Read with the cross branch, as many steps as the visual one took; logits to refine, or the answer."""
+        beginning, made = CrossBeginning(self.crossing), [name]
+        if not self.one_shot:
+            made = [f"cross/begun{number}" for number in range(len(self.begun) + len(self.seen))]
+        append(
+            self.graph, self.part("beginning", beginning, (self.ids, self.pictures)), [ids, *self.shown], made, "begin"
+        )
+        if self.one_shot:
+            return name
+        with torch.no_grad():
+            _, crossed = beginning(self.ids, self.pictures)
+        step = export_step(Step(self.crossing.decoder, stop=False), crossed)
+        begun, seen = made[: len(self.begun)], made[len(self.begun) :]
+        *_, by_step = add_loop(self.graph, step.graph, begun, seen, steps, "cross")
+        read = words_first(self.graph, by_step, name)
+        # The last position is no context of a refinement, and need not be an end: it goes before the filling up.
+        return read if name == OUTPUT else lengthen(self.graph, without_last(self.graph, read), self.steps)
+
+    def refine_visual(self, logits: str, name: str) -> str:
+        """Read again with the visual branch."""
+        part = self.part("refining", Refinements(self.reader.visual_decoder, 1), (self.logits, self.memory))
+        return append(self.graph, part, [logits, *self.seen], [name], f"{name}/refine")[0]
+
+    def refine_cross(self, logits: str, ids: str, name: str) -> str:
+        """Read again with the cross branch."""
+        part = self.part("crossing", CrossRefinement(self.crossing), (self.logits, self.ids, self.pictures))
+        return append(self.graph, part, [logits, ids, *self.shown], [name], f"refine/{name}")[0]
 
 
 def without_last(graph: GraphProto, logits: str) -> str:
@@ -163,8 +231,3 @@ def without_last(graph: GraphProto, logits: str) -> str:
         graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [1], [value]))
     graph.node.append(helper.make_node("Slice", [logits, first, last, axis], [f"{logits}/context"]))
     return f"{logits}/context"
-
-
-def zeros(reader: Clip4Str) -> Tensor:
-    """Give three black pictures, an example for the exporter."""
-    return torch.zeros(3, 3, *reader.image_size)

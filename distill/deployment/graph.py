@@ -28,34 +28,37 @@ def join(
     layers = (len(made) - 2) // 2
     carried, memory = made[: 2 + layers], made[2 + layers :]
     trips = whole_number(graph, "most_steps", most_steps)
-    read = add_loop(graph, step.graph, carried, memory, trips, "greedy", OUTPUT if closing is None else "greedy/logits")
+    *_, by_step = add_loop(graph, step.graph, carried, memory, trips, "greedy")
+    read = words_first(graph, by_step, OUTPUT if closing is None else "greedy/logits")
     if closing is not None:
-        append(graph, closing.graph, [lengthen(graph, read, most_steps), *memory], [OUTPUT])
+        append(graph, closing.graph, [lengthen(graph, read, most_steps), *memory], [OUTPUT], "closing")
     return finish(opening, classes)
 
 
 def add_loop(
-    graph: GraphProto, step: GraphProto, carried: list[str], memory: list[str], trips: str, name: str, output: str
-) -> str:
-    """Let a Loop over a step follow and give the name of its logits, (N, steps, classes).
+    graph: GraphProto, step: GraphProto, carried: list[str], memory: list[str], trips: str, name: str
+) -> list[str]:
+    """Let a Loop over a step follow; gives the names of the last carried values, then of what each step gave, stacked.
 
     Args:
         graph: grows.
-        step: see `join`.
+        step: position (or nothing), carried values, memory -> whether to go on, carried values, what it gives.
         carried: values of the graph that the Loop starts with.
         memory: values that every step looks at.
         trips: value that says how many steps there are at most.
         name: of the Loop; its values are called after it.
-        output: what the logits are called.
     """
     body = loop_body(step, carried=len(carried), memory=memory, prefix=f"{name}/step")
     share_weights(graph, body)
     graph.initializer.append(helper.make_tensor(f"{name}/go_on", TensorProto.BOOL, [], [True]))
-    finals = [f"{name}/final{number}" for number in range(len(carried))]
-    graph.node.extend(
-        [helper.make_node("Loop", [trips, f"{name}/go_on", *carried], [*finals, f"{name}/by_step"], name, body=body),
-         helper.make_node("Transpose", [f"{name}/by_step"], [output], f"{name}/words_first", perm=[1, 0, 2])]
-    )  # fmt: skip
+    results = [f"{name}/result{number}" for number in range(len(body.output) - 1)]
+    graph.node.append(helper.make_node("Loop", [trips, f"{name}/go_on", *carried], results, name, body=body))
+    return results
+
+
+def words_first(graph: GraphProto, by_step: str, output: str) -> str:
+    """Turn logits (steps, N, classes) to (N, steps, classes), call them `output`, and give that name."""
+    graph.node.append(helper.make_node("Transpose", [by_step], [output], f"{output}/words_first", perm=[1, 0, 2]))
     return output
 
 
@@ -90,8 +93,9 @@ def lengthen(graph: GraphProto, logits: str, steps: int) -> str:
     return f"{own}/logits"
 
 
-def append(graph: GraphProto, part: GraphProto, inputs: list[str], outputs: list[str], name: str = "closing") -> None:
-    """Let a part follow: its inputs are values of the graph, its outputs get names, its own values a prefix."""
+def append(graph: GraphProto, part: GraphProto, inputs: list[str], outputs: list[str], name: str) -> list[str]:
+    """Let a copy of a part follow: its inputs are values of the graph, its outputs get names, its values a prefix."""
+    part = copied(part)
     given = dict(zip([value.name for value in part.input], inputs, strict=True))
     given |= dict(zip([value.name for value in part.output], outputs, strict=True))
     own = {value for node in part.node for value in [*node.input, *node.output] if value}
@@ -100,6 +104,14 @@ def append(graph: GraphProto, part: GraphProto, inputs: list[str], outputs: list
         tensor.name = f"{name}/{tensor.name}"
     share_weights(graph, part)
     graph.node.extend(part.node)
+    return outputs
+
+
+def copied(part: GraphProto) -> GraphProto:
+    """Copy a part, so that it can follow once more."""
+    made = GraphProto()
+    made.CopyFrom(part)
+    return made
 
 
 def finish(model: ModelProto, classes: int) -> ModelProto:
@@ -118,23 +130,23 @@ def finish(model: ModelProto, classes: int) -> ModelProto:
 
 
 def loop_body(step: GraphProto, carried: int, memory: list[str], prefix: str) -> GraphProto:
-    """Make the step a Loop body: position, condition and carried values in; the memory is seen from outside."""
+    """Make a copy of the step a Loop body: position, condition, carried values in; the memory is seen from outside."""
+    step = copied(step)
     names = [value.name for value in step.input]
-    outside = dict(zip(names[1 + carried :], memory, strict=True))
+    position, *states = names if len(names) > carried + len(memory) else ("position", *names)
+    outside = dict(zip(states[carried:], memory, strict=True))
     own = {name for node in step.node for name in [*node.input, *node.output] if name}
     own |= {tensor.name for tensor in step.initializer} | set(names) | {value.name for value in step.output}
     rename({name: outside.get(name, f"{prefix}/{name}") for name in own}, step.node)
     for tensor in step.initializer:
         tensor.name = f"{prefix}/{tensor.name}"
-    types = {f"{prefix}/{value.name}": value.type.tensor_type.elem_type for value in [*step.input, *step.output]}
-    inputs = [f"{prefix}/{name}" for name in names[: 1 + carried]]
-    position, *states = [helper.make_tensor_value_info(name, types[name], [] if k == 0 else None)
-                         for k, name in enumerate(inputs)]  # fmt: skip
-    condition = helper.make_tensor_value_info(f"{prefix}/go_on_in", TensorProto.BOOL, [])
-    outputs = [f"{prefix}/{value.name}" for value in step.output]
-    results = [helper.make_tensor_value_info(name, types[name], [] if k == 0 else None)
-               for k, name in enumerate(outputs)]  # fmt: skip
-    return helper.make_graph(list(step.node), prefix, [position, condition, *states], results, list(step.initializer))
+    types = {value.name: value.type.tensor_type.elem_type for value in [*step.input, *step.output]}
+    inputs = [helper.make_tensor_value_info(f"{prefix}/{position}", TensorProto.INT64, []),
+              helper.make_tensor_value_info(f"{prefix}/go_on_in", TensorProto.BOOL, [])]  # fmt: skip
+    inputs += [helper.make_tensor_value_info(f"{prefix}/{name}", types[name], None) for name in states[:carried]]
+    results = [helper.make_tensor_value_info(f"{prefix}/{value.name}", types[value.name], [] if k == 0 else None)
+               for k, value in enumerate(step.output)]  # fmt: skip
+    return helper.make_graph(list(step.node), prefix, inputs, results, list(step.initializer))
 
 
 def rename(names: dict[str, str], nodes: list[NodeProto]) -> None:

@@ -10,9 +10,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper
 from wordfreq import top_n_list
 
 from distill.deployment.captions import NONE, GraphCaptions, PairTable, gather_left
+from distill.deployment.graph import OPSET, add_loop, whole_number
 from distill.deployment.parts import BATCH, to_onnx
 from students.charset import CHARSETS, Charset
 from students.errors import UserError
@@ -55,6 +57,18 @@ def readings(charset: Charset, count: int, positions: int) -> torch.Tensor:
     return ids
 
 
+def caption(captions: GraphCaptions, best: torch.Tensor) -> torch.Tensor:
+    """Go the way of the graph: merge until there is nothing more to merge."""
+    ids, merges = captions.spell(best), 0
+    while captions.merging is not None:
+        merged, ids = captions.merging(ids)
+        if not merged:
+            break
+        merges += 1
+    assert merges < best.shape[1]
+    return captions.frame(ids)
+
+
 @pytest.mark.parametrize(
     ("charset", "adapted", "clip", "context"),
     [
@@ -69,19 +83,29 @@ def test_the_ids_are_the_same(charset: str, adapted: str, clip: Backbone, contex
     reader = Spelling(charset, adapted, clip, context)
     ids = readings(reader.charset, 600, 26)
     expected = reader.tokens(reader.captioner(ids))
-    assert torch.equal(GraphCaptions(reader)(ids), expected)  # type: ignore[arg-type]
+    assert torch.equal(caption(GraphCaptions(reader), ids), expected)  # type: ignore[arg-type]
     assert expected.unique(dim=0).shape[0] > 300
 
 
-def test_the_ids_are_the_same_in_onnx() -> None:
-    reader = Spelling(CHARSETS["94"], CHARSETS["36"], WORD_PIECES, 5)
-    ids = readings(reader.charset, 200, 6)
-    expected = reader.tokens(reader.captioner(ids))
-    made = to_onnx(GraphCaptions(reader), (ids[:3],), ({0: BATCH},))  # type: ignore[arg-type]
+def test_pieces_are_merged_in_a_loop() -> None:
+    reader = Spelling(CHARSETS["94"], CHARSETS["36"], WORD_PIECES, 16)
+    best = readings(reader.charset, 200, 14)
+    captions = GraphCaptions(reader)  # type: ignore[arg-type]
+    ids, merging = captions.spell(best), captions.merging
+    assert merging is not None
+    graph = helper.make_graph(
+        [], "merges", [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", 14])],
+        [helper.make_tensor_value_info("merged", TensorProto.INT64, ["batch", 14])],
+    )  # fmt: skip
+    step = to_onnx(merging, (ids[:3],), ({0: BATCH},))
+    (found,) = add_loop(graph, step.graph, ["ids"], [], whole_number(graph, "most", 13), "merge")
+    graph.node.append(helper.make_node("Identity", [found], ["merged"]))
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=step.ir_version)
     session = onnxruntime.InferenceSession(made.SerializeToString())
+    expected = reader.tokens(reader.captioner(best))
     for rows in (slice(0, 1), slice(1, 200)):
-        found = session.run(None, {session.get_inputs()[0].name: ids[rows].numpy()})[0]
-        assert torch.equal(torch.from_numpy(found), expected[rows])
+        merged = torch.from_numpy(session.run(None, {"ids": ids[rows].numpy()})[0])
+        assert torch.equal(captions.frame(merged), expected[rows])
 
 
 def test_other_characters_than_letters_and_digits_need_the_tokenizer() -> None:

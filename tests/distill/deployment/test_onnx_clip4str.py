@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from distill.deployment.crossed import Crossing, Opening, Refinements
+from distill.deployment.crossed import CrossBeginning, Crossing, CrossRefinement, Opening, Spelling
 from distill.deployment.onnx import export_onnx
-from distill.deployment.parts import paired
+from distill.deployment.parts import Refinements, paired
 from distill.deployment.reader import OnnxReader
 from students.charset import CHARSETS
 from students.errors import UserError
@@ -86,25 +86,35 @@ def test_it_agrees_with_pytorch_at_every_length_and_batch(changed: dict[str, Any
     assert weights < 1.02 * reader.parameters_count, "each weight is kept once"
 
 
+def caption(crossing: Crossing, logits: Tensor) -> Tensor:
+    ids, merging = Spelling(crossing.captions)(logits), crossing.captions.merging
+    assert merging is not None
+    for _ in range(logits.shape[1] - 1):
+        ids = merging(ids)[1]
+    return ids
+
+
 @pytest.mark.parametrize("decoder_depth", [1, 2])
 def test_the_parts_give_what_the_reader_gives(decoder_depth: int) -> None:
     reader = make(decoder_depth=decoder_depth, refinements=2)
     decoder, cross = reader.visual_decoder, reader.cross_decoder
     assert cross is not None
-    crossing = Crossing(reader, cross)
+    crossing, refining = Crossing(reader, cross), Refinements(decoder, 1)
     lengths = set()
     for image in pictures(reader, 16).split(1):
         with torch.no_grad():
             passes = list(reader.passes(image))
-            *_, memory, seen = Opening(reader, crossing)(image)
+            _, memory, seen = Opening(reader, crossing)(image)
             visual, read = passes[0].visual, passes[0].cross
             assert read is not None
             steps = decoder.steps(None)
             filled = F.pad(visual, (0, 0, 0, steps - visual.shape[1]))
-            joined = crossing(filled, seen)[3]
+            _, joined = CrossBeginning(crossing)(caption(crossing, filled), seen)
             greedy = cross.greedy(paired(joined), visual.shape[1], stop=False)
-            context = F.pad(read[:, :-1], (0, 0, 0, steps - read.shape[1] + 1))
-            refined = Refinements(reader, crossing)(filled, context, memory, seen)
+            refined = F.pad(read[:, :-1], (0, 0, 0, steps - read.shape[1] + 1))
+            for _ in range(2):
+                filled = refining(filled, memory)
+                refined = CrossRefinement(crossing)(refined, caption(crossing, filled), seen)
         lengths.add(visual.shape[1])
         torch.testing.assert_close(greedy, read, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(refined, passes[-1].logits, rtol=1e-4, atol=1e-5)
