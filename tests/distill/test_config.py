@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -153,6 +154,14 @@ def test_what_is_saved_loads_as_it_was(file: Path, tmp_path: Path) -> None:
 
 def test_there_are_shipped_ones() -> None:
     assert {"quickstart", "teacher_words"} <= {path.stem for path in SHIPPED}
+
+
+@pytest.mark.parametrize("kind", ["parallel", "ctc"])
+def test_kinds_of_students_differ_from_the_quick_start_in_how_they_read_only(kind: str) -> None:
+    quick, other = load_config(Config, "quickstart"), load_config(Config, kind)
+    assert (quick.student.decoding, other.student.decoding) == (None, {"parallel": "one-shot", "ctc": "ctc"}[kind])
+    same = dataclasses.replace(other.student, decoding=None, refinements=None)
+    assert dataclasses.replace(other, name=quick.name, out=quick.out, student=same) == quick
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
