@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from PIL import Image
 from distill.benchmarking.measuring import Row, Setup, apart, row
 from distill.benchmarking.memory import forget_peak, held_bytes, mapped_bytes, own_bytes, peak_bytes
 from distill.data.datasets import load_words
-from distill.data.loading import Source, build_loader
+from distill.data.loading import Context, Source, build_loader
 from students.charset import Charset
 
 CHUNK = 100_000
@@ -56,7 +57,10 @@ def measure(place: Path) -> tuple[float, float, float]:
 
 def measure_worker(place: Path) -> tuple[float, float]:
     """Let a worker load words at random, and give its memory in MiB: `WORKER`."""
-    batches = iter(build_loader([Source(load_words(place, Charset.load("36")))], 64, workers=1))
+    words = load_words(place, Charset.load("36"))
+    # Forked as in training: this process was spawned, and its children would be too.
+    start: Context | None = "fork" if sys.platform == "linux" else None
+    batches = iter(build_loader([Source(words)], 64, workers=1, context=start))
     for _ in range(BATCHES):
         next(batches)
     worker = multiprocessing.active_children()[0].pid or 0
