@@ -61,7 +61,7 @@ def train(arguments: list[str], split: bool, said: Path) -> None:
         from accelerate.state import PartialState
 
         os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
-        # Accelerate splits weights on GPUs only; torch can on processors too. So it is told that there are several GPUs.
+        # Accelerate splits weights on GPUs only, torch on processors too: it is told that there are several GPUs.
         PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
     from distill.commands.distill import main
 
