@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from distill.processes import MISTAKE, tell_once
 from students.errors import UserError
+from students.files import is_full
 
 __all__ = ["CLOSED_PIPE", "Command", "UserError", "exit_on_user_error"]
 
@@ -45,16 +46,25 @@ def exit_on_user_error(main: Command) -> Command:
 
 
 def told(main: Command, argv: Sequence[str] | None) -> int:
-    """Run `main`; a mistake is told and gives 2."""
+    """Run `main`; a mistake is told and gives 2, and so is a full disk."""
     try:
         return main(argv)
     except UserError as error:
         # One mistake is one line, whatever a library's message inside it looks like.
-        tell_once("error: " + " ".join(str(error).split()))
-        return MISTAKE
+        return mistaken(str(error))
     except SystemExit:  # argparse has printed its help
         sys.stdout.flush()
         raise
+    except Exception as error:
+        if not is_full(error):
+            raise
+        return mistaken(f"no room left on the disk ({error}); make room and start again, a training with --resume auto")
+
+
+def mistaken(message: str) -> int:
+    """Tell a mistake, and give its exit code."""
+    tell_once("error: " + " ".join(message.split()))
+    return MISTAKE
 
 
 def output_is_closed() -> bool:

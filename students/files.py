@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_LEFT = re.compile(r"\.(?P<place>.+)\.\d+\.(?P<kind>partial|replaced)")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TOLD = re.compile(
+    rf"\(os error ({'|'.join(map(str, _NO_ROOM))})\)|inline_container|PytorchStreamWriter|basic_ios::clear"
+)
+"""How safetensors and torch, whose errors carry no number, tell that a file could not be written."""
 
 
 @contextmanager
@@ -48,6 +57,25 @@ def put_in_place(beside: Path, place: Path) -> None:
     os.replace(beside, place)
     sync_folder(place.parent)
     remove(old)
+
+
+def mend(folder: Path) -> None:
+    """Put a folder in order in which a process may have been killed: what it had moved aside comes back.
+
+    What had not got its name is removed. Nobody else may write there meanwhile.
+    """
+    for left in list(folder.glob(".*")):
+        found = _LEFT.fullmatch(left.name)
+        if found is None:
+            continue
+        if found["kind"] == "replaced" and not (folder / found["place"]).exists():
+            os.replace(left, folder / found["place"])
+        remove(left)
+
+
+def is_full(error: Exception) -> bool:
+    """Tell whether something could not be written for want of room, on the disk or under a quota."""
+    return error.errno in _NO_ROOM if isinstance(error, OSError) else _TOLD.search(str(error)) is not None
 
 
 def sync(path: Path) -> None:

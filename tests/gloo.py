@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from tests.launch import PRELOADED
+
 Job = Callable[[int, int, Path], Any]
 """`job(rank, world, folder)`, a function of a module; what it gives must be tensors and plain values."""
 
@@ -21,7 +23,7 @@ def run_groups(job: Job, worlds: Iterable[int], folder: Path) -> dict[int, list[
     fork server does it once.
     """
     sizes = sorted(set(worlds), reverse=True)
-    mp.get_context("forkserver").set_forkserver_preload(["torch", "losses.lcl"])
+    mp.get_context("forkserver").set_forkserver_preload(PRELOADED)
     mp.start_processes(enter, (job, sizes, folder), nprocs=sizes[0], start_method="forkserver")
     return {
         world: [torch.load(folder / f"given{world}-{rank}.pt", weights_only=True) for rank in range(world)]

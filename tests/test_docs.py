@@ -28,7 +28,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 FENCE = re.compile(
     r"^(?:<!-- run(?P<slow>: slow)? -->(?P<mark>\n))?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-ELSEWHERE = {"git", "cd", "pip", "source", "tensorboard", "kill", "ls", "cat", "unzip"}
+ELSEWHERE = {"git", "sbatch", "cd", "pip", "source", "tensorboard", "kill", "ls", "cat", "unzip"}
 """Programs whose commands are left to the reader."""
 SCHEMAS = {"distill": Config, "train_teacher": TeacherConfig}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,6 +16,9 @@ from distill.data.records import BadRecordError
 from students.errors import UserError
 
 DATA_FILE = "data.mdb"
+READS = 1000
+"""Look-ups until an LMDB is opened anew. Each maps what lies around its place too (64 KiB, more on recent kernels), and
+nothing gives that back: the memory of a process that reads at random would seem to grow to the size of the file."""
 
 
 class LmdbRecords:
@@ -45,7 +49,7 @@ class LmdbRecords:
     def labels(self) -> Iterator[tuple[int, str | None]]:
         """See `Records`; one walk over the tree, many times quicker than single look-ups."""
         expected = 0
-        with self._begin() as transaction, transaction.cursor() as cursor:
+        with self._opened().walk() as transaction, transaction.cursor() as cursor:
             found = cursor.set_range(b"label-")
             while found:
                 key, value = bytes(cursor.key()), bytes(cursor.value())
@@ -96,22 +100,17 @@ class LmdbRecords:
         stat = (self.path / DATA_FILE).stat()
         return {
             "records": len(self), "size": stat.st_size, "time_ns": stat.st_mtime_ns,
-            "transaction": self._environment().info()["last_txnid"],
+            "transaction": self._opened().get().info()["last_txnid"],
         }  # fmt: skip
 
     def _get(self, key: bytes) -> bytes | None:
-        with self._begin() as transaction:
-            stored = transaction.get(key)
-        return None if stored is None else bytes(stored)
+        return self._opened().read(key)
 
-    def _begin(self) -> lmdb.Transaction:
-        return self._environment().begin(buffers=True)
-
-    def _environment(self) -> lmdb.Environment:
+    def _opened(self) -> _Environment:
         if self._shared is None:
             key = str(self.path.resolve())
             self._shared = _OPEN.get(key) or _OPEN.setdefault(key, _Environment(self.path))
-        return self._shared.get()
+        return self._shared
 
 
 class _Environment:
@@ -119,15 +118,42 @@ class _Environment:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._process = 0
+        self._process = self._reads = self._walks = 0
         self._opened: lmdb.Environment | None = None
 
+    def read(self, key: bytes) -> bytes | None:
+        """Copy what is stored under a key."""
+        if self._reads >= READS and not self._walks:
+            self._close()
+        environment = self.get()
+        self._reads += 1
+        with environment.begin(buffers=True) as transaction:
+            stored = transaction.get(key)
+            return None if stored is None else bytes(stored)
+
+    @contextmanager
+    def walk(self) -> Iterator[lmdb.Transaction]:
+        """Give a transaction for many reads, during which the LMDB stays open."""
+        with self.get().begin(buffers=True) as transaction:
+            self._walks += 1
+            try:
+                yield transaction
+            finally:
+                self._walks -= 1
+
     def get(self) -> lmdb.Environment:
+        """Give the open LMDB."""
         if self._opened is None or self._process != os.getpid():
-            if self._opened is not None:
-                self._opened.close()
+            if self._process != os.getpid():
+                self._walks = 0  # those that go on are another process's
+            self._close()
             self._opened, self._process = _open(self.path), os.getpid()
         return self._opened
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+        self._opened, self._reads = None, 0
 
 
 _OPEN: WeakValueDictionary[str, _Environment] = WeakValueDictionary()

@@ -103,6 +103,8 @@ def start_worker(number: int) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)  # 1 would take down threads that a forked process has not, and wait for them for ever
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         # A stop that goes to the whole process group must not take the workers away while training still saves.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

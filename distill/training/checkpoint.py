@@ -35,14 +35,20 @@ class CheckpointKeeper:
         self.folder, self.keep = folder, keep
 
     def save(self, accelerator: Accelerator, step: int) -> Path:
-        """Write checkpoint `step`; called by every process."""
+        """Write checkpoint `step`; called by every process. When that fails the earlier ones stay as they are."""
         final = self.folder / f"step-{step:08d}"
         partial = final.with_suffix(".partial")  # the same on every process
         if accelerator.is_main_process:
-            remove(partial)
+            for left in self.folder.glob("*.partial"):  # by a run that was killed, or found no room
+                remove(left)
             partial.mkdir(parents=True)
         accelerator.wait_for_everyone()
-        accelerator.save_state(str(partial))
+        try:
+            accelerator.save_state(str(partial))
+        except Exception:
+            if accelerator.num_processes == 1:  # others may still be writing to it
+                remove(partial)
+            raise
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             (partial / "complete.json").write_text(json.dumps({"schema": 1, "step": step}) + "\n", encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import IO
 from distill.locks import hold
 from distill.training.checkpoint import CheckpointKeeper
 from students.errors import UserError
-from students.files import remove
+from students.files import mend, remove
 
 WRITTEN = (
     "checkpoints", "student", "teacher", "tensorboard", "twin", "config.yaml", "metrics.jsonl", "report.json",
@@ -46,6 +46,8 @@ def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:
 def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]:
     """Make the run folder; with `--overwrite` what an earlier run wrote there is removed first, and nothing else.
 
+    What a run that was killed has left half done is put in order.
+
     Returns:
         A lock: no other run opens the folder until it is closed or this process ends.
 
@@ -59,6 +61,8 @@ def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]
         raise UserError(f"{out} can't be made ({error.strerror}); give another out=FOLDER") from None
     if held is None:
         raise UserError(f"another run is at work in {out}; wait for its end, stop it, or give another out=FOLDER")
+    for folder in (out, out / "checkpoints"):
+        mend(folder)
     if overwrite and resume is None and (out / "config.yaml").is_file():
         for name in WRITTEN:
             remove(out / name)

@@ -1,4 +1,4 @@
-"""Stopping on request: SIGTERM and Ctrl-C let the running step end, then the run saves and leaves."""
+"""Stopping on request: SIGTERM, SIGUSR1 and Ctrl-C let the running step end, then the run saves and leaves."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class StopRequest:
     Used as a context, so that the handlers of before come back.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
+    """SIGUSR1, which Windows has not, is what clusters are asked to send before a job's time is over."""
 
     def __init__(self) -> None:
         self.signalled: int | None = None

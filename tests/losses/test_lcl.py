@@ -114,6 +114,9 @@ def test_local_second_order_sees_own_rows_only(processes: dict[str, Any], world:
 @pytest.mark.parametrize("world", [2, 3])
 def test_first_order_is_that_of_the_joined_batch_for_own_rows(processes: dict[str, Any], world: int) -> None:
     case, lengths = processes["cases"][world]["first"], torch.tensor(RAGGED[world], dtype=torch.float)
-    joined, *_ = graded(torch.cat(case["student"]), torch.cat(case["teacher"]), second_weight=0.0)
-    values = torch.stack([by_rank["first"][0] for by_rank in processes["results"][world]])
+    joined, gradient, _ = graded(torch.cat(case["student"]), torch.cat(case["teacher"]), second_weight=0.0)
+    results = [by_rank["first"] for by_rank in processes["results"][world]]
+    values = torch.stack([value for value, *_ in results])
     torch.testing.assert_close((values * lengths).sum() / lengths.sum(), joined)
+    weighted = [length * result[1] for length, result in zip(lengths, results, strict=True)]
+    torch.testing.assert_close(torch.cat(weighted) / lengths.sum(), gradient)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from distill.benchmarking import TABLES, Setup
+from distill.benchmarking import TABLES, Setup, startup
 from distill.benchmarking.measuring import LEAST_ROUNDS, interleaved, ratios, row
 from distill.benchmarking.memory import forget_peak, held_bytes, peak_bytes
-from distill.benchmarking.startup import measure, write_labels
+from distill.benchmarking.startup import measure, measure_worker, write_words
 from distill.commands.bench import main
 from distill.data.datasets import load_words
 from students.charset import Charset
@@ -73,14 +73,18 @@ def test_memory_that_was_given_back_is_at_the_peak_but_not_held() -> None:
     assert forget_peak() < before + 2**25
 
 
-def test_labels_of_the_start_up_table_are_words(tmp_path: Path) -> None:
-    write_labels(tmp_path / "words", 300)
+def test_words_of_the_start_up_table_are_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_words(tmp_path / "words", 300)
     words = load_words(tmp_path / "words", Charset.load("36"))
     assert len(words) == 300
     seconds, held, peak = measure(tmp_path / "words")
     assert seconds > 0
     assert peak >= 0
     assert held < 100
+    monkeypatch.setattr(startup, "BATCHES", 2)
+    own, mapped = measure_worker(tmp_path / "words")
+    assert own < 300
+    assert mapped >= 0
 
 
 def test_the_how_to_names_every_table(root: Path) -> None:

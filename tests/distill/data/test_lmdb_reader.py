@@ -13,6 +13,7 @@ import lmdb
 import pytest
 from PIL import Image
 
+from distill.data import lmdb_reader
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.records import BadRecordError, Records, SubsetRecords
 from distill.data.trees import find_sets, open_set
@@ -65,6 +66,48 @@ def test_two_sets_share_one_open_file(tmp_path: Path) -> None:
     assert first.label(0) + second.label(1) + first.label(2) == "abc"
     del first
     assert second.label(0) == "a"
+
+
+def test_many_look_ups_open_the_file_anew_but_not_under_a_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+
+    def counted(path: Path) -> lmdb.Environment:
+        opened.append(path)
+        return open_file(path)
+
+    open_file = lmdb_reader._open
+    monkeypatch.setattr(lmdb_reader, "_open", counted)
+    monkeypatch.setattr(lmdb_reader, "READS", 10)
+    records = LmdbRecords(words(tmp_path / "set", [f"w{number}" for number in range(50)]))
+    assert [records.label(number) for number in range(50)] == [f"w{number}" for number in range(50)]
+    assert len(opened) == 6
+    walk = records.labels()
+    assert next(walk) == (0, "w0")
+    assert all(records.image(number) == picture(number + 1) for number in range(49, -1, -1))
+    assert len(list(walk)) == 49
+    assert len(opened) == 6, "what a walk looks at stays mapped"
+    records.label(0)
+    assert len(opened) == 7
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="nothing tells what is mapped")
+def test_what_was_read_does_not_stay_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mapped() -> int:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return int(next(line for line in lines if line.startswith("RssFile")).split()[1])
+
+    monkeypatch.setattr(lmdb_reader, "READS", 10)
+    content = os.urandom(50_000)
+    opened = lmdb.open(str(tmp_path / "set"), map_size=2**27, sync=False, lock=False)
+    with opened as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"num-samples", b"1000")
+        for number in range(1, 1001):
+            transaction.put(b"image-%09d" % number, content)
+    records = LmdbRecords(tmp_path / "set")
+    before = mapped()
+    for number in range(1000):
+        records.image(number * 7919 % 1000)
+    assert mapped() - before < 25_000, "KiB of the 50,000 that were read"
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])

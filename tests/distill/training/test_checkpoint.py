@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -84,14 +87,43 @@ def test_a_partial_checkpoint_is_never_chosen(run: Run, monkeypatch: pytest.Monk
         patch.setattr(run.accelerator, "save_state", killed)
         with pytest.raises(KeyboardInterrupt):
             run.save(11)
-    assert len(list(run.keeper.folder.glob("*.partial"))) == 2
+    assert len(list(run.keeper.folder.glob("*.partial"))) == 1, "the other was removed by the next to save"
     (run.keeper.folder / "step-00000020").mkdir()
     (run.keeper.folder / "step-00000030").write_text("")
     found = run.keeper.find("auto")
     assert found is not None
     assert found.name == "step-00000005"
-    run.save(11)
-    assert [path.name for path in run.keeper.all()] == ["step-00000005", "step-00000011"]
+    run.save(12)
+    assert [path.name for path in run.keeper.all()] == ["step-00000005", "step-00000012"]
+    assert not list(run.keeper.folder.glob("*.partial"))
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """No file can become larger than this: what writes it fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [0, 100, 1000])
+def test_a_full_disk_leaves_what_is_there(run: Run, size: int, tmp_path: Path) -> None:
+    run.model(torch.randn(4, 3)).sum().backward()
+    run.optimizer.step()
+    saved = run.save(5)
+    with room(size), pytest.raises(Exception) as stopped:
+        run.save(10)
+    assert files.is_full(stopped.value), stopped.value
+    assert [path.name for path in run.keeper.folder.iterdir()] == [saved.name]
+    assert run.keeper.find("auto") == saved
+    other = Run(tmp_path)
+    load_checkpoint(other.accelerator, saved)
+    torch.testing.assert_close(other.model.state_dict(), run.model.state_dict(), rtol=0, atol=0)
+    run.save(10)
+    assert [path.name for path in run.keeper.all()] == ["step-00000005", "step-00000010"]
 
 
 def test_auto_finds_nothing_before_the_first(run: Run) -> None:
@@ -175,6 +207,16 @@ def test_overwriting_removes_what_a_run_wrote_and_nothing_else(earlier: Path) ->
     open_run_folder(earlier, overwrite=True, resume=None).close()
     assert sorted(path.name for path in earlier.iterdir()) == [LOCK, "notes.txt"]
     assert not {"notes.txt", "data"} & set(WRITTEN)
+
+
+def test_what_a_killed_run_moved_aside_comes_back(earlier: Path) -> None:
+    (earlier / "student").rename(earlier / ".student.77.replaced")
+    (earlier / ".student.77.partial").mkdir()
+    (earlier / "checkpoints" / ".step-00000005.77.replaced").mkdir()
+    open_run_folder(earlier, overwrite=False, resume="auto").close()
+    assert (earlier / "student").is_dir()
+    left = [path.name for folder in (earlier, earlier / "checkpoints") for path in folder.glob(".*")]
+    assert left == [LOCK], "and the old one of a checkpoint that was written again is gone"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -7,19 +7,19 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from distill.commands.distill import main
 from students.student import Student
+from tests.launch import free_port
+from tests.runs import rows, same_end
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def rows(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 WAITING = """
@@ -48,10 +48,13 @@ sys.exit(code)
 """
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
+
+
 def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(ROOT)}
-    return subprocess.run([*launcher, *command], env=environment, capture_output=True, text=True, timeout=900)
+    launcher = [*TORCHRUN, "--standalone", "--nproc_per_node", "2"]
+    return subprocess.run([*launcher, *command], env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
 
 
 def test_two_processes_count_right_and_the_second_leaves_before_the_comparison(config: Path, tmp_path: Path) -> None:
@@ -75,6 +78,60 @@ def test_two_processes_count_right_and_the_second_leaves_before_the_comparison(c
     assert (scored["words"], scored["accuracy"]) == (7, pytest.approx(best["accuracy"], abs=0.01))
     assert scored["one_minus_ned"] == pytest.approx(best["one_minus_ned"], abs=0.01)
     Student.from_pretrained(run / "student")
+
+
+@pytest.mark.slow
+def test_two_machines_of_one_process_are_one_of_two(write_config: Callable[[Path], Path], tmp_path: Path) -> None:
+    options = ["train.steps=4", "train.validate_every=2", "train.accumulation=2", "guidance.every=2"]
+    configs = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        configs.append(str(write_config(tmp_path / name)))
+    tool = str(ROOT / "tools" / "distill.py")
+    done = torchrun(tool, "--config", configs[0], *options)
+    assert done.returncode == 0, done.stderr
+    meet = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+    machines = [
+        subprocess.Popen(
+            [*TORCHRUN, *meet, "--node_rank", str(number), tool, "--config", configs[1], *options],
+            env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for number in range(2)
+    ]  # fmt: skip
+    said = [machine.communicate(timeout=900) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert said[0][0].startswith("world size 2: 2 processes on cpu")
+    assert said[1][0] == "", "the second machine says nothing"
+    same_end(tmp_path / "one" / "run", tmp_path / "two" / "run")
+
+
+@pytest.mark.slow
+def test_batches_of_two_processes_add_up_as_accumulated_ones_do(
+    write_config: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    # Batch k of process r of two is batch 2k + r of one process. No teacher, whose rows processes would share.
+    options = [
+        "teacher.name=null", "train.batch=2", "train.steps=8", "data.train[0].augmentation=strong",
+        "student.dropout=0", "optim.clip=0.5", "optim.ema=0", "optim.lr=0.5", "optim.eps=1",
+    ]  # fmt: skip
+    # With so large an eps AdamW moves weights by their gradient's size: rounding in gradients of 0 stays small.
+    ends = []
+    for name, accumulation in (("two", 3), ("one", 6)):
+        (tmp_path / name).mkdir()
+        words = ["--config", str(write_config(tmp_path / name)), f"train.accumulation={accumulation}", *options]
+        if name == "two":
+            done = torchrun(str(ROOT / "tools" / "distill.py"), *words)
+            assert done.returncode == 0, done.stderr
+        else:
+            assert main(words) == 0
+        trained = [row for row in rows(tmp_path / name / "run") if row["group"] == "train"]
+        weights = load_file(tmp_path / name / "run" / "checkpoints" / "step-00000008" / "model.safetensors")
+        ends.append(([row["gradient_norm"] for row in trained], weights))
+    assert len(ends[0][0]) == 8
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-3)
+    for name, weight in ends[0][1].items():
+        if "running" not in name:  # a BatchNorm saw the words of its own process
+            torch.testing.assert_close(weight, ends[1][1][name], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -11,14 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from distill.commands.distill import main
 from distill.locks import hold
+from tests.runs import rows, same_end, trained_steps
 
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 6
@@ -48,21 +46,6 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
-def rows(run: Path) -> list[dict[str, Any]]:
-    """All that was logged but what a clock says."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{name: line[name] for name in line if name not in ("seconds", "words_per_second")} for line in lines]
-
-
-def same_end(one: Path, other: Path) -> None:
-    """Two runs logged the same numbers and ended with the same weights, trained, averaged and delivered."""
-    assert [row["step"] for row in rows(one) if row["group"] == "train"] == list(range(1, STEPS + 1))
-    assert rows(one) == rows(other)
-    for name in (f"checkpoints/step-{STEPS:08d}/model.safetensors", "student/model.safetensors"):
-        weights = [load_file(run / name) for run in (one, other)]
-        assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
-
-
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=900)
 
@@ -79,6 +62,7 @@ def test_words_rendered_live_and_accumulated_go_on_from_within_a_step(
     folder = tmp_path / "killed" / "run"
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000004"], "twelve batches"
     assert main([*arguments, "--resume", "auto"]) == 0
+    assert trained_steps(folder) == list(range(1, STEPS + 1))
     same_end(tmp_path / "unbroken" / "run", folder)
 
 
@@ -102,6 +86,7 @@ def test_two_processes_go_on_when_one_was_killed(
     resumed = run([*TORCHRUN, tool, *arguments, "--resume", "auto"])
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed" in resumed.stdout
+    assert trained_steps(folder) == list(range(1, STEPS + 1))
     same_end(tmp_path / "unbroken" / "run", folder)
 
 
@@ -133,6 +118,6 @@ def test_a_twin_ends_with_its_run_and_goes_on_with_it(config: Path) -> None:
     assert said.count("world size 1") == 2
     resumed = next(line for line in said.splitlines() if line.startswith("resumed"))
     assert int(resumed.rpartition(" ")[2]) > 0, "it went on from its own checkpoint"
-    assert [row["step"] for row in rows(twin) if row["group"] == "train"] == list(range(1, steps + 1))
+    assert trained_steps(twin) == list(range(1, steps + 1))
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert [reader["role"] for reader in report["readers"]] == ["student", "twin"]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 
 from distill.commands.distill import main
 from distill.training.stopping import STOPPED, StopRequest
 from distill.training.tracking import Tracker
+from tests.runs import rows, same_end
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG = [
@@ -43,29 +41,12 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def rows(run: Path) -> list[dict[str, Any]]:
-    """All that was logged but what a clock says."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    clock = ("seconds", "words_per_second")
-    assert all(line[name] > 0 for line in lines if line["group"] == "train" for name in clock)
-    return [{name: value for name, value in line.items() if name not in clock} for line in lines]
-
-
 @pytest.fixture(scope="module")
 def unbroken(write_config: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing disturbed."""
     folder = tmp_path_factory.mktemp("unbroken")
     assert main(["--config", str(write_config(folder)), *LONG]) == 0
     return folder / "run"
-
-
-def same_end(one: Path, other: Path) -> None:
-    """Two runs logged the same numbers and delivered the same weights."""
-    assert rows(one) == rows(other)
-    weights = [load_file(run / "student" / "model.safetensors") for run in (one, other)]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    states = [load_file(run / "checkpoints" / "step-00000012" / "model.safetensors") for run in (one, other)]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_a_run_leaves_what_is_promised(unbroken: Path) -> None:
@@ -115,15 +96,17 @@ def test_killed_and_resumed_is_unbroken(unbroken: Path, config: Path, capfd: pyt
     same_end(unbroken, run)
 
 
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGUSR1], ids=lambda told: told.name)
 def test_told_to_stop_saves_and_resumes(
-    unbroken: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+    told: signal.Signals, unbroken: Path, config: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     run, log = config.parent / "run", Tracker.log
 
     def log_and_tell(self: Tracker, step: int, group: str, values: dict[str, float]) -> None:
         log(self, step, group, values)
         if step == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), told)
 
     with monkeypatch.context() as patch:
         patch.setattr(Tracker, "log", log_and_tell)
@@ -132,6 +115,32 @@ def test_told_to_stop_saves_and_resumes(
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == ["step-00000004", "step-00000006"]
     assert not (run / "report.json").exists()
     assert main(["--config", str(config), *LONG, "--resume", str(run / "checkpoints" / "step-00000006")]) == 0
+    same_end(unbroken, run)
+
+
+def test_a_full_disk_stops_the_run_and_nothing_is_lost(
+    unbroken: Path, config: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run, save_state = config.parent / "run", Accelerator.save_state
+
+    def save_or_fail(self: Accelerator, folder: str) -> None:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if "step-00000008" in folder:  # weights still have room, the optimizer's state has not
+            weights = run / "checkpoints" / "step-00000004" / "model.safetensors"
+            resource.setrlimit(resource.RLIMIT_FSIZE, (weights.stat().st_size + 1000, before[1]))
+        try:
+            save_state(self, folder)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Accelerator, "save_state", save_or_fail)
+        assert main(["--config", str(config), *LONG]) == 2
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(told) == 1
+    assert told[0].startswith("error: no room left on the disk (")
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000004"]
+    assert main(["--config", str(config), *LONG, "--resume", "auto"]) == 0
     same_end(unbroken, run)
 
 

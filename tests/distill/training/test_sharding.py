@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,17 +20,8 @@ from torch import nn
 
 from distill.training.sharding import Whole, check_splitting, splits_weights
 from students.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[3]
-# Accelerate splits weights on GPUs only; torch can on processors too. So it is told that there are several GPUs.
-SPLIT = """
-import sys
-from accelerate.state import PartialState
-from accelerate.utils import DistributedType
-PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
-from distill.commands.distill import main
-sys.exit(main(sys.argv[1:]))
-"""
+from tests.launch import launch, wait
+from tests.runs import rows
 
 
 def test_without_fsdp_the_module_itself_serves() -> None:
@@ -65,33 +55,33 @@ def test_the_first_version_is_refused(version: int) -> None:
         assert not plugin.cpu_ram_efficient_loading, "it would empty the frozen teacher"
 
 
-def rows(run: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{name: line[name] for name in line if name not in ("seconds", "words_per_second")} for line in lines]
+def train(arguments: list[str], split: bool, said: Path) -> None:
+    """Train in this process; what the first one says goes to a file."""
+    if split:
+        from accelerate.state import PartialState
+
+        os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
+        # Accelerate splits weights on GPUs only, torch on processors too: it is told that there are several GPUs.
+        PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
+    from distill.commands.distill import main
+
+    with said.with_suffix(f".{os.environ['RANK']}").open("w", encoding="utf-8") as file, redirect_stdout(file):
+        sys.exit(main(arguments))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_split_weights_train_as_whole_ones(ema: float, write_config: Callable[[Path], Path], tmp_path: Path) -> None:
-    (tmp_path / "split.py").write_text(SPLIT, encoding="utf-8")
-
-    def run(script: Path, out: str, *more: str, **variables: str) -> Path:
-        command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script),
+    def run(out: str, split: bool, *more: str) -> Path:
+        arguments = [
             "--config", str(write_config(tmp_path)), "train.steps=4", "train.checkpoint_every=2", "guidance.every=2",
             "train.validate_every=2", "train.accumulation=2", f"optim.ema={ema}", f"out={tmp_path / out}", *more,
         ]  # fmt: skip
-        environment = {
-            **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **variables
-        }  # fmt: skip
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-        assert done.returncode == 0, done.stderr
-        assert ("split over them (FSDP)" in done.stdout) == bool(variables)
+        assert wait(launch(2, train, arguments, split, tmp_path / "said")) == {0}
+        assert ("split over them (FSDP)" in (tmp_path / "said.0").read_text(encoding="utf-8")) == split
         return tmp_path / out
 
-    fsdp = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
-    whole = run(ROOT / "tools" / "distill.py", "whole")
-    split = run(tmp_path / "split.py", "split", **fsdp)
+    whole, split = run("whole", False), run("split", True)
     assert len(rows(whole)) == 6
     for one, other in zip(rows(whole), rows(split), strict=True):
         assert one.pop("group") == other.pop("group")
@@ -102,5 +92,5 @@ def test_split_weights_train_as_whole_ones(ema: float, write_config: Callable[[P
 
     before = rows(split)
     shutil.rmtree(split / "checkpoints" / "step-00000004")
-    run(tmp_path / "split.py", "split", "--resume", "auto", **fsdp)
+    run("split", True, "--resume", "auto")
     assert rows(split) == before
