@@ -61,8 +61,9 @@ def pictures(reader: Clip4Str, count: int) -> Tensor:
         {"refinements": 2, "seed": 6, "decoder_depth": 2, "share_dim": False, "pooled": True},
         {"decoding": "one-shot", "refinements": 2, "share_dim": False},
         {"language": False},
+        {"language": False, "decoding": "one-shot"},
     ],
-    ids=["greedy", "refined", "pooled", "one-shot", "visual"],
+    ids=["greedy", "refined", "pooled", "one-shot", "visual", "visual one-shot"],
 )
 def test_it_agrees_with_pytorch_at_every_length_and_batch(changed: dict[str, Any], tmp_path: Path) -> None:
     reader = make(**changed)
