@@ -17,16 +17,13 @@ from distill.commands.evaluate import main as evaluate
 from distill.commands.read import main as read
 from distill.config import AidsSection, GuidanceSection, StudentSection
 from distill.training.building import build_student
-from distill.training.distillation import DistillationTask, character_loss, ctc_loss
+from distill.training.distillation import DistillationTask
 from losses.heads import TERMS
-from students.ctc import LEARNERS, CtcLearner, CtcReader
+from students.ctc import CtcLearner, CtcReader
 from students.errors import UserError
-from students.preprocess import to_tensor
-from students.sizes import StudentConfig, StudentDecoding
 from students.student import Student
 from teachers import load_teacher
 from teachers.readers import load_reader
-from tests.distill.conftest import draw
 
 KINDS = {
     "parallel": ["student.decoding=one-shot", "student.refinements=1"],
@@ -128,32 +125,6 @@ def test_as_a_teacher(run: Path, kind: str) -> None:
         shown = load_teacher(str(run / "student"))(torch.zeros(2, 3, 32, 128), ["ab", "c"])
         assert shown.characters is not None
         assert shown.characters.shape == (2, 3, 37)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("decoding", "refinements"), [("one-shot", 0), ("one-shot", 1), ("ctc", 0)])
-def test_words_are_learned_by_heart(decoding: StudentDecoding, refinements: int) -> None:
-    config = StudentConfig(
-        charset="0123456789abcd", max_length=10, encoder="conv", stem=(8, 12, 16), width=32, depth=3, heads=2,
-        mlp_ratio=2.0, decoder_depth=3, decoder_heads=2, decoder_mlp_ratio=2.0, dropout=0.0, column_head=True,
-        taps="even", decoding=decoding, refinements=refinements,
-    )  # fmt: skip
-    student = LEARNERS[decoding](config)
-    words = ["7", "a1", "b0c", "39ab", "c2c2c", "048a6b", "abc0123", "99b8c7a6"]
-    images, ids = to_tensor([draw(word) for word in words]), student.charset.encode(words)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=4e-3)
-    for _ in range(200):
-        stages = student.stages(images, ids)
-        assert stages.columns is not None
-        loss = character_loss(stages.logits, ids, student.charset.pad_id) + ctc_loss(stages.columns, ids, 14)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    reader = student.eval().delivered()
-    for count in range(refinements, -1, -1):
-        if refinements:
-            reader.choose_decoding(refinements=count)
-        assert [reading.text for reading in reader.read_batch(images)] == words, f"with {count} refinements"
 
 
 @pytest.mark.parametrize(
