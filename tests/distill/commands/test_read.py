@@ -10,6 +10,7 @@ import torch
 
 from distill.commands.read import main
 from students.parseq import Parseq, ParseqConfig
+from students.student import Student
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +76,15 @@ def test_weights_of_the_decoder_may_be_int8(
     learned, places, onnx_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     student, pictures = places
-    assert main(["--student", str(student), "--decoder-dtype", "int8", str(pictures)]) == 0
-    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert [word for _, word, _ in lines] == learned.words
-    expected = [reading.confidence for reading in learned.student.read(learned.pictures)]
-    assert [float(sure) for _, _, sure in lines] != pytest.approx(expected, abs=1e-4), "they are rounded"
+    assert main(["--student", str(student), "--json", "--decoder-dtype", "int8", str(pictures)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [row["word"] for row in found] == learned.words
+    reader, sure = Student.from_pretrained(student), {}
+    for dtype in ("float32", "int8"):
+        reader.choose_decoder_dtype(dtype)
+        sure[dtype] = [reading.confidence for reading in reader.read(learned.pictures)]
+    assert sure["int8"] != pytest.approx(sure["float32"], abs=5e-6)
+    assert [row["confidence"] for row in found] == pytest.approx(sure["int8"], abs=2e-6)
     assert "none of these decodes in PyTorch" in refused(
         capsys, "--student", str(onnx_file), "--decoder-dtype", "int8", str(pictures)
     )
