@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from students.charset import Charset, Reading
 from students.errors import UserError
 from students.files import replacing
-from students.greedy import DecoderDtype
 from students.preprocess import load_image, to_tensor
 from students.pretrained import config_from, load_weights, locate, read_stored
+from students.projections import DecoderDtype
 from students.spelling import SPELLINGS, Spelling
 
 Decoding = Literal["greedy", "one-shot"]
@@ -102,6 +102,9 @@ class Reader(nn.Module):
         if dtype != "float32":
             raise UserError(f"a {type(self).__name__.lower()} has no decoder that could take {dtype} weights")
 
+    def prepare(self) -> None:
+        """Keep from now on what reading computes of the weights alone, where there is such a thing."""
+
     @torch.inference_mode()
     def read_batch(self, images: Tensor) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W): one reading each. The reader must be in eval mode."""
@@ -145,7 +148,7 @@ class Reader(nn.Module):
 
     @classmethod
     def from_pretrained(cls: type[Self], name_or_folder: str | Path, charset: Charset | None = None) -> Self:
-        """Load a shipped reader by name, a folder, or a Hugging Face hub repository, in eval mode.
+        """Load a shipped reader by name, a folder, or a Hugging Face hub repository, in eval mode and prepared.
 
         Args:
             name_or_folder: `tiny`, a folder with config.json and model.safetensors, or `owner/name` on the hub.
@@ -169,6 +172,7 @@ class Reader(nn.Module):
             )
         reader = cls(config)
         load_weights(reader, folder)
+        reader.prepare()
         return reader.eval()
 
     def config_to_dict(self) -> dict[str, Any]:

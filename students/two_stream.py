@@ -7,6 +7,7 @@ content is updated between the layers (METHOD 1.4, 2, 3).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,11 @@ from torch import Tensor, nn
 from students.charset import Charset
 from students.decoder import CharacterEmbedding, KeysValues, QueryDecoder, cloze_mask
 from students.errors import UserError
-from students.greedy import DecoderDtype, GreedySteps, Projections, in_int8
+from students.greedy import GreedySteps
+from students.greedy_tables import DecodingTables, KeptTables
+from students.projections import DecoderDtype, Projections, in_int8
+
+Self = TypeVar("Self", bound="CharacterDecoder")
 
 
 class CharacterDecoder(nn.Module):
@@ -55,6 +60,7 @@ class CharacterDecoder(nn.Module):
         self.head = nn.Linear(width, classes)
         self.dropout = nn.Dropout(dropout)
         self.projections: list[Projections] | None = None
+        self.kept_tables: KeptTables | None = None
 
     def initialise(self) -> None:
         """Draw the weights of all but an encoder: truncated normal 0.02 on Linear and Embedding (METHOD 1.4)."""
@@ -148,6 +154,34 @@ class CharacterDecoder(nn.Module):
         layers = self.decoder.stack
         self.projections = None if dtype == "float32" else [Projections.of(layer, in_int8) for layer in layers]
 
+    def prepare(self) -> None:
+        """Keep from now on what greedy decoding computes of the weights alone, for words that come one at a time.
+
+        It is computed anew when weights were written in place or moved, and kept no longer once training begins
+        (`train()`). Weights changed through their `data`, or under a sharded training, go unseen: call this again.
+        """
+        self.kept_tables = KeptTables()
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """See `torch.nn.Module`."""
+        if mode:
+            self.kept_tables = None
+        return super().train(mode)
+
+    def _tables(self, steps: int) -> DecodingTables:
+        """Give what decoding needs of the weights alone: kept ones, or those of this call."""
+        embedding = self.text_embed.embedding.weight
+
+        def make(positions: int) -> DecodingTables:
+            everyone = torch.arange(len(embedding), device=embedding.device)
+            return DecodingTables(self.decoder, self.pos_queries[0, :positions], self.text_embed(everyone))
+
+        # A gradient needs tables of its own, and under autocast they would be of the type of the moment.
+        if self.kept_tables is None or torch.is_grad_enabled() or torch.is_autocast_enabled(embedding.device.type):
+            return make(steps)
+        weights = [*self.decoder.parameters(), embedding, self.pos_queries]
+        return self.kept_tables.get(weights, lambda: make(self.max_length + 1).complete(self.decoder))
+
     def greedy(self, memory: Sequence[KeysValues], steps: int, stop: bool) -> Tensor:
         """Decode one position at a time, keys and values of both streams kept: (N, steps, C + 1) logits.
 
@@ -162,10 +196,8 @@ class CharacterDecoder(nn.Module):
         ids = self.starts(memory)[:, 0]
         if self.projections is not None and ids.device.type != "cpu":
             raise UserError("a decoder with int8 weights reads on the CPU; move the reader there, or choose float32")
-        everyone = torch.arange(len(self.text_embed.embedding.weight), device=ids.device)
-        decoding = GreedySteps(
-            self.decoder, memory, self.pos_queries[0, :steps], self.text_embed(everyone), self.projections
-        )
+        tables = self._tables(steps)
+        decoding = GreedySteps(self.decoder, memory, tables, steps, self.projections)
         ended = torch.zeros_like(ids, dtype=torch.bool)
         logits = []
         for position in range(steps):

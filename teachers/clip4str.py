@@ -17,9 +17,9 @@ from torch import Tensor
 
 from students.charset import Charset
 from students.decoder import KeysValues, cloze_mask
-from students.greedy import DecoderDtype
 from students.permuted import Order
 from students.pretrained import config_from
+from students.projections import DecoderDtype
 from students.reading import Reader
 from students.two_stream import CharacterDecoder
 from teachers.backbones import backbone_from_dict, backbone_to_dict, build_backbone, normalisation
@@ -112,6 +112,12 @@ class Clip4Str(Reader):
         for decoder in (self.visual_decoder, self.cross_decoder):
             if decoder is not None:
                 decoder.choose_decoder_dtype(dtype)
+
+    def prepare(self) -> None:
+        """See `Reader`."""
+        for decoder in (self.visual_decoder, self.cross_decoder):
+            if decoder is not None:
+                decoder.prepare()
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn a reader's input into the image tower's: `(x * 0.5 + 0.5 - mean) / std`."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
 from students.charset import Charset
 from students.ctc import learner
-from students.greedy import DecoderDtype
+from students.projections import DecoderDtype
 from students.reading import Reader
 from students.sizes import SIZES, StudentDecoding
 from students.student import Student
@@ -93,6 +93,8 @@ def _in_other_types(student: Student) -> dict[DecoderDtype, Student]:
 
 
 def build(size: str) -> Student:
-    """Build a student of a size with weights at random, which read at the same speed as trained ones."""
+    """Build a student with weights at random, prepared as loaded ones are, which reads at the speed of trained ones."""
     torch.manual_seed(0)
-    return Student(SIZES[size](Charset.load("36"))).eval()
+    student = Student(SIZES[size](Charset.load("36"))).eval()
+    student.prepare()
+    return student

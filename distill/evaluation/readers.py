@@ -12,8 +12,8 @@ from torch import Tensor
 from distill.deployment.reader import OnnxReader
 from students.charset import Reading
 from students.errors import UserError
-from students.greedy import DecoderDtype
 from students.pretrained import name_of
+from students.projections import DecoderDtype
 from students.reading import Decoding, Reader
 from teachers.readers import load_reader
 

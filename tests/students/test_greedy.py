@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from distill.evaluation.benchmarks import open_benchmarks
 from students.charset import Charset
-from students.decoder import KeysValues, causal_mask
+from students.decoder import KeysValues, QueryDecoder, causal_mask
 from students.errors import UserError
-from students.greedy import ContentTable
+from students.greedy_tables import ContentTable, DecodingTables
 from students.preprocess import to_tensor
 from students.sizes import paper
 from students.student import Student
@@ -91,6 +92,82 @@ def test_changed_weights_count_at_once(updates_content: bool, memory: Tensor) ->
 
 @pytest.mark.parametrize("updates_content", [False, True])
 @pytest.mark.parametrize("words", [1, WORDS])
+def test_what_is_kept_for_further_calls_reads_the_same(updates_content: bool, words: int, memory: Tensor) -> None:
+    decoder = make(3, updates_content)
+    decoder.prepare()
+    with torch.inference_mode():
+        keys = decoder.memory_keys(memory[:words])
+        for steps in (LONGEST + 1, 2, LONGEST + 1):
+            expected = by_steps_of_the_layers(decoder, memory[:words], steps)
+            torch.testing.assert_close(decoder.greedy(keys, steps, stop=False), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[DecodingTables]:
+    """Collect the tables that are made."""
+    tables: list[DecodingTables] = []
+
+    class Collected(DecodingTables):
+        def __init__(self, decoder: QueryDecoder, queries: Tensor, characters: Tensor) -> None:
+            super().__init__(decoder, queries, characters)
+            tables.append(self)
+
+    monkeypatch.setattr("students.two_stream.DecodingTables", Collected)
+    return tables
+
+
+def reads_as_its_layers(decoder: CharacterDecoder, memory: Tensor) -> bool:
+    with torch.inference_mode():
+        found = decoder.greedy(decoder.memory_keys(memory[:1]), 5, stop=False)
+        return torch.allclose(found, by_steps_of_the_layers(decoder, memory[:1], 5), rtol=1e-4, atol=1e-5)
+
+
+def test_tables_are_kept_until_the_weights_are_others(made: list[DecodingTables], memory: Tensor) -> None:
+    decoder = make(2, updates_content=False)
+    other = {name: weight + 0.1 * torch.randn_like(weight) for name, weight in decoder.state_dict().items()}
+    for _ in range(2):
+        assert reads_as_its_layers(decoder, memory)
+    assert len(made) == 2
+    decoder.prepare()
+    for _ in range(3):
+        assert reads_as_its_layers(decoder, memory)
+    assert len(made) == 3
+    decoder.load_state_dict(other)
+    for _ in range(2):
+        assert reads_as_its_layers(decoder, memory)
+    assert len(made) == 4
+    with torch.no_grad():
+        decoder.pos_queries.add_(0.1)
+    assert reads_as_its_layers(decoder, memory)
+    assert len(made) == 5
+
+
+def test_training_copies_and_gradients_do_without_kept_tables(made: list[DecodingTables], memory: Tensor) -> None:
+    decoder = make(2, updates_content=False)
+    decoder.prepare()
+    assert reads_as_its_layers(decoder, memory)
+    decoder.greedy(decoder.memory_keys(memory[:1]), 5, stop=False).sum().backward()
+    assert decoder.pos_queries.grad is not None
+    copied = copy.deepcopy(decoder)
+    assert reads_as_its_layers(copied, memory)
+    assert len(made) == 3
+    decoder.train()
+    for weight in decoder.parameters():
+        weight.data.add_(torch.randn_like(weight) * 0.1)
+    decoder.eval()
+    assert reads_as_its_layers(decoder, memory)
+
+
+def test_one_word_has_a_table_of_its_own_unless_that_is_large(made: list[DecodingTables], memory: Tensor) -> None:
+    for charset, folded in ((CHARSET, True), (Charset("".join(map(chr, range(0x4E00, 0x4E80)))), False)):
+        decoder = CharacterDecoder(charset, LONGEST, WIDTH, 2, HEADS, 2, 0.0, updates_content=False).eval()
+        decoder.prepare()
+        assert reads_as_its_layers(decoder, memory)
+        assert (made[-1].folded is not None) == folded
+
+
+@pytest.mark.parametrize("updates_content", [False, True])
+@pytest.mark.parametrize("words", [1, WORDS])
 def test_int8_weights_read_nearly_the_same(updates_content: bool, words: int) -> None:
     decoder = CharacterDecoder(CHARSET, LONGEST, 64, 2, 4, 2, 0.0, updates_content).eval()
     memory = torch.randn(words, 9, 64)
@@ -103,6 +180,9 @@ def test_int8_weights_read_nearly_the_same(updates_content: bool, words: int) ->
         assert 0 < (found - expected).abs().max() < 0.02 * expected.abs().max()
         decoder.decoder.stack[0].linear1.weight.zero_()
         assert torch.equal(decoder.greedy(keys, 1, stop=False), found), "a copy of what the weights were"
+        decoder.prepare()
+        prepared = decoder.greedy(keys, 1, stop=False)
+        assert 0 < (prepared - expected).abs().max() < 0.02 * expected.abs().max()
         decoder.choose_decoder_dtype("float32")
         torch.testing.assert_close(decoder.greedy(keys, 4, stop=False), by_steps_of_the_layers(decoder, memory, 4))
 
@@ -115,6 +195,7 @@ def test_a_width_that_int8_cannot_take() -> None:
 @pytest.mark.slow
 def test_the_published_size_reads_as_without_a_cache(charset: Charset) -> None:
     student = Student(paper(charset)).eval()
+    student.prepare()
     with torch.inference_mode():
         for words in (1, 3):
             keys = student.memory_keys(torch.randn(words, 129, 384))
