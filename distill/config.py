@@ -45,7 +45,7 @@ LEAST = {
     "guidance.linguistic": 0, "guidance.visual": 0, "guidance.bridge": 0, "guidance.soft": 0, "guidance.dkd": 0,
     "guidance.pseudo": 0, "guidance.confidence": 0, "guidance.temperature": 0.01, "aids.ctc": 0, "aids.columns": 0,
     "aids.columns_until": 0, "contrastive.ctc": 0, "contrastive.columns": 0, "contrastive.columns_until": 0,
-    "contrastive.spelling": 0, "optim.clip": 0, "train.threads": 0, "data.bad_share": 0,
+    "contrastive.spelling": 0, "contrastive.earlier_texts": 0, "optim.clip": 0, "train.threads": 0, "data.bad_share": 0,
     "student.max_length": 1, "student.width": 1, "student.refinements": 0, "train.steps": 1, "train.batch": 1,
     "train.accumulation": 1,
     "train.validate_every": 1, "train.checkpoint_every": 1, "train.keep": 1, "train.log_every": 1,

@@ -24,6 +24,10 @@ class SmallTeacherSection:
     """Share of the run after which the column term has fallen to 0, linearly."""
     spelling: float = 0.5
     """Weight of spelling words from embeddings, in training only."""
+    earlier_texts: int = 0
+    """Texts of earlier steps that pictures are told apart from as well; thousands cost little."""
+    train_text: bool = True
+    """Train the text tower too; false only brings pictures nearer to the words of `init`, at two thirds of the time."""
 
 
 @dataclass

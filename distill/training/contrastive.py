@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from collections.abc import Iterable, Sequence
@@ -35,6 +36,10 @@ class ContrastiveOptions:
     """Weight of the CTC term on the image columns at the end."""
     spelling: float = 0.5
     """Weight of the term that has both embeddings spell their word."""
+    earlier_texts: int = 0
+    """Texts of earlier steps that pictures are told apart from as well."""
+    train_text: bool = True
+    """Train the text tower too; else words stay where they are and pictures learn to get there."""
     max_scale: float = 100.0
     """Largest factor (1 / temperature) on the similarities, as in CLIP."""
     seed: int = 0
@@ -61,6 +66,8 @@ class ContrastiveInputs:
     """(N, 3, 32, 128)."""
     text_ids: Tensor
     """(M, longest + 2) token ids of the texts."""
+    text_keys: Tensor
+    """(M,) a number that stands for each text."""
     targets: Tensor
     """(N,) the text that each picture shows."""
     columns: Tensor
@@ -88,6 +95,10 @@ class ContrastiveTask(Task):
         self.column_head = nn.Linear(config.image_width, classes) if reads else None
         spells = self.options.spelling > 0
         self.spelling_head = nn.Linear(config.joint_width, 2 * config.max_length * classes) if spells else None
+        self.earlier = EarlierTexts(self.options.earlier_texts, config.joint_width)
+        if not self.options.train_text:
+            for name, weight in teacher.named_parameters():
+                weight.requires_grad_(name.startswith("visual.") or name == "logit_scale")
 
     @property
     def deliverable(self) -> SmallTeacher:
@@ -120,6 +131,7 @@ class ContrastiveTask(Task):
         return ContrastiveInputs(
             images=batch.images,
             text_ids=self.teacher.tokens(list(lexicon)).to(device),
+            text_keys=torch.tensor([key_of(text) for text in lexicon], device=device),
             targets=torch.tensor([lexicon[word] for word in words], device=device),
             columns=batch.columns,
             fading=fading,
@@ -143,18 +155,23 @@ class ContrastiveTask(Task):
         """Compare pictures and texts.
 
         Returns:
-            `image_to_word`, half the cross-entropy of a picture finding its word among all M texts;
+            `image_to_word`, half the cross-entropy of a picture finding its word among all M texts and earlier ones;
             `word_to_image`, half that of a word finding its picture among those of other words; `columns` and `ctc`
             on the image columns; `spelling` from the embeddings.
         """
         image, columns = self.teacher.encode_columns(inputs.images)
         texts = run_words(self.teacher, inputs.text_ids)
         with torch.autocast(inputs.images.device.type, enabled=False):
-            similarity = self.scale() * F.normalize(image.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).T
+            scaled = self.scale() * F.normalize(image.float(), dim=-1)
+            words = F.normalize(texts.float(), dim=-1)
+            similarity = scaled @ words.T
+            others = self.earlier.compare(scaled, inputs.text_keys[inputs.targets])
             terms = {
-                "image_to_word": F.cross_entropy(similarity, inputs.targets) / 2,
+                "image_to_word": F.cross_entropy(torch.cat([similarity, others], dim=1), inputs.targets) / 2,
                 "word_to_image": word_to_image(similarity, inputs.targets) / 2,
             }
+            if self.training:
+                self.earlier.add(words, inputs.text_keys)
         own_ids = inputs.text_ids[inputs.targets]
         if self.column_head is not None:
             readings, classes = self.column_head(columns), self.column_head.out_features
@@ -190,6 +207,49 @@ class ContrastiveTask(Task):
     def scale(self) -> Tensor:
         """Return the learned factor on similarities, clamped."""
         return self.teacher.logit_scale.clamp(max=math.log(self.options.max_scale)).exp()
+
+
+class EarlierTexts(nn.Module):
+    """Embeddings of the texts of earlier steps, as they were then (cross-batch memory, arXiv 1912.06798).
+
+    They make a lexicon of thousands of words out of batches of hundreds, at the price of a product.
+
+    Args:
+        texts: how many are kept.
+        width: of the joint space.
+    """
+
+    rows: Tensor
+    keys: Tensor
+    added: Tensor
+
+    def __init__(self, texts: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(texts, width))
+        self.register_buffer("keys", torch.zeros(texts, dtype=torch.int64))
+        self.register_buffer("added", torch.zeros((), dtype=torch.int64))
+
+    def compare(self, images: Tensor, keys: Tensor) -> Tensor:
+        """Give the products of images (N, D) with what is kept, (N, K), minus infinity for their own words' keys."""
+        count = min(int(self.added), len(self.keys))
+        # Rows are written over before the gradient comes back to what was computed with them.
+        own = keys[:, None] == self.keys[:count]
+        return (images @ self.rows[:count].clone().T).masked_fill(own, float("-inf"))
+
+    @torch.no_grad()
+    def add(self, rows: Tensor, keys: Tensor) -> None:
+        """Keep embeddings (M, D) and their keys (M,) in the place of the oldest."""
+        size = len(self.keys)
+        if size == 0:
+            return
+        places = (self.added + torch.arange(len(keys), device=keys.device)) % size
+        self.rows[places[-size:]], self.keys[places[-size:]] = rows[-size:], keys[-size:]
+        self.added += len(keys)
+
+
+def key_of(text: str) -> int:
+    """Give a number of 63 bits that stands for a text, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def word_to_image(similarity: Tensor, targets: Tensor) -> Tensor:

@@ -35,7 +35,8 @@ class ContrastiveRun(TeacherRun):
         config, section = self.config, self.config.contrastive
         options = ContrastiveOptions(
             near_misses=section.near_misses, max_edits=section.max_edits, ctc=section.ctc, columns=section.columns,
-            columns_until=section.columns_until, spelling=section.spelling, seed=config.seed,
+            columns_until=section.columns_until, spelling=section.spelling, earlier_texts=section.earlier_texts,
+            train_text=section.train_text, seed=config.seed,
         )  # fmt: skip
         self.teacher = SmallTeacher() if config.init is None else SmallTeacher.load(config.init)
         return ContrastiveTask(self.teacher, options)

@@ -9,7 +9,13 @@ from torch.nn import functional as F
 
 from distill.data.batch import Batch
 from distill.training.allocator import tune_allocator
-from distill.training.contrastive import ContrastiveOptions, ContrastiveTask, score_teacher, word_to_image
+from distill.training.contrastive import (
+    ContrastiveOptions,
+    ContrastiveTask,
+    EarlierTexts,
+    score_teacher,
+    word_to_image,
+)
 from distill.training.near_misses import near_misses
 from students.errors import UserError
 from teachers.small import LOWER_CASE_94, SmallTeacher, SmallTeacherConfig
@@ -70,6 +76,52 @@ def test_equal_words_share_a_text_and_are_no_negatives(task: ContrastiveTask) ->
     second = F.cross_entropy(similarity[:, 1][None], torch.tensor([1]))
     third = F.cross_entropy(similarity[1:, 0][None], torch.tensor([1]))
     torch.testing.assert_close(value, (first + second + third) / 3)
+
+
+def test_texts_of_earlier_steps_are_further_negatives() -> None:
+    task = ContrastiveTask(SmallTeacher(TINY), ContrastiveOptions(earlier_texts=8, near_misses=0, spelling=0))
+    batch = batch_of(["cat", "dog", "emu"])
+    inputs = task.prepare(batch, 0, 1.0)
+    task(inputs)
+    task(task.prepare(batch_of(["ox", "cat"]), 1, 1.0))
+    task.eval()
+    found = task(inputs)
+    # Each picture now meets the words of both steps, its own never as a negative.
+    images = task.teacher.embed_images(batch.images)
+    similarity = task.scale() * images @ task.teacher.embed_words(["cat", "dog", "emu", "ox"]).T
+    weights = torch.tensor([[1, 2, 2, 1], [3, 1, 2, 1], [3, 2, 1, 1]])
+    sums = (similarity.exp() * weights).sum(dim=1).log()
+    torch.testing.assert_close(found["word_to_image"], word_to_image(similarity, inputs.targets) / 2)
+    torch.testing.assert_close(found["image_to_word"], (sums - similarity.diagonal()).mean() / 2)
+
+
+def test_the_oldest_texts_make_room() -> None:
+    earlier, rows = EarlierTexts(5, 3), torch.randn(11, 3)
+    images = torch.randn(2, 3, requires_grad=True)
+    keys = torch.tensor([3, 10])
+    assert earlier.compare(images, keys).shape == (2, 0)
+    for first, last in ((0, 3), (3, 4), (4, 7)):
+        earlier.add(rows[first:last], torch.arange(first, last))
+    found = earlier.compare(images, keys)
+    own = [number for number in range(5) if found[0, number] == float("-inf")]
+    assert len(own) == 1
+    torch.testing.assert_close(found[1].sort().values, (images[1] @ rows[2:7].T).sort().values)
+    earlier.add(rows, torch.arange(11))
+    found[1].sum().backward()
+    assert images.grad is not None
+    torch.testing.assert_close(images.grad[1], rows[2:7].sum(dim=0))
+    last = earlier.compare(images, keys)[0]
+    torch.testing.assert_close(last.sort().values, (images[0] @ rows[6:].T).sort().values)
+    EarlierTexts(0, 3).add(rows, torch.arange(11))
+
+
+def test_texts_may_stay_where_they_are() -> None:
+    task = ContrastiveTask(SmallTeacher(TINY), ContrastiveOptions(earlier_texts=8, train_text=False))
+    task.total(task(task.prepare(batch_of(["cat", "doge"], columns=1), 0, 0.2))).backward()
+    text = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection")
+    for name, weight in task.teacher.named_parameters():
+        assert (weight.grad is None) == name.startswith(text), name
+    assert task.state_dict()["earlier.added"] == 6
 
 
 def test_unknown_columns_are_ignored(task: ContrastiveTask) -> None:
