@@ -175,6 +175,7 @@ def runnable() -> Iterator[Any]:
 @pytest.mark.parametrize(("page", "slow"), runnable())
 def test_marked_examples_run(page: Path, slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TQDM_DISABLE", "1")
     names: dict[str, Any] = {"__name__": "__main__"}
