@@ -54,6 +54,10 @@ class TeacherSection:
     """Multiplies all its terms."""
     text_cache_mb: int = 256
     """MiB in which a process keeps what a CLIP shows of labels, for when they come again; 0 keeps nothing."""
+    text_store: str | None = None
+    """Folder in which processes and runs share that; null shares nothing."""
+    text_store_mb: int = 8192
+    """MiB that it may take there."""
     image_cache_mb: int = 0
     """MiB for what a CLIP shows of pictures of sources without augmentation, which come again every epoch."""
     image_cache_half: bool = False
@@ -154,6 +158,8 @@ class SourceSection:
     """Share of each batch, relative to the other sources."""
     augmentation: Literal["none", "light", "strong"] = "none"
     """`strong` is RandAugment for text (METHOD 1.5), `light` changes colours, sharpness and position a little."""
+    versions: int = 0
+    """Augment each picture in so many ways, one an epoch in turn, so that a teacher can keep them; 0: always anew."""
     cache: Literal["none", "memory"] = "none"
     """`memory` decodes and resizes once into a file beside the words' own and reads from it afterwards."""
     labels: Literal["own", "teacher"] = "own"

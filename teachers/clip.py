@@ -15,6 +15,7 @@ from teachers.attention import use_plain_attention
 from teachers.guidance import Guidance, TeacherShape, Wanted
 from teachers.label_stages import LabelStages
 from teachers.stage_cache import StageCache, computed_in
+from teachers.stage_store import Store
 from teachers.teacher import Teacher
 from teachers.tokens import TokenizerLike
 from teachers.towers import run_image, run_words, tap_blocks
@@ -25,6 +26,7 @@ Position = Literal["crop", "interpolate"]
 class ClipTeacher(Teacher):
     """A frozen CLIP: pictures and labels in, `Guidance` out; also embeds both for reading from a closed lexicon."""
 
+    stores_texts = True
     mean: Tensor
     std: Tensor
 
@@ -97,9 +99,9 @@ class ClipTeacher(Teacher):
         text, word, rows = self._labels.show(labels, images.device, wanted.text, wanted.word)
         return Guidance(image, text, word, rows)
 
-    def keep(self, texts: int, images: int, half: bool = False) -> None:
+    def keep(self, texts: int, images: int, half: bool = False, store: Store | None = None) -> None:
         """See `Teacher.keep`."""
-        self._labels.cache = StageCache(texts) if texts > 0 else None
+        self._labels.keep(texts, store)
         # Pictures come back in turn, once an epoch: what was not asked for the longest is what comes next.
         self._images = StageCache(images, half, evict=False) if images > 0 else None
 
@@ -119,6 +121,7 @@ class ClipTeacher(Teacher):
         found = self._images.gather(
             [(pictures[place], how) for place in returning],
             lambda places: self._run_images(images[[returning[place] for place in places]]),
+            images.device,
         )
         if len(returning) < len(images):
             passing = sorted(set(range(len(images))) - set(returning))

@@ -15,6 +15,7 @@ from teachers.guidance import Guidance, TeacherShape, Wanted
 from teachers.label_stages import LabelStages
 from teachers.reading import ReadingTeacher, Shown
 from teachers.stage_cache import StageCache
+from teachers.stage_store import Store
 from teachers.teacher import Teacher
 from teachers.towers import image_stages, tap_blocks
 
@@ -35,6 +36,7 @@ class Clip4StrTeacher(ReadingTeacher):
         UserError: a tower is too shallow for three taps.
     """
 
+    stores_texts = True
     text_stages = Teacher.text_stages
     word_stage = Teacher.word_stage
     reader: Clip4Str
@@ -64,10 +66,10 @@ class Clip4StrTeacher(ReadingTeacher):
         shown = super().forward(images, labels)
         return dataclasses.replace(shown, text=text, word=word, image=shown.image if wanted.image else None)
 
-    def keep(self, texts: int, images: int, half: bool = False) -> None:
+    def keep(self, texts: int, images: int, half: bool = False, store: Store | None = None) -> None:
         """See `Teacher.keep`."""
         super().keep(texts, images, half)
-        self._labels.cache = StageCache(texts) if texts > 0 else None
+        self._labels.keep(texts, store)
 
     @property
     def kept(self) -> Mapping[str, StageCache]:

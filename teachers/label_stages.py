@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from teachers.stage_cache import StageCache, computed_in
+from teachers.stage_store import StageStore, Store, computer, fingerprint
 from teachers.tokens import TokenizerLike
 from teachers.towers import run_text, text_stream
 
@@ -68,6 +69,19 @@ class LabelStages:
             taps = deep, middle, shallow
         return taps, found[-1] if word else None, rows
 
+    def keep(self, bytes_: int, store: Store | None = None) -> None:
+        """Keep labels within so many bytes, 0 for none, and in a file beside that."""
+        if bytes_ == 0 and store is None:
+            self.cache = None
+            return
+        weights = ((name, weight) for name, weight in self.clip.state_dict().items() if not name.startswith("visual."))
+        file = (
+            None
+            if store is None
+            else StageStore(store.folder, store.bytes, fingerprint(weights) + repr(self.taps).encode())
+        )
+        self.cache = StageCache(bytes_, store=file)
+
     def _run(self, ids: Tensor, text: bool, word: bool) -> list[Tensor]:
         """Give the three taps and the embeddings, those that are wanted."""
         if not word:
@@ -81,6 +95,6 @@ class LabelStages:
         context = self.clip.positional_embedding.shape[0]
         length = max(min(-(-ids.shape[1] // STRIDE) * STRIDE, context), ids.shape[1])
         padded = F.pad(ids, (0, length - ids.shape[1]))
-        how = (text, word, computed_in(device))
+        how = (text, word, computed_in(device), computer(device))
         keys = [(row.tobytes(), how) for row in padded.numpy()]
-        return cache.gather(keys, lambda places: self._run(padded[places].to(device), text, word))
+        return cache.gather(keys, lambda places: self._run(padded[places].to(device), text, word), device)

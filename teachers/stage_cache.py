@@ -13,6 +13,8 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
+from teachers.stage_store import StageStore
+
 CHUNK = 8
 """Entries that are computed together."""
 Entry = tuple[Tensor, ...]
@@ -26,10 +28,11 @@ class StageCache:
         half: hold float32 as float16: twice as many entries, no longer exact.
         evict: make room by giving up what was not asked for the longest; off: what is full takes nothing more, which
             is better for entries that come back in turn, each once an epoch.
+        store: where entries are looked for, and left, that are not held.
     """
 
-    def __init__(self, bytes_: int, half: bool = False, evict: bool = True) -> None:
-        self.capacity, self.half, self.evict = bytes_, half, evict
+    def __init__(self, bytes_: int, half: bool = False, evict: bool = True, store: StageStore | None = None) -> None:
+        self.capacity, self.half, self.evict, self.store = bytes_, half, evict, store
         self.bytes = 0
         self._entries: OrderedDict[Hashable, Entry] = OrderedDict()
         self._asked = self._found = 0
@@ -37,17 +40,20 @@ class StageCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def gather(self, keys: Sequence[Hashable], make: Callable[[list[int]], Sequence[Tensor]]) -> Entry:
+    def gather(
+        self, keys: Sequence[Hashable], make: Callable[[list[int]], Sequence[Tensor]], device: torch.device
+    ) -> Entry:
         """Give the entries of `keys`, stacked.
 
         Args:
             keys: N of them; equal ones stand for the same entry.
             make: computes the entries at `CHUNK` places of `keys`, each tensor with one row a place.
+            device: where they are computed and wanted.
 
         Returns:
             Each tensor of an entry as (N, ...).
         """
-        held = {key: entry for key in dict.fromkeys(keys) if (entry := self._find(key)) is not None}
+        held = {key: entry for key in dict.fromkeys(keys) if (entry := self._find(key, device)) is not None}
         first: dict[Hashable, int] = {}
         for place, key in enumerate(keys):
             if key not in held:
@@ -63,6 +69,8 @@ class StageCache:
                 # A copy: a row of the whole would keep the whole alive.
                 held[key] = tuple(self._stored(tensor[row]) for tensor in made)
                 self._keep(key, held[key])
+                if self.store is not None:
+                    self.store.put(key, held[key])
         entries = [held[key] for key in keys]
         return tuple(self._shown(torch.stack(tensors)) for tensors in zip(*entries, strict=True))
 
@@ -77,8 +85,12 @@ class StageCache:
         self._asked = self._found = 0
         return 100 * found / asked if asked else None
 
-    def _find(self, key: Hashable) -> Entry | None:
+    def _find(self, key: Hashable, device: torch.device) -> Entry | None:
         entry = self._entries.get(key)
+        if entry is None and self.store is not None and (stored := self.store.find(key)) is not None:
+            entry = tuple(tensor.to(device) for tensor in stored)
+            self._keep(key, entry)
+            return entry
         if entry is not None and self.evict:
             self._entries.move_to_end(key)
         return entry

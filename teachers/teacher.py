@@ -12,6 +12,7 @@ from typing_extensions import Self
 from students.errors import UserError
 from teachers.guidance import Guidance, TeacherShape, Wanted
 from teachers.stage_cache import StageCache
+from teachers.stage_store import Store
 
 
 class Teacher(nn.Module, ABC):
@@ -32,6 +33,9 @@ class Teacher(nn.Module, ABC):
     """What the layer map calls the three entries of `Guidance.text`."""
     word_stage: str = "text embedding"
     """What it calls `Guidance.word`."""
+
+    stores_texts = False
+    """Whether what it shows of a label depends on the label alone, so that it can be shared in a file."""
 
     def __init__(self, name: str, description: str = "") -> None:
         super().__init__()
@@ -64,17 +68,21 @@ class Teacher(nn.Module, ABC):
         unwanted: dict[str, None] = {name: None for name in ("image", "text", "word") if not getattr(wanted, name)}
         return dataclasses.replace(shown, **unwanted)
 
-    def keep(self, texts: int, images: int, half: bool = False) -> None:
+    def keep(self, texts: int, images: int, half: bool = False, store: Store | None = None) -> None:
         """Keep what is shown of labels and of pictures that come back, each within so many bytes; 0 keeps nothing.
 
         Args:
             texts: bytes for labels; a teacher whose text side depends on more than the label keeps none.
             images: bytes for pictures.
             half: hold pictures in half precision, no longer exact.
+            store: file in which processes and runs share what is shown of labels.
 
         Raises:
-            UserError: when pictures are to be kept of a teacher that shows them together with their labels.
+            UserError: when pictures are to be kept of a teacher that shows them together with their labels, or labels
+                in a file by one whose text side depends on more.
         """
+        if store is not None and not self.stores_texts:
+            raise UserError(f"{self.name} has no text side of its own to keep in a file; leave teacher.text_store out")
         if images > 0:
             raise UserError(
                 f"{self.name} reads, so it shows a picture anew for each label; set teacher.image_cache_mb=0"

@@ -148,5 +148,5 @@ def drawn_batch(words: int, characters: str) -> Batch:
     source = random.Random(words)
     labels = ["".join(source.choices(characters, k=source.randint(2, 12))) for _ in range(words)]
     images: Tensor = torch.rand(words, 3, 32, 128, generator=torch.Generator().manual_seed(words)) * 2 - 1
-    returns = (True,) * words
-    return Batch(images, labels, torch.full((words, COLUMNS), -1), torch.arange(words), returns=returns)
+    columns = torch.full((words, COLUMNS), -1)
+    return Batch(images, labels, columns, torch.arange(words), versions=(0,) * words)

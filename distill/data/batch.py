@@ -33,8 +33,8 @@ class Sample:
     """Position in its data set."""
     source: str
     """Name of the set it is from."""
-    returns: bool = False
-    """Whether the picture at this position is the same in every epoch."""
+    version: int | None = None
+    """Which of the pictures that come back at this position it is; None where each epoch has another one."""
 
     @property
     def image(self) -> Tensor:
@@ -56,16 +56,17 @@ class Batch:
     """(N,) long: positions in the data set that was loaded from."""
     sources: tuple[str, ...] = ()
     """Name of the set each word is from."""
-    returns: tuple[bool, ...] = ()
-    """Whether the picture at each position is the same in every epoch; none is when empty."""
+    versions: tuple[int | None, ...] = ()
+    """`Sample.version` of each word; none comes back when empty."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def pictures(self) -> list[int | None]:
-        """What tells each picture from all others of the run; None where another one comes in the next epoch."""
-        return [i if same else None for i, same in zip(self.indices.tolist(), self.returns, strict=False)]
+    def pictures(self) -> list[tuple[int, int] | None]:
+        """What tells each picture from all others of the run; None where it doesn't come back."""
+        found = zip(self.indices.tolist(), self.versions, strict=False)
+        return [None if version is None else (index, version) for index, version in found]
 
     def select(self, places: Sequence[int], labels: list[str]) -> Batch:
         """Take the words at `places`, with these labels."""
@@ -73,7 +74,7 @@ class Batch:
         return Batch(
             self.images[chosen], labels, self.columns[chosen], self.indices[chosen],
             tuple(self.sources[place] for place in chosen) if self.sources else (),
-            tuple(self.returns[place] for place in chosen) if self.returns else (),
+            tuple(self.versions[place] for place in chosen) if self.versions else (),
         )  # fmt: skip
 
     def to(self, device: torch.device | str) -> Batch:
@@ -101,7 +102,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         columns=torch.stack([unknown if sample.columns is None else sample.columns for sample in samples]),
         indices=torch.tensor([sample.index for sample in samples]),
         sources=tuple(sample.source for sample in samples),
-        returns=tuple(sample.returns for sample in samples),
+        versions=tuple(sample.version for sample in samples),
     )
 
 

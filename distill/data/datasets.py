@@ -57,6 +57,8 @@ class WordOptions:
     """Where that file lies; None takes the set's own folder, or the user's cache when that is read-only."""
     seed: int = 0
     """Seed of the augmentation."""
+    versions: int = 0
+    """Ways in which a picture is augmented, one an epoch in turn; 0: another one in each."""
     bad_share: float = 0.01
     """Largest share of corrupt records that is skipped; 0 makes the first one an error."""
     max_length: int = 25
@@ -65,6 +67,11 @@ class WordOptions:
     """Height and width of the samples."""
     labelled: bool = True
     """False keeps every picture, whatever its label, and gives none: a teacher is to read them."""
+
+    def turn(self, epoch: int) -> tuple[int, int | None]:
+        """Give the epoch that a picture is augmented as in, and `Sample.version` of what comes out."""
+        turn = epoch % self.versions if self.versions else epoch
+        return turn, 0 if self.augmentation == "none" else turn if self.versions else None
 
 
 class WordDataset(Dataset[Sample]):
@@ -144,7 +151,8 @@ class WordDataset(Dataset[Sample]):
         return kept.positions
 
     def _prepare(self, position: int, index: int, epoch: int) -> Sample:
-        rng = stream(self.options.seed, self.name, epoch, position)
+        turn, version = self.options.turn(epoch)
+        rng = stream(self.options.seed, self.name, turn, position)
         if self._cache is not None:
             cached = self._cache[position]
             if cached is None:
@@ -159,7 +167,7 @@ class WordDataset(Dataset[Sample]):
         if self._light is not None:
             pixels = self._light(pixels, rng)
         columns = None if moved else self._column_labels(position)
-        return Sample(pixels, self.label(index), columns, index, self.name, self.options.augmentation == "none")
+        return Sample(pixels, self.label(index), columns, index, self.name, version)
 
     def _decode(self, position: int) -> np.ndarray:
         try:

@@ -68,7 +68,8 @@ class LiveWords(Dataset[Sample]):
         Raises:
             UserError: when the source hardly writes a word that the alphabet can.
         """
-        start = epoch * self._words + index
+        turn, version = self.options.turn(epoch)
+        start = turn * self._words + index
         for number in range(start, start + TRIES):  # a word that is too long gives its place to the next
             pixels, written, codes = self.source[number % len(self.source)]
             label = self.charset.clean(written, self.options.max_length)
@@ -78,6 +79,8 @@ class LiveWords(Dataset[Sample]):
             raise UserError(f"rendered word {written!r} can't be written in the alphabet; render with the same charset")
         pixels = resize(Image.fromarray(pixels), self.options.image_size)
         if self._light is not None:
-            pixels = self._light(pixels, stream(self.options.seed, self.name, epoch, index))
+            pixels = self._light(pixels, stream(self.options.seed, self.name, turn, index))
         columns = torch.from_numpy(self._columns[np.asarray(codes, dtype=np.uint8)])
-        return Sample(pixels, label, columns, index, self.name, self._light is None and self._words == len(self.source))
+        if self._words != len(self.source):
+            version = turn if self.options.versions else None
+        return Sample(pixels, label, columns, index, self.name, version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from students.pretrained import locate, read_stored
 from students.sizes import SIZES, StudentConfig
 from students.student import Student
 from teachers import load_teacher
+from teachers.stage_store import Store
 from teachers.teacher import Teacher
 from teachers.untrained import untrain
 
@@ -107,9 +109,12 @@ def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]
         for name in ("text_cache_mb", "image_cache_mb"):
             if getattr(section, name) < 0:
                 raise UserError(f"teacher.{name}={getattr(section, name)}; give MiB to keep stages in, or 0 for none")
+        if section.text_store is not None and section.text_store_mb < 1:
+            raise UserError(f"teacher.text_store_mb={section.text_store_mb}; give MiB that teacher.text_store may take")
+        store = None if section.text_store is None else Store(Path(section.text_store), section.text_store_mb * 2**20)
         if section.control == "untrained":
             untrain(teacher, config.seed)
-        teacher.keep(section.text_cache_mb * 2**20, section.image_cache_mb * 2**20, section.image_cache_half)
+        teacher.keep(section.text_cache_mb * 2**20, section.image_cache_mb * 2**20, section.image_cache_half, store)
         teachers.append(teacher)
     return teachers
 

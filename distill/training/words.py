@@ -164,9 +164,12 @@ class TrainingWords:
         return LiveWords(rendered, self.charset, self._options(source, number, 0.0), render.words)
 
     def _options(self, source: SourceSection, number: int, bad_share: float) -> WordOptions:
+        if source.versions < 0:
+            raise UserError(f"versions: {source.versions} of a source; give 0 or more ways to augment a picture in")
         return WordOptions(
-            augmentation=source.augmentation, cache=source.cache, seed=self.seed + number, max_length=self.max_length,
-            bad_share=bad_share, image_size=self.image_size, labelled=source.labels == "own",
+            augmentation=source.augmentation, versions=source.versions, cache=source.cache, seed=self.seed + number,
+            max_length=self.max_length, bad_share=bad_share, image_size=self.image_size,
+            labelled=source.labels == "own",
         )  # fmt: skip
 
     def _tell(self, console: Console, what: str, words: Words) -> None:

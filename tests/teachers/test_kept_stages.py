@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from teachers.clip import ClipTeacher
 from teachers.guidance import Guidance, Wanted
 from teachers.reading import StudentTeacher
 from teachers.small import SmallTeacher, SmallTeacherConfig
+from teachers.stage_store import Store
 
 WORDS = ["cat", "a", "Cat", "parking", "12", "no", "street", "x", "exit", "seven", "bank", "fire", "zone"]
 ALL = Wanted()
@@ -175,3 +177,23 @@ def test_a_reader_keeps_no_pictures(pictures: Tensor) -> None:
     assert shown.image is None
     assert shown.word is None
     assert all(isinstance(part, Tensor) for part in chain(shown.text or [None], [shown.characters]))
+
+
+def test_a_second_run_computes_no_label_and_sees_the_same_bits(
+    teacher: ClipTeacher, pictures: Tensor, tmp_path: Path
+) -> None:
+    images, labels = pictures[:3], WORDS[:3]
+    shown = []
+    for _ in range(2):
+        teacher.keep(2**20, 0, store=Store(tmp_path, 2**24))
+        shown.append(teacher(images, labels))
+        store = teacher.kept["text"].store
+        assert store is not None
+        store.write()
+    assert teacher.kept["text"].take_rate() == 100
+    first, second = map(tensors, shown)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    with torch.no_grad():
+        teacher.clip.token_embedding.weight.mul_(1.5)
+    teacher.keep(2**20, 0, store=Store(tmp_path, 2**24))
+    assert not torch.equal(tensors(teacher(images, labels))[-2], first[-2])

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from teachers.stage_cache import CHUNK, StageCache
 
+CPU = torch.device("cpu")
+
 
 class Maker:
     """Makes an entry of 16 numbers (64 bytes) and counts what it is asked for."""
@@ -22,7 +24,7 @@ class Maker:
 def ask(cache: StageCache, *keys: int) -> list[int]:
     """Ask for entries, check them, and give those that had to be made."""
     maker = Maker(list(keys))
-    (found,) = cache.gather(keys, maker)
+    (found,) = cache.gather(keys, maker, CPU)
     wanted = torch.tensor(keys, dtype=torch.float32) + 0.1
     assert torch.equal(found, (wanted.half().float() if cache.half else wanted)[:, None].expand(-1, 16))
     assert all(size == CHUNK for size in maker.sizes)
@@ -65,6 +67,6 @@ def test_half_precision_holds_twice_as_much() -> None:
 def test_rows_of_the_whole_are_not_kept_alive() -> None:
     cache = StageCache(10**6)
     whole = torch.zeros(CHUNK, 4)
-    cache.gather([1], lambda places: (whole,))
+    cache.gather([1], lambda places: (whole,), CPU)
     whole += 1
-    assert cache.gather([1], lambda places: (whole,))[0].sum() == 0
+    assert cache.gather([1], lambda places: (whole,), CPU)[0].sum() == 0

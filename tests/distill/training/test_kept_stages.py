@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from distill.config import AidsSection, Config, GuidanceSection, TeacherSection
+from distill.data.augmentation import Policy
 from distill.data.batch import Batch
 from distill.data.datasets import WordOptions, load_words
 from distill.data.live import LiveWords
@@ -36,19 +37,32 @@ def batch(material: Path) -> Batch:
 def test_pictures_without_augmentation_come_back(material: Path) -> None:
     plain, light = (load_words(material / "train", CHARSET, WordOptions(augmentation=how)) for how in ("none", "light"))
     mixed = next(iter(build_loader([Source(plain), Source(light)], 6)))
-    assert mixed.returns == (True,) * 3 + (False,) * 3
-    assert mixed.pictures == [*mixed.indices[:3].tolist(), None, None, None]
+    assert mixed.versions == (0,) * 3 + (None,) * 3
+    assert mixed.pictures == [*((index, 0) for index in mixed.indices[:3].tolist()), None, None, None]
     few = mixed.select([0, 5], mixed.labels[:2])
-    assert few.pictures == [int(mixed.indices[0]), None]
+    assert few.pictures == [(int(mixed.indices[0]), 0), None]
     for words in (plain, light):
         same = bool((words.sample(2, 0).pixels == words.sample(2, 1).pixels).all())
-        assert words.sample(2, 0).returns == same
+        assert (words.sample(2, 0).version is not None) == same
+
+
+@pytest.mark.parametrize("augmentation", ["light", "strong"])
+def test_versions_of_a_picture_come_back_in_turn(material: Path, augmentation: Policy) -> None:
+    words = load_words(material / "train", CHARSET, WordOptions(augmentation=augmentation, versions=3))
+    seen = [[words.sample(index, epoch) for index in range(6)] for epoch in range(5)]
+    assert [samples[0].version for samples in seen] == [0, 1, 2, 0, 1]
+    for first, later, same in ((0, 3, True), (1, 4, True), (0, 1, False), (1, 2, False), (0, 2, False)):
+        equal = all((a.pixels == b.pixels).all() for a, b in zip(seen[first], seen[later], strict=True))
+        assert equal == same
 
 
 @pytest.mark.parametrize(
-    ("words", "augmentation", "returns"), [(2, "none", True), (1, "none", False), (2, "light", False)]
+    ("words", "augmentation", "versions", "returns"),
+    [(2, "none", 0, True), (1, "none", 0, False), (2, "light", 0, False), (2, "light", 1, True), (1, "none", 1, True)],
 )
-def test_rendered_pictures_come_back_when_their_source_is_as_long(words: int, augmentation: str, returns: bool) -> None:
+def test_rendered_pictures_come_back_when_their_source_is_as_long(
+    words: int, augmentation: Policy, versions: int, returns: bool
+) -> None:
     class Two:
         def __len__(self) -> int:
             return 2
@@ -56,9 +70,9 @@ def test_rendered_pictures_come_back_when_their_source_is_as_long(words: int, au
         def __getitem__(self, index: int) -> tuple[np.ndarray, str, np.ndarray]:
             return np.full((32, 64, 3), 100 + 40 * index, np.uint8), "ab"[index], np.zeros(32, np.uint8)
 
-    live = LiveWords(Two(), CHARSET, WordOptions(augmentation=augmentation), words)  # type: ignore[arg-type]
+    live = LiveWords(Two(), CHARSET, WordOptions(augmentation=augmentation, versions=versions), words)
     first, later = (MixedWords([live]).sources[0].sample(0, epoch) for epoch in (0, 1))
-    assert first.returns is returns
+    assert (first.version is not None) == returns
     assert returns == bool((first.pixels == later.pixels).all())
 
 
@@ -80,7 +94,7 @@ def test_a_warm_step_gives_the_same_terms(student: Student, teacher: ClipTeacher
 def test_augmented_pictures_are_not_kept(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
     task = DistillationTask(student, teacher, GuidanceSection(), AidsSection())
     teacher.keep(texts=0, images=2**22)
-    task.prepare(dataclasses.replace(batch, returns=(False,) * 6), 0, 0.0)
+    task.prepare(dataclasses.replace(batch, versions=(None,) * 6), 0, 0.0)
     assert len(teacher.kept["image"]) == 0
     task.prepare(batch, 0, 0.0)
     assert len(teacher.kept["image"]) == 6
@@ -105,7 +119,7 @@ def test_what_weighs_nothing_is_not_shown(student: Student, teacher: ClipTeacher
     }
 
 
-def test_teachers_keep_what_the_configuration_says(material: Path) -> None:
+def test_teachers_keep_what_the_configuration_says(material: Path, tmp_path: Path) -> None:
     def build(**section: object) -> ClipTeacher:
         config = Config(teacher=TeacherSection(name=str(material / "teacher"), **section))  # type: ignore[arg-type]
         (found,) = build_teachers(config, (32, 128))
@@ -118,3 +132,8 @@ def test_teachers_keep_what_the_configuration_says(material: Path) -> None:
     assert build(text_cache_mb=0).kept == {}
     with pytest.raises(UserError, match="text_cache_mb=-1"):
         build(text_cache_mb=-1)
+    store = build(text_store=str(tmp_path / "store"), text_store_mb=3).kept["text"].store
+    assert store is not None
+    assert (store.folder, store.bytes) == (tmp_path / "store", 3 * 2**20)
+    with pytest.raises(UserError, match="text_store_mb=0"):
+        build(text_store=str(tmp_path / "store"), text_store_mb=0)
