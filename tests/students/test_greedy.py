@@ -204,7 +204,7 @@ def test_the_published_size_reads_as_without_a_cache(charset: Charset) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SVT", "CUTE80"])
+@pytest.mark.parametrize("name", ["IIIT5k", "SVT", "IC13_857", "IC15_1811", "SVTP", "CUTE80"])
 def test_real_words_are_read_as_without_a_cache(name: str, shared: Path, charset: Charset) -> None:
     student = Student.from_pretrained("tiny-real")
     (benchmark,) = open_benchmarks(shared / "data", name, charset, None)
