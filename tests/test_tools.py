@@ -61,6 +61,19 @@ def test_symdistill_knows_every_command(command: Path, dashes: bool, capsys: pyt
     assert "usage:" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.stem)
+def test_a_mistake_in_the_arguments_is_told_in_one_line(command: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main = importlib.import_module(f"distill.commands.{command.stem}").main
+    with pytest.raises(SystemExit) as stop:
+        main(["--no-such-option"])
+    assert stop.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.endswith("--help tells the arguments\n")
+    assert said.err.count("\n") == 1
+
+
 def test_symdistill_refuses_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     main = importlib.import_module("distill.__main__").main
     try:

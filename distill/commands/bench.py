@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from distill.errors import UserError, exit_on_user_error
+from distill.parser import CommandParser
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = argparse.ArgumentParser(prog="bench", description=__doc__)
+    made = CommandParser(prog="bench", description=__doc__)
     made.add_argument("--tables", metavar="NAMES", help="tables to measure, names with commas (default: all)")
     made.add_argument("--quick", action="store_true", help="the smallest cases and few rounds")
     made.add_argument("--rounds", type=int, metavar="N", help="most rounds of a case (15; 3 when quick)")

@@ -17,6 +17,7 @@ from distill.data.audit import Leak, SetReport, examine, find_leaks, sample_shee
 from distill.data.records import Records
 from distill.data.trees import find_sets, open_set
 from distill.errors import UserError, exit_on_user_error
+from distill.parser import CommandParser
 from students.charset import Charset
 from students.files import replacing, write_file
 
@@ -25,7 +26,7 @@ _SHOWN_LEAKS = 20
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="check_lmdb",
         description="Check sets of words: counts, what label rules drop, picture sizes, corrupt records, leaks. "
         "Exit 1 when something is corrupt or leaks.",

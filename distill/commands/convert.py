@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from distill.conversion import LAYOUTS, UNKNOWN, converter
 from distill.errors import UserError, exit_on_user_error
+from distill.parser import CommandParser
 
 if TYPE_CHECKING:
     from distill.conversion.converted import Converted
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = argparse.ArgumentParser(prog="convert", description=__doc__)
+    made = CommandParser(prog="convert", description=__doc__)
     told = "; ".join(f"{name}: {what}" for name, what in LAYOUTS.items())
     made.add_argument("layout", choices=list(LAYOUTS), help=told)
     made.add_argument("checkpoint", metavar="CKPT", help="Lightning checkpoint, bare state dict or safetensors file")

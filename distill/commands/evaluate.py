@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from distill.decoding_arguments import add_arguments, add_decoder_dtype, chosen
 from distill.errors import UserError, exit_on_user_error
+from distill.parser import CommandParser
 
 if TYPE_CHECKING:
     from distill.evaluation.readers import WordReader
@@ -21,7 +22,7 @@ TEACHER = "a CLIP (as for distill), which chooses from a lexicon, or a folder of
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = argparse.ArgumentParser(prog="evaluate", description=__doc__)
+    made = CommandParser(prog="evaluate", description=__doc__)
     add = made.add_argument
     add("--student", action="append", default=[], metavar="S", help="shipped name, folder or ONNX file; repeatable")
     add("--twin", action="append", default=[], metavar="S", help="the same student trained without guidance")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from distill.decoding_arguments import add_arguments, chosen
 from distill.errors import UserError, exit_on_user_error
+from distill.parser import CommandParser
 
 if TYPE_CHECKING:
     from distill.deployment.card import Card
@@ -20,7 +21,7 @@ SHOWN = 10
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = argparse.ArgumentParser(prog="export", description=__doc__)
+    made = CommandParser(prog="export", description=__doc__)
     made.add_argument("--student", required=True, metavar="S", help="shipped name (tiny) or folder of a reader")
     made.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     made.add_argument("--onnx", action="store_true", help="write student.onnx too, and compare it with PyTorch")

@@ -14,6 +14,7 @@ from distill.data.progress import followed
 from distill.data.records import BadRecordError
 from distill.data.writing import LmdbWriter
 from distill.errors import UserError, exit_on_user_error
+from distill.parser import CommandParser
 from students.charset import Charset
 from students.preprocess import BROKEN_IMAGE, decode_image
 
@@ -23,7 +24,7 @@ NAMED = 5
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = argparse.ArgumentParser(
+    made = CommandParser(
         prog="make_lmdb",
         description="Write an LMDB from a folder of pictures with a file of labels (labels.tsv, .csv or .jsonl).",
     )

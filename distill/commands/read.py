@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from distill.decoding_arguments import add_arguments, add_decoder_dtype, chosen
 from distill.errors import UserError, exit_on_user_error
+from distill.parser import CommandParser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +21,7 @@ SHOW_PROGRESS_FROM = 500
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = argparse.ArgumentParser(prog="read", description=__doc__)
+    made = CommandParser(prog="read", description=__doc__)
     made.add_argument(
         "--student", default="tiny", metavar="S", help="shipped name, folder of a reader, or ONNX file (%(default)s)"
     )

@@ -13,13 +13,14 @@ from distill.data.render_set import RenderRequest, write_set
 from distill.data.rendering.sheet import draw_sheet
 from distill.data.writing import check_output
 from distill.errors import exit_on_user_error
+from distill.parser import CommandParser
 from students.errors import UserError
 from students.files import replacing
 
 
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    command = argparse.ArgumentParser(prog="render_words", description=__doc__)
+    command = CommandParser(prog="render_words", description=__doc__)
     command.add_argument("--out", type=Path, help="folder for the LMDB and recipe.json; must not exist")
     command.add_argument("--words", type=int, default=100, help="how many (default 100, enough for a sheet)")
     command.add_argument("--seed", type=int, default=0)

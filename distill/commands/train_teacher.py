@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.errors import exit_on_user_error
+from distill.parser import CommandParser
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = argparse.ArgumentParser(prog="train_teacher", description=__doc__)
+    made = CommandParser(prog="train_teacher", description=__doc__)
     made.add_argument("--config", required=True, metavar="F", help="YAML file, or the name of a shipped configuration")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="override one key of the configuration")
     made.add_argument(

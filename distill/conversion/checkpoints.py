@@ -73,7 +73,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 def reason(error: Exception) -> str:
     """Give the line of a reader's message that says what is wrong; torch wraps it into advice about its defaults."""
     lines = (line.rpartition("WeightsUnpickler error:")[2].strip() for line in str(error).splitlines())
-    told = (line for line in lines if line and not line.startswith("Weights only load failed"))
+    # Of some files it says nothing but a number: the opcode that it stumbled over.
+    told = (line for line in lines if line.strip("'0123456789") and not line.startswith("Weights only load failed"))
     return next(told, type(error).__name__)[:200]
 
 
