@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.evaluation.benchmarks import open_benchmarks
+from distill.evaluation.benchmarks import SIX, open_benchmarks
 from students.charset import Charset
 from students.decoder import KeysValues, QueryDecoder, causal_mask
 from students.errors import UserError
@@ -204,13 +204,14 @@ def test_the_published_size_reads_as_without_a_cache(charset: Charset) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["IIIT5k", "SVT", "IC13_857", "IC15_1811", "SVTP", "CUTE80"])
-def test_real_words_are_read_as_without_a_cache(name: str, shared: Path, charset: Charset) -> None:
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("name", SIX)
+def test_real_words_are_read_as_without_a_cache(name: str, batch: int, shared: Path, charset: Charset) -> None:
     student = Student.from_pretrained("tiny-real")
     (benchmark,) = open_benchmarks(shared / "data", name, charset, None)
     changed = 0
-    for start in range(0, len(benchmark), 64):
-        pictures = [benchmark.load(number) for number in range(start, min(start + 64, len(benchmark)))]
+    for start in range(0, len(benchmark), batch):
+        pictures = [benchmark.load(number) for number in range(start, min(start + batch, len(benchmark)))]
         with torch.inference_mode():
             keys = student.memory_keys(student.encode(to_tensor(pictures, student.image_size)))
             student.choose_decoder_dtype("float32")
