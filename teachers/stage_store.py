@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,8 +31,8 @@ class StageStore:
     """Tuples of tensors by key, in an LMDB environment that any number of processes of a machine read and write.
 
     Entries are exact. They lie under the weights that made them and the version of torch, so one file serves several
-    teachers. A file that is full takes nothing more. Entries that wait to be written when a process ends are lost,
-    and computed again some day.
+    teachers. A file that is full takes nothing more. What waits to be written is written when the process ends, unless
+    it is killed; then it is computed again some day.
 
     Args:
         folder: where the file is, or is to be.
@@ -46,7 +47,10 @@ class StageStore:
         self.folder, self.bytes, self.source = Path(folder).resolve(), bytes_, source
         self.full = False
         self._waiting: dict[bytes, bytes] = {}
-        self._environment()
+        weakref.finalize(self, write, self._environment(), self._waiting)
+
+    def __reduce__(self) -> tuple[type[StageStore], tuple[Path, int, bytes]]:
+        return StageStore, (self.folder, self.bytes, self.source)
 
     def __len__(self) -> int:
         return int(self._environment().stat()["entries"])
@@ -74,20 +78,26 @@ class StageStore:
 
     def write(self) -> None:
         """Write what waits to be written."""
-        environment = self._environment()
-        try:
-            with environment.begin(write=True) as transaction:
-                for name, stored in self._waiting.items():
-                    transaction.put(name, stored, overwrite=False)
-        except lmdb.MapFullError:
-            self.full = True
-        self._waiting.clear()
+        self.full = not write(self._environment(), self._waiting)
 
     def _environment(self) -> lmdb.Environment:
         return opened(self.folder, self.bytes)
 
     def _name(self, key: Hashable) -> bytes:
         return hashlib.blake2b(self.source + repr(key).encode(), digest_size=24).digest()
+
+
+def write(environment: lmdb.Environment, waiting: dict[bytes, bytes]) -> bool:
+    """Write what waits, and empty it; say whether there was room."""
+    try:
+        with environment.begin(write=True) as transaction:
+            for name, stored in waiting.items():
+                transaction.put(name, stored, overwrite=False)
+    except lmdb.MapFullError:
+        return False
+    finally:
+        waiting.clear()
+    return True
 
 
 _ENVIRONMENTS: dict[Path, lmdb.Environment] = {}

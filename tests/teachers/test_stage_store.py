@@ -27,8 +27,7 @@ def leave(folder: Path, first: int) -> None:
     """What another process does: leave ten entries, five of which the others leave too."""
     store = StageStore(folder, 2**24, b"weights")
     for key in range(first, first + 10):
-        store.put(key, entry(key))
-    store.write()
+        store.put(key, entry(key))  # written when the process ends
 
 
 def test_processes_read_what_others_wrote(tmp_path: Path) -> None:
