@@ -59,7 +59,7 @@ class TeacherSection:
     text_store_mb: int = 8192
     """MiB that it may take there."""
     image_cache_mb: int = 0
-    """MiB for what a CLIP shows of pictures of sources without augmentation, which come again every epoch."""
+    """MiB for what a CLIP shows of pictures that come back: of sources without augmentation, or with `versions`."""
     image_cache_half: bool = False
     """Keep that in half precision: twice as many pictures, and no longer exact."""
     control: Literal["none", "shuffled", "untrained"] = "none"
