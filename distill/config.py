@@ -13,46 +13,70 @@ from rapidfuzz import process
 from yaml import YAMLError
 
 from distill.schema import (
-    AidsSection,
-    CompareSection,
+    AuxSection,
     Config,
     DataSection,
+    EvalSection,
     GuidanceSection,
     OptimSection,
-    RenderSection,
     ScheduleSection,
     SchedulesSection,
     SourceSection,
     StudentSection,
+    SyntheticSection,
     TeacherSection,
     TrainSection,
 )
-from distill.teacher_schema import Clip4StrSection, OrdersSection, ParseqSection, SmallTeacherSection, TeacherConfig
+from distill.teacher_schema import (
+    Clip4StrSection,
+    ParseqSection,
+    PermutationsSection,
+    SmallTeacherSection,
+    TeacherConfig,
+)
 from students.errors import UserError
 from students.files import write_file
 
 __all__ = [
-    "AidsSection", "Clip4StrSection", "CompareSection", "Config", "DataSection", "GuidanceSection", "OptimSection",
-    "OrdersSection", "ParseqSection", "RenderSection", "ScheduleSection", "SchedulesSection", "SmallTeacherSection",
-    "SourceSection", "StudentSection", "TeacherConfig", "TeacherSection", "TrainSection", "as_dict", "known_keys",
-    "load_config", "save_config",
+    "AuxSection",
+    "Clip4StrSection",
+    "Config",
+    "DataSection",
+    "EvalSection",
+    "GuidanceSection",
+    "OptimSection",
+    "ParseqSection",
+    "PermutationsSection",
+    "ScheduleSection",
+    "SchedulesSection",
+    "SmallTeacherSection",
+    "SourceSection",
+    "StudentSection",
+    "SyntheticSection",
+    "TeacherConfig",
+    "TeacherSection",
+    "TrainSection",
+    "as_dict",
+    "known_keys",
+    "load_config",
+    "save_config",
 ]  # fmt: skip
 
 SHIPPED = Path(__file__).resolve().parent.parent / "configs"
 """The complete, runnable configurations that come with the package."""
 LEAST = {
-    "seed": 0, "contrastive.near_misses": 0, "contrastive.max_edits": 1, "guidance.every": 1, "guidance.rows": 1,
-    "guidance.linguistic": 0, "guidance.visual": 0, "guidance.bridge": 0, "guidance.soft": 0, "guidance.dkd": 0,
-    "guidance.pseudo": 0, "guidance.confidence": 0, "guidance.temperature": 0.01, "aids.ctc": 0, "aids.columns": 0,
-    "aids.columns_until": 0, "contrastive.ctc": 0, "contrastive.columns": 0, "contrastive.columns_until": 0,
-    "contrastive.spelling": 0, "contrastive.earlier_texts": 0, "optim.clip": 0, "train.threads": 0, "data.bad_share": 0,
-    "student.max_length": 1, "student.width": 1, "student.refinements": 0, "train.steps": 1, "train.batch": 1,
-    "train.accumulation": 1,
+    "seed": 0, "contrastive.hard_negatives": 0, "contrastive.max_edits": 1, "guidance.interval": 1,
+    "guidance.max_rows": 1, "guidance.linguistic": 0, "guidance.visual": 0, "guidance.bridge": 0, "guidance.kd": 0,
+    "guidance.dkd": 0, "guidance.pseudo_label_weight": 0, "guidance.pseudo_label_threshold": 0,
+    "guidance.temperature": 0.01, "aux.ctc": 0, "aux.columns": 0, "aux.columns_until": 0, "contrastive.ctc": 0,
+    "contrastive.columns": 0, "contrastive.columns_until": 0, "contrastive.spelling": 0, "contrastive.text_queue": 0,
+    "optim.grad_clip": 0, "train.threads": 0, "data.max_corrupt": 0, "student.max_length": 1, "student.width": 1,
+    "student.refine_iters": 0, "train.steps": 1, "train.batch_size": 1, "train.grad_accum": 1,
     "train.validate_every": 1, "train.checkpoint_every": 1, "train.keep": 1, "train.log_every": 1,
-    "clip4str.max_length": 1, "clip4str.decoder_depth": 1, "clip4str.refinements": 0, "clip4str.context": 3,
-    "clip4str.cross_weight": 0, "orders.count": 1,
-    "parseq.max_length": 1, "parseq.depth": 1, "parseq.decoder_depth": 1, "parseq.refinements": 0, "data.workers": 0,
-    "data.render.words": 0, "data.render.test_words": 0,
+    "clip4str.max_length": 1, "clip4str.decoder_depth": 1, "clip4str.refine_iters": 0, "clip4str.context": 3,
+    "clip4str.cross_weight": 0, "permutations.count": 1, "parseq.max_length": 1, "parseq.depth": 1,
+    "parseq.decoder_depth": 1, "parseq.refine_iters": 0, "data.workers": 0, "data.synthetic.words": 0,
+    "data.synthetic.test_words": 0,
 }  # fmt: skip
 """The smallest value that some keys can have."""
 

@@ -1,4 +1,4 @@
-"""How readers that have a choice shall read: `--one-shot`, `--refinements`, `--decoder-dtype` of several commands."""
+"""How readers that have a choice shall read: `--nar`, `--refine_iters`, `--decoder-dtype` of several commands."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add both arguments."""
-    parser.add_argument("--one-shot", action="store_true", help="read all characters at once (PARSeq, CLIP4STR)")
+    parser.add_argument("--nar", action="store_true", help="read all characters at once (PARSeq, CLIP4STR)")
     parser.add_argument(
-        "--refinements",
+        "--refine_iters",
         type=int,
         metavar="N",
         help="read again N times with what was read (PARSeq, CLIP4STR, students that do)",
@@ -32,6 +32,6 @@ def add_decoder_dtype(parser: argparse.ArgumentParser) -> None:
 
 def chosen(given: argparse.Namespace) -> tuple[Decoding | None, int | None]:
     """Give what was chosen, None for what was not; raises `UserError` for a number below 0."""
-    if given.refinements is not None and given.refinements < 0:
-        raise UserError(f"--refinements must be 0 or more, not {given.refinements}")
-    return ("one-shot" if given.one_shot else None), given.refinements
+    if given.refine_iters is not None and given.refine_iters < 0:
+        raise UserError(f"--refine_iters must be 0 or more, not {given.refine_iters}")
+    return ("nar" if given.nar else None), given.refine_iters

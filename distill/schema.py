@@ -32,10 +32,10 @@ class StudentSection:
     """Dropout in the decoder; null keeps the size's own."""
     stem: list[int] | None = None
     """Channels of the three levels of encoder `conv`; null keeps the size's own."""
-    decoding: Literal["greedy", "one-shot", "ctc"] | None = None
+    decoding: Literal["ar", "nar", "ctc"] | None = None
     """How it learns and reads: characters one by one, all at once, or CTC; null: as it did before, or greedy."""
-    refinements: int | None = None
-    """Readings again with the whole earlier reading as context, for `one-shot`; null: as before, or 0."""
+    refine_iters: int | None = None
+    """Readings again with the whole earlier reading as context, for `nar`; null: as before, or 0."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class TeacherSection:
     """A frozen teacher that guides."""
 
     name: str | None = "words-small"
-    """`words-small`, an open_clip model name, a folder, a shipped student, or null for no guidance (a twin)."""
+    """`words-small`, an open_clip model name, a folder, a shipped student, or null for no guidance (a baseline)."""
     weights: str | None = None
     """open_clip tag or local weights file for an open_clip model name."""
     position: Literal["crop", "interpolate"] = "crop"
@@ -90,7 +90,7 @@ class SchedulesSection:
     """The three visual terms."""
     bridge: ScheduleSection = field(default_factory=ScheduleSection)
     """The bridge term."""
-    soft: ScheduleSection = field(default_factory=ScheduleSection)
+    kd: ScheduleSection = field(default_factory=ScheduleSection)
     """Soft targets."""
     dkd: ScheduleSection = field(default_factory=ScheduleSection)
     """Decoupled distillation."""
@@ -102,43 +102,43 @@ class SchedulesSection:
 class GuidanceSection:
     """How the teacher's stages guide the student's (METHOD 1.2, 1.3); the defaults are the published form."""
 
-    every: int = 1
-    """Guide every k-th step; the steps between learn from labels alone."""
-    rows: int | None = None
+    interval: int = 1
+    """TeacherBranch every k-th step; the steps between learn from labels alone."""
+    max_rows: int | None = None
     """Row budget of one LCL call: more rows are sampled down to it; null takes all."""
-    padding: Literal["keep", "drop"] = "keep"
-    """Rows of padding positions in the linguistic terms: published keeps them, drop leaves them out."""
-    second_order: Literal["local", "gathered"] = "local"
-    """Second-order term over a process's own rows (published) or over those of all processes."""
-    normalization: Literal["published", "clamped"] = "published"
-    """Rows divided by their norm + 1e-7 (published), or by their norm, if above 1e-12 (as `F.normalize`)."""
+    include_padding: bool = True
+    """Compare the rows of padding positions in the linguistic terms too, as the reference implementation does."""
+    gather_second_order: bool = False
+    """Relate the rows of all processes in the second-order term, not of each by itself as in the reference."""
+    norm: Literal["published", "standard"] = "published"
+    """`published` divides a row by its norm + 1e-7, `standard` by max(norm, 1e-12) as `F.normalize` does."""
     linguistic: float = 1.0
     """Weight of the three linguistic terms."""
     visual: float = 1.0
     """Weight of the three visual terms."""
     bridge: float = 1.0
     """Weight of the bridge term."""
-    soft: float = 0.0
+    kd: float = 0.0
     """Weight of the KL to a reading teacher's distributions over characters; 0 leaves it out."""
     dkd: float = 0.0
     """Weight of the decoupled form of that KL; 0 leaves it out."""
     temperature: float = 4.0
-    """Temperature of `soft` and `dkd`."""
-    dkd_target: float = 1.0
+    """Temperature of `kd` and `dkd`."""
+    dkd_alpha: float = 1.0
     """Weight of the target part within `dkd` (its alpha)."""
-    dkd_others: float = 8.0
+    dkd_beta: float = 8.0
     """Weight of the non-target part within `dkd` (its beta)."""
-    pseudo: float = 1.0
-    """Weight of the character loss on words that a teacher labelled (sources with `labels: teacher`)."""
-    confidence: float = 0.9
+    pseudo_label_weight: float = 1.0
+    """Weight of the character loss on words that a teacher labelled (sources with `labels: pseudo`)."""
+    pseudo_label_threshold: float = 0.9
     """Words that the teacher reads with less confidence (the product over their characters) contribute nothing."""
     schedules: SchedulesSection = field(default_factory=SchedulesSection)
     """How these weights move over the run."""
 
 
 @dataclass
-class AidsSection:
-    """Training aids for students with a column head; they cost nothing when reading."""
+class AuxSection:
+    """Training aux for students with a column head; they cost nothing when reading."""
 
     ctc: float = 1.0
     """Weight of the CTC loss on the encoder's columns."""
@@ -154,21 +154,21 @@ class SourceSection:
 
     path: str = ""
     """LMDB, tree of LMDBs or image folder; relative paths start at data.root when that is given."""
-    share: float = 1.0
-    """Share of each batch, relative to the other sources."""
+    ratio: float = 1.0
+    """Part of each batch, relative to the other sources."""
     augmentation: Literal["none", "light", "strong"] = "none"
     """`strong` is RandAugment for text (METHOD 1.5), `light` changes colours, sharpness and position a little."""
-    versions: int = 0
+    fixed_augmentations: int = 0
     """Augment each picture in so many ways, one an epoch in turn, so that a teacher can keep them; 0: always anew."""
     cache: Literal["none", "memory"] = "none"
     """`memory` decodes and resizes once into a file beside the words' own and reads from it afterwards."""
-    labels: Literal["own", "teacher"] = "own"
-    """`teacher` lets a teacher that reads label the words; any folder of pictures will do then."""
+    labels: Literal["own", "pseudo"] = "own"
+    """`pseudo` lets a teacher that reads label the words; any folder of pictures will do then."""
 
 
 @dataclass
-class RenderSection:
-    """Words rendered before the run, and kept for the next."""
+class SyntheticSection:
+    """Rendered words: how many, how they look, and their part of each batch."""
 
     words: int = 0
     """Training words to render; 0 renders none."""
@@ -177,15 +177,23 @@ class RenderSection:
     test_words: int = 1000
     """Words to render for validation; their words and fonts are kept out of training."""
     folder: str = "runs/rendered"
-    """Where they are kept: FOLDER/train-N-SEED and FOLDER/test-N-SEED; another severity or fonts join the name."""
+    """Where they are kept: FOLDER/train-N-SEED and FOLDER/test-N-SEED; another difficulty or fonts join the name."""
     seed: int = 0
     """Seed of the renderer."""
-    severity: float = 1.0
-    """How hard the street is on the words, 0 (plain) to 1 (as varied as real crops)."""
+    difficulty: float = 1.0
+    """How hard the words are to read, 0 (plain) to 1 (as varied as real crops)."""
     fonts: list[str] = field(default_factory=list)
     """Folders of further fonts."""
     workers: int = 0
     """Rendering processes; 0 takes one a core."""
+    ratio: float = 1.0
+    """Part of each batch, relative to the sources in data.train."""
+    augmentation: Literal["none", "light", "strong"] = "none"
+    """As for a source in data.train, on top of what rendering varies."""
+    fixed_augmentations: int = 0
+    """As for a source in data.train."""
+    cache: Literal["none", "memory"] = "none"
+    """As for a source in data.train; not for `live`."""
 
 
 @dataclass
@@ -195,17 +203,15 @@ class DataSection:
     root: str | None = None
     """A folder with train/ and test/ in it (docs/reference/data-layout.md)."""
     train: list[SourceSection] = field(default_factory=list)
-    """Sources of training words; rendered words join with `rendered`."""
-    rendered: SourceSection = field(default_factory=SourceSection)
-    """Share, augmentation and cache of the words that data.render makes (its path is not used)."""
+    """Sources of training words; rendered ones (`synthetic`) join them."""
     validation: str | None = None
     """LMDB, tree or folder to validate on; null takes the rendered test words."""
-    render: RenderSection = field(default_factory=RenderSection)
-    """Words to render before the run."""
+    synthetic: SyntheticSection = field(default_factory=SyntheticSection)
+    """Rendered words."""
     workers: int = 1
     """Loader processes; 0 loads in the training process."""
-    bad_share: float = 0.01
-    """Largest share of corrupt records that is skipped; more is an error."""
+    max_corrupt: float = 0.01
+    """Largest part of the records that may be corrupt and skipped; more is an error."""
 
 
 @dataclass
@@ -228,7 +234,7 @@ class OptimSection:
     """AdamW's second beta."""
     eps: float = 1e-8
     """AdamW's eps."""
-    clip: float = 20.0
+    grad_clip: float = 20.0
     """Largest gradient norm; 0 leaves gradients as they are."""
     ema: float = 0.0
     """Decay of the moving average of the weights that is validated and delivered; 0 turns it off."""
@@ -240,9 +246,9 @@ class TrainSection:
 
     steps: int = 1000
     """Optimizer steps."""
-    batch: int = 32
+    batch_size: int = 32
     """Words a process and step."""
-    accumulation: int = 1
+    grad_accum: int = 1
     """Batches whose gradients are added for one optimizer step."""
     precision: Literal["auto", "no", "bf16", "fp16"] = "no"
     """Mixed precision; auto is bf16 where the processor or GPU computes in it, else no."""
@@ -252,7 +258,7 @@ class TrainSection:
     """Optimizer steps between validations."""
     checkpoint_every: int = 1000
     """Optimizer steps between checkpoints."""
-    deliver: Literal["best", "last"] = "best"
+    select: Literal["best", "last"] = "best"
     """Weights that are handed out: of the best validation, or the last (when validation words are of another kind)."""
     keep: int = 2
     """Latest checkpoints that are kept (the best weights lie in student/ or teacher/)."""
@@ -263,21 +269,21 @@ class TrainSection:
 
 
 @dataclass
-class CompareSection:
+class EvalSection:
     """What stands beside the student when the run is over."""
 
-    twin: bool = False
+    baseline: bool = False
     """Train the same student without guidance too, side by side, and compare."""
     teacher: bool = True
     """Score the teacher too: a reader openly, a CLIP by closed lexicon."""
     test: str | None = None
     """Folder of benchmarks, or one set (relative paths start at data.root); null takes the validation words."""
-    sets: str = "six"
+    benchmarks: str = "six"
     """`six`, `all`, or names with commas."""
     charset: str | None = None
     """Alphabet that is scored, such as 36; null takes the student's own."""
     train_root: str | None = None
-    """Training words that the leak guard searches for test words (relative paths start at data.root)."""
+    """Training words that the overlap check searches for test words (relative paths start at data.root)."""
     onnx: bool = True
     """Export the student to ONNX too."""
 
@@ -300,13 +306,13 @@ class Config:
     """Several teachers, in the place of `teacher`; each entry has the keys of `teacher`."""
     guidance: GuidanceSection = field(default_factory=GuidanceSection)
     """How the teacher's stages guide the student's."""
-    aids: AidsSection = field(default_factory=AidsSection)
-    """Training aids."""
+    aux: AuxSection = field(default_factory=AuxSection)
+    """Training aux."""
     data: DataSection = field(default_factory=DataSection)
     """Words."""
     optim: OptimSection = field(default_factory=OptimSection)
     """Optimizer and schedule."""
     train: TrainSection = field(default_factory=TrainSection)
     """The loop."""
-    compare: CompareSection = field(default_factory=CompareSection)
+    eval: EvalSection = field(default_factory=EvalSection)
     """The comparison afterwards."""

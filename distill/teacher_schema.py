@@ -12,10 +12,10 @@ from distill.schema import DataSection, OptimSection, TrainSection
 class SmallTeacherSection:
     """The contrastive objective of a small teacher."""
 
-    near_misses: int = 3
+    hard_negatives: int = 3
     """Near-miss words a picture as further negatives."""
     max_edits: int = 2
-    """Most edits between a word and its near miss."""
+    """Most edits between a word and its hard negative."""
     ctc: float = 0.5
     """Weight of CTC on the picture's columns, in training only; it rises as the column term falls."""
     columns: float = 1.0
@@ -24,14 +24,14 @@ class SmallTeacherSection:
     """Share of the run after which the column term has fallen to 0, linearly."""
     spelling: float = 0.5
     """Weight of spelling words from embeddings, in training only."""
-    earlier_texts: int = 0
+    text_queue: int = 0
     """Texts of earlier steps that pictures are told apart from as well; thousands cost little."""
     train_text: bool = True
     """Train the text tower too; false only brings pictures nearer to the words of `init`, at two thirds of the time."""
 
 
 @dataclass
-class OrdersSection:
+class PermutationsSection:
     """Permuted orders, in which a reader learns to predict characters (METHOD 2, 3)."""
 
     count: int = 6
@@ -76,9 +76,9 @@ class Clip4StrSection:
     """The cross branch sends no gradient into the image tower."""
     language: bool = True
     """Have a cross branch; off trains the visual branch alone (not in the published program)."""
-    decoding: Literal["greedy", "one-shot"] = "greedy"
+    decoding: Literal["ar", "nar"] = "ar"
     """How it reads, in validation and afterwards: characters one by one, or all at once."""
-    refinements: int = 1
+    refine_iters: int = 1
     """Readings again with the whole earlier reading as context, in validation and afterwards."""
     cross_context: Literal["labels", "visual"] = "labels"
     """What the cross branch sees of a word in training: the true characters, or what the visual branch read."""
@@ -118,9 +118,9 @@ class ParseqSection:
     """Decoder layers."""
     dropout: float | None = None
     """Dropout in the decoder."""
-    decoding: Literal["greedy", "one-shot"] = "greedy"
+    decoding: Literal["ar", "nar"] = "ar"
     """How it reads, in validation and afterwards: characters one by one, or all at once."""
-    refinements: int = 1
+    refine_iters: int = 1
     """Readings again with the whole earlier reading as context, in validation and afterwards."""
     spare_embeddings: bool = False
     """Weight decay leaves positions and embeddings out; in the published program it doesn't."""
@@ -149,7 +149,7 @@ class TeacherConfig:
     """The reader of kind clip4str."""
     parseq: ParseqSection = field(default_factory=ParseqSection)
     """The reader of kind parseq."""
-    orders: OrdersSection = field(default_factory=OrdersSection)
+    permutations: PermutationsSection = field(default_factory=PermutationsSection)
     """Permuted orders of kinds that read."""
     data: DataSection = field(default_factory=DataSection)
     """Words."""

@@ -70,7 +70,7 @@ class GuidanceHeads(nn.Module):
         Raises:
             ValueError: when the two sides differ in words or positions.
         """
-        positions, expected = stages.decoder[0].shape[:2], guidance.rows.shape
+        positions, expected = stages.decoder[0].shape[:2], guidance.mask.shape
         if positions != expected:
             raise ValueError(f"{(*positions,)} words and positions of the student don't line up with {(*expected,)}")
         chosen = rows or {}

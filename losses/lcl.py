@@ -18,11 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-SecondOrder = Literal["local", "gathered"]
-"""Relations among a process's own rows (published), or among those of all processes."""
-
-Normalization = Literal["published", "clamped"]
-"""`a / (|a| + eps)` (published), or `a / max(|a|, eps)` as `F.normalize` does it."""
+Norm = Literal["published", "standard"]
+"""`a / (|a| + eps)` as in the reference implementation, or `a / max(|a|, eps)` as in `F.normalize`."""
 
 BLOCK_ENTRIES = 2**23
 """Entries of a block of the row-by-row matrix: 32 MiB in float32."""
@@ -37,9 +34,9 @@ def lcl(
     temperature: float = 0.03,
     first_weight: float = 0.1,
     second_weight: float = 5.0,
-    second_order: SecondOrder = "local",
+    gather_second_order: bool = False,
     eps: float = 1e-7,
-    normalization: Normalization = "published",
+    norm: Norm = "published",
     block: int | None = None,
 ) -> Tensor:
     """Compute the linguistic consistency loss of R student rows against their R teacher rows (METHOD 1.2).
@@ -49,7 +46,7 @@ def lcl(
 
     With several processes every one has to call this, with row counts of its own. The teacher rows of all of them
     join the negatives of the first term, own rows first; gathered rows carry no gradient. The second term is over own
-    rows (`local`, published: its value depends on how the batch is split), or that of the joined batch (`gathered`:
+    rows, so its value depends on how the batch is split, or with `gather_second_order` that of the joined batch (
     the value is the same on every process, and the mean of the processes' gradients, which DDP takes, is exact).
 
     Args:
@@ -58,9 +55,9 @@ def lcl(
         temperature: of the first term.
         first_weight: weight of the first term.
         second_weight: weight of the second term.
-        second_order: whose rows the second term relates.
+        gather_second_order: relate the rows of all processes in the second term.
         eps: keeps the normalisation of a zero row finite.
-        normalization: form in which `eps` enters.
+        norm: form in which `eps` enters.
         block: rows of the matrix that are held at once; None chooses (see `BLOCK_ENTRIES`). It changes nothing else.
 
     Returns:
@@ -72,7 +69,7 @@ def lcl(
     if student.ndim != 2 or student.shape != teacher.shape:
         raise ValueError(f"lcl needs two (R, C) matrices of one shape, got {(*student.shape,)} and {(*teacher.shape,)}")
     with torch.autocast(student.device.type, enabled=False):
-        form = _Form(temperature, first_weight, second_weight, second_order, eps, normalization, block)
+        form = _Form(temperature, first_weight, second_weight, gather_second_order, eps, norm, block)
         value: Tensor = _Consistency.apply(_raised(student), _raised(teacher), form)
         return value
 
@@ -89,9 +86,9 @@ class _Form:
     temperature: float
     first_weight: float
     second_weight: float
-    second_order: SecondOrder
+    gather_second_order: bool
     eps: float
-    normalization: Normalization
+    norm: Norm
     block: int | None
 
     def blocks(self, rows: int, columns: int) -> list[slice]:
@@ -105,7 +102,7 @@ class _Side:
 
     def __init__(self, raw: Tensor, form: _Form, graded: bool) -> None:
         self.norms = torch.linalg.vector_norm(raw, dim=-1, keepdim=True)
-        self.divisors = self.norms.clamp(min=form.eps) if form.normalization == "clamped" else self.norms + form.eps
+        self.divisors = self.norms.clamp(min=form.eps) if form.norm == "standard" else self.norms + form.eps
         self.rows = raw / self.divisors
         self.gradient = torch.zeros_like(raw) if graded else None
         self.form = form
@@ -115,7 +112,7 @@ class _Side:
         if self.gradient is None:
             return None
         along = torch.linalg.vecdot(self.rows, self.gradient).unsqueeze(-1)
-        if self.form.normalization == "clamped":
+        if self.form.norm == "standard":
             along = along.where(self.norms > self.form.eps, 0)  # below it the divisor is a constant
         else:
             along = (along * self.divisors / self.norms).where(self.norms > 0, 0)
@@ -132,7 +129,7 @@ class _Consistency(torch.autograd.Function):
         other_guides = gather_others(guides.rows)
         every_guide = torch.cat([guides.rows, *other_guides]) if other_guides else guides.rows
         value = _first_order(own, guides, every_guide, form)
-        if form.second_order == "gathered" and other_guides:
+        if form.gather_second_order and other_guides:
             every_row = torch.cat([own.rows, *gather_others(own.rows)])
             # Each process knows the gradient of its own rows only, and DDP takes the mean over processes: undo that.
             share = _second_order(own, guides, every_row, every_guide, form, dist.get_world_size())

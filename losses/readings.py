@@ -22,16 +22,16 @@ from teachers.guidance import Guidance
 class ReadingOptions:
     """Switches of the reading terms; the defaults are those of the published DKD."""
 
-    soft: bool = True
-    """Whether to compute the term `soft`."""
+    kd: bool = True
+    """Whether to compute the term `kd`."""
     dkd: bool = True
     """Whether to compute the term `dkd`."""
     temperature: float = 4.0
     """Divides the scores of both sides."""
-    target: float = 1.0
-    """Alpha: weight of the target part of `dkd`."""
-    others: float = 8.0
-    """Beta: weight of the non-target part of `dkd`."""
+    alpha: float = 1.0
+    """Weight of the target part of `dkd`."""
+    beta: float = 8.0
+    """Weight of the non-target part of `dkd`."""
 
 
 def reading_terms(
@@ -47,7 +47,7 @@ def reading_terms(
         options: which terms, and their switches.
 
     Returns:
-        Scalars `soft` and `dkd`, those that are asked for.
+        Scalars `kd` and `dkd`, those that are asked for.
 
     Raises:
         ValueError: when the teacher doesn't read.
@@ -55,15 +55,15 @@ def reading_terms(
     if guidance.characters is None:
         raise ValueError("a teacher that does not read has no distributions over characters")
     targets = alphabet.classes[target_ids[:, 1:]]
-    rows = guidance.rows & (targets >= 0)
+    rows = guidance.mask & (targets >= 0)
     student = alphabet.student_scores(stages.logits.float()[rows])
     teacher = alphabet.teacher_scores(guidance.characters[rows])
     terms = {}
-    if options.soft:
-        terms["soft"] = soft_targets(student, teacher, options.temperature)
+    if options.kd:
+        terms["kd"] = soft_targets(student, teacher, options.temperature)
     if options.dkd:
         terms["dkd"] = decoupled(
-            student, teacher, targets[rows], options.temperature, target=options.target, others=options.others
+            student, teacher, targets[rows], options.temperature, alpha=options.alpha, beta=options.beta
         )
     return terms
 
@@ -91,8 +91,8 @@ def decoupled(
     targets: Tensor,
     temperature: float = 4.0,
     *,
-    target: float = 1.0,
-    others: float = 8.0,
+    alpha: float = 1.0,
+    beta: float = 8.0,
 ) -> Tensor:
     """Compare target and other classes apart: `T^2 (alpha TCKD + beta NCKD)` (Zhao et al. 2022, arXiv 2203.08679).
 
@@ -104,8 +104,8 @@ def decoupled(
         teacher: (R, G) scores; they get no gradient.
         targets: (R,) the true classes.
         temperature: T, which divides both.
-        target: alpha.
-        others: beta.
+        alpha: weight of TCKD.
+        beta: weight of NCKD.
 
     Returns:
         A scalar; 0 when R is 0.
@@ -115,7 +115,7 @@ def decoupled(
         true = F.one_hot(targets, student.shape[-1]).bool()
         binary = _divergence(_split(wanted, true), _split(given, true))
         rest = _divergence(_without(wanted, true), _without(given, true))
-        return temperature**2 * (target * _mean(binary) + others * _mean(rest))
+        return temperature**2 * (alpha * _mean(binary) + beta * _mean(rest))
 
 
 def _divergence(wanted: Tensor, given: Tensor) -> Tensor:

@@ -6,13 +6,12 @@ Source: METHOD 1.3 (CLIP-OCR, arXiv 2310.04999).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from losses.heads import TERMS, GuidanceHeads, term_kind
-from losses.lcl import Normalization, SecondOrder, lcl
+from losses.lcl import Norm, lcl
 from students.stages import Stages
 from teachers.guidance import Guidance
 
@@ -21,18 +20,18 @@ from teachers.guidance import Guidance
 class SymmetricOptions:
     """Switches of the guidance terms; the defaults are the published form."""
 
-    padding: Literal["keep", "drop"] = "keep"
-    """Rows of padding positions in the linguistic terms: taking part (published), or left out on both sides."""
-    second_order: SecondOrder = "local"
-    """Whose rows the second-order term relates; see `lcl`."""
-    rows: int | None = None
+    include_padding: bool = True
+    """Compare the rows of padding positions in the linguistic terms too, as the reference implementation does."""
+    gather_second_order: bool = False
+    """Relate the rows of all processes in the second-order term; see `lcl`."""
+    max_rows: int | None = None
     """Row budget of one term: more rows are sampled down to it, the same on both sides; None takes all."""
-    normalization: Normalization = "published"
-    """`published` adds its eps to the norm of a row, `clamped` is `F.normalize` with its usual eps of 1e-12."""
+    norm: Norm = "published"
+    """Form of the row norm; see `lcl`."""
 
     def __post_init__(self) -> None:
-        if self.rows is not None and self.rows < 1:
-            raise ValueError(f"a row budget of {self.rows} leaves nothing to compare; give 1 or more, or None for all")
+        if self.max_rows is not None and self.max_rows < 1:
+            raise ValueError(f"max_rows={self.max_rows} leaves nothing to compare; give 1 or more, or None for all")
 
 
 def symmetric_terms(
@@ -58,11 +57,11 @@ def symmetric_terms(
     Raises:
         ValueError: when the two sides differ in words or positions.
     """
-    eps = 1e-7 if options.normalization == "published" else 1e-12
+    eps = 1e-7 if options.norm == "published" else 1e-12
     with torch.autocast(stages.word.device.type, enabled=False):
         pairs = heads(stages, guidance, chosen_rows(guidance, options, generator))
         return {
-            name: lcl(student, teacher, second_order=options.second_order, eps=eps, normalization=options.normalization)
+            name: lcl(student, teacher, gather_second_order=options.gather_second_order, eps=eps, norm=options.norm)
             for name, (student, teacher) in pairs.items()
         }
 
@@ -72,12 +71,12 @@ def chosen_rows(
 ) -> dict[str, Tensor]:
     """Choose the rows that take part: for a term's name the indices (R,); a term that takes all is not named."""
     chosen = {}
-    inside = guidance.rows.flatten().nonzero().squeeze(1) if options.padding == "drop" else None
+    inside = guidance.mask.flatten().nonzero().squeeze(1) if not options.include_padding else None
     counts = {}
     if guidance.word is not None:
         counts["bridge"] = len(guidance.word)
     if guidance.text is not None:
-        counts["linguistic"] = guidance.rows.numel()
+        counts["linguistic"] = guidance.mask.numel()
     if guidance.image is not None:
         counts["visual"] = guidance.image[0].shape[:-1].numel()
     for name in TERMS:
@@ -86,10 +85,10 @@ def chosen_rows(
             continue
         kept = inside if kind == "linguistic" else None
         count = counts[kind] if kept is None else len(kept)
-        if options.rows is not None and count > options.rows:
+        if options.max_rows is not None and count > options.max_rows:
             device = "cpu" if generator is None else generator.device
-            sample = torch.randperm(count, generator=generator, device=device)[: options.rows]
-            sample = sample.to(guidance.rows.device)
+            sample = torch.randperm(count, generator=generator, device=device)[: options.max_rows]
+            sample = sample.to(guidance.mask.device)
             kept = sample if kept is None else kept[sample]
         if kept is not None:
             chosen[name] = kept

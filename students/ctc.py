@@ -55,7 +55,7 @@ class CtcReader(Reader):
         """There is one way only."""
         return False
 
-    def facts(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         """Tell in words what it is made of, for its card."""
         return {
             "encoder": describe_encoder(self.config, self.encoder),
@@ -79,7 +79,7 @@ class CtcLearner(Student):
     DECODINGS: ClassVar[tuple[StudentDecoding, ...]] = ("ctc",)
     SPELLING: ClassVar[Spelling] = CtcReader.SPELLING
 
-    def delivered(self) -> CtcReader:
+    def exported_model(self) -> CtcReader:
         """Give the reader on its encoder and column head, in the mode that it is in."""
         reader = CtcReader(self.config, self)
         reader.training = self.training
@@ -87,37 +87,37 @@ class CtcLearner(Student):
 
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
         """Read as what is handed out does."""
-        logits: Tensor = self.delivered()(images, max_length)
+        logits: Tensor = self.exported_model()(images, max_length)
         return logits
 
     def save_pretrained(self, folder: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
         """Write what is handed out."""
-        self.delivered().save_pretrained(folder, dtype)
+        self.exported_model().save_pretrained(folder, dtype)
 
 
-LEARNERS: dict[StudentDecoding, type[Student]] = {"greedy": Student, "one-shot": Student, "ctc": CtcLearner}
+LEARNERS: dict[StudentDecoding, type[Student]] = {"ar": Student, "nar": Student, "ctc": CtcLearner}
 """What learns to read, by how it will."""
 
 
 def learner(
-    reader: Student | CtcReader, decoding: StudentDecoding | None = None, refinements: int | None = None
+    reader: Student | CtcReader, decoding: StudentDecoding | None = None, refine_iters: int | None = None
 ) -> Student:
     """Make a student of a trained one that goes on learning, perhaps to read in another way.
 
     Args:
         reader: whose weights are taken; what it hasn't got is drawn from torch's generator.
         decoding: how it will read; None keeps the reader's.
-        refinements: how often it will read again; None keeps the reader's unless the decoding changes.
+        refine_iters: how often it will read again; None keeps the reader's unless the decoding changes.
 
     Raises:
         UserError: when such a student can't read so.
     """
     before = reader.config
     chosen = before.decoding if decoding is None else decoding
-    if refinements is None:
-        refinements = before.refinements if chosen == before.decoding else 0
+    if refine_iters is None:
+        refine_iters = before.refine_iters if chosen == before.decoding else 0
     config = dataclasses.replace(
-        before, decoding=chosen, refinements=refinements, column_head=before.column_head or chosen == "ctc"
+        before, decoding=chosen, refine_iters=refine_iters, column_head=before.column_head or chosen == "ctc"
     )
     made = LEARNERS[chosen](config)
     made.load_state_dict({**made.state_dict(), **reader.state_dict()})

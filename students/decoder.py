@@ -56,11 +56,11 @@ class Attention(nn.Module):
         keys, values = both.chunk(2, dim=-1)
         return self._split(keys * self.scale), self._split(values)
 
-    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, forbidden: Tensor | None = None) -> Tensor:
-        """Attend from (N, T, D) queries; `forbidden` broadcasts to (N, heads, T, S), True = may not look."""
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """Attend from (N, T, D) queries; `attn_mask` broadcasts to (N, heads, T, S), True = may not look."""
         scores = self._split(F.linear(queries, *self.query_weights())) @ keys.mT
-        if forbidden is not None:
-            scores = scores.masked_fill(forbidden, float("-inf"))
+        if attn_mask is not None:
+            scores = scores.masked_fill(attn_mask, float("-inf"))
         weights = F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
         mixed = (weights.to(values.dtype) @ values).transpose(1, 2).flatten(2)
         return self.out_proj(mixed)
@@ -84,19 +84,19 @@ class DecoderLayer(nn.Module):
         return self.self_attn.keys_values(self.norm_c(content))
 
     def forward(
-        self, query: Tensor, content: KeysValues, memory: KeysValues, forbidden: Tensor | None = None
+        self, query: Tensor, content: KeysValues, memory: KeysValues, attn_mask: Tensor | None = None
     ) -> Tensor:
         """Update (N, T, D) queries from content and memory keys and values."""
-        return self._stream(query, self.norm_q(query), content, memory, forbidden)
+        return self._stream(query, self.norm_q(query), content, memory, attn_mask)
 
-    def update(self, rows: Tensor, content: KeysValues, memory: KeysValues, forbidden: Tensor | None = None) -> Tensor:
+    def update(self, rows: Tensor, content: KeysValues, memory: KeysValues, attn_mask: Tensor | None = None) -> Tensor:
         """Update (N, L, D) content rows for the next layer, as queries are but under the content's norm."""
-        return self._stream(rows, self.norm_c(rows), content, memory, forbidden)
+        return self._stream(rows, self.norm_c(rows), content, memory, attn_mask)
 
     def _stream(
-        self, rows: Tensor, normed: Tensor, content: KeysValues, memory: KeysValues, forbidden: Tensor | None
+        self, rows: Tensor, normed: Tensor, content: KeysValues, memory: KeysValues, attn_mask: Tensor | None
     ) -> Tensor:
-        rows = rows + self.dropout(self.self_attn(normed, *content, forbidden))
+        rows = rows + self.dropout(self.self_attn(normed, *content, attn_mask))
         rows = rows + self.dropout(self.cross_attn(self.norm1(rows), *memory))
         hidden = self.dropout(F.gelu(self.linear1(self.norm2(rows))))
         return rows + self.dropout(self.linear2(hidden))
@@ -144,8 +144,8 @@ class QueryDecoder(nn.Module):
         query: Tensor,
         content: Tensor,
         memory: Sequence[KeysValues],
-        forbidden: Tensor | None,
-        content_forbidden: Tensor | None = None,
+        attn_mask: Tensor | None,
+        content_mask: Tensor | None = None,
     ) -> list[Tensor]:
         """Run all layers on T queries and L content rows and return the query stream after each, not normalised.
 
@@ -153,16 +153,16 @@ class QueryDecoder(nn.Module):
             query: (N, T, D).
             content: (N, L, D).
             memory: what `memory_keys` gave.
-            forbidden: broadcasts to (N, heads, T, L), True = the query may not look at that content row.
-            content_forbidden: the same for content rows, (N, heads, L, L); used when content is updated.
+            attn_mask: broadcasts to (N, heads, T, L), True = the query may not look at that content row.
+            content_mask: the same for content rows, (N, heads, L, L); used when content is updated.
         """
         taps = []
         for number, layer in enumerate(self.stack):
             pair = layer.content_keys(content)
-            query = layer(query, pair, memory[number], forbidden)
+            query = layer(query, pair, memory[number], attn_mask)
             taps.append(query)
             if self.updates_after(number):
-                content = layer.update(content, pair, memory[number], content_forbidden)
+                content = layer.update(content, pair, memory[number], content_mask)
         return taps
 
     def step(

@@ -45,15 +45,15 @@ class ParseqConfig:
     """Hidden over width in the decoder's MLPs."""
     dropout: float = 0.1
     """Dropout in the decoder and on its queries and content."""
-    decoding: Decoding = "greedy"
+    decoding: Decoding = "ar"
     """Characters one by one, or all positions at once."""
-    refinements: int = 1
+    refine_iters: int = 1
     """Readings again with the whole earlier reading as context."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no PARSeq can have; raises `UserError`."""
-        if min(self.max_length, self.depth, self.decoder_depth) < 1 or self.refinements < 0:
-            raise UserError("give a longest word and depths of 1 or more, and 0 or more refinements")
+        if min(self.max_length, self.depth, self.decoder_depth) < 1 or self.refine_iters < 0:
+            raise UserError("give a longest word and depths of 1 or more, and 0 or more refine_iters")
         if not 0 <= self.dropout < 1:
             raise UserError(f"a dropout of {self.dropout}; give 0 to below 1, such as 0.1")
         if self.decoding not in get_args(Decoding):
@@ -93,14 +93,14 @@ class Parseq(CharacterDecoder, Reader):
         """Name positions and embeddings, as the inner network of the published program does."""
         return {"pos_queries", "encoder.pos_embed", "text_embed.embedding.weight"}
 
-    def facts(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         """Tell in words what it is made of, for its card."""
         config = self.config
         patches = f"patches of {config.patch[0]} x {config.patch[1]} pixels"
         return {
             "encoder": f"PARSeq, {config.width} wide, {config.depth} blocks, {patches}",
             "decoder": f"depth {config.decoder_depth}, trained in permuted orders",
-            "decoding": f"{config.decoding}, refinements: {config.refinements}",
+            "decoding": f"{config.decoding}, refine_iters: {config.refine_iters}",
         }
 
     def encode(self, images: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class Parseq(CharacterDecoder, Reader):
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
         """Read (N, 3, H, W) pictures as configured: logits (N, steps, C + 1) of the last reading, see `decode`."""
         config, memory = self.config, self.memory_keys(self.encode(images))
-        return self.decode(memory, config.decoding == "one-shot", config.refinements, max_length)
+        return self.decode(memory, config.decoding == "nar", config.refine_iters, max_length)
 
     def permuted(self, images: Tensor, target_ids: Tensor, orders: Sequence[Order]) -> list[Tensor]:
         """Predict known words in several orders, pictures encoded once: logits (N, T, C + 1) of each.

@@ -16,6 +16,10 @@ from students.errors import UserError
 
 SHIPPED = Path(__file__).parent / "weights"
 """Where the shipped students live."""
+RENAMED = {"refinements": "refine_iters"}
+"""Keys of config.json as version 0.1 wrote them, with their names today."""
+RENAMED_DECODINGS = {"greedy": "ar", "one-shot": "nar"}
+"""Ways of decoding as version 0.1 wrote them, with their names today."""
 Config = TypeVar("Config")
 
 
@@ -92,6 +96,11 @@ def config_from(kind: type[Config], stored: Mapping[str, Any], path: Path) -> Co
     """
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
     values.pop("schema", None)
+    for old, new in RENAMED.items():  # written by 0.1
+        if old in values:
+            values[new] = values.pop(old)
+    if "decoding" in values:
+        values["decoding"] = RENAMED_DECODINGS.get(str(values["decoding"]), values["decoding"])
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if set(values) - known:
         raise UserError(f"{path} has unknown keys {sorted(set(values) - known)}; it was written by another version")

@@ -19,9 +19,9 @@ from students.files import replacing
 from students.preprocess import load_image, to_tensor
 from students.pretrained import config_from, load_weights, locate, read_stored
 from students.projections import DecoderDtype
-from students.spelling import SPELLINGS, Spelling
+from students.spelling import DECODERS, Spelling
 
-Decoding = Literal["greedy", "one-shot"]
+Decoding = Literal["ar", "nar"]
 """Characters one by one, or all positions at once."""
 Self = TypeVar("Self", bound="Reader")
 
@@ -70,26 +70,26 @@ class Reader(nn.Module):
         """Encode (N, 3, H, W) pictures to the tokens (N, S, D) that characters are read from."""
         raise NotImplementedError
 
-    def facts(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         """Tell in words what it is made of, for its card."""
         return {}
 
     @property
     def chooses_decoding(self) -> bool:
-        """Whether there is a choice of how it decodes: its configuration has `decoding` and `refinements`."""
+        """Whether there is a choice of how it decodes: its configuration has `decoding` and `refine_iters`."""
         return hasattr(self.config, "decoding")
 
-    def choose_decoding(self, decoding: Decoding | None = None, refinements: int | None = None) -> None:
+    def choose_decoding(self, decoding: Decoding | None = None, refine_iters: int | None = None) -> None:
         """Read otherwise than configured from now on; None keeps what is.
 
         Raises:
             UserError: when there is no such choice, or the value is none.
         """
-        chosen = {"decoding": decoding, "refinements": refinements}
+        chosen = {"decoding": decoding, "refine_iters": refine_iters}
         changed = {name: value for name, value in chosen.items() if value is not None}
         if changed and not self.chooses_decoding:
             raise UserError(
-                f"this {type(self).__name__.lower()} reads as it was trained to; leave --one-shot and --refinements out"
+                f"this {type(self).__name__.lower()} reads as it was trained to; leave --nar and --refine_iters out"
             )
         self.config = dataclasses.replace(self.config, **changed)
 
@@ -112,7 +112,7 @@ class Reader(nn.Module):
 
     def readings(self, logits: Tensor) -> list[Reading]:
         """Spell the words of what the forward pass gave."""
-        return SPELLINGS[self.SPELLING](self.charset, logits)
+        return DECODERS[self.SPELLING](self.charset, logits)
 
     def read(self, images: Sequence[str | Path | Image.Image], batch_size: int = 64) -> list[Reading]:
         """Read picture files or Pillow pictures.

@@ -9,7 +9,7 @@ from students.charset import Charset
 from students.encoders import TapSpacing
 from students.errors import UserError
 
-StudentDecoding = Literal["greedy", "one-shot", "ctc"]
+StudentDecoding = Literal["ar", "nar", "ctc"]
 """Characters one by one, all positions at once, or off the encoder's columns."""
 
 
@@ -49,10 +49,10 @@ class StudentConfig:
     """A linear character head on the encoder's columns: an aid in training, or what decoding `ctc` reads with."""
     taps: TapSpacing = "published"
     """How three stages are spaced over a depth that is no multiple of four."""
-    decoding: StudentDecoding = "greedy"
+    decoding: StudentDecoding = "ar"
     """How it learns and reads: characters one by one (published), all positions at once, or by CTC off the columns."""
-    refinements: int = 0
-    """Readings again with the whole earlier reading as context, for decoding `one-shot`."""
+    refine_iters: int = 0
+    """Readings again with the whole earlier reading as context, for decoding `nar`."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no student can have; raises `UserError`."""
@@ -68,9 +68,9 @@ class StudentConfig:
             raise UserError(f"taps {self.taps!r} are unknown; choose {' or '.join(get_args(TapSpacing))}")
         if self.decoding not in get_args(StudentDecoding):
             raise UserError(f"decoding {self.decoding!r} is unknown; choose {', '.join(get_args(StudentDecoding))}")
-        if self.refinements < 0 or (self.refinements > 0 and self.decoding != "one-shot"):
+        if self.refine_iters < 0 or (self.refine_iters > 0 and self.decoding != "nar"):
             raise UserError(
-                f"{self.refinements} refinements of decoding {self.decoding}; give 0, or decoding one-shot 0 or more"
+                f"{self.refine_iters} refine_iters of decoding {self.decoding}; give 0, or decoding nar 0 or more"
             )
         if self.decoding == "ctc" and (self.encoder != "conv" or not self.column_head):
             raise UserError(

@@ -16,12 +16,12 @@ BLANK = 0
 """What a column holds that has no character of its own; where positions have their end."""
 
 
-def by_positions(charset: Charset, logits: Tensor) -> list[Reading]:
+def decode_attention(charset: Charset, logits: Tensor) -> list[Reading]:
     """Read (N, T, C + 1) logits of positions, see `Charset.decode`."""
     return charset.decode(logits.float().softmax(dim=-1))
 
 
-def by_columns(charset: Charset, logits: Tensor) -> list[Reading]:
+def decode_ctc(charset: Charset, logits: Tensor) -> list[Reading]:
     """Read (N, W, C + 1) logits of columns greedily (CTC, Graves et al. 2006).
 
     The best token of each column, repetitions joined and blanks left out then, is the word. Its confidence is the
@@ -40,7 +40,7 @@ def by_columns(charset: Charset, logits: Tensor) -> list[Reading]:
     ]
 
 
-SPELLINGS: Mapping[Spelling, Callable[[Charset, Tensor], list[Reading]]] = {
-    "positions": by_positions, "columns": by_columns,
+DECODERS: Mapping[Spelling, Callable[[Charset, Tensor], list[Reading]]] = {
+    "positions": decode_attention, "columns": decode_ctc,
 }  # fmt: skip
 """What reads logits, by what a reader says of its own."""

@@ -67,7 +67,7 @@ class Student(CharacterDecoder, Reader):
 
     FORMAT = "symdistill-student"
     CONFIG = StudentConfig
-    DECODINGS: ClassVar[tuple[StudentDecoding, ...]] = ("greedy", "one-shot")
+    DECODINGS: ClassVar[tuple[StudentDecoding, ...]] = ("ar", "nar")
     config: StudentConfig
 
     def __init__(self, config: StudentConfig) -> None:
@@ -92,21 +92,21 @@ class Student(CharacterDecoder, Reader):
         ends = ("cls_token", "pos_embed", "pos_queries", "text_embed.embedding.weight")
         return {name for name, _ in self.named_parameters() if name.endswith(ends)}
 
-    def facts(self) -> dict[str, str]:
+    def summary(self) -> dict[str, str]:
         """Tell in words what it is made of, for its card."""
         config, shape = self.config, self.shape
         return {
             "encoder": describe_encoder(config, self.encoder),
             "decoder": f"{config.decoder_depth} layers, {shape.decoder_width} wide",
-            "decoding": config.decoding + (f", refinements: {config.refinements}" if config.refinements else ""),
+            "decoding": config.decoding + (f", refine_iters: {config.refine_iters}" if config.refine_iters else ""),
         }
 
     @property
     def chooses_decoding(self) -> bool:
-        """Whether it can refine: the number of refinements is a choice then."""
-        return self.config.refinements > 0
+        """Whether it can refine: the number of refine_iters is a choice then."""
+        return self.config.refine_iters > 0
 
-    def delivered(self) -> Reader:
+    def exported_model(self) -> Reader:
         """Give what is handed out of it when it is trained, on the same weights."""
         return self
 
@@ -118,7 +118,7 @@ class Student(CharacterDecoder, Reader):
         """Run teacher-forced on (N, 3, H, W) pictures and (N, L + 2) ids (start, characters, end, padding)."""
         memory, encoder_taps = self.encoder.stages(images)
         ids = target_ids[:, :-1]
-        outputs = self.streams(self.memory_keys(memory), ids, self.contexts(ids), None, self.closed(ids))
+        outputs = self.streams(self.memory_keys(memory), ids, self.context_mask(ids), None, self.closed(ids))
         first, second, third = (self.decoder.norm(outputs[tap - 1]) for tap in self.decoder_taps)
         return Stages(
             logits=self.logits(outputs),
@@ -128,7 +128,7 @@ class Student(CharacterDecoder, Reader):
             columns=self.column_head(memory[:, 1:]) if self.column_head is not None else None,
         )
 
-    def contexts(self, ids: Tensor) -> Tensor:
+    def context_mask(self, ids: Tensor) -> Tensor:
         """Say which content (N, L) each of T = L positions may not look at when known words are read.
 
         Returns:
@@ -136,10 +136,10 @@ class Student(CharacterDecoder, Reader):
             from torch's generator as dropout is; in eval mode all see the rest of the word, as in the last reading.
         """
         length, device = ids.shape[1], ids.device
-        if self.config.decoding != "one-shot":
+        if self.config.decoding != "nar":
             return causal_mask(length, device)
         blind, cloze = blind_mask(length, device), cloze_mask(length, device)
-        if self.config.refinements == 0:
+        if self.config.refine_iters == 0:
             return blind
         if not self.training:
             return cloze
@@ -148,4 +148,4 @@ class Student(CharacterDecoder, Reader):
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
         """Read (N, 3, H, W) pictures as configured: logits (N, steps, C + 1) of the last reading, see `decode`."""
         config, memory = self.config, self.memory_keys(self.encode(images))
-        return self.decode(memory, config.decoding == "one-shot", config.refinements, max_length)
+        return self.decode(memory, config.decoding == "nar", config.refine_iters, max_length)

@@ -94,8 +94,8 @@ class CharacterDecoder(nn.Module):
         self,
         memory: Sequence[KeysValues],
         ids: Tensor,
-        forbidden: Tensor | None,
-        content_forbidden: Tensor | None,
+        attn_mask: Tensor | None,
+        content_mask: Tensor | None,
         closed: Tensor | None = None,
         positions: int | None = None,
     ) -> list[Tensor]:
@@ -104,15 +104,13 @@ class CharacterDecoder(nn.Module):
         Args:
             memory: of N pictures.
             ids: (N, L) context, the start token first.
-            forbidden: (T, L) True where a query may not look; None lets all look at everything.
-            content_forbidden: (L, L) the same for content rows, where content is updated.
+            attn_mask: (T, L) True where a query may not look; None lets all look at everything.
+            content_mask: (L, L) the same for content rows, where content is updated.
             closed: (N, L) context rows at which nobody looks.
             positions: T; None takes L.
         """
         query = self.queries(len(ids), ids.shape[1] if positions is None else positions)
-        return self.decoder(
-            query, self.content(ids), memory, _join(forbidden, closed), _join(content_forbidden, closed)
-        )
+        return self.decoder(query, self.content(ids), memory, _join(attn_mask, closed), _join(content_mask, closed))
 
     def logits(self, streams: Sequence[Tensor]) -> Tensor:
         """Turn what `streams` gave into logits (N, T, C + 1)."""
@@ -208,25 +206,25 @@ class CharacterDecoder(nn.Module):
                 break
         return torch.stack(logits, dim=1)
 
-    def first(self, memory: Sequence[KeysValues], one_shot: bool, steps: int, stop: bool) -> Tensor:
-        """Read for the first time, in one shot or greedily: see `one_shot` and `greedy`."""
-        return self.one_shot(memory, steps) if one_shot else self.greedy(memory, steps, stop)
+    def first(self, memory: Sequence[KeysValues], nar: bool, steps: int, stop: bool) -> Tensor:
+        """Read for the first time, in one shot or greedily: see `nar` and `greedy`."""
+        return self.nar(memory, steps) if nar else self.greedy(memory, steps, stop)
 
     def decode(
-        self, memory: Sequence[KeysValues], one_shot: bool, refinements: int, max_length: int | None = None
+        self, memory: Sequence[KeysValues], nar: bool, refine_iters: int, max_length: int | None = None
     ) -> Tensor:
-        """Read, and read again `refinements` times: logits (N, steps, C + 1) of the last reading.
+        """Read, and read again `refine_iters` times: logits (N, steps, C + 1) of the last reading.
 
         Greedy decoding stops when every word has its end token; a refinement then answers for all positions. With
         `max_length` given both take exactly min(max_length, longest word) + 1 steps.
         """
         steps = self.steps(max_length)
-        logits = self.first(memory, one_shot, steps, stop=max_length is None)
-        for _ in range(refinements):
+        logits = self.first(memory, nar, steps, stop=max_length is None)
+        for _ in range(refine_iters):
             logits = self.refine(memory, logits, steps)
         return logits
 
-    def one_shot(self, memory: Sequence[KeysValues], steps: int) -> Tensor:
+    def nar(self, memory: Sequence[KeysValues], steps: int) -> Tensor:
         """Decode all positions at once, from the start token and the picture alone: (N, steps, C + 1) logits."""
         return self.logits(self.streams(memory, self.starts(memory), None, None, positions=steps))
 
@@ -254,9 +252,9 @@ class CharacterDecoder(nn.Module):
         return torch.full((len(keys), 1), self.charset.start_id, device=keys.device)
 
 
-def _join(forbidden: Tensor | None, closed: Tensor | None) -> Tensor | None:
+def _join(attn_mask: Tensor | None, closed: Tensor | None) -> Tensor | None:
     """Join a mask (T, L) and closed rows (N, L) to one that broadcasts to (N, heads, T, L)."""
     if closed is None:
-        return forbidden
+        return attn_mask
     rows = closed[:, None, None]
-    return rows if forbidden is None else forbidden | rows
+    return rows if attn_mask is None else attn_mask | rows

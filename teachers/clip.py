@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from students.errors import UserError
 from teachers.attention import use_plain_attention
-from teachers.guidance import Guidance, TeacherShape, Wanted
+from teachers.guidance import FeatureRequest, Guidance, TeacherShape
 from teachers.label_stages import LabelStages
 from teachers.stage_cache import StageCache, computed_in
 from teachers.stage_store import Store
@@ -90,10 +90,10 @@ class ClipTeacher(Teacher):
         Raises:
             UserError: a label can't be split into one token per character.
         """
-        return self.guide(images, labels, Wanted())
+        return self.guide(images, labels, FeatureRequest())
 
     @torch.no_grad()
-    def guide(self, images: Tensor, labels: Sequence[str], wanted: Wanted) -> Guidance:
+    def guide(self, images: Tensor, labels: Sequence[str], wanted: FeatureRequest) -> Guidance:
         """Run only the blocks that show what is wanted, on the labels and pictures that aren't kept."""
         image = self._show_images(images, wanted) if wanted.image else None
         text, word, rows = self._labels.show(labels, images.device, wanted.text, wanted.word)
@@ -111,7 +111,7 @@ class ClipTeacher(Teacher):
         caches = {"text": self._labels.cache, "image": self._images}
         return {name: cache for name, cache in caches.items() if cache is not None}
 
-    def _show_images(self, images: Tensor, wanted: Wanted) -> tuple[Tensor, Tensor, Tensor]:
+    def _show_images(self, images: Tensor, wanted: FeatureRequest) -> tuple[Tensor, Tensor, Tensor]:
         pictures = wanted.pictures if self._images is not None else ()
         returning = [place for place, picture in enumerate(pictures) if picture is not None]
         if self._images is None or not returning:

@@ -64,7 +64,7 @@ class CrossTraining:
     context: Literal["labels", "visual"] = "labels"
     """Its content: the true characters, or what the visual branch read."""
     mask: Literal["order", "cloze"] = "order"
-    """Its masks: those of each order, or the one of refinements, in which a position sees all others."""
+    """Its masks: those of each order, or the one of refine_iters, in which a position sees all others."""
 
 
 class Clip4Str(Reader):
@@ -141,27 +141,27 @@ class Clip4Str(Reader):
             return run_text(self.clip_model, ids)[1][:, None]
         return text_tokens(self.clip_model, ids)
 
-    def forward(self, images: Tensor, max_length: int | None = None, refinements: int | None = None) -> Tensor:
+    def forward(self, images: Tensor, max_length: int | None = None, refine_iters: int | None = None) -> Tensor:
         """Read (N, 3, H, W) pictures: logits (N, steps, C + 1) of the last pass.
 
-        Greedy decoding stops when every word has its end token; refinements then answer for all positions. With
+        Greedy decoding stops when every word has its end token; refine_iters then answer for all positions. With
         `max_length` given it takes exactly min(max_length, config.max_length) + 1 steps.
         """
-        return list(self.passes(images, max_length, refinements))[-1].logits
+        return list(self.passes(images, max_length, refine_iters))[-1].logits
 
-    def passes(self, images: Tensor, max_length: int | None = None, refinements: int | None = None) -> Iterator[Pass]:
-        """Read pictures and show every pass: the first reading, then `refinements` (by default the configured)."""
+    def passes(self, images: Tensor, max_length: int | None = None, refine_iters: int | None = None) -> Iterator[Pass]:
+        """Read pictures and show every pass: the first reading, then `refine_iters` (by default the configured)."""
         features = self.encode(images)
         memory, cross = self.visual_decoder.memory_keys(features), self._cross(features)
-        steps, one_shot = self.visual_decoder.steps(max_length), self.config.decoding == "one-shot"
-        visual = self.visual_decoder.first(memory, one_shot, steps, stop=max_length is None)
+        steps, nar = self.visual_decoder.steps(max_length), self.config.decoding == "nar"
+        visual = self.visual_decoder.first(memory, nar, steps, stop=max_length is None)
         captions, read = [], None
         if cross is not None:
             captions = self.captioner(visual.argmax(dim=-1))
             # As many steps as the visual branch took, with no stop of its own (published).
-            read = cross.decoder.first(cross.memory(captions), one_shot, visual.shape[1], stop=False)
+            read = cross.decoder.first(cross.memory(captions), nar, visual.shape[1], stop=False)
         yield Pass(visual, captions, read)
-        for _ in range(self.config.refinements if refinements is None else refinements):
+        for _ in range(self.config.refine_iters if refine_iters is None else refine_iters):
             visual = self.visual_decoder.refine(memory, visual, steps)
             if cross is not None and read is not None:
                 captions = self.captioner(visual.argmax(dim=-1))

@@ -48,15 +48,15 @@ class Clip4StrConfig:
     """The cross branch sends no gradient into the image tower."""
     language: bool = True
     """There is a cross branch; off leaves the visual branch alone (not in the published program)."""
-    decoding: Decoding = "greedy"
-    """Characters one by one, or all at once (`one-shot`, not in the published program)."""
-    refinements: int = 1
+    decoding: Decoding = "ar"
+    """Characters one by one, or all at once (`nar`, not in the published program)."""
+    refine_iters: int = 1
     """Readings again with the whole earlier reading as context."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no reader can have; raises `UserError`."""
-        if self.max_length < 1 or self.decoder_depth < 1 or self.refinements < 0:
-            raise UserError("give a longest word and a decoder depth of 1 or more, and 0 or more refinements")
+        if self.max_length < 1 or self.decoder_depth < 1 or self.refine_iters < 0:
+            raise UserError("give a longest word and a decoder depth of 1 or more, and 0 or more refine_iters")
         if not 0 <= self.dropout < 1:
             raise UserError(f"a dropout of {self.dropout}; give 0 to below 1, such as 0.1")
         if self.text_features not in get_args(TextFeatures) or self.decoding not in get_args(Decoding):

@@ -11,9 +11,9 @@ from torch import Tensor
 from students.permuted import permuted_orders
 from teachers.backbones import spelling
 from teachers.clip4str import Clip4Str
-from teachers.guidance import Guidance, TeacherShape, Wanted
+from teachers.guidance import FeatureRequest, Guidance, TeacherShape
 from teachers.label_stages import LabelStages
-from teachers.reading import ReadingTeacher, Shown
+from teachers.reading import ReaderFeatures, ReadingTeacher
 from teachers.stage_cache import StageCache
 from teachers.stage_store import Store
 from teachers.teacher import Teacher
@@ -57,10 +57,10 @@ class Clip4StrTeacher(ReadingTeacher):
         Raises:
             UserError: a label that can't be split into one token per character.
         """
-        return self.guide(images, labels, Wanted())
+        return self.guide(images, labels, FeatureRequest())
 
     @torch.no_grad()
-    def guide(self, images: Tensor, labels: Sequence[str], wanted: Wanted) -> Guidance:
+    def guide(self, images: Tensor, labels: Sequence[str], wanted: FeatureRequest) -> Guidance:
         """See `Teacher.guide`; the picture is read in any case."""
         text, word, _ = self._labels.show(labels, images.device, wanted.text, wanted.word)
         shown = super().forward(images, labels)
@@ -76,7 +76,7 @@ class Clip4StrTeacher(ReadingTeacher):
         """See `Teacher.kept`."""
         return {} if self._labels.cache is None else {"text": self._labels.cache}
 
-    def show(self, images: Tensor, target_ids: Tensor) -> Shown:
+    def show(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
         """Show image taps and logits."""
         reader = self.reader
         (first, second, third), tokens = image_stages(
@@ -85,4 +85,4 @@ class Clip4StrTeacher(ReadingTeacher):
         left_to_right = torch.arange(target_ids.shape[1], device=images.device)[None]
         orders = list(permuted_orders(target_ids, left_to_right, reader.charset))
         logits = reader.permuted(reader.project(tokens), target_ids, orders)[0]
-        return Shown(logits.visual if logits.cross is None else logits.cross, (first, second, third))
+        return ReaderFeatures(logits.visual if logits.cross is None else logits.cross, (first, second, third))

@@ -134,9 +134,9 @@ def examine_clip(name: str, charset: Charset) -> Checkup:
 
 def examine_reader(name: str, description: str, own: Charset, longest: int, charset: Charset) -> Checkup:
     """Examine a teacher that reads words of up to `longest` characters of the alphabet `own`."""
-    twins = {char: own.counterpart(char) for char in charset.characters}
-    outside = "".join(char for char, twin in twins.items() if twin is None)
-    other = "".join(char for char, twin in twins.items() if twin not in (None, char))
+    baselines = {char: own.counterpart(char) for char in charset.characters}
+    outside = "".join(char for char, baseline in baselines.items() if baseline is None)
+    other = "".join(char for char, baseline in baselines.items() if baseline not in (None, char))
     reading = ReadingFacts(own.characters, outside, other, longest)
     return Checkup(name, description, charset.characters, reading=reading)
 

@@ -28,16 +28,16 @@ class Guidance:
     word: Tensor | None
     """(N, joint_width) a CLIP's text embedding of the whole label, or a reader's summary: the bridge. Not
     normalised."""
-    rows: Tensor
+    mask: Tensor
     """(N, T) bool, True where the position is a character or the end that the teacher can speak for, False at
     padding."""
     characters: Tensor | None = None
     """(N, T, C_t + 1) log-probabilities over a reading teacher's own alphabet, the end first; they mean nothing where
-    `rows` is False."""
+    `mask` is False."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FeatureRequest:
     """What is asked of a teacher: the parts of its `Guidance` that count, the others are None."""
 
     image: bool = True

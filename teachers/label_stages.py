@@ -42,7 +42,7 @@ class LabelStages:
     def show(
         self, labels: Sequence[str], device: torch.device, text: bool = True, word: bool = True
     ) -> tuple[Texts | None, Tensor | None, Tensor]:
-        """Show `Guidance.text`, `Guidance.word` and `Guidance.rows` of labels.
+        """Show `Guidance.text`, `Guidance.word` and `Guidance.mask` of labels.
 
         Args:
             labels: N words.

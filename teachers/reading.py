@@ -31,7 +31,7 @@ Taps = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReaderFeatures:
     """What a reader shows of one teacher-forced pass; None where it has nothing of the kind."""
 
     logits: Tensor
@@ -65,7 +65,7 @@ class ReadingTeacher(Teacher):
         self.freeze()
 
     @abstractmethod
-    def show(self, images: Tensor, target_ids: Tensor) -> Shown:
+    def show(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
         """Run teacher-forced on pictures of the reader's size and (N, L + 2) ids: start, characters, end, padding."""
 
     @torch.no_grad()
@@ -125,10 +125,10 @@ class StudentTeacher(ReadingTeacher):
         own = student.shape
         super().__init__(name, student, TeacherShape(own.tokens, own.width, own.decoder_width, own.width), "a student")
 
-    def show(self, images: Tensor, target_ids: Tensor) -> Shown:
+    def show(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
         """Show encoder taps, decoder taps, summary token and logits."""
         stages = self.reader.stages(images, target_ids)
-        return Shown(stages.logits, stages.encoder, stages.decoder, stages.word)
+        return ReaderFeatures(stages.logits, stages.encoder, stages.decoder, stages.word)
 
 
 class ParseqTeacher(ReadingTeacher):
@@ -149,7 +149,7 @@ class ParseqTeacher(ReadingTeacher):
             self._indices, shape = [], TeacherShape()
         super().__init__(name, parseq, shape, "a PARSeq" if self._indices else "a PARSeq, too shallow for image taps")
 
-    def show(self, images: Tensor, target_ids: Tensor) -> Shown:
+    def show(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
         """Show encoder taps and logits."""
         encoder: Any = self.reader.encoder
         taps: list[Tensor] = []
@@ -159,4 +159,4 @@ class ParseqTeacher(ReadingTeacher):
             memory = self.reader.encode(images)
         mask = causal_mask(target_ids.shape[1] - 1, images.device)
         logits = self.reader.teacher_forced(self.reader.memory_keys(memory), target_ids, mask, mask)
-        return Shown(logits, (taps[0], taps[1], taps[2]) if taps else None)
+        return ReaderFeatures(logits, (taps[0], taps[1], taps[2]) if taps else None)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from students.errors import UserError
-from teachers.guidance import Guidance, TeacherShape, Wanted
+from teachers.guidance import FeatureRequest, Guidance, TeacherShape
 from teachers.stage_cache import StageCache
 from teachers.stage_store import Store
 
@@ -62,7 +62,7 @@ class Teacher(nn.Module, ABC):
             UserError: a label that the teacher can't line up with a picture's positions.
         """
 
-    def guide(self, images: Tensor, labels: Sequence[str], wanted: Wanted) -> Guidance:
+    def guide(self, images: Tensor, labels: Sequence[str], wanted: FeatureRequest) -> Guidance:
         """Show only what is wanted: as `forward` does, for a teacher that can't spare itself the rest."""
         shown = self(images, labels)
         unwanted: dict[str, None] = {name: None for name in ("image", "text", "word") if not getattr(wanted, name)}

@@ -21,9 +21,9 @@ from students.student import Student
 CHARACTERS = (5, 12, 26)
 """Positions that are decoded; the end counts as one."""
 KINDS: dict[str, tuple[StudentDecoding, int]] = {
-    "greedy": ("greedy", 0), "one-shot": ("one-shot", 0), "one-shot, refined": ("one-shot", 1), "ctc": ("ctc", 0),
+    "ar": ("ar", 0), "nar": ("nar", 0), "nar, refined": ("nar", 1), "ctc": ("ctc", 0),
 }  # fmt: skip
-"""Students by how they read: decoding and refinements."""
+"""Students by how they read: decoding and refine_iters."""
 Part = tuple[DecoderDtype, int]
 """Type of the decoder's weights and positions that are decoded; 0 is the encoder alone."""
 ENCODER: Part = ("float32", 0)
@@ -50,18 +50,18 @@ def decoding_ms(setup: Setup) -> Iterator[Row]:
 def kinds_ms(setup: Setup) -> Iterator[Row]:
     """Milliseconds a word of each kind of student on the same encoder, from a normalised picture to text."""
     student = build("tiny")
-    readers = {kind: learner(student, *way).eval().delivered().to(setup.device) for kind, way in KINDS.items()}
+    readers = {kind: learner(student, *way).eval().exported_model().to(setup.device) for kind, way in KINDS.items()}
     for batch in setup.batches(1, 32):
         images = torch.randn(batch, 3, *student.image_size, device=setup.device)
         # Only greedy decoding depends on the length of the words; the others always take all positions or columns.
-        lengths = {kind: CHARACTERS if kind == "greedy" else (student.max_length + 1,) for kind in KINDS}
+        lengths = {kind: CHARACTERS if kind == "ar" else (student.max_length + 1,) for kind in KINDS}
         cases = [(kind, length) for kind in KINDS for length in lengths[kind]]
         sides = {f"{kind} {length}": partial(_read, readers[kind], images, length) for kind, length in cases}
         with torch.inference_mode(), setup.autocast():
             seconds = interleaved(sides, setup)
         for kind, length in cases:
             case: dict[str, object] = {"size": "tiny", "batch": batch, "kind": kind}
-            case |= {"characters": length if kind == "greedy" else "any"}
+            case |= {"characters": length if kind == "ar" else "any"}
             yield row("kinds_ms", case, [1000 * value / batch for value in seconds[f"{kind} {length}"]], "ms")
 
 

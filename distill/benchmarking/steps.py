@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from distill.benchmarking.decoding import build
 from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
-from distill.config import AidsSection, GuidanceSection
+from distill.config import AuxSection, GuidanceSection
 from distill.data.batch import COLUMNS, Batch
 from distill.training.distillation import DistillationTask
 from distill.training.optim import adamw
@@ -24,7 +24,7 @@ from teachers import load_teacher, wrap_clip
 from teachers.teacher import Teacher
 from teachers.zoo import CLIP_VOCABULARY, LoadedClip, zoo_config
 
-GUIDANCE = {"paper": GuidanceSection(), "tiny": GuidanceSection(rows=512)}
+GUIDANCE = {"paper": GuidanceSection(), "tiny": GuidanceSection(max_rows=512)}
 """Guidance of each size: as published, and within the row budget that a CPU can bear."""
 PEAK_SIDE = 1536
 """Rows and columns of the matrices whose product gives the machine's peak."""
@@ -112,8 +112,8 @@ def _cases(setup: Setup) -> Iterator[tuple[str, int, Steps]]:
     for size, batches in cases.items():
         student, teacher = build(size).train(), build_teacher(size)
         # A cadence of two makes batch 0 a guided one and batch 1 one without.
-        guidance = dataclasses.replace(GUIDANCE[size], every=2)
-        task = DistillationTask(student, teacher, guidance, AidsSection()).train().to(setup.device)
+        guidance = dataclasses.replace(GUIDANCE[size], interval=2)
+        task = DistillationTask(student, teacher, guidance, AuxSection()).train().to(setup.device)
         for batch in batches:
             yield (
                 size,

@@ -1,4 +1,4 @@
-"""`tools/check_lmdb.py`: the data doctor, and the leak guard between training and test words."""
+"""`tools/check_lmdb.py`: the data doctor, and the overlap check between training and test words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from distill.data.audit import Leak, SetReport, examine, find_leaks, sample_sheet
+from distill.data.audit import Overlap, SetReport, examine, find_overlaps, sample_sheet
 from distill.data.records import Records
 from distill.data.trees import find_sets, open_set
 from distill.errors import UserError, exit_on_user_error
@@ -21,15 +21,15 @@ from distill.parser import CommandParser
 from students.charset import Charset
 from students.files import replacing, write_file
 
-_SHOWN_LEAKS = 20
+_SHOWN_OVERLAPS = 20
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
     made = CommandParser(
         prog="check_lmdb",
-        description="Check sets of words: counts, what label rules drop, picture sizes, corrupt records, leaks. "
-        "Exit 1 when something is corrupt or leaks.",
+        description="Check sets of words: counts, what label rules drop, picture sizes, corrupt records, overlaps. "
+        "Exit 1 when something is corrupt or overlaps.",
     )
     made.add_argument("data", type=Path, help="LMDB, image folder, list of records, or a folder that holds sets")
     made.add_argument("--charset", default="36", help="36, 62, 94 or a text file: the alphabet to judge labels by (36)")
@@ -61,15 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_counts(console, reports)
     for report in reports:
         show_findings(console, report)
-    leaks = find_leaks(against, sets) if against is not None else None
-    if leaks is not None:
-        show_leaks(console, leaks, given.against)
+    overlaps = find_overlaps(against, sets) if against is not None else None
+    if overlaps is not None:
+        show_overlaps(console, overlaps, given.against)
     if not given.no_sheet:
         save_sheet(sample_sheet(sets), sheet)
         console.print(f"sheet of samples: {escape(str(sheet))}")
     if given.json:
-        save_findings(given.json, reports, leaks)
-    return 1 if leaks or any(report.corrupt for report in reports) else 0
+        save_findings(given.json, reports, overlaps)
+    return 1 if overlaps or any(report.corrupt for report in reports) else 0
 
 
 def show_counts(console: Console, reports: Sequence[SetReport]) -> None:
@@ -103,17 +103,18 @@ def show_findings(console: Console, report: SetReport) -> None:
         console.print(f"{report.name}: and {more} corrupt records more", markup=False)
 
 
-def show_leaks(console: Console, leaks: Sequence[Leak], against: Path) -> None:
+def show_overlaps(console: Console, overlaps: Sequence[Overlap], against: Path) -> None:
     """Print what was found in the training words."""
-    if not leaks:
+    if not overlaps:
         console.print(f"no picture of these is in {against}, equal or nearly so", markup=False)
         return
-    console.print(f"{len(leaks)} pictures of these are in {against} as well:", markup=False)
-    for leak in leaks[:_SHOWN_LEAKS]:
-        line = f"  {leak.test} ({leak.label!r}) and {leak.train}: {leak.kind}, correlation {leak.correlation:.3f}"
+    console.print(f"{len(overlaps)} pictures of these are in {against} as well:", markup=False)
+    for overlap in overlaps[:_SHOWN_OVERLAPS]:
+        pair = f"{overlap.test} ({overlap.label!r}) and {overlap.train}"
+        line = f"  {pair}: {overlap.kind}, correlation {overlap.correlation:.3f}"
         console.print(line, markup=False)
-    if len(leaks) > _SHOWN_LEAKS:
-        console.print(f"  and {len(leaks) - _SHOWN_LEAKS} more")
+    if len(overlaps) > _SHOWN_OVERLAPS:
+        console.print(f"  and {len(overlaps) - _SHOWN_OVERLAPS} more")
 
 
 def save_sheet(sheet: Image.Image, file: Path) -> None:
@@ -122,12 +123,12 @@ def save_sheet(sheet: Image.Image, file: Path) -> None:
         sheet.save(beside, format="PNG")
 
 
-def save_findings(file: Path, reports: Sequence[SetReport], leaks: Sequence[Leak] | None) -> None:
+def save_findings(file: Path, reports: Sequence[SetReport], overlaps: Sequence[Overlap] | None) -> None:
     """Write all findings as JSON."""
     found = {
         "schema": 1,
         "sets": [dataclasses.asdict(report) for report in reports],
-        "leaks": None if leaks is None else [dataclasses.asdict(leak) for leak in leaks],
+        "overlaps": None if overlaps is None else [dataclasses.asdict(overlap) for overlap in overlaps],
     }
     write_file(file, json.dumps(found, indent=1, ensure_ascii=False))
 

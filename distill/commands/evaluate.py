@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     made = CommandParser(prog="evaluate", description=__doc__)
     add = made.add_argument
     add("--student", action="append", default=[], metavar="S", help="shipped name, folder or ONNX file; repeatable")
-    add("--twin", action="append", default=[], metavar="S", help="the same student trained without guidance")
+    add("--baseline", action="append", default=[], metavar="S", help="the same student trained without guidance")
     add("--teacher", action="append", default=[], metavar="T", help=TEACHER)
     add("--data", metavar="DIR", help="folder with test/SET in it, or one LMDB")
     add("--sets", default="six", metavar="SETS", help="six, all, or names with commas (%(default)s)")
@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     add("--closed-lexicon", action="store_true", help="score open readers by closed lexicon too, in a table apart")
     add("--limit", type=int, metavar="N", help="N words of each set only, for a quick look")
     add("--against", metavar="TRAIN", help="training words to search for test words (DATA/train, when it is there)")
-    add("--no-leak-check", action="store_true", help="don't search training words for test words")
+    add("--no-overlap-check", action="store_true", help="don't search training words for test words")
     add("--doctor", action="store_true", help="say instead what each --teacher can't teach about --charset")
     add("--out", metavar="DIR", help="write report.json, report.md and sheets of words there (doctor.json, doctor.md)")
     add("--overwrite", action="store_true", help="replace the report in an --out that exists")
@@ -77,7 +77,9 @@ def check(given: argparse.Namespace) -> None:
     if given.doctor:
         if not given.teacher:
             raise UserError("--doctor needs a teacher; give --teacher NAME")
-        foreign = [name for name in ("student", "twin", "data", "lexicon", "closed_lexicon") if getattr(given, name)]
+        foreign = [
+            name for name in ("student", "baseline", "data", "lexicon", "closed_lexicon") if getattr(given, name)
+        ]
         if foreign:
             raise UserError(f"--doctor looks at teachers only; leave --{foreign[0].replace('_', '-')} out")
         return
@@ -85,8 +87,8 @@ def check(given: argparse.Namespace) -> None:
         raise UserError("nothing to compare; give --student S and --data DIR (or --teacher NAME --doctor)")
     if given.lexicon and not (given.teacher or given.closed_lexicon):
         raise UserError("--lexicon is for --teacher, or --closed-lexicon; give one, or leave --lexicon out")
-    if given.against and given.no_leak_check:
-        raise UserError("--against and --no-leak-check exclude each other; leave one out")
+    if given.against and given.no_overlap_check:
+        raise UserError("--against and --no-overlap-check exclude each other; leave one out")
 
 
 def run_comparison(given: argparse.Namespace, words: Sequence[str], started: float) -> None:
@@ -95,7 +97,7 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str], started: flo
 
     from distill.evaluation.benchmarks import open_benchmarks
     from distill.evaluation.compare import compare
-    from distill.evaluation.leak_check import check_leaks, find_training
+    from distill.evaluation.overlap_check import check_overlap, find_training
     from distill.evaluation.readers import choose_device
     from distill.evaluation.report import build_report, check_output, write_report
     from distill.evaluation.sheets import write_sheets
@@ -106,15 +108,15 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str], started: flo
     charset = Charset.load(given.charset)
     benchmarks = open_benchmarks(given.data, given.sets, charset, given.limit)
     against = None
-    if not given.no_leak_check:
+    if not given.no_overlap_check:
         against = find_training(Path(given.data), Path(given.against) if given.against else None)
     readers = open_readers(given, charset)
-    leaks = None if against is None else check_leaks(benchmarks, against)
+    overlaps = None if against is None else check_overlap(benchmarks, against)
     device = choose_device(given.device if given.decoder_dtype == "float32" else "cpu")
     comparison = compare(readers, benchmarks, charset, device, given.threads)
     config = {key: value for key, value in vars(given).items() if key not in ("out", "overwrite", "doctor")}
     seconds = {"total": time.monotonic() - started}
-    report = build_report(comparison, ["symdistill", "evaluate", *words], config, seconds, leaks)
+    report = build_report(comparison, ["symdistill", "evaluate", *words], config, seconds, overlaps)
     print_report(report, Console())
     if out is not None:
         write_report(out, report)
@@ -128,13 +130,13 @@ def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader
     from distill.evaluation.readers import choose_decoder_dtype, choose_decoding, open_reader
     from distill.evaluation.teachers import open_teacher
 
-    typed = [*given.student, *given.twin, *given.teacher]
+    typed = [*given.student, *given.baseline, *given.teacher]
     again = next((name for name in typed if typed.count(name) > 1), None)
     if again is not None:
         raise UserError(f"{again} is given twice; name each reader once")
     lexicon = read_lexicon(given.lexicon, charset) if given.lexicon else None
     readers: list[WordReader] = [open_reader(name, "student", given.threads) for name in given.student]
-    readers += [open_reader(name, "twin", given.threads) for name in given.twin]
+    readers += [open_reader(name, "baseline", given.threads) for name in given.baseline]
     readers += [open_teacher(name, charset, lexicon, given.threads) for name in given.teacher]
     choose_decoding(readers, *chosen(given))
     choose_decoder_dtype(readers, given.decoder_dtype)

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--verify compares the ONNX file with PyTorch; add --onnx")
     if given.words < 1:
         raise UserError("--words must be 1 or more")
-    decoding, refinements = chosen(given)
+    decoding, refine_iters = chosen(given)
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.crops import load_crops
     from distill.deployment.folder import ParityError, check_folder, save_folder
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if Path(given.student).is_file():
         raise UserError(f"{given.student} is a file; give the folder of the student, which holds its weights")
     student = load_reader(given.student)
-    student.choose_decoding(decoding, refinements)
+    student.choose_decoding(decoding, refine_iters)
     card = fill_card(given, locate(given.student))
     images = load_crops(given.verify, student.image_size, given.words) if given.verify else None
     try:

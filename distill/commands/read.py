@@ -39,14 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     if given.batch < 1:
         raise UserError("--batch must be 1 or more")
-    decoding, refinements = chosen(given)
+    decoding, refine_iters = chosen(given)
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.crops import find_images
     from distill.evaluation.readers import choose_decoder_dtype, choose_decoding, open_reader
 
     paths = find_images(given.images)
     reader = open_reader(given.student)
-    choose_decoding([reader], decoding, refinements)
+    choose_decoding([reader], decoding, refine_iters)
     choose_decoder_dtype([reader], given.decoder_dtype)
     found: list[tuple[Path, str, float]] = []
     for start, images in batches(paths, reader.image_size, given.batch):

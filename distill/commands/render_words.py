@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         "--split", choices=("train", "test", "all"), default="train", help="test: held-out words and fonts, none twice"
     )
     command.add_argument(
-        "--severity", type=float, default=1.0, help="0 (plain) to 1 (blur, bend, low resolution as in real crops)"
+        "--difficulty", type=float, default=1.0, help="0 (plain) to 1 (blur, bend, low resolution as in real crops)"
     )
     command.add_argument("--charset", default="94", help="36, 62, 94 or a file: characters that may occur (any case)")
     command.add_argument("--sheet", type=Path, help="also draw the first 100 words as a PNG")
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fonts=tuple(map(str, arguments.fonts)),
         system_fonts=not arguments.no_system_fonts,
         max_fonts=arguments.max_fonts,
-        severity=arguments.severity,
+        difficulty=arguments.difficulty,
     )
     console.print("looking for fonts")
     renderer, choice = request.prepare()

@@ -75,8 +75,8 @@ def reader_config(checkpoint: Checkpoint, sizes: Sizes) -> Clip4StrConfig:
         pooled=said(checkpoint, "clip_cls_eot_feature", False),
         image_detach=said(checkpoint, "image_detach", True),
         language=any(name.startswith(CROSS) for name in checkpoint.tensors),
-        decoding="greedy" if said(checkpoint, "decode_ar", True) else "one-shot",
-        refinements=told(checkpoint, sizes, "refine_iters", 1, "refinements"),
+        decoding="ar" if said(checkpoint, "decode_ar", True) else "nar",
+        refine_iters=told(checkpoint, sizes, "refine_iters", 1, "refine_iters"),
     )
 
 

@@ -47,7 +47,7 @@ def parseq_config(checkpoint: Checkpoint, sizes: Sizes) -> ParseqConfig:
     width, patch = queries.shape[2], (patches.shape[2], patches.shape[3])
     published, settings = ParseqConfig(), checkpoint.settings
     greedy: Any = settings.get("decode_ar")
-    refinements: Any = settings.get("refine_iters")
+    refine_iters: Any = settings.get("refine_iters")
     return ParseqConfig(
         charset=sizes.charset(len(head)),
         max_length=queries.shape[1] - 1,
@@ -61,6 +61,6 @@ def parseq_config(checkpoint: Checkpoint, sizes: Sizes) -> ParseqConfig:
         decoder_heads=sizes.heads("decoder", width),
         decoder_mlp_ratio=len(decoder_hidden) / width,
         dropout=sizes.dropout(),
-        decoding="one-shot" if greedy is False else "greedy",
-        refinements=refinements if type(refinements) is int and refinements >= 0 else published.refinements,
+        decoding="nar" if greedy is False else "ar",
+        refine_iters=refine_iters if type(refine_iters) is int and refine_iters >= 0 else published.refine_iters,
     )

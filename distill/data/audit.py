@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from distill.data.leaks import Leak, find_leaks
+from distill.data.overlap import Overlap, find_overlaps
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records
 from students.charset import Charset
 from students.preprocess import BROKEN_IMAGE, decode_image
 
-__all__ = ["Leak", "SetReport", "examine", "find_leaks", "sample_sheet"]
+__all__ = ["Overlap", "SetReport", "examine", "find_overlaps", "sample_sheet"]
 
 EXAMPLES = 5
 """Dropped labels that are shown for each reason."""

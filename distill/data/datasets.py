@@ -30,7 +30,7 @@ from students.charset import Charset
 from students.errors import UserError
 from students.preprocess import BROKEN_IMAGE, resize
 
-__all__ = ["JoinedWords", "WordDataset", "WordOptions", "Words", "column_ids", "find_sets", "load_words"]
+__all__ = ["ConcatWords", "WordDataset", "WordOptions", "Words", "column_ids", "find_sets", "load_words"]
 
 LOG = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class WordOptions:
     """Seed of the augmentation."""
     versions: int = 0
     """Ways in which a picture is augmented, one an epoch in turn; 0: another one in each."""
-    bad_share: float = 0.01
+    max_corrupt: float = 0.01
     """Largest share of corrupt records that is skipped; 0 makes the first one an error."""
     max_length: int = 25
     """Longest label in characters."""
@@ -115,7 +115,7 @@ class WordDataset(Dataset[Sample]):
         """Give a word, augmented as (seed, epoch, index) say; a corrupt one is replaced by the next that can be read.
 
         Raises:
-            UserError: when more records are corrupt than `bad_share` allows.
+            UserError: when more records are corrupt than `max_corrupt` allows.
         """
         for step in range(len(self)):
             at = (index + step) % len(self)
@@ -143,7 +143,7 @@ class WordDataset(Dataset[Sample]):
             return range(len(self.records))
         kept = keep(self.records, self.charset, self.options.max_length)
         self.dropped = kept.dropped
-        if self.dropped["no label"] > self.options.bad_share * len(self.records):
+        if self.dropped["no label"] > self.options.max_corrupt * len(self.records):
             raise UserError(self._too_many_bad(self.dropped["no label"], "without a label that can be read"))
         if not len(kept.positions):
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items()) or "it is empty"
@@ -185,13 +185,13 @@ class WordDataset(Dataset[Sample]):
         if position in self._bad:
             return
         self._bad.add(position)
-        if len(self._bad) > self.options.bad_share * len(self.records):
+        if len(self._bad) > self.options.max_corrupt * len(self.records):
             raise UserError(self._too_many_bad(len(self._bad), f"corrupt, the last: {message}"))
         LOG.warning("skipped (%d of %d so far): %s", len(self._bad), len(self.records), message)
 
     def _too_many_bad(self, count: int, what: str) -> str:
-        share = self.options.bad_share
-        most = f"{share:.2%} may be (data.bad_share)" if share > 0 else "none may be"
+        share = self.options.max_corrupt
+        most = f"{share:.2%} may be (data.max_corrupt)" if share > 0 else "none may be"
         return f"{self.records.path}: {count} of {len(self.records)} records {what}; {most}; check_lmdb lists them"
 
 
@@ -204,7 +204,7 @@ def column_ids(charset: Charset) -> np.ndarray:
     return ids
 
 
-class JoinedWords(Dataset[Sample]):
+class ConcatWords(Dataset[Sample]):
     """Several sets of words, one after the other."""
 
     def __init__(self, parts: Sequence[Words]) -> None:
@@ -228,7 +228,7 @@ class JoinedWords(Dataset[Sample]):
         return dataclasses.replace(found, index=found.index + start)
 
 
-def load_words(path: Path | str, charset: Charset, options: WordOptions | None = None) -> WordDataset | JoinedWords:
+def load_words(path: Path | str, charset: Charset, options: WordOptions | None = None) -> WordDataset | ConcatWords:
     """Load the words of a set, or of all sets below a folder, one after the other.
 
     Raises:
@@ -239,4 +239,4 @@ def load_words(path: Path | str, charset: Charset, options: WordOptions | None =
     find = find_sets if options is None or options.labelled else find_all
     sets = [open_set(path)] if listed else find(path)
     loaded = [WordDataset(records, charset, options) for records in sets]
-    return loaded[0] if len(loaded) == 1 else JoinedWords(loaded)
+    return loaded[0] if len(loaded) == 1 else ConcatWords(loaded)

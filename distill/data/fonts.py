@@ -233,12 +233,12 @@ def _readable(checked: Sequence[tuple[FontAtlas, np.ndarray]], dropped: dict[str
     kept: list[FontAtlas] = []
     seen: dict[bytes, str] = {}
     for (font, shaped), score in zip(checked, scores, strict=True):
-        twin = seen.setdefault(np.round(shaped * 50).astype(np.int8).tobytes(), font.name)
+        baseline = seen.setdefault(np.round(shaped * 50).astype(np.int8).tobytes(), font.name)
         file = Path(font.path).name
         if score.read < MIN_READ or score.likeness < MIN_LIKENESS:
             dropped[file] = f"hard to read (nearest shape right {score.read:.2f}, like {score.likeness:.2f})"
-        elif twin != font.name:
-            dropped[file] = f"draws the same as {twin}"
+        elif baseline != font.name:
+            dropped[file] = f"draws the same as {baseline}"
         else:
             kept.append(replace(font, weight=float(np.clip((score.likeness - 0.35) / 0.45, 0.15, 1.0))))
     return kept

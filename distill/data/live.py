@@ -1,4 +1,4 @@
-"""LiveWords: words that are rendered while training runs, as samples."""
+"""SyntheticWords: words that are rendered while training runs, as samples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PixelSource(Protocol):
         """Give picture (H, W, 3) uint8 RGB, label, and ASCII codes of the characters under its columns (32,)."""
 
 
-class LiveWords(Dataset[Sample]):
+class SyntheticWords(Dataset[Sample]):
     """Samples from pictures that are made when asked for.
 
     Args:

@@ -28,11 +28,11 @@ class Source:
     """Words to train on, and how much of each batch they make up."""
 
     words: Words
-    share: float = 1.0
+    ratio: float = 1.0
     """Relative to the other sources."""
 
 
-class MixedWords(Dataset[Sample]):
+class MixtureWords(Dataset[Sample]):
     """The words of several sources, asked for by `Draw`; `Sample.index` counts over all sources."""
 
     def __init__(self, sources: Sequence[Words]) -> None:
@@ -67,11 +67,11 @@ def build_loader(
     """
     words = [source.words for source in sources]
     sampler = MixedSampler(
-        [len(each) for each in words], [source.share for source in sources], batch_size,
+        [len(each) for each in words], [source.ratio for source in sources], batch_size,
         seed=seed, rank=rank, world=world, start_batch=start_batch,
     )  # fmt: skip
     return DataLoader(
-        MixedWords(words),  # type: ignore[arg-type]
+        MixtureWords(words),  # type: ignore[arg-type]
         batch_sampler=sampler,  # type: ignore[arg-type]
         num_workers=workers,
         collate_fn=collate,
@@ -91,7 +91,7 @@ def build_test_loader(words: Words, batch_size: int, rank: int = 0, world: int =
     Processes can get different numbers of batches; counts summed over them are exact.
     """
     return DataLoader(
-        MixedWords([words]),  # type: ignore[arg-type]
+        MixtureWords([words]),  # type: ignore[arg-type]
         batch_sampler=InOrder(range(rank, len(words), world), batch_size),  # type: ignore[arg-type]
         collate_fn=collate,
         generator=torch.Generator().manual_seed(0),

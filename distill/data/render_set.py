@@ -45,7 +45,7 @@ class RenderRequest:
     """Use the fonts that the system has."""
     max_fonts: int = 400
     """How many fonts at most, chosen by seed."""
-    severity: float = 1.0
+    difficulty: float = 1.0
     """How hard the street is on the words, 0 to 1; 1 is as varied as real crops."""
 
     @property
@@ -63,7 +63,7 @@ class RenderRequest:
             self.fonts, split=self.split, seed=self.seed, system=self.system_fonts, max_fonts=self.max_fonts
         )
         labels = test_labels(self.words, self.seed, self.split, self.characters)
-        return WordRenderer(choice.fonts, self.seed, self.split, self.characters, labels, self.severity), choice
+        return WordRenderer(choice.fonts, self.seed, self.split, self.characters, labels, self.difficulty), choice
 
 
 def both_cases(characters: str) -> str:

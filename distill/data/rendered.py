@@ -47,15 +47,15 @@ class RenderedWords(Dataset[tuple[np.ndarray, str, np.ndarray]]):
         seed: two data sets of one seed and split are equal.
         split: which words are drawn.
         charset: characters that may occur.
-        severity: see `WordRenderer`.
+        difficulty: see `WordRenderer`.
     """
 
     def __init__(
         self, fonts: Sequence[FontAtlas], words: int, seed: int = 0, split: Split = "train",
-        charset: str | None = None, severity: float = 1.0,
+        charset: str | None = None, difficulty: float = 1.0,
     ) -> None:  # fmt: skip
         labels = test_labels(words, seed, split, charset)
-        self.renderer = WordRenderer(fonts, seed, split, charset, labels, severity)
+        self.renderer = WordRenderer(fonts, seed, split, charset, labels, difficulty)
         self.words = words
 
     def __len__(self) -> int:

@@ -58,7 +58,7 @@ def facts(student: Reader) -> str:
         "characters": f"{len(charset.characters)}: <code>{html(shown)}</code>",
         "longest word": f"{student.config.max_length} characters",
         "parameters": f"{student.parameters_count / 1e6:.2f} M",
-        **student.facts(),
+        **student.summary(),
     }
     return "| | |\n| --- | --- |\n" + "\n".join(f"| {key} | {value} |" for key, value in rows.items())
 

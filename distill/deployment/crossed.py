@@ -1,4 +1,4 @@
-"""CLIP4STR as an ONNX graph: a Loop for each branch, one that merges the caption between them, refinements behind."""
+"""CLIP4STR as an ONNX graph: a Loop for each branch, one that merges the caption between them, refine_iters behind."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def build_crossed(reader: Clip4Str, cross: CharacterDecoder) -> ModelProto:
         UserError: for captions that can't be made inside a graph, see `GraphCaptions`.
     """
     branches = Branches(reader, Crossing(reader, cross))
-    refinements = reader.config.refinements
+    refine_iters = reader.config.refine_iters
     visual, steps = branches.read_visual()
-    answer = branches.read_cross(branches.caption(visual, "first"), steps, OUTPUT if refinements == 0 else "cross/0")
-    for turn in range(1, refinements + 1):
+    answer = branches.read_cross(branches.caption(visual, "first"), steps, OUTPUT if refine_iters == 0 else "cross/0")
+    for turn in range(1, refine_iters + 1):
         visual = branches.refine_visual(visual, f"visual/{turn}")
         ids = branches.caption(visual, f"caption/{turn}")
-        answer = branches.refine_cross(answer, ids, OUTPUT if turn == refinements else f"cross/{turn}")
+        answer = branches.refine_cross(answer, ids, OUTPUT if turn == refine_iters else f"cross/{turn}")
     return finish(branches.opening, cross.head.out_features)
 
 
@@ -87,8 +87,8 @@ class Opening(nn.Module):
         """Begin the visual branch (`parts.begin`), or read with it, (N, T, C + 1); keys and values of both branches."""
         features, visual = self.reader.encode(images), self.reader.visual_decoder
         memory, pictures = visual.memory_keys(features), self.crossing.pictures(features)
-        if self.reader.config.decoding == "one-shot":
-            return [visual.one_shot(memory, visual.steps(None))], flat(memory), pictures
+        if self.reader.config.decoding == "nar":
+            return [visual.nar(memory, visual.steps(None))], flat(memory), pictures
         start, ended, cache, looked_at = begin(visual, flat(memory))
         return [start, ended, *cache], looked_at, pictures
 
@@ -115,8 +115,8 @@ class CrossBeginning(nn.Module):
     def forward(self, ids: Tensor, pictures: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Map merged token ids (N, T) and pictures to the beginning, or logits, and what is looked at."""
         decoder, memory = self.crossing.decoder, self.crossing.memory(ids, pictures)
-        if self.crossing.reader.config.decoding == "one-shot":
-            return [decoder.one_shot(paired(memory), decoder.steps(None))], []
+        if self.crossing.reader.config.decoding == "nar":
+            return [decoder.nar(paired(memory), decoder.steps(None))], []
         start, ended, cache, looked_at = begin(decoder, memory)
         return [start, ended, *cache], looked_at
 
@@ -146,7 +146,7 @@ class Branches:
 
     def __init__(self, reader: Clip4Str, crossing: Crossing) -> None:
         self.reader, self.crossing = reader, crossing
-        self.one_shot = reader.config.decoding == "one-shot"
+        self.nar = reader.config.decoding == "nar"
         images, opening = torch.zeros(3, 3, *reader.image_size), Opening(reader, crossing)
         with torch.no_grad():
             _, self.memory, self.pictures = opening(images)
@@ -171,7 +171,7 @@ class Branches:
 
     def read_visual(self) -> tuple[str, str]:
         """Read with the visual branch: its logits, and how many steps it took, for the cross branch."""
-        if self.one_shot:
+        if self.nar:
             return self.begun[0], ""
         most = whole_number(self.graph, "most_steps", self.steps)
         step = export_step(Step(self.reader.visual_decoder), self.memory)
@@ -197,12 +197,12 @@ class Branches:
     def read_cross(self, ids: str, steps: str, name: str) -> str:
         """Read with the cross branch, as many steps as the visual one took; logits to refine, or the answer."""
         beginning, made = CrossBeginning(self.crossing), [name]
-        if not self.one_shot:
+        if not self.nar:
             made = [f"cross/begun{number}" for number in range(len(self.begun) + len(self.seen))]
         append(
             self.graph, self.part("beginning", beginning, (self.ids, self.pictures)), [ids, *self.shown], made, "begin"
         )
-        if self.one_shot:
+        if self.nar:
             return name
         with torch.no_grad():
             _, crossed = beginning(self.ids, self.pictures)

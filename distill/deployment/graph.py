@@ -28,7 +28,7 @@ def join(
     layers = (len(made) - 2) // 2
     carried, memory = made[: 2 + layers], made[2 + layers :]
     trips = whole_number(graph, "most_steps", most_steps)
-    *_, by_step = add_loop(graph, step.graph, carried, memory, trips, "greedy")
+    *_, by_step = add_loop(graph, step.graph, carried, memory, trips, "ar")
     read = words_first(graph, by_step, OUTPUT if closing is None else "greedy/logits")
     if closing is not None:
         append(graph, closing.graph, [lengthen(graph, read, most_steps), *memory], [OUTPUT], "closing")

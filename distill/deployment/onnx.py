@@ -1,4 +1,4 @@
-"""One ONNX file per reader: the encoder, a Loop of greedy steps that stops when every word has ended, refinements.
+"""One ONNX file per reader: the encoder, a Loop of greedy steps that stops when every word has ended, refine_iters.
 
 A reader without steps, in one shot or off columns, is one piece.
 """
@@ -29,11 +29,11 @@ FORMAT = "symdistill-student"
 """What the metadata of such a file call it, whatever reader it holds: all are read alike."""
 
 
-def build_greedy(reader: Any, refinements: int = 0, decoder: CharacterDecoder | None = None) -> ModelProto:
-    """Build the graph of a reader with one decoder, by default itself: greedy steps, then refinements."""
+def build_greedy(reader: Any, refine_iters: int = 0, decoder: CharacterDecoder | None = None) -> ModelProto:
+    """Build the graph of a reader with one decoder, by default itself: greedy steps, then refine_iters."""
     own: CharacterDecoder = reader if decoder is None else decoder
     opening, step = export_opening_and_step(reader, own)
-    closing = export_refinements(reader, own, refinements) if refinements else None
+    closing = export_refinements(reader, own, refine_iters) if refine_iters else None
     return join(opening, step, own.steps(None), own.head.out_features, closing)
 
 
@@ -44,16 +44,16 @@ def build_whole(reader: Reader) -> ModelProto:
 
 def build_configured(reader: Student | Parseq) -> ModelProto:
     """Build the graph of a reader that decodes as it is configured."""
-    one_shot = reader.config.decoding == "one-shot"
-    return build_whole(reader) if one_shot else build_greedy(reader, reader.config.refinements)
+    nar = reader.config.decoding == "nar"
+    return build_whole(reader) if nar else build_greedy(reader, reader.config.refine_iters)
 
 
 def build_clip4str(reader: Clip4Str) -> ModelProto:
     """Build the graph of a CLIP4STR: of both branches, or of the visual one where that is all there is."""
     if reader.cross_decoder is not None:
         return build_crossed(reader, reader.cross_decoder)
-    one_shot = reader.config.decoding == "one-shot"
-    return build_whole(reader) if one_shot else build_greedy(reader, reader.config.refinements, reader.visual_decoder)
+    nar = reader.config.decoding == "nar"
+    return build_whole(reader) if nar else build_greedy(reader, reader.config.refine_iters, reader.visual_decoder)
 
 
 BUILDERS: dict[type[Reader], Callable[[Any], ModelProto]] = {

@@ -1,4 +1,4 @@
-"""The parts that an ONNX file is joined from: what is made once per picture, one greedy position, the refinements.
+"""The parts that an ONNX file is joined from: what is made once per picture, one greedy position, the refine_iters.
 
 A trace of the decoding loop would freeze the batch size and the number of steps of the example it saw. So the parts
 are exported apart, each with its batch size left open, and an ONNX Loop is built around the step.

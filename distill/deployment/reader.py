@@ -18,7 +18,7 @@ from distill.deployment.graph import INPUT, OUTPUT
 from distill.deployment.onnx import FORMAT
 from students.charset import Charset, Reading
 from students.errors import UserError
-from students.spelling import SPELLINGS, Spelling
+from students.spelling import DECODERS, Spelling
 
 
 class OnnxReader:
@@ -69,7 +69,7 @@ class OnnxReader:
     def read_batch(self, images: Tensor) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W): one reading each."""
         logits = torch.from_numpy(self.logits(images.detach().cpu().numpy()))
-        return SPELLINGS[self.spelling](self.alphabet, logits)
+        return DECODERS[self.spelling](self.alphabet, logits)
 
 
 def read_file(path: Path) -> bytes:
@@ -102,7 +102,7 @@ def read_facts(data: bytes, path: Path) -> dict[str, Any]:
         facts = {key: json.loads(stored[key]) for key in ("charset", "max_length", "image_size", "name", "params")}
         facts["spelling"] = json.loads(stored.get("spelling", '"positions"'))  # files without were written before CTC
         height, width = facts["image_size"]
-        whole = all(isinstance(facts[key], str) for key in ("charset", "name")) and facts["spelling"] in SPELLINGS
+        whole = all(isinstance(facts[key], str) for key in ("charset", "name")) and facts["spelling"] in DECODERS
         if whole and all(isinstance(n, int) for n in (height, width, facts["max_length"], facts["params"])):
             return facts
     except (KeyError, TypeError, ValueError):

@@ -219,7 +219,7 @@ def choose(sets: str, found: dict[str, Path], data: Path) -> list[str]:
     missing = [name for name in chosen if name not in found]
     if missing or not chosen:
         near = process.extractOne(missing[0], list(found), score_cutoff=70) if missing and sets != "six" else None
-        there = f"there are {', '.join(found)}; name some of them (--sets, or compare.sets in a run), or take all"
+        there = f"there are {', '.join(found)}; name some of them (--sets, or eval.benchmarks in a run), or take all"
         hint = f"did you mean {near[0]!r}?" if near else there
         raise UserError(f"{data} has no set {', '.join(missing) or repr(sets)}; {hint}")
     return list(dict.fromkeys(chosen))

@@ -17,7 +17,7 @@ from students.projections import DecoderDtype
 from students.reading import Decoding, Reader
 from teachers.readers import load_reader
 
-Role = Literal["student", "twin", "teacher"]
+Role = Literal["student", "baseline", "teacher"]
 ReadingKind = Literal["open", "closed-lexicon"]
 
 
@@ -114,22 +114,22 @@ def open_reader(name_or_path: str, role: Role = "student", threads: int | None =
     return StudentReader(load_reader(name_or_path), name_of(name_or_path), role)
 
 
-def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, refinements: int | None) -> None:
+def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, refine_iters: int | None) -> None:
     """Let those readers that have a choice read otherwise than configured; None keeps what is.
 
     Raises:
         UserError: when something is chosen and none of them has a choice.
     """
-    if decoding is None and refinements is None:
+    if decoding is None and refine_iters is None:
         return
     able = [reader for reader in readers if isinstance(reader, StudentReader) and reader.student.chooses_decoding]
     if not able:
         raise UserError(
             "none of these chooses how to read, as folders of PARSeq and CLIP4STR do, and of students that refine; "
-            "leave --one-shot and --refinements out (an ONNX file reads as it was exported)"
+            "leave --nar and --refine_iters out (an ONNX file reads as it was exported)"
         )
     for reader in able:
-        reader.student.choose_decoding(decoding, refinements)
+        reader.student.choose_decoding(decoding, refine_iters)
 
 
 def choose_decoder_dtype(readers: Sequence[WordReader], dtype: DecoderDtype) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from distill.evaluation.agreement import Agreement, Pair
 from distill.evaluation.compare import Comparison, ReaderResult
-from distill.evaluation.leak_check import LeakCheck
 from distill.evaluation.machine import describe_machine, versions
 from distill.evaluation.metrics import Tally, percent
+from distill.evaluation.overlap_check import OverlapCheck
 from distill.evaluation.tables import to_markdown
 from students.errors import UserError
 from students.files import write_file
@@ -27,12 +27,12 @@ def build_report(
     command: str | Sequence[str],
     config: Mapping[str, Any] | None = None,
     seconds: Mapping[str, float] | None = None,
-    leaks: LeakCheck | None = None,
+    overlaps: OverlapCheck | None = None,
 ) -> dict[str, Any]:
     """Build the report of a comparison.
 
     Beside the keys that are always there, `notes` says what is unusual about the sets, `averaged_sets` names the sets
-    that averages and pairs are over when those aren't all, `leaks` stands when the leak guard ran, `unlike_pairs`
+    that averages and pairs are over when those aren't all, `overlaps` stands when the overlap check ran, `unlike_pairs`
     where students read openly and teachers choose from a lexicon, a set of which only some words were read has
     `partial`, and one read by closed lexicon the size of the `lexicon`.
 
@@ -41,7 +41,7 @@ def build_report(
         command: what was typed.
         config: the resolved configuration, of the run or of the evaluation.
         seconds: wall time by part; reading times are added.
-        leaks: what the leak guard found.
+        overlaps: what the overlap check found.
     """
     reading = {f"read {reader.name}": round(reader.seconds, 2) for reader in comparison.readers}
     report: dict[str, Any] = {
@@ -61,8 +61,8 @@ def build_report(
         report["notes"] = notes
     if len(comparison.averaged) != len(comparison.benchmarks):
         report["averaged_sets"] = list(comparison.averaged)
-    if leaks is not None:
-        report["leaks"] = {"against": leaks.against, "words": len(leaks.found), "found": list(leaks.found)}
+    if overlaps is not None:
+        report["overlaps"] = {"against": overlaps.against, "words": len(overlaps.found), "found": list(overlaps.found)}
     return report
 
 

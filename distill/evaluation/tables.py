@@ -82,7 +82,7 @@ def pair_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def student_teacher(report: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """Give the pairs of a student or twin with a teacher."""
+    """Give the pairs of a student or baseline with a teacher."""
     roles = {reader["name"]: reader["role"] for reader in report["readers"]}
     pairs = report.get(key, [])
     return [pair for pair in pairs if roles[pair["a"]] != "teacher" and roles[pair["b"]] == "teacher"]
@@ -114,14 +114,14 @@ def agreement_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def remarks(report: Mapping[str, Any]) -> list[str]:
-    """Say what the numbers leave out: odd counts, what is averaged, leaks."""
+    """Say what the numbers leave out: odd counts, what is averaged, overlaps."""
     said = list(report.get("notes", []))
     if "averaged_sets" in report:
         said.append(f"averages and pairs are over {', '.join(report['averaged_sets'])}: no word counts twice")
-    leaks = report.get("leaks")
-    if leaks is not None:
-        said.append(f"leak guard: {leaks['words']} test words are among those of {leaks['against']}")
-        said += leaks["found"][:20]
+    overlaps = report.get("overlaps")
+    if overlaps is not None:
+        said.append(f"overlap check: {overlaps['words']} test words are among those of {overlaps['against']}")
+        said += overlaps["found"][:20]
     return said
 
 

@@ -42,7 +42,7 @@ def teacher_reader(teacher: Teacher, charset: Charset, lexicon: Sequence[str] | 
         return StudentReader(teacher.reader, teacher.name, "teacher")
     if isinstance(teacher, Embedder):
         return LexiconReader(teacher, charset, lexicon)
-    raise UserError(f"{teacher.name} can neither read nor choose from a lexicon; set compare.teacher=false")
+    raise UserError(f"{teacher.name} can neither read nor choose from a lexicon; set eval.teacher=false")
 
 
 def is_onnx(name: str) -> bool:

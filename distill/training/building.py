@@ -48,10 +48,10 @@ def build_student(section: StudentSection, seed: int, say: Say = lambda _: None)
             )
         return start_from(section, section.init, charset, seed, say).train()
     config = resized(SIZES[section.size](charset, section.max_length), changed)
-    decoding, refinements = section.decoding or config.decoding, section.refinements or 0
-    config = dataclasses.replace(config, decoding=decoding, refinements=refinements)
+    decoding, refine_iters = section.decoding or config.decoding, section.refine_iters or 0
+    config = dataclasses.replace(config, decoding=decoding, refine_iters=refine_iters)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # the same start on every process, and for student and twin
+        torch.manual_seed(seed)  # the same start on every process, and for student and baseline
         return LEARNERS[config.decoding](config)
 
 
@@ -63,7 +63,7 @@ def start_from(section: StudentSection, init: str, charset: Charset, seed: int, 
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student = learner(reader, section.decoding, section.refinements)
+        student = learner(reader, section.decoding, section.refine_iters)
     return restart(student, init, section.charset, section.max_length, seed, say) if section.remap else student
 
 
@@ -93,12 +93,12 @@ def resized(config: StudentConfig, changed: dict[str, Any]) -> StudentConfig:
 
 
 def teacher_sections(config: Config) -> list[TeacherSection]:
-    """List the teachers that a configuration asks for; none for a twin."""
+    """List the teachers that a configuration asks for; none for a baseline."""
     return [section for section in config.teachers or [config.teacher] if section.name is not None]
 
 
 def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]:
-    """Load the teachers of students with pictures of `image_size`; none for a twin.
+    """Load the teachers of students with pictures of `image_size`; none for a baseline.
 
     Raises:
         UserError: when there is no such teacher, or it can't keep what it is asked to.
@@ -130,7 +130,7 @@ def build_task(config: Config, say: Say = lambda _: None) -> DistillationTask:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
         shuffled = [one.control == "shuffled" for one in sections]
-        task = DistillationTask(student, teachers, config.guidance, config.aids, config.seed, weights, shuffled)
+        task = DistillationTask(student, teachers, config.guidance, config.aux, config.seed, weights, shuffled)
     for guide, section in zip(task.guides, sections, strict=True):
         if section.heads is not None:
             load_heads(guide.heads, section.heads)

@@ -59,8 +59,7 @@ class Clip4StrTask(Task):
         self.options = options or Clip4StrOptions()
         freeze(reader, self.options.text_freeze, self.options.image_freeze)
 
-    @property
-    def deliverable(self) -> Clip4Str:
+    def exported_model(self) -> Clip4Str:
         """The reader."""
         return self.reader
 
@@ -97,7 +96,7 @@ class Clip4StrTask(Task):
         cross = order_losses(read, orders, charset.pad_id) if read else []
         return visual, cross, [order.count for order in orders]
 
-    def resting(self) -> tuple[str, ...]:
+    def unused_parameters(self) -> tuple[str, ...]:
         """Name weights of the CLIP that the loss can't reach: its scale, and what the switches leave out."""
         config, clip = self.reader.config, "reader.clip_model."
         idle = ["logit_scale"]
@@ -111,12 +110,12 @@ class Clip4StrTask(Task):
 
     def always_graded(self) -> bool:
         """Say whether every trainable weight gets a gradient in every step."""
-        idle = self.resting()
+        idle = self.unused_parameters()
         return not any(name.startswith(idle) for name, weight in self.named_parameters() if weight.requires_grad)
 
-    def learning_rate(self, base: float, accumulation: int, devices: int, batch_per_device: int) -> float:
-        """Scale linearly with the joined batch: `base * accumulation * devices * batch / 512` (published)."""
-        return base * accumulation * (devices * batch_per_device) / REFERENCE_BATCH
+    def learning_rate(self, base: float, grad_accum: int, devices: int, batch_per_device: int) -> float:
+        """Scale linearly with the joined batch: `base * grad_accum * devices * batch / 512` (published)."""
+        return base * grad_accum * (devices * batch_per_device) / REFERENCE_BATCH
 
     def no_weight_decay(self) -> set[str]:
         """Name what is never decayed: fewer than two dimensions, or one of `UNDECAYED` in the name."""

@@ -25,9 +25,9 @@ def build_clip4str(config: TeacherConfig, say: Say = lambda _: None) -> Clip4Str
     Raises:
         UserError: for a CLIP, alphabet, folder or size that doesn't serve.
     """
-    section, orders = config.clip4str, config.orders
+    section, permutations = config.clip4str, config.permutations
     options = Clip4StrOptions(
-        permutations=PermutationOptions(orders.count, orders.forward, orders.mirrored),
+        permutations=PermutationOptions(permutations.count, permutations.forward, permutations.mirrored),
         cross=CrossTraining(section.cross_context, section.cross_mask),
         cross_weight=section.cross_weight,
         text_freeze=section.text_freeze,
@@ -87,6 +87,6 @@ def build_reader(config: TeacherConfig) -> Clip4Str:
         image_detach=section.image_detach,
         language=section.language,
         decoding=section.decoding,
-        refinements=section.refinements,
+        refine_iters=section.refine_iters,
     )
     return Clip4Str(chosen, clip)

@@ -1,4 +1,4 @@
-"""Contrastive training of the small teacher: pictures and words that belong together, apart from near misses."""
+"""Contrastive training of the small teacher: pictures and words that belong together, apart from hard negatives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from distill.data.batch import Batch
 from distill.training.distillation import column_loss, ctc_loss
-from distill.training.near_misses import near_misses
+from distill.training.hard_negatives import hard_negatives
 from distill.training.task import Task
 from teachers.small import SmallTeacher
 from teachers.towers import run_words
@@ -24,10 +24,10 @@ from teachers.towers import run_words
 class ContrastiveOptions:
     """What can be chosen about the teacher's training."""
 
-    near_misses: int = 3
+    hard_negatives: int = 3
     """Near misses of each picture's word that join the negative texts; one at first, all when columns end."""
     max_edits: int = 2
-    """Most edits between a word and its near miss."""
+    """Most edits between a word and its hard negative."""
     columns: float = 1.0
     """Weight of the column term at the start."""
     columns_until: float = 0.4
@@ -36,14 +36,14 @@ class ContrastiveOptions:
     """Weight of the CTC term on the image columns at the end."""
     spelling: float = 0.5
     """Weight of the term that has both embeddings spell their word."""
-    earlier_texts: int = 0
+    text_queue: int = 0
     """Texts of earlier steps that pictures are told apart from as well."""
     train_text: bool = True
     """Train the text tower too; else words stay where they are and pictures learn to get there."""
     max_scale: float = 100.0
     """Largest factor (1 / temperature) on the similarities, as in CLIP."""
     seed: int = 0
-    """Seed of the near misses."""
+    """Seed of the hard negatives."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class TeacherScores:
     """Words measured, all different."""
     closed_lexicon: float
     """Percentage whose own word is the nearest of all `words` texts."""
-    near_miss: float
+    hard_negative: float
     """Percentage whose own word is the nearest among itself and nine words one edit away."""
 
 
 @dataclass(frozen=True)
 class ContrastiveInputs:
-    """One batch of N pictures with M different texts: its words first, then their near misses."""
+    """One batch of N pictures with M different texts: its words first, then their hard negatives."""
 
     images: Tensor
     """(N, 3, 32, 128)."""
@@ -82,7 +82,7 @@ class ContrastiveTask(Task):
     One head reads the image columns, first as drawn, later by CTC: CTC from the start would learn to say "nothing"
     everywhere first. The other spells words from embeddings: the same linear map must name the first, second, ...
     and the last, last but one, ... character from a picture's embedding and from its word's, so that both write
-    in the same code. The heads belong to the task and aren't part of the deliverable.
+    in the same code. The heads belong to the task and aren't part of the exported model.
     """
 
     def __init__(self, teacher: SmallTeacher, options: ContrastiveOptions | None = None) -> None:
@@ -95,13 +95,12 @@ class ContrastiveTask(Task):
         self.column_head = nn.Linear(config.image_width, classes) if reads else None
         spells = self.options.spelling > 0
         self.spelling_head = nn.Linear(config.joint_width, 2 * config.max_length * classes) if spells else None
-        self.earlier = EarlierTexts(self.options.earlier_texts, config.joint_width)
+        self.earlier = EarlierTexts(self.options.text_queue, config.joint_width)
         if not self.options.train_text:
             for name, weight in teacher.named_parameters():
                 weight.requires_grad_(name.startswith("visual.") or name == "logit_scale")
 
-    @property
-    def deliverable(self) -> SmallTeacher:
+    def exported_model(self) -> SmallTeacher:
         """The teacher, without the heads of the reading terms."""
         return self.teacher
 
@@ -110,12 +109,12 @@ class ContrastiveTask(Task):
         names = {"positional_embedding", "token_embedding.weight", "visual.positional_embedding"}
         return {f"teacher.{name}" for name in names}
 
-    def resting(self) -> tuple[str, ...]:
+    def unused_parameters(self) -> tuple[str, ...]:
         """Name the column head when it rests once the column term has ended."""
         return () if self.column_head is None or self.options.ctc > 0 else ("column_head.",)
 
     def prepare(self, batch: Batch, step: int, progress: float) -> ContrastiveInputs:
-        """Draw the near misses and encode all texts.
+        """Draw the hard negatives and encode all texts.
 
         `batch.columns` must hold ids in the order of the teacher's characters; labels are folded to its case.
 
@@ -126,7 +125,7 @@ class ContrastiveTask(Task):
         options, device = self.options, batch.images.device
         fades = options.columns > 0 and options.columns_until > 0
         fading = max(0.0, 1 - progress / options.columns_until) if fades else 0.0
-        count = options.near_misses - int(fading * max(0, options.near_misses - 1))
+        count = options.hard_negatives - int(fading * max(0, options.hard_negatives - 1))
         lexicon = self.lexicon(words, batch.indices.tolist(), step, count)
         return ContrastiveInputs(
             images=batch.images,
@@ -138,7 +137,7 @@ class ContrastiveTask(Task):
         )
 
     def lexicon(self, words: Sequence[str], indices: Sequence[int], step: int, count: int) -> dict[str, int]:
-        """Number the different words of a batch, then `count` near misses of each that are no words of the batch.
+        """Number the different words of a batch, then `count` hard negatives of each that are no words of the batch.
 
         Near misses depend on the seed, the sample's index and the step and on nothing else, so that a resumed
         training draws the same ones.
@@ -147,7 +146,7 @@ class ContrastiveTask(Task):
         options, config = self.options, self.teacher.config
         for word, index in zip(words, indices, strict=True):
             source = random.Random(f"{options.seed}/{step}/{index}")
-            for miss in near_misses(word, count, config.characters, source, options.max_edits, config.max_length):
+            for miss in hard_negatives(word, count, config.characters, source, options.max_edits, config.max_length):
                 lexicon.setdefault(miss, len(lexicon))
         return lexicon
 
@@ -284,7 +283,7 @@ def score_teacher(teacher: SmallTeacher, batches: Iterable[Batch]) -> TeacherSco
     nearest = (images @ texts.T).argmax(dim=1).cpu()
     hits = (nearest == torch.arange(len(words))).sum().item()
     characters, length = teacher.config.characters, teacher.config.max_length
-    misses = [near_misses(w, 9, characters, random.Random(i), 1, length) for w, (_, i) in kept.items()]
+    misses = [hard_negatives(w, 9, characters, random.Random(i), 1, length) for w, (_, i) in kept.items()]
     wrong = teacher.embed_words([miss for row in misses for miss in row]).view(len(words), 9, -1)
     own = (images * texts).sum(dim=1)
     apart = (own > torch.einsum("nj,nkj->nk", images, wrong).amax(dim=1)).sum().item()

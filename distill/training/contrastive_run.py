@@ -34,8 +34,9 @@ class ContrastiveRun(TeacherRun):
         """Build the small teacher, or load the one to start from."""
         config, section = self.config, self.config.contrastive
         options = ContrastiveOptions(
-            near_misses=section.near_misses, max_edits=section.max_edits, ctc=section.ctc, columns=section.columns,
-            columns_until=section.columns_until, spelling=section.spelling, earlier_texts=section.earlier_texts,
+            hard_negatives=section.hard_negatives, max_edits=section.max_edits, ctc=section.ctc,
+            columns=section.columns,
+            columns_until=section.columns_until, spelling=section.spelling, text_queue=section.text_queue,
             train_text=section.train_text, seed=config.seed,
         )  # fmt: skip
         self.teacher = SmallTeacher() if config.init is None else SmallTeacher.load(config.init)
@@ -54,7 +55,7 @@ class ContrastiveRun(TeacherRun):
         loader = self.words.whole_validation_loader()
         with self.accelerator.autocast():
             self.scores = score_teacher(weights, (batch.to(self.accelerator.device) for batch in loader))
-        return Validation(self.scores.closed_lexicon, self.scores.near_miss, self.scores.words)
+        return Validation(self.scores.closed_lexicon, self.scores.hard_negative, self.scores.words)
 
     def keep(self, weights: nn.Module, result: Validation, state: TrainState) -> None:
         """Write folder, card and report."""
@@ -63,13 +64,13 @@ class ContrastiveRun(TeacherRun):
         config = self.config
         card = CARD.format(
             name=config.name, weights=sum(weight.numel() for weight in weights.parameters()), step=state.step,
-            steps=config.train.steps, batch=config.train.batch * config.train.accumulation, seed=config.seed,
+            steps=config.train.steps, batch=config.train.batch_size * config.train.grad_accum, seed=config.seed,
             words=self.words.summary, count=result.words, closed=result.accuracy, near=result.one_minus_ned,
         )  # fmt: skip
         weights.save(self.folder, card)
         report = {
             "schema": 1, "command": self.command, "machine": describe_machine(), "versions": versions(),
             "step": state.step, "seed": config.seed, "words": result.words, "closed_lexicon": result.accuracy,
-            "near_miss": result.one_minus_ned,
+            "hard_negative": result.one_minus_ned,
         }  # fmt: skip
         write_file(self.out / "report.json", json.dumps(report, indent=2) + "\n")

@@ -14,7 +14,7 @@ from distill.deployment.card import Card, scores_from_report
 from distill.deployment.folder import save_folder
 from distill.evaluation.benchmarks import open_benchmarks
 from distill.evaluation.compare import compare
-from distill.evaluation.leak_check import check_leaks
+from distill.evaluation.overlap_check import check_overlap
 from distill.evaluation.readers import StudentReader, WordReader
 from distill.evaluation.report import build_report, write_report
 from distill.evaluation.tables import print_report
@@ -46,20 +46,20 @@ class Delivery:
         Args:
             teachers: scored too when asked for: those that read openly, a CLIP by closed lexicon.
             test: a folder of benchmarks, or one set.
-            against: training words that the leak guard searches for test words; None leaves it out.
+            against: training words that the overlap check searches for test words; None leaves it out.
             console: where the table goes.
         """
         started, config, out = time.monotonic(), self.config, self.out
         student = load_reader(out / "student")
-        charset = student.charset if config.compare.charset is None else Charset.load(config.compare.charset)
-        benchmarks = open_benchmarks(test, config.compare.sets, charset)
+        charset = student.charset if config.eval.charset is None else Charset.load(config.eval.charset)
+        benchmarks = open_benchmarks(test, config.eval.benchmarks, charset)
         comparison = compare(self._readers(student, teachers, charset), benchmarks, charset)
         self.seconds["compare"] = time.monotonic() - started
-        leaks = check_leaks(benchmarks, against) if against is not None else None
-        report = build_report(comparison, self.command, as_dict(config), self.seconds, leaks)
+        overlaps = check_overlap(benchmarks, against) if against is not None else None
+        report = build_report(comparison, self.command, as_dict(config), self.seconds, overlaps)
         write_report(out, report)
         card = Card(config.name, self.training, scores=scores_from_report(out / "report.json", config.name))
-        exported = save_folder(student, out / "student", card, onnx=config.compare.onnx, overwrite=True)
+        exported = save_folder(student, out / "student", card, onnx=config.eval.onnx, overwrite=True)
         print_report(report, console)
         files = ", ".join(f"{name} ({size / 2**20:.1f} MiB)" for name, size in exported.files.items())
         console.print(f"{exported.folder}: {files}\nreport: {out / 'report.json'}", highlight=False, soft_wrap=True)
@@ -67,12 +67,12 @@ class Delivery:
     def _readers(self, student: Reader, teachers: Sequence[Teacher], charset: Charset) -> list[WordReader]:
         config = self.config
         readers: list[WordReader] = [StudentReader(student, config.name)]
-        if config.compare.twin:
-            twin = self.out / "twin"
-            readers.append(StudentReader(load_reader(twin / "student"), f"{config.name}-twin", "twin"))
-            stored = json.loads((twin / "report.json").read_text(encoding="utf-8"))
-            self.seconds["train twin"] = stored["seconds"]["train"]
-        if config.compare.teacher:
+        if config.eval.baseline:
+            baseline = self.out / "baseline"
+            readers.append(StudentReader(load_reader(baseline / "student"), f"{config.name}-baseline", "baseline"))
+            stored = json.loads((baseline / "report.json").read_text(encoding="utf-8"))
+            self.seconds["train baseline"] = stored["seconds"]["train"]
+        if config.eval.teacher:
             readers += [teacher_reader(teacher, charset) for teacher in teachers]
         for reader, name in zip(readers, distinct([reader.name for reader in readers]), strict=True):
             reader.name = name

@@ -1,4 +1,4 @@
-"""The distillation task: character loss, training aids, and the guidance terms of one or several frozen teachers."""
+"""The distillation task: character loss, training aux, and the guidance terms of one or several frozen teachers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from distill.config import AidsSection, GuidanceSection
+from distill.config import AuxSection, GuidanceSection
 from distill.data.batch import Batch
 from distill.training.guides import make_guides
 from distill.training.task import Task
@@ -20,7 +20,7 @@ from losses.heads import HEADS
 from students.errors import UserError
 from students.stages import Stages
 from students.student import Student
-from teachers.guidance import Guidance, Wanted
+from teachers.guidance import FeatureRequest, Guidance
 from teachers.reading import ReadingTeacher
 from teachers.teacher import Teacher
 
@@ -53,13 +53,13 @@ class DistillationInputs:
 
 
 class DistillationTask(Task):
-    """A student, its guidance heads, and the total loss of METHOD 1.3; without a teacher it is the twin's task.
+    """A student, its guidance heads, and the total loss of METHOD 1.3; without a teacher it is the baseline's task.
 
     Args:
         student: the reader that learns.
         teachers: one frozen guide or several, kept out of this module's parameters; None for no guidance.
         guidance: cadence, budget and weights of the guidance terms.
-        aids: weights of CTC and column terms, for students with a column head.
+        aux: weights of CTC and column terms, for students with a column head.
         seed: seeds the choice of rows under a row budget.
         weights: what multiplies the terms of each teacher; 1 unless given.
         shuffled: which teachers are told the labels of other words, as a control; none unless given.
@@ -70,12 +70,12 @@ class DistillationTask(Task):
 
     def __init__(
         self, student: Student, teachers: Teacher | Sequence[Teacher] | None, guidance: GuidanceSection,
-        aids: AidsSection, seed: int = 0, weights: Sequence[float] | None = None,
+        aux: AuxSection, seed: int = 0, weights: Sequence[float] | None = None,
         shuffled: Sequence[bool] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        if student.config.decoding == "ctc" and aids.ctc == 0:
-            raise UserError("aids.ctc=0: a student with decoding ctc learns to read by it; give a weight above 0")
+        if student.config.decoding == "ctc" and aux.ctc == 0:
+            raise UserError("aux.ctc=0: a student with decoding ctc learns to read by it; give a weight above 0")
         self.student = student
         given = () if teachers is None else (teachers,) if isinstance(teachers, Teacher) else tuple(teachers)
         # A plain list hides the teachers from parameters(), state_dict(), DDP and train().
@@ -85,7 +85,7 @@ class DistillationTask(Task):
         self.heads = self.guides[0].heads if self.guides else None
         self.other_heads = nn.ModuleList(guide.heads for guide in self.guides[1:])
         self.alphabets = nn.ModuleList(guide.alphabet for guide in self.guides if guide.alphabet is not None)
-        self.guidance, self.aids, self.seed = guidance, aids, seed
+        self.guidance, self.aux, self.seed = guidance, aux, seed
         self.weights = TermWeights(guidance)
 
     @property
@@ -103,12 +103,11 @@ class DistillationTask(Task):
         """The teacher, or all of them."""
         return self.teachers[0] if len(self.guides) == 1 else nn.ModuleList(self.teachers) if self.guides else None
 
-    @property
-    def deliverable(self) -> nn.Module:
+    def exported_model(self) -> nn.Module:
         """What is handed out of the student."""
-        return self.student.delivered()
+        return self.student.exported_model()
 
-    def remarks(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Say what the student will not be told by its teachers, for want of characters."""
         lost = {guide.teacher.name: guide.alphabet.describe() for guide in self.guides if guide.alphabet is not None}
         return [f"teacher {name}: {told}" for name, told in lost.items() if told]
@@ -117,18 +116,16 @@ class DistillationTask(Task):
         """Name the student's positions and embeddings (METHOD 1.4)."""
         return {f"student.{name}" for name in self.student.no_weight_decay()}
 
-    def resting(self) -> tuple[str, ...]:
+    def unused_parameters(self) -> tuple[str, ...]:
         """Name the heads of terms that some steps do without, and a column head that CTC does not use."""
-        steady = {kind for kind in HEADS if self.guidance.every == 1 and self.weights.steady(kind)}
-        resting = [f"{name}." for kind, names in HEADS.items() if kind not in steady for name in names]
+        is_constant = {kind for kind in HEADS if self.guidance.interval == 1 and self.weights.is_constant(kind)}
+        unused_parameters = [f"{name}." for kind, names in HEADS.items() if kind not in is_constant for name in names]
         numbers = range(len(self.guides) - 1)
         places = ["heads.", *(f"other_heads.{number}." for number in numbers)] if self.guides else []
-        heads = tuple(place + name for place in places for name in resting)
-        return heads + (
-            ("student.column_head.",) if self.student.column_head is not None and self.aids.ctc == 0 else ()
-        )
+        heads = tuple(place + name for place in places for name in unused_parameters)
+        return heads + (("student.column_head.",) if self.student.column_head is not None and self.aux.ctc == 0 else ())
 
-    def figures(self) -> dict[str, float]:
+    def log_metrics(self) -> dict[str, float]:
         """Give the percentage of words whose stages a teacher still had."""
         rates = {
             f"{guide.prefix}{name}_cache": cache.take_rate()
@@ -148,19 +145,19 @@ class DistillationTask(Task):
         batch = batch if found is None else found.batch
         weights = self.weights.at(progress)
         kinds = {kind for guide in self.guides for kind in guide.kinds(self.guidance) if weights[kind] > 0}
-        guided = bool(kinds) and step % self.guidance.every == 0
+        guided = bool(kinds) and step % self.guidance.interval == 0
         # Positions on a GPU are read back only where a teacher keeps pictures by them.
         kept = guided and any("image" in teacher.kept for teacher in self.teachers)
         pictures = batch.pictures if kept else ()
-        wanted = Wanted("visual" in kinds, "linguistic" in kinds, "bridge" in kinds, pictures)
+        wanted = FeatureRequest("visual" in kinds, "linguistic" in kinds, "bridge" in kinds, pictures)
         guides = self.guides if guided else []
-        fading = max(0.0, 1 - progress / self.aids.columns_until) if self.aids.columns_until > 0 else 0.0
+        fading = max(0.0, 1 - progress / self.aux.columns_until) if self.aux.columns_until > 0 else 0.0
         return DistillationInputs(
             images=batch.images,
             target_ids=self.student.charset.encode(batch.labels).to(batch.images.device),
             columns=batch.columns,
-            column_weight=self.aids.columns * fading,
-            guidance=tuple(guide.show(batch.images, batch.labels, wanted, self._drawn(step)) for guide in guides),
+            column_weight=self.aux.columns * fading,
+            guidance=tuple(guide.extract(batch.images, batch.labels, wanted, self._drawn(step)) for guide in guides),
             weights=weights,
             step=step,
             read=None if found is None else found.read,
@@ -174,10 +171,10 @@ class DistillationTask(Task):
         if self.reader is None:
             raise RuntimeError("words without labels, and no teacher that reads")
         charset, longest = self.student.charset, self.student.config.max_length
-        return label_words(batch, self.reader, charset, longest, self.guidance.confidence)
+        return label_words(batch, self.reader, charset, longest, self.guidance.pseudo_label_threshold)
 
     def forward(self, inputs: DistillationInputs) -> dict[str, Tensor]:
-        """Compute `characters`, the aids, and in a guided step the guidance terms.
+        """Compute `characters`, the aux, and in a guided step the guidance terms.
 
         Words that a teacher labelled have terms of their own, `pseudo` and `pseudo_ctc`.
         """
@@ -208,8 +205,8 @@ class DistillationTask(Task):
         if rows is not None:
             logits, columns, ids = logits[rows], None if columns is None else columns[rows], ids[rows]
         terms = {"characters": character_loss(logits, ids, self.student.charset.pad_id)}
-        if columns is not None and self.aids.ctc > 0:
-            terms["ctc"] = self.aids.ctc * ctc_loss(columns, ids, len(self.student.charset.characters))
+        if columns is not None and self.aux.ctc > 0:
+            terms["ctc"] = self.aux.ctc * ctc_loss(columns, ids, len(self.student.charset.characters))
         return terms
 
 

@@ -1,4 +1,4 @@
-"""Guide: one teacher beside the student, with the heads and the shared alphabet between them, and its terms."""
+"""TeacherBranch: one teacher beside the student, with the heads and the shared alphabet between them, and its terms."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from losses.symmetric import SymmetricOptions, symmetric_terms
 from students.errors import UserError
 from students.stages import Stages
 from students.student import Student
-from teachers.guidance import Guidance, Wanted
+from teachers.guidance import FeatureRequest, Guidance
 from teachers.teacher import Teacher
 
 
 @dataclass(frozen=True)
-class Guide:
+class TeacherBranch:
     """One teacher of a task; the task holds its heads and its alphabet as modules."""
 
     teacher: Teacher
@@ -40,10 +40,10 @@ class Guide:
         """Name the kinds of terms that it gives."""
         shape = self.teacher.shape
         sizes = {"bridge": shape.joint_width, "linguistic": shape.text_width, "visual": shape.image_width}
-        reads = [kind for kind in ("soft", "dkd") if self.alphabet is not None and getattr(guidance, kind) > 0]
+        reads = [kind for kind in ("kd", "dkd") if self.alphabet is not None and getattr(guidance, kind) > 0]
         return [kind for kind, size in sizes.items() if size] + reads
 
-    def show(self, images: Tensor, labels: Sequence[str], wanted: Wanted, seed: int) -> Guidance:
+    def extract(self, images: Tensor, labels: Sequence[str], wanted: FeatureRequest, seed: int) -> Guidance:
         """Ask the teacher for its stages; `seed` shuffles the labels where that is asked for."""
         if self.shuffled:
             order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
@@ -64,12 +64,14 @@ class Guide:
             weights: by kind of term, as they are now.
             seed: draws the rows under a row budget.
         """
-        options = SymmetricOptions(switches.padding, switches.second_order, switches.rows, switches.normalization)
+        options = SymmetricOptions(
+            switches.include_padding, switches.gather_second_order, switches.max_rows, switches.norm
+        )
         chosen = torch.Generator().manual_seed(seed)
         terms = symmetric_terms(stages, guidance, self.heads, options, chosen)
-        if self.alphabet is not None and (switches.soft > 0 or switches.dkd > 0):
+        if self.alphabet is not None and (switches.kd > 0 or switches.dkd > 0):
             forms = ReadingOptions(
-                switches.soft > 0, switches.dkd > 0, switches.temperature, switches.dkd_target, switches.dkd_others
+                switches.kd > 0, switches.dkd > 0, switches.temperature, switches.dkd_alpha, switches.dkd_beta
             )
             terms |= reading_terms(stages, guidance, target_ids, self.alphabet, forms)
         return {self.prefix + name: self.weight * weights[term_kind(name)] * term for name, term in terms.items()}
@@ -78,14 +80,14 @@ class Guide:
 def make_guides(
     student: Student, teachers: Sequence[Teacher], weights: Sequence[float], shuffled: Sequence[bool],
     guidance: GuidanceSection,
-) -> list[Guide]:  # fmt: skip
+) -> list[TeacherBranch]:  # fmt: skip
     """Set each teacher beside the student; of several the terms bear the teacher's name.
 
     Raises:
         UserError: when a teacher has nothing to teach this student, or none reads where one has to.
     """
     if teachers and all(teacher.shape.charset is None for teacher in teachers):
-        asked = next((kind for kind in ("soft", "dkd") if getattr(guidance, kind) > 0), None)
+        asked = next((kind for kind in ("kd", "dkd") if getattr(guidance, kind) > 0), None)
         if asked is not None:
             raise UserError(f"guidance.{asked} needs a teacher that reads, and {teachers[0].name} does not; leave it 0")
     if guidance.temperature <= 0:
@@ -99,12 +101,12 @@ def make_guides(
         alphabet = None if own is None else SharedAlphabet(student.charset, own)
         if alphabet is not None and len(alphabet.student_ids) == 1:
             raise UserError(f"{teacher.name} has no character in common with the student; set another student.charset")
-        guide = Guide(
+        guide = TeacherBranch(
             teacher, GuidanceHeads(student.shape, teacher.shape), alphabet, weight,
             f"{name}/" if len(teachers) > 1 else "", mixed,
         )  # fmt: skip
         if not guide.kinds(guidance):
-            raise UserError(f"{teacher.name} shows no stages, only what it reads; set guidance.soft or guidance.dkd")
+            raise UserError(f"{teacher.name} shows no stages, only what it reads; set guidance.kd or guidance.dkd")
         guides.append(guide)
     return guides
 

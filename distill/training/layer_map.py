@@ -27,15 +27,17 @@ def layer_map(task: DistillationTask, batch: Batch, number: int = 0) -> Table:
         stages = student.stages(batch.images, student.charset.encode(batch.labels).to(batch.images.device))
         guidance = guide.teacher(batch.images, batch.labels)
     words, positions = stages.logits.shape[:2]
-    spoken = int(guidance.rows.sum())
-    texts = spoken if switches.padding == "drop" else words * positions
+    spoken = int(guidance.mask.sum())
+    texts = spoken if not switches.include_padding else words * positions
     title = f"{guide.teacher.name}, {words} words, {positions} positions: student stage <- teacher stage"
     table = Table(title=title)
     for column in ("term", "student", "shape", "teacher", "shape", "rows"):
         table.add_column(column)
 
     def rows(count: int) -> str:
-        return str(count) if switches.rows is None or count <= switches.rows else f"{switches.rows} of {count}"
+        return (
+            str(count) if switches.max_rows is None or count <= switches.max_rows else f"{switches.max_rows} of {count}"
+        )
 
     for k, tap in enumerate(guidance.text or ()):
         table.add_row(
@@ -51,7 +53,7 @@ def layer_map(task: DistillationTask, batch: Batch, number: int = 0) -> Table:
         table.add_row(
             "bridge", "class token", _shape(stages.word), guide.teacher.word_stage, _shape(guidance.word), rows(words)
         )
-    for kind in ("soft", "dkd"):
+    for kind in ("kd", "dkd"):
         if guidance.characters is not None and kind in guide.kinds(switches):
             table.add_row(kind, "logits", _shape(stages.logits), "characters", _shape(guidance.characters), str(spoken))
     return table

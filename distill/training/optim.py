@@ -20,12 +20,12 @@ REFERENCE_BATCH = 256
 """Batch size that a base learning rate is meant for."""
 
 
-def learning_rate(base: float, accumulation: int, devices: int, batch_per_device: int) -> float:
-    """Scale a base learning rate to a run: `base * accumulation * sqrt(devices) * batch / 256` (METHOD 1.4).
+def learning_rate(base: float, grad_accum: int, devices: int, batch_per_device: int) -> float:
+    """Scale a base learning rate to a run: `base * grad_accum * sqrt(devices) * batch / 256` (METHOD 1.4).
 
     The square root of the devices and the batch of one of them are the published program's, not the linear rule.
     """
-    return base * accumulation * math.sqrt(devices) * batch_per_device / REFERENCE_BATCH
+    return base * grad_accum * math.sqrt(devices) * batch_per_device / REFERENCE_BATCH
 
 
 def parameter_groups(

@@ -24,7 +24,7 @@ def build_parseq(config: TeacherConfig, say: Say = lambda _: None) -> ParseqTask
     Raises:
         UserError: for an alphabet, folder or size that doesn't serve.
     """
-    section, orders = config.parseq, config.orders
+    section, permutations = config.parseq, config.permutations
     if config.init is None:
         reader = Parseq(parseq_config(section))
     else:
@@ -34,7 +34,7 @@ def build_parseq(config: TeacherConfig, say: Say = lambda _: None) -> ParseqTask
             reader = restart(reader, config.init, section.charset, section.max_length, config.seed, say)
     return ParseqTask(
         reader.train(),
-        PermutationOptions(orders.count, orders.forward, orders.mirrored),
+        PermutationOptions(permutations.count, permutations.forward, permutations.mirrored),
         config.seed,
         section.spare_embeddings,
     )
@@ -51,7 +51,7 @@ def check_pictures(reader: Parseq, section: ParseqSection) -> None:
 def parseq_config(section: ParseqSection) -> ParseqConfig:
     """Give a published size with what is changed about it; raises `UserError` for sizes that can't be had."""
     published = SIZES[section.size](Charset.load(section.charset), section.max_length)
-    changed: dict[str, Any] = {"decoding": section.decoding, "refinements": section.refinements}
+    changed: dict[str, Any] = {"decoding": section.decoding, "refine_iters": section.refine_iters}
     for name in ("width", "depth", "decoder_depth", "dropout"):
         if (value := getattr(section, name)) is not None:
             changed[name] = value

@@ -67,8 +67,7 @@ class ParseqTask(Task):
         self.reader, self.seed, self.spare_embeddings = reader, seed, spare_embeddings
         self.permutations = permutations or PermutationOptions()
 
-    @property
-    def deliverable(self) -> nn.Module:
+    def exported_model(self) -> nn.Module:
         """The reader."""
         return self.reader
 

@@ -22,7 +22,7 @@ from students.charset import Charset
 from students.reading import Reader
 
 TASKS: dict[str, Callable[[TeacherConfig, Say], Task]] = {"clip4str": build_clip4str, "parseq": build_parseq}
-"""Builders of what is trained, by `kind`; the deliverable of each task is a `students.reading.Reader`."""
+"""Builders of what is trained, by `kind`; the exported model of each task is a `students.reading.Reader`."""
 
 
 class ReaderRun(TeacherRun):
@@ -34,7 +34,7 @@ class ReaderRun(TeacherRun):
 
     def reads(self) -> tuple[Charset, int, tuple[int, int]]:
         """Ask for words of the reader's alphabet."""
-        reader = self.task.deliverable
+        reader = self.task.exported_model()
         if not isinstance(reader, Reader):
             raise TypeError(f"a reader is trained, not a {type(reader).__name__}")
         return reader.charset, reader.max_length, reader.image_size
@@ -56,7 +56,7 @@ class ReaderRun(TeacherRun):
         if isinstance(weights, Reader):
             config = self.config
             training = (
-                f"Step {state.step} of {config.train.steps}, {config.train.batch * config.train.accumulation} words "
+                f"Step {state.step} of {config.train.steps}, {config.train.batch_size * config.train.grad_accum} words "
                 f"each on {self.accelerator.num_processes} process(es), seed {config.seed}; {result.accuracy:.2f}% of "
                 f"{result.words} validation words right. Words: {self.words.summary}."
             )

@@ -42,7 +42,7 @@ class Validation:
 
 
 Validate = Callable[[nn.Module, int], Validation]
-"""Validate a deliverable at a step; called by every process."""
+"""Validate a exported model at a step; called by every process."""
 
 
 def make_accelerator(train: TrainSection, all_weights_graded: bool = True) -> Accelerator:
@@ -59,7 +59,7 @@ def make_accelerator(train: TrainSection, all_weights_graded: bool = True) -> Ac
     try:
         accelerator = Accelerator(
             mixed_precision=precision,
-            gradient_accumulation_steps=train.accumulation,
+            gradient_accumulation_steps=train.grad_accum,
             step_scheduler_with_optimizer=False,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not all_weights_graded)],
         )
@@ -97,7 +97,7 @@ class TrainingRun:
         out: the run's folder, which must exist when `run` is called.
         console: where progress goes.
         validate: called every `train.validate_every` steps and at the end.
-        save_best: writes the deliverable when a validation is the best so far (main process only).
+        save_best: writes the exported model when a validation is the best so far (main process only).
     """
 
     def __init__(
@@ -110,18 +110,18 @@ class TrainingRun:
         self._validate, self._save_best = validate, save_best
         self.peak = optim.lr
         if optim.scale_lr:
-            self.peak = task.learning_rate(optim.lr, train.accumulation, accelerator.num_processes, train.batch)
+            self.peak = task.learning_rate(optim.lr, train.grad_accum, accelerator.num_processes, train.batch_size)
         optimizer = adamw(
             task.parameter_groups(self.peak, optim.weight_decay), lr=self.peak, betas=(optim.beta1, optim.beta2),
             eps=optim.eps,
         )  # fmt: skip
         self.schedule = build_schedule(optimizer, train.steps, optim.warmup, optim.schedule)
-        self.whole = Whole(task.deliverable, splits_weights(accelerator))
+        self.whole = Whole(task.exported_model(), splits_weights(accelerator))
         self.model, self.optimizer = accelerator.prepare(task, optimizer)
         self.whole.module.to(accelerator.device)
         self.average = WeightAverage(self.whole.module, optim.ema) if optim.ema > 0 else None
         self.state = TrainState()
-        self.clip = optim.clip
+        self.clip = optim.grad_clip
         accelerator.register_for_checkpointing(self.state, self.schedule)
         if self.average is not None:
             accelerator.register_for_checkpointing(self.average)
@@ -131,7 +131,7 @@ class TrainingRun:
         self._saved_step = -1
 
     def weights(self) -> nn.Module:
-        """Give the deliverable as it would be handed out now, averaged when averaging is on; every process calls it."""
+        """Give the exported model as it is now, averaged when averaging is on; every process calls it."""
         return self.average.module if self.average is not None else self.whole.gather()
 
     def resume(self, wanted: str) -> None:
@@ -179,7 +179,7 @@ class TrainingRun:
 
     def _save_what_is_there(self) -> None:
         """Save before leaving because of words that can't be read, so that no step is lost once they are mended."""
-        whole = self.state.batches == self.state.step * self.settings.accumulation
+        whole = self.state.batches == self.state.step * self.settings.grad_accum
         if whole and self.state.step > 0 and self.accelerator.num_processes == 1:  # others would not come to save too
             self._save()
 
@@ -193,7 +193,7 @@ class TrainingRun:
         settings, last = self.settings, state.step == self.settings.steps
         say = last or state.step % settings.log_every == 0
         words = report.words * self.accelerator.num_processes
-        figures = self.task.figures() if say else {}
+        figures = self.task.log_metrics() if say else {}
         self.progress.step(state.step, report.loss, words, say, figures)
         if say and self.tracker is not None:
             rates = {"gradient_norm": report.gradient_norm, "learning_rate": report.learning_rate}
@@ -214,7 +214,7 @@ class TrainingRun:
             for buffer in weights.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         result = self._validate(weights, state.step)
-        if result.accuracy > state.best_accuracy or self.settings.deliver == "last":
+        if result.accuracy > state.best_accuracy or self.settings.select == "last":
             state.best_accuracy, state.best_step = result.accuracy, state.step
             if self.accelerator.is_main_process:
                 self._save_best(weights, result, state)

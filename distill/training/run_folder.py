@@ -11,13 +11,13 @@ from students.errors import UserError
 from students.files import mend, remove
 
 WRITTEN = (
-    "checkpoints", "student", "teacher", "tensorboard", "twin", "config.yaml", "metrics.jsonl", "report.json",
+    "checkpoints", "student", "teacher", "tensorboard", "baseline", "config.yaml", "metrics.jsonl", "report.json",
     "report.md", "log.txt", "console.txt",
 )  # fmt: skip
 """What a run writes into its folder, beside its lock."""
 LOCK = ".lock"
 PATIENCE_S = 30.0
-"""How long a run waits for an earlier one that is on its way out, such as the twin of a run that was killed."""
+"""How long a run waits for an earlier one that is on its way out, such as the baseline of a run that was killed."""
 
 
 def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:

@@ -23,7 +23,7 @@ LOOK_S, GRACE_S = 0.5, 20.0
 def stop_with(parent: int) -> None:
     """Watch, in a thread, for the end of the process that started this one, and stop then as if told to.
 
-    However the parent ends: a twin must not go on beside the one that a resumed run starts. Where processes have no
+    However the parent ends: a baseline must not go on beside the one that a resumed run starts. Where processes have no
     parent (Windows) this one goes on.
 
     Args:

@@ -37,18 +37,17 @@ class Task(nn.Module, ABC):
         """Sum the terms to the loss."""
         return torch.stack([term.float() for term in terms.values()]).sum()
 
-    @property
     @abstractmethod
-    def deliverable(self) -> nn.Module:
+    def exported_model(self) -> nn.Module:
         """The part that the run is for: averaged, validated, saved."""
 
     @abstractmethod
     def no_weight_decay(self) -> set[str]:
         """Name the weights of two and more dimensions that are never decayed."""
 
-    def learning_rate(self, base: float, accumulation: int, devices: int, batch_per_device: int) -> float:
+    def learning_rate(self, base: float, grad_accum: int, devices: int, batch_per_device: int) -> float:
         """Scale a base learning rate to a run; the rule of METHOD 1.4 unless the task has one of its own."""
-        return learning_rate(base, accumulation, devices, batch_per_device)
+        return learning_rate(base, grad_accum, devices, batch_per_device)
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
         """Split what is trained into the optimizer's groups; `lr` is the peak, for groups with a rate of their own.
@@ -63,14 +62,14 @@ class Task(nn.Module, ABC):
         """The frozen guide, which no gradient may reach; None when there is none."""
         return None
 
-    def resting(self) -> tuple[str, ...]:
+    def unused_parameters(self) -> tuple[str, ...]:
         """Name weights, by the beginnings of their names, that get no gradient in some steps or in any."""
         return ()
 
-    def figures(self) -> dict[str, float]:
+    def log_metrics(self) -> dict[str, float]:
         """Give further numbers for the log, over the steps since the last call."""
         return {}
 
     def always_graded(self) -> bool:
         """Say whether every trainable weight gets a gradient in every step (DDP asks)."""
-        return not self.resting()
+        return not self.unused_parameters()

@@ -11,12 +11,12 @@ from rich.console import Console
 from torch import nn
 
 from distill.config import TeacherConfig, save_config
+from distill.data.module import DataModule
 from distill.training.run import TrainingRun, Validation, describe_processes, make_accelerator
 from distill.training.run_folder import open_run_folder
 from distill.training.stopping import STOPPED
 from distill.training.task import Task
 from distill.training.trainer import TrainState
-from distill.training.words import TrainingWords
 from students.charset import Charset
 
 
@@ -37,7 +37,7 @@ class TeacherRun(ABC):
         self.console = Console(quiet=not self.accelerator.is_main_process)
         for line in [describe_processes(self.accelerator), *self.remarks]:
             self._say(line)
-        self.words = TrainingWords(config.data, *self.reads(), config.seed)
+        self.words = DataModule(config.data, *self.reads(), config.seed)
         self.words.check()
 
     @abstractmethod
@@ -69,7 +69,7 @@ class TeacherRun(ABC):
         config = self.config
         self.words.prepare(self.console)
         self.run = run = TrainingRun(
-            self.accelerator, self.task, self.words.batches(config.train.batch, self.accelerator), config.optim,
+            self.accelerator, self.task, self.words.batches(config.train.batch_size, self.accelerator), config.optim,
             config.train, config.seed, self.out, self.console, self.validate, self.keep,
         )  # fmt: skip
         if resume is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from distill.config import GuidanceSection, ScheduleSection
 from students.errors import UserError
 
-KINDS = ("linguistic", "visual", "bridge", "soft", "dkd", "pseudo")
+KINDS = ("linguistic", "visual", "bridge", "kd", "dkd", "pseudo")
+WEIGHTS = {"pseudo": "pseudo_label_weight"}
 """Kinds of terms that have a weight and a schedule."""
 
 
@@ -20,7 +21,7 @@ class TermWeights:
     """
 
     def __init__(self, guidance: GuidanceSection) -> None:
-        self.full = {kind: float(getattr(guidance, kind)) for kind in KINDS}
+        self.full = {kind: float(getattr(guidance, WEIGHTS.get(kind, kind))) for kind in KINDS}
         self.schedules = {kind: getattr(guidance.schedules, kind) for kind in KINDS}
         for kind, schedule in self.schedules.items():
             check_schedule(schedule, f"guidance.schedules.{kind}")
@@ -29,7 +30,7 @@ class TermWeights:
         """Give the weights when a share `progress` of the run is over."""
         return {kind: weight * share_at(self.schedules[kind], progress) for kind, weight in self.full.items()}
 
-    def steady(self, kind: str) -> bool:
+    def is_constant(self, kind: str) -> bool:
         """Say whether a kind of term counts from the first step to the last."""
         return self.full[kind] > 0 and self.schedules[kind].warmup == 0 and self.schedules[kind].until == 1
 

@@ -68,8 +68,8 @@ class Loop:
     optimizer: Any
     schedule: LRScheduler
     average: WeightAverage | None
-    deliverable: Callable[[], nn.Module]
-    """Gives the task's deliverable with all its weights on this process."""
+    exported_model: Callable[[], nn.Module]
+    """Gives the task's exported model with all its weights on this process."""
     batches: Callable[[int], Iterator[Batch]]
     """Gives endless batches from the k-th on."""
     steps: int
@@ -119,7 +119,7 @@ def train(loop: Loop, state: TrainState) -> TrainState:
         if not accelerator.optimizer_step_was_skipped:  # fp16 skips a step while it looks for its loss scale
             loop.schedule.step()
             if loop.average is not None:
-                loop.average.update(loop.deliverable())
+                loop.average.update(loop.exported_model())
         state.step += 1
         loop.after_step(state, running.report(float(norm), rate))
     return state
@@ -173,7 +173,7 @@ def check_gradients(task: Task) -> None:
     Raises:
         RuntimeError: naming the weights that the loss does not reach.
     """
-    may_rest = task.resting()
+    may_rest = task.unused_parameters()
     idle = [
         name for name, weight in task.named_parameters()
         if weight.requires_grad and weight.grad is None and not name.startswith(may_rest)

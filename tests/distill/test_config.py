@@ -29,15 +29,15 @@ def refusal(file: Path, *overrides: str) -> str:
 
 
 def test_defaults_then_file_then_overrides(file: Path) -> None:
-    config = load_config(Config, file, ["train.batch=3", "optim.lr=1e-4", "teacher.name=null", "name=7"])
-    assert (config.train.steps, config.train.batch, config.train.accumulation) == (7, 3, 1)
+    config = load_config(Config, file, ["train.batch_size=3", "optim.lr=1e-4", "teacher.name=null", "name=7"])
+    assert (config.train.steps, config.train.batch_size, config.train.grad_accum) == (7, 3, 1)
     assert (config.optim.lr, config.teacher.name, config.name) == (1e-4, None, "7")
     assert load_config(Config, file, ["train.steps=8", "train.steps=9"]).train.steps == 9, "the last one counts"
-    assert load_config(Config, file, ["train={batch: 3}"]).train.steps == 7, "a section joins with the file's"
+    assert load_config(Config, file, ["train={batch_size: 3}"]).train.steps == 7, "a section joins with the file's"
 
 
 def test_lists_of_sources(file: Path) -> None:
-    given = ["data.train=[{path: a, share: 2}, {path: b}]", "data.train[1].augmentation=strong"]
+    given = ["data.train=[{path: a, ratio: 2}, {path: b}]", "data.train[1].augmentation=strong"]
     expected = [SourceSection("a", 2.0), SourceSection("b", augmentation="strong")]
     assert load_config(Config, file, given).data.train == expected
 
@@ -51,8 +51,8 @@ def test_references_are_resolved(file: Path) -> None:
     [
         ("train.stepz=1", "'train.steps'"),
         ("trian.steps=1", "'train.steps'"),
-        ("guidance.row=1", "'guidance.rows'"),
-        ("data.render.word=1", "'data.render.words'"),
+        ("guidance.max_row=1", "'guidance.max_rows'"),
+        ("data.synthetic.word=1", "'data.synthetic.words'"),
         ("student.withd=1", "'student.width'"),
     ],
 )
@@ -81,7 +81,7 @@ def test_an_unknown_key_of_a_source(file: Path) -> None:
         ("train.steps=", "train.steps"),
         ("train=5", "train is a section with the keys steps, batch"),
         ("train=[1]", "train is a section with the keys steps, batch"),
-        ("data.rendered=[a]", "data.rendered is a section with the keys path, share"),
+        ("data.synthetic=[a]", "data.synthetic is a section with the keys words, live"),
         ("data.train=5", "data.train is a list"),
         ("data.train={path: a}", "data.train is a list"),
         ("student.size=big", "'tiny', 'small', 'paper'"),
@@ -102,8 +102,8 @@ def test_a_wrong_override(file: Path, wrong: str, told: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["train.steps", "train.batch", "train.validate_every", "train.checkpoint_every", "train.log_every", "train.keep",
-     "train.accumulation", "guidance.every", "guidance.rows", "student.width"],
+    ["train.steps", "train.batch_size", "train.validate_every", "train.checkpoint_every", "train.log_every",
+     "train.keep", "train.grad_accum", "guidance.interval", "guidance.max_rows", "student.width"],
 )  # fmt: skip
 def test_a_count_of_0_is_refused(file: Path, key: str) -> None:
     assert f"{key}=0" in refusal(file, f"{key}=0")
@@ -146,7 +146,7 @@ def test_several_teachers(key: str, file: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_saved_loads_as_it_was(file: Path, tmp_path: Path) -> None:
-    config = load_config(Config, file, ["data.train=[{path: a}]", "optim.lr=3e-5", "compare.sets=all"])
+    config = load_config(Config, file, ["data.train=[{path: a}]", "optim.lr=3e-5", "eval.benchmarks=all"])
     save_config(config, tmp_path / "config.yaml")
     assert load_config(Config, tmp_path / "config.yaml") == config
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "run.yaml"]
@@ -159,8 +159,8 @@ def test_there_are_shipped_ones() -> None:
 @pytest.mark.parametrize("kind", ["parallel", "ctc"])
 def test_kinds_of_students_differ_from_the_quick_start_in_how_they_read_only(kind: str) -> None:
     quick, other = load_config(Config, "quickstart"), load_config(Config, kind)
-    assert (quick.student.decoding, other.student.decoding) == (None, {"parallel": "one-shot", "ctc": "ctc"}[kind])
-    same = dataclasses.replace(other.student, decoding=None, refinements=None)
+    assert (quick.student.decoding, other.student.decoding) == (None, {"parallel": "nar", "ctc": "ctc"}[kind])
+    same = dataclasses.replace(other.student, decoding=None, refine_iters=None)
     assert dataclasses.replace(other, name=quick.name, out=quick.out, student=same) == quick
 
 

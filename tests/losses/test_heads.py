@@ -23,7 +23,7 @@ def both_sides(words: int = 2, positions: int = 4) -> tuple[Stages, Guidance]:
     )  # fmt: skip
     guidance = Guidance(
         image=three(words, 3, 8), text=three(words, positions, 6), word=torch.randn(words, 4),
-        rows=torch.ones(words, positions, dtype=torch.bool),
+        mask=torch.ones(words, positions, dtype=torch.bool),
     )  # fmt: skip
     return stages, guidance
 

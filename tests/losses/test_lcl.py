@@ -12,12 +12,12 @@ RAGGED = {2: (4, 7), 3: (5, 0, 3)}
 """Rows by rank in the cases made here; a process without rows takes part too."""
 
 
-@pytest.mark.parametrize("normalization", ["published", "clamped"])
+@pytest.mark.parametrize("norm", ["published", "standard"])
 @pytest.mark.parametrize("block", [1, 5, 12])
-def test_blocks_change_neither_value_nor_gradient(block: int, normalization: str) -> None:
+def test_blocks_change_neither_value_nor_gradient(block: int, norm: str) -> None:
     student, teacher = torch.randn(13, 6, dtype=torch.float64), torch.randn(13, 6, dtype=torch.float64)
     student[3] = 0
-    options = {"normalization": normalization}
+    options = {"norm": norm}
     for made, whole in zip(
         graded(student, teacher, block=block, **options), graded(student, teacher, block=13, **options), strict=True
     ):
@@ -31,10 +31,10 @@ def test_a_second_pass_through_the_same_graph_gives_the_same_gradient() -> None:
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("normalization", ["published", "clamped"])
-def test_gradient_is_that_of_the_value(normalization: str) -> None:
+@pytest.mark.parametrize("norm", ["published", "standard"])
+def test_gradient_is_that_of_the_value(norm: str) -> None:
     rows = [torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    assert torch.autograd.gradcheck(lambda a, b: lcl(a, b, temperature=0.5, normalization=normalization), rows)
+    assert torch.autograd.gradcheck(lambda a, b: lcl(a, b, temperature=0.5, norm=norm), rows)
 
 
 def test_order_of_rows_and_their_norms_change_nothing() -> None:
@@ -84,7 +84,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for world, lengths in RAGGED.items():
         rows = {side: [torch.randn(length, 6, generator=generator) for length in lengths]
                 for side in ("student", "teacher")}  # fmt: skip
-        options = {"first_weight": 0.0, "second_order": "gathered"}
+        options = {"first_weight": 0.0, "gather_second_order": True}
         cases[world] = {"gathered": rows | {"options": options}, "local": rows | {"options": {"first_weight": 0.0}}}
         cases[world]["first"] = rows | {"options": {"second_weight": 0.0}}
     return {"cases": cases, "results": graded_in_groups(cases, tmp_path_factory.mktemp("processes"))}

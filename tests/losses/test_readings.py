@@ -60,7 +60,7 @@ def test_decoupled_is_its_two_parts(
 ) -> None:
     binary, rest = parts(*rows, temperature)
     expected = temperature**2 * (target * binary.mean() + others * rest.mean())
-    found = decoupled(*rows, temperature, target=target, others=others)
+    found = decoupled(*rows, temperature, alpha=target, beta=others)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -73,7 +73,7 @@ def test_soft_targets_are_the_parts_weighted_by_what_the_teacher_leaves(
     for row in range(ROWS):
         one = slice(row, row + 1)
         whole = soft_targets(student[one], teacher[one], temperature)
-        split = decoupled(student[one], teacher[one], targets[one], temperature, target=1.0, others=left[row])
+        split = decoupled(student[one], teacher[one], targets[one], temperature, alpha=1.0, beta=left[row])
         torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-6)
 
 
@@ -146,12 +146,12 @@ def test_only_rows_that_the_teacher_speaks_for_take_part(sides: tuple[Stages, Gu
     alphabet = SharedAlphabet(Charset("ab?"), Charset("abA"))
     options = ReadingOptions(temperature=2.0)
     terms = reading_terms(stages, guidance, ids, alphabet, options)
-    assert set(terms) == {"soft", "dkd"}
+    assert set(terms) == {"kd", "dkd"}
     q = [stages.logits[0, 0, [0, 1, 2]], stages.logits[1, 0, [0, 1, 2]], stages.logits[1, 1, [0, 1, 2]]]
     spoken = [guidance.characters[0, 0], guidance.characters[1, 0], guidance.characters[1, 1]]  # type: ignore[index]
     p = [torch.stack([row[0], torch.logaddexp(row[1], row[3]), row[2]]) for row in spoken]
     student, teacher, targets = torch.stack(q), torch.stack(p), torch.tensor([1, 2, 0])
-    torch.testing.assert_close(terms["soft"], soft_targets(student, teacher, 2.0))
+    torch.testing.assert_close(terms["kd"], soft_targets(student, teacher, 2.0))
     torch.testing.assert_close(terms["dkd"], decoupled(student, teacher, targets, 2.0))
 
 
@@ -160,7 +160,7 @@ def test_what_stands_elsewhere_changes_nothing(sides: tuple[Stages, Guidance, Te
     alphabet = SharedAlphabet(Charset("ab?"), Charset("abA"))
     before = reading_terms(stages, guidance, ids, alphabet, ReadingOptions())
     logits, said = stages.logits.clone(), guidance.characters.clone()  # type: ignore[union-attr]
-    logits[~guidance.rows], said[~guidance.rows] = 9.0, float("nan")
+    logits[~guidance.mask], said[~guidance.mask] = 9.0, float("nan")
     changed = dataclasses.replace(stages, logits=logits), dataclasses.replace(guidance, characters=said)
     assert reading_terms(*changed, ids, alphabet, ReadingOptions()) == before
 
@@ -168,7 +168,7 @@ def test_what_stands_elsewhere_changes_nothing(sides: tuple[Stages, Guidance, Te
 def test_terms_that_are_not_asked_for_are_not_there(sides: tuple[Stages, Guidance, Tensor]) -> None:
     stages, guidance, ids = sides
     alphabet = SharedAlphabet(Charset("ab?"), Charset("abA"))
-    assert set(reading_terms(stages, guidance, ids, alphabet, ReadingOptions(dkd=False))) == {"soft"}
-    assert set(reading_terms(stages, guidance, ids, alphabet, ReadingOptions(soft=False))) == {"dkd"}
+    assert set(reading_terms(stages, guidance, ids, alphabet, ReadingOptions(dkd=False))) == {"kd"}
+    assert set(reading_terms(stages, guidance, ids, alphabet, ReadingOptions(kd=False))) == {"dkd"}
     with pytest.raises(ValueError, match="does not read"):
         reading_terms(stages, dataclasses.replace(guidance, characters=None), ids, alphabet, ReadingOptions())

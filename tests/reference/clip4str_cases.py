@@ -22,7 +22,7 @@ from teachers.clip4str import Clip4Str, CrossTraining, Pass
 from tests.reference.cases import Case
 
 TAG = re.compile(r"(?P<whole>batch|single(?P<row>\d+)|maxlen(?P<length>\d+))_refine(?P<count>\d+)")
-"""How an inference is called: which pictures, how long, and how many refinements."""
+"""How an inference is called: which pictures, how long, and how many refine_iters."""
 
 
 def fresh_reader(case: Case, **settings: Any) -> Clip4Str:
@@ -79,7 +79,7 @@ def gradient_norms(reader: Clip4Str) -> dict[str, float | None]:
 
 @cache
 def passes_of(case: Case, whole: str, count: int) -> list[Pass]:
-    """Read a case's pictures `whole` (see `TAG`) with `count` refinements, and give every pass."""
+    """Read a case's pictures `whole` (see `TAG`) with `count` refine_iters, and give every pass."""
     found = TAG.fullmatch(f"{whole}_refine{count}")
     assert found is not None
     images = images_of(case)

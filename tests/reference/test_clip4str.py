@@ -158,7 +158,7 @@ def test_what_the_published_program_fails_at_works(case: Case, tag: str) -> None
         assert torch.isfinite(last).all()
         return
     with torch.no_grad():
-        logits = reader(images, refinements=1)
+        logits = reader(images, refine_iters=1)
     assert logits.shape == (len(images), steps, len(reader.charset.characters) + 1)
     assert torch.isfinite(logits).all()
 

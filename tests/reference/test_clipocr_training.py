@@ -82,10 +82,10 @@ def run_path(case: Case, task: DistillationTask, folder: Path, limit: int) -> Pa
 
     optim = OptimSection(
         lr=model["lr"], warmup=model["warmup_pct"], weight_decay=settings["weight_decay"], beta1=settings["betas"][0],
-        beta2=settings["betas"][1], eps=settings["eps"], clip=settings["gradient_clip_norm"],
+        beta2=settings["betas"][1], eps=settings["eps"], grad_clip=settings["gradient_clip_norm"],
     )  # fmt: skip
     train = TrainSection(
-        steps=steps, batch=numbers["batch_size"], validate_every=steps, checkpoint_every=steps, log_every=1
+        steps=steps, batch_size=numbers["batch_size"], validate_every=steps, checkpoint_every=steps, log_every=1
     )
     run = TrainingRun(
         make_accelerator(train), task, batches, optim, train, 0, folder, Console(quiet=True),

@@ -45,7 +45,7 @@ def reader(case: Case, alphabet: Path) -> Iterator[Parseq]:
     """The case's reader in eval mode, as its program was configured."""
     found: Parseq = converted(case, alphabet).reader
     configured, model = found.config, case.numbers["model"]
-    found.choose_decoding("greedy" if model["decode_ar"] else "one-shot", model["refine_iters"])
+    found.choose_decoding("ar" if model["decode_ar"] else "nar", model["refine_iters"])
     yield found.eval()
     found.config = configured
     found.zero_grad(set_to_none=True)
@@ -176,21 +176,21 @@ class Reading:
     rows: slice
     max_length: int | None
     greedy: bool
-    refinements: int
+    refine_iters: int
 
 
 def parse(tag: str) -> Reading:
     found = re.fullmatch(r"(?:batch|single(\d+)|maxlen(\d+))_(n?ar)_refine(\d+)", tag)
     assert found, f"what is {tag}?"
-    one, longest, way, refinements = found.groups()
+    one, longest, way, refine_iters = found.groups()
     rows = slice(int(one), int(one) + 1) if one is not None else slice(None)
-    return Reading(rows, None if longest is None else int(longest), way == "ar", int(refinements))
+    return Reading(rows, None if longest is None else int(longest), way == "ar", int(refine_iters))
 
 
 @pytest.mark.parametrize(("case", "tag"), cases("parseq", lambda case: case.numbers["inference"]))
 def test_reading(case: Case, tag: str, reader: Parseq) -> None:
     asked, stored = parse(tag), case.numbers["inference"][tag]
-    reader.choose_decoding("greedy" if asked.greedy else "one-shot", asked.refinements)
+    reader.choose_decoding("ar" if asked.greedy else "nar", asked.refine_iters)
     with torch.inference_mode():
         logits = reader(case.tensor("images")[asked.rows], asked.max_length)
     assert logits.shape[1] == stored["steps"]

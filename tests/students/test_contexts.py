@@ -17,9 +17,9 @@ from students.student import BLIND_SHARE, Student
 WORDS = ["street", "a", "exit", "42", "cafe12"]
 
 
-def parallel(config: StudentConfig, refinements: int) -> Student:
+def parallel(config: StudentConfig, refine_iters: int) -> Student:
     """Random weights some way from their start, so that context matters; no dropout."""
-    made = Student(dataclasses.replace(config, decoding="one-shot", refinements=refinements, dropout=0.0))
+    made = Student(dataclasses.replace(config, decoding="nar", refine_iters=refine_iters, dropout=0.0))
     with torch.no_grad():
         for weight in made.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
@@ -34,7 +34,7 @@ def logits(student: Student, images: Tensor, ids: Tensor) -> Tensor:
 
 def test_the_published_student_sees_what_stands_before(student: Student) -> None:
     for training in (True, False):
-        assert torch.equal(student.train(training).contexts(torch.zeros(3, 5)), causal_mask(5, torch.device("cpu")))
+        assert torch.equal(student.train(training).context_mask(torch.zeros(3, 5)), causal_mask(5, torch.device("cpu")))
 
 
 def test_without_refinements_nothing_is_seen_of_a_word(small_config: StudentConfig, images: Tensor) -> None:
@@ -57,23 +57,23 @@ def test_the_last_reading_sees_all_but_its_own_character(small_config: StudentCo
 def test_half_of_the_positions_learn_blind(small_config: StudentConfig) -> None:
     student = parallel(small_config, 2).train()
     ids = student.charset.encode(["street"] * 500)[:, :-1]
-    masks, again = student.contexts(ids), student.contexts(ids)
+    masks, again = student.context_mask(ids), student.context_mask(ids)
     assert masks.shape == (500, 1, 7, 7)
     assert not torch.equal(masks, again), "drawn anew"
     blind, cloze = (make(7, ids.device) for make in (blind_mask, cloze_mask))
     drawn = (masks[:, 0] == blind).all(dim=-1)
     assert bool(((masks[:, 0] == cloze).all(dim=-1) | drawn).all())
     assert float(drawn.float().mean()) == pytest.approx(BLIND_SHARE, abs=0.03)
-    assert torch.equal(student.eval().contexts(ids), cloze)
+    assert torch.equal(student.eval().context_mask(ids), cloze)
 
 
 def test_training_passes_are_readings_of_each_position(small_config: StudentConfig, images: Tensor) -> None:
     student = parallel(small_config, 1)
     ids = student.charset.encode([*WORDS, "x"])
     sees = logits(student, images, ids)
-    student.config = dataclasses.replace(student.config, refinements=0)
+    student.config = dataclasses.replace(student.config, refine_iters=0)
     blind = logits(student, images, ids)
-    student.config = dataclasses.replace(student.config, refinements=1)
+    student.config = dataclasses.replace(student.config, refine_iters=1)
     student.train().encoder.eval()  # its batch norms would see other pictures
     mixed = logits(student, images, ids)
     near = [(mixed - of).abs().amax(dim=-1) < 1e-5 for of in (blind, sees)]
@@ -86,7 +86,7 @@ def test_a_refinement_goes_on_from_what_was_read(small_config: StudentConfig, im
     student = parallel(small_config, 2)
     with torch.no_grad():
         memory = student.memory_keys(student.encode(images))
-        first = student.one_shot(memory, 9)
+        first = student.nar(memory, 9)
         second = student.refine(memory, first, 9)
         assert torch.equal(student(images), student.refine(memory, second, 9))
         assert student(images, 4).shape == (6, 5, 37)
@@ -100,21 +100,21 @@ def test_what_is_saved_reads_alike(small_config: StudentConfig, images: Tensor, 
     loaded = Student.from_pretrained(tmp_path)
     assert loaded.config == student.config
     assert loaded.read_batch(images) == student.read_batch(images)
-    assert loaded.facts()["decoding"] == "one-shot, refinements: 1"
-    loaded.choose_decoding(refinements=0)
-    student.config = dataclasses.replace(student.config, refinements=0)
+    assert loaded.summary()["decoding"] == "nar, refine_iters: 1"
+    loaded.choose_decoding(refine_iters=0)
+    student.config = dataclasses.replace(student.config, refine_iters=0)
     assert loaded.read_batch(images) == student.read_batch(images)
 
 
 def test_only_a_student_that_refines_has_a_choice(small_config: StudentConfig) -> None:
     with pytest.raises(UserError, match="as it was trained"):
-        parallel(small_config, 0).choose_decoding(refinements=1)
-    with pytest.raises(UserError, match="refinements of decoding greedy"):
-        parallel(small_config, 1).choose_decoding("greedy")
+        parallel(small_config, 0).choose_decoding(refine_iters=1)
+    with pytest.raises(UserError, match="refine_iters of decoding ar"):
+        parallel(small_config, 1).choose_decoding("ar")
 
 
 @pytest.mark.parametrize(
-    "change", [{"decoding": "backwards"}, {"refinements": 1}, {"refinements": -1, "decoding": "one-shot"}]
+    "change", [{"decoding": "backwards"}, {"refine_iters": 1}, {"refine_iters": -1, "decoding": "nar"}]
 )
 def test_decodings_that_none_can_have(small_config: StudentConfig, change: dict[str, object]) -> None:
     with pytest.raises(UserError):

@@ -36,7 +36,7 @@ def trained(ctc_config: StudentConfig) -> CtcLearner:
 
 
 def test_what_is_handed_out_is_on_the_same_weights(trained: CtcLearner, images: Tensor) -> None:
-    reader = trained.delivered()
+    reader = trained.exported_model()
     assert {name.partition(".")[0] for name, _ in reader.named_parameters()} == PARTS
     assert reader.parameters_count < trained.parameters_count
     columns = trained.stages(images, trained.charset.encode(["a", "bc"] * 3)).columns
@@ -50,7 +50,7 @@ def test_what_is_handed_out_is_on_the_same_weights(trained: CtcLearner, images: 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_it_is_in_the_mode_of_the_student(trained: CtcLearner, training: bool) -> None:
-    reader = trained.train(training).delivered()
+    reader = trained.train(training).exported_model()
     assert {part.training for part in reader.modules()} == {training}
 
 
@@ -78,18 +78,18 @@ def test_a_reader_goes_on_learning_beside_a_fresh_decoder(trained: CtcLearner, t
     same = {name.partition(".")[0] for name in kept if torch.equal(kept[name], before[name])}
     assert same >= PARTS
     assert not torch.equal(again.head.weight, trained.head.weight)
-    assert torch.equal(reader.column_head.weight, again.delivered().column_head.weight)  # type: ignore[arg-type]
-    assert type(learner(reader, "greedy")) is Student
+    assert torch.equal(reader.column_head.weight, again.exported_model().column_head.weight)  # type: ignore[arg-type]
+    assert type(learner(reader, "ar")) is Student
 
 
 def test_a_student_learns_to_read_otherwise(student: Student) -> None:
     off_columns = learner(student, "ctc")
     assert isinstance(off_columns, CtcLearner)
     torch.testing.assert_close(off_columns.state_dict(), student.state_dict(), rtol=0, atol=0)
-    at_once = learner(student, "one-shot", 2)
-    assert (at_once.config.decoding, at_once.config.refinements) == ("one-shot", 2)
+    at_once = learner(student, "nar", 2)
+    assert (at_once.config.decoding, at_once.config.refine_iters) == ("nar", 2)
     assert learner(at_once).config == at_once.config, "nothing said, nothing changed"
-    assert learner(at_once, "ctc").config.refinements == 0
+    assert learner(at_once, "ctc").config.refine_iters == 0
     without = Student(dataclasses.replace(student.config, column_head=False))
     assert learner(without, "ctc").column_head is not None
 
@@ -97,7 +97,7 @@ def test_a_student_learns_to_read_otherwise(student: Student) -> None:
 def test_rows_of_the_column_head_move_with_their_characters(trained: CtcLearner) -> None:
     made, _ = remap(trained, Charset("zyx"), 5)
     assert isinstance(made, CtcLearner)
-    old, new = trained.delivered().column_head, made.delivered().column_head
+    old, new = trained.exported_model().column_head, made.exported_model().column_head
     places = [trained.charset.ids[char] for char in "zyx"]
     assert torch.equal(new.weight[1:], old.weight[places])  # type: ignore[index,arg-type]
 

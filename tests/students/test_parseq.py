@@ -48,23 +48,23 @@ def test_weights_have_the_published_names(parseq: Parseq) -> None:
 
 def test_reads_as_configured(parseq: Parseq, images: Tensor) -> None:
     memory = parseq.memory_keys(parseq.encode(images))
-    greedy, once = parseq.greedy(memory, 7, stop=True), parseq.one_shot(memory, 7)
+    greedy, once = parseq.greedy(memory, 7, stop=True), parseq.nar(memory, 7)
     ways = {
-        ("greedy", 0): greedy, ("greedy", 1): parseq.refine(memory, greedy, 7), ("one-shot", 0): once,
-        ("one-shot", 2): parseq.refine(memory, parseq.refine(memory, once, 7), 7),
+        ("ar", 0): greedy, ("ar", 1): parseq.refine(memory, greedy, 7), ("nar", 0): once,
+        ("nar", 2): parseq.refine(memory, parseq.refine(memory, once, 7), 7),
     }  # fmt: skip
-    for (decoding, refinements), expected in ways.items():
-        parseq.choose_decoding(decoding, refinements)  # type: ignore[arg-type]
+    for (decoding, refine_iters), expected in ways.items():
+        parseq.choose_decoding(decoding, refine_iters)  # type: ignore[arg-type]
         torch.testing.assert_close(parseq(images), expected)
     assert len({tuple(logits.argmax(dim=-1).flatten().tolist()) for logits in ways.values()}) > 1
-    parseq.choose_decoding("one-shot", 1)
+    parseq.choose_decoding("nar", 1)
     assert parseq(images, 3).shape == (len(images), 4, 8)
 
 
 def test_what_is_chosen_is_kept_in_the_folder(parseq: Parseq, tmp_path: Path) -> None:
-    parseq.choose_decoding(refinements=3)
+    parseq.choose_decoding(refine_iters=3)
     parseq.save_pretrained(tmp_path)
-    assert Parseq.from_pretrained(tmp_path).config == ParseqConfig(**SMALL, refinements=3)
+    assert Parseq.from_pretrained(tmp_path).config == ParseqConfig(**SMALL, refine_iters=3)
 
 
 def test_orders_are_taught_from_one_encoding(parseq: Parseq, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_orders_are_taught_from_one_encoding(parseq: Parseq, images: Tensor, mon
 
 @pytest.mark.parametrize(
     "change",
-    [{"width": 33}, {"decoder_heads": 3}, {"depth": 0}, {"decoder_depth": 0}, {"max_length": 0}, {"refinements": -1},
+    [{"width": 33}, {"decoder_heads": 3}, {"depth": 0}, {"decoder_depth": 0}, {"max_length": 0}, {"refine_iters": -1},
      {"decoding": "backwards"}, {"dropout": 1.0}, {"patch": (5, 16)}],
 )  # fmt: skip
 def test_sizes_that_none_can_have(change: dict[str, Any]) -> None:
@@ -90,5 +90,5 @@ def test_sizes_that_none_can_have(change: dict[str, Any]) -> None:
 
 def test_a_student_has_no_choice_of_decoding(student: Any) -> None:
     with pytest.raises(UserError, match="as it was trained"):
-        student.choose_decoding("one-shot")
+        student.choose_decoding("nar")
     student.choose_decoding()

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from students.charset import Charset
-from students.spelling import by_columns, by_positions
+from students.spelling import decode_attention, decode_ctc
 
 AB = Charset("ab")
 
@@ -26,7 +26,7 @@ def spelt(ids: tuple[int, ...]) -> str:
 )  # fmt: skip
 def test_repetitions_are_joined_and_blanks_left_out(columns: list[int], word: str) -> None:
     logits = 20 * torch.nn.functional.one_hot(torch.tensor([columns]), 3).float()
-    (reading,) = by_columns(AB, logits)
+    (reading,) = decode_ctc(AB, logits)
     assert reading.text == word == spelt(tuple(columns))
     assert reading.confidence == pytest.approx(1, abs=1e-5)
     assert reading.confidence <= 1
@@ -35,7 +35,7 @@ def test_repetitions_are_joined_and_blanks_left_out(columns: list[int], word: st
 
 def test_confidence_is_the_sum_over_all_alignments() -> None:
     logits = torch.randn(40, 5, 3) * 2
-    for row, reading in zip(logits.softmax(dim=-1), by_columns(AB, logits), strict=True):
+    for row, reading in zip(logits.softmax(dim=-1), decode_ctc(AB, logits), strict=True):
         chances: Counter[str] = Counter()
         for ids in itertools.product(range(3), repeat=5):
             chances[spelt(ids)] += float(torch.tensor([row[place, token] for place, token in enumerate(ids)]).prod())
@@ -46,14 +46,14 @@ def test_confidence_is_the_sum_over_all_alignments() -> None:
 
 def test_a_word_reads_the_same_in_any_company() -> None:
     logits = torch.randn(7, 12, 3) * 3
-    together = by_columns(AB, logits)
+    together = decode_ctc(AB, logits)
     assert len({len(reading.text) for reading in together}) > 2
     for number, reading in enumerate(together):
-        (alone,) = by_columns(AB, logits[number : number + 1])
+        (alone,) = decode_ctc(AB, logits[number : number + 1])
         assert alone.text == reading.text
         assert alone.confidence == pytest.approx(reading.confidence)
 
 
 def test_positions_are_spelt_as_ever() -> None:
     logits = torch.randn(5, 4, 3)
-    assert by_positions(AB, logits) == AB.decode(logits.softmax(dim=-1))
+    assert decode_attention(AB, logits) == AB.decode(logits.softmax(dim=-1))

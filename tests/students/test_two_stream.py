@@ -131,10 +131,10 @@ def test_left_to_right_is_greedy_on_its_own_reading(decoder: CharacterDecoder, m
         torch.testing.assert_close(logits[row, :steps], forced[row, :steps], rtol=1e-4, atol=1e-4)
 
 
-def test_one_shot_sees_the_start_only(decoder: CharacterDecoder, memory: Tensor) -> None:
+def test_nar_sees_the_start_only(decoder: CharacterDecoder, memory: Tensor) -> None:
     start = torch.full((WORDS, 1), CHARSET.start_id)
     expected = plain(decoder, memory, start, None, None, None, slice(0, LONGEST + 1))
-    torch.testing.assert_close(decoder.one_shot(decoder.memory_keys(memory), LONGEST + 1), expected)
+    torch.testing.assert_close(decoder.nar(decoder.memory_keys(memory), LONGEST + 1), expected)
 
 
 @pytest.mark.parametrize("earlier", [1, 3, LONGEST + 1])

@@ -45,8 +45,8 @@ def test_it_is_frozen_and_stays_in_eval_mode(teacher: ClipTeacher) -> None:
     assert not any(module.training for module in teacher.modules())
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not any(tap.requires_grad for tap in (*guidance.image, *guidance.text, guidance.word))
-    assert guidance.rows.sum(dim=1).tolist() == [2, 3, 2, 2]
-    assert guidance.rows.shape == guidance.text[0].shape[:2]
+    assert guidance.mask.sum(dim=1).tolist() == [2, 3, 2, 2]
+    assert guidance.mask.shape == guidance.text[0].shape[:2]
 
 
 def test_openais_weights_pass_through_float16(small_clip: CLIP, teacher: ClipTeacher) -> None:

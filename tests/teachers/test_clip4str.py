@@ -81,7 +81,7 @@ def test_each_picture_and_each_different_caption_is_encoded_once(reader: Clip4St
         mock.patch.object(reader, "encode_captions", counting),
         torch.no_grad(),
     ):
-        passes = list(reader.passes(twice, refinements=2))
+        passes = list(reader.passes(twice, refine_iters=2))
         assert seen.call_count == 1
     assert texts == [len(set(each.captions)) for each in passes]
     assert max(texts) <= 3
@@ -126,7 +126,7 @@ def test_teacher_forced_on_its_own_reading_is_greedy(reader: Clip4Str, images: T
     [
         {"decoder_depth": 2},
         {"share_dim": False},
-        {"decoding": "one-shot"},
+        {"decoding": "nar"},
         {"language": False},
         {"pooled": True},
         {"clip": PATCHES, "caption_charset": CHARSETS["36"]},
@@ -139,8 +139,8 @@ def test_every_switch_reads_refines_and_comes_back_from_its_folder(changed: dict
     height, width = reader.image_size
     images = torch.rand(2, 3, height, width) * 2 - 1
     with torch.no_grad():
-        first = reader(images, refinements=0)
-        refined = reader(images, refinements=2)
+        first = reader(images, refine_iters=0)
+        refined = reader(images, refine_iters=2)
     assert first.shape[1] <= refined.shape[1] == 9
     assert torch.isfinite(refined).all()
     reader.save_pretrained(tmp_path)
@@ -148,14 +148,14 @@ def test_every_switch_reads_refines_and_comes_back_from_its_folder(changed: dict
     assert isinstance(back, Clip4Str)
     assert back.config == reader.config
     with torch.no_grad():
-        assert torch.equal(back(images, refinements=2), refined)
+        assert torch.equal(back(images, refine_iters=2), refined)
 
 
 def test_a_refinement_after_an_early_stop_works_with_two_layers() -> None:
     reader, images = build(decoder_depth=2), torch.zeros(2, 3, 32, 128)
     with torch.no_grad():
         reader.visual_decoder.head.bias[0] += 50  # every word ends at once
-        passes = list(reader.passes(images, refinements=1))
+        passes = list(reader.passes(images, refine_iters=1))
     assert passes[0].visual.shape[1] == 1
     assert passes[1].logits.shape[1] == 9
 
@@ -192,7 +192,7 @@ def test_the_cross_branch_may_see_what_the_visual_one_read(reader: Clip4Str, ima
         ({"text_features": "embedding", "clip": PATCHES, "context": 8}, "text_features=tower"),
         ({"text_features": "none"}, "is unknown"),
         ({"dropout": 1.0}, "0 to below 1"),
-        ({"refinements": -1}, "0 or more refinements"),
+        ({"refine_iters": -1}, "0 or more refine_iters"),
     ],
 )
 def test_sizes_that_no_reader_can_have(changed: dict[str, Any], message: str) -> None:
@@ -257,9 +257,9 @@ def test_as_a_teacher_it_shows_a_clip_and_reads(reader: Clip4Str, images: Tensor
     assert {tuple(tap.shape) for tap in guidance.image} == {(3, shape.image_tokens, shape.image_width)}
     assert {tuple(tap.shape) for tap in guidance.text} == {(3, 11, shape.text_width)}
     # The third label is longer than the reader's longest word: it can speak for its first eight characters.
-    assert guidance.rows.sum(dim=1).tolist() == [4, 2, 8]
+    assert guidance.mask.sum(dim=1).tolist() == [4, 2, 8]
     assert shape.charset == reader.charset
-    sums = guidance.characters.exp().sum(dim=-1)[guidance.rows]
+    sums = guidance.characters.exp().sum(dim=-1)[guidance.mask]
     torch.testing.assert_close(sums, torch.ones_like(sums))
     clip = wrap_small("clip", reader.clip_model)  # type: ignore[arg-type]
     expected = clip(images, labels)

@@ -14,13 +14,13 @@ from students.sizes import StudentConfig
 from students.student import Student
 from teachers import wrap_small
 from teachers.clip import ClipTeacher
-from teachers.guidance import Guidance, Wanted
+from teachers.guidance import FeatureRequest, Guidance
 from teachers.reading import StudentTeacher
 from teachers.small import SmallTeacher, SmallTeacherConfig
 from teachers.stage_store import Store
 
 WORDS = ["cat", "a", "Cat", "parking", "12", "no", "street", "x", "exit", "seven", "bank", "fire", "zone"]
-ALL = Wanted()
+ALL = FeatureRequest()
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def tensors(guidance: Guidance) -> list[Tensor]:
     assert guidance.image is not None
     assert guidance.text is not None
     assert guidance.word is not None
-    return [*guidance.image, *guidance.text, guidance.word, guidance.rows]
+    return [*guidance.image, *guidance.text, guidance.word, guidance.mask]
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float = 1e-6) -> None:
@@ -62,7 +62,7 @@ def test_kept_is_what_is_shown_anew(teacher: ClipTeacher, pictures: Tensor, prec
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is not None):
         plain = tensors(teacher(pictures, WORDS))
         teacher.keep(texts=2**20, images=2**24)
-        wanted = Wanted(pictures=range(len(WORDS)))
+        wanted = FeatureRequest(pictures=range(len(WORDS)))
         cold, warm = (tensors(teacher.guide(pictures, WORDS, wanted)) for _ in range(2))
         rows = blocks_run(teacher)
         teacher.guide(pictures, WORDS, wanted)
@@ -78,11 +78,11 @@ def test_kept_is_what_is_shown_anew(teacher: ClipTeacher, pictures: Tensor, prec
 def test_the_past_leaves_no_trace(teacher: ClipTeacher, pictures: Tensor) -> None:
     # What a resumed run computes anew, in other batches and another order, has the same bits.
     teacher.keep(texts=2**20, images=2**24)
-    whole = tensors(teacher.guide(pictures, WORDS, Wanted(pictures=range(len(WORDS)))))
+    whole = tensors(teacher.guide(pictures, WORDS, FeatureRequest(pictures=range(len(WORDS)))))
     teacher.keep(texts=2**20, images=2**24)
     order = [8, 6, 11, 3, 0]
     for few in ([3], order, order[::-1]):
-        found = tensors(teacher.guide(pictures[few], [WORDS[i] for i in few], Wanted(pictures=few)))
+        found = tensors(teacher.guide(pictures[few], [WORDS[i] for i in few], FeatureRequest(pictures=few)))
     for one, part in zip(whole, found, strict=True):
         assert torch.equal(one[order[::-1]], part)
 
@@ -95,7 +95,7 @@ def test_padding_depends_on_the_label_alone(teacher: ClipTeacher, pictures: Tens
     for labels in (["cat"], ["cat", long], ["cat", "parking"]):
         found = teacher(pictures[: len(labels)], labels)
         length = max(map(len, labels)) + 1
-        assert found.rows.shape[1] == length
+        assert found.mask.shape[1] == length
         for tap, one, alone in zip(found.text, uncached, short, strict=True):  # type: ignore[arg-type]
             close(tap[0], one[0, :length])
             close(tap[0, :4], alone[0])
@@ -112,11 +112,11 @@ def test_pictures_that_pass_are_shown_anew(teacher: ClipTeacher, pictures: Tenso
     teacher.keep(texts=0, images=2**24)
     which = [None if i % 3 == 0 else i for i in range(len(WORDS))]
     for _ in range(2):
-        found = teacher.guide(pictures, WORDS, Wanted(pictures=which)).image
+        found = teacher.guide(pictures, WORDS, FeatureRequest(pictures=which)).image
         for one, kept in zip(plain, found, strict=True):  # type: ignore[arg-type]
             close(kept, one)
     rows = blocks_run(teacher)
-    teacher.guide(pictures, WORDS, Wanted(text=False, word=False, pictures=which))
+    teacher.guide(pictures, WORDS, FeatureRequest(text=False, word=False, pictures=which))
     assert rows == ([5, 5, 5], []), "blocks behind the third tap don't run"
     assert len(teacher.kept["image"]) == 8
 
@@ -127,7 +127,7 @@ def test_only_what_is_wanted_runs(teacher: ClipTeacher, pictures: Tensor, kept: 
     rows = blocks_run(teacher)
     seen = {}
     for name in ("image", "text", "word"):
-        wanted = Wanted(image=name == "image", text=name == "text", word=name == "word")
+        wanted = FeatureRequest(image=name == "image", text=name == "text", word=name == "word")
         shown = teacher.guide(pictures, WORDS, wanted)
         assert [part is not None for part in (shown.image, shown.text, shown.word)] == [
             wanted.image, wanted.text, wanted.word,
@@ -149,7 +149,7 @@ def test_only_what_is_wanted_runs(teacher: ClipTeacher, pictures: Tensor, kept: 
 def test_half_precision_is_close(teacher: ClipTeacher, pictures: Tensor) -> None:
     plain = teacher(pictures, WORDS).image
     teacher.keep(texts=0, images=2**24, half=True)
-    found = teacher.guide(pictures, WORDS, Wanted(pictures=range(len(WORDS)))).image
+    found = teacher.guide(pictures, WORDS, FeatureRequest(pictures=range(len(WORDS)))).image
     for one, kept in zip(plain, found, strict=True):  # type: ignore[arg-type]
         assert kept.dtype == torch.float32
         close(kept, one, 1e-3)
@@ -157,11 +157,11 @@ def test_half_precision_is_close(teacher: ClipTeacher, pictures: Tensor) -> None
 
 def test_another_type_forgets(teacher: ClipTeacher, pictures: Tensor) -> None:
     teacher.keep(texts=2**20, images=2**24)
-    teacher.guide(pictures, WORDS, Wanted(pictures=range(len(WORDS))))
+    teacher.guide(pictures, WORDS, FeatureRequest(pictures=range(len(WORDS))))
     assert all(len(cache) for cache in teacher.kept.values())
     teacher.double()
     assert not any(len(cache) for cache in teacher.kept.values())
-    found = teacher.guide(pictures, WORDS, Wanted(image=False))
+    found = teacher.guide(pictures, WORDS, FeatureRequest(image=False))
     assert found.word is not None
     assert found.word.dtype == torch.float64
 
@@ -173,7 +173,7 @@ def test_a_reader_keeps_no_pictures(pictures: Tensor) -> None:
     assert reader.kept == {}
     with pytest.raises(UserError, match="image_cache_mb=0"):
         reader.keep(texts=0, images=1)
-    shown = reader.guide(pictures[:2], ["cat", "a"], Wanted(image=False, word=False))
+    shown = reader.guide(pictures[:2], ["cat", "a"], FeatureRequest(image=False, word=False))
     assert shown.image is None
     assert shown.word is None
     assert all(isinstance(part, Tensor) for part in chain(shown.text or [None], [shown.characters]))

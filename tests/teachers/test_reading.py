@@ -51,7 +51,7 @@ def test_a_student_shows_its_stages(images: torch.Tensor) -> None:
         torch.testing.assert_close(guidance.text[k], stages.decoder[k])  # type: ignore[index]
     torch.testing.assert_close(guidance.word, stages.word)
     torch.testing.assert_close(guidance.characters, stages.logits.log_softmax(dim=-1))
-    assert guidance.rows.sum(dim=1).tolist() == [4, 3, 7]
+    assert guidance.mask.sum(dim=1).tolist() == [4, 3, 7]
 
 
 def test_its_shape_is_that_of_what_it_shows(images: torch.Tensor) -> None:
@@ -106,8 +106,8 @@ def test_labels_are_spelt_as_far_as_the_reader_can(images: torch.Tensor) -> None
     labels = ["It's", "Hotel", "parking", "cellar-7"]
     assert [teacher.spell(label) for label in labels] == ["it", "hotel", "parkin", "cellar"]
     guidance = teacher(torch.cat([images, images[:1]]), labels)
-    assert guidance.rows.shape == (4, 9)
-    assert guidance.rows.sum(dim=1).tolist() == [2, 6, 6, 6], "the end is known of Hotel only"
+    assert guidance.mask.shape == (4, 9)
+    assert guidance.mask.sum(dim=1).tolist() == [2, 6, 6, 6], "the end is known of Hotel only"
     assert guidance.characters is not None
     assert guidance.text is not None
     assert guidance.characters.shape[:2] == guidance.text[0].shape[:2] == (4, 9)

@@ -89,7 +89,7 @@ def test_guidance_of_a_small_teacher(tiny: SmallTeacher) -> None:
     guidance = teacher(torch.randn(2, 3, 32, 128), ["cat", "A"])
     assert [tuple(tap.shape) for tap in guidance.image] == [(2, 33, 16)] * 3
     assert [tuple(tap.shape) for tap in guidance.text] == [(2, 4, 16)] * 3
-    assert guidance.rows.tolist() == [[True] * 4, [True, True, False, False]]
+    assert guidance.mask.tolist() == [[True] * 4, [True, True, False, False]]
     assert (teacher.shape.image_tokens, teacher.shape.joint_width) == (33, 8)
 
 

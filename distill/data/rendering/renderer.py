@@ -53,11 +53,11 @@ class WordRenderer:
         split: which words (`words.WordSampler`); the fonts are the caller's choice.
         charset: characters that may occur.
         labels: draw these instead of random words: word `index` gets `labels[index]`.
-        severity: how hard the street is on the words, 0 to 1: share of low-resolution crops, blur, bend, perspective
+        difficulty: how hard the street is on the words, 0 to 1: share of low-resolution crops, blur, bend, perspective
             and faint colours; 1 is as varied as real crops, less is quicker to learn.
 
     Raises:
-        UserError: without fonts, for a label that no font draws, or a severity out of range.
+        UserError: without fonts, for a label that no font draws, or a difficulty out of range.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class WordRenderer:
         split: Split = "all",
         charset: str | None = None,
         labels: Sequence[str] | None = None,
-        severity: float = 1.0,
+        difficulty: float = 1.0,
     ) -> None:
         if not fonts:
             raise UserError("no fonts to render with; give a folder of fonts")
-        if not 0 <= severity <= 1:
+        if not 0 <= difficulty <= 1:
             raise UserError(
-                f"a severity of {severity} is out of range; 0 (plain) to 1 (as varied as real crops) would work"
+                f"a difficulty of {difficulty} is out of range; 0 (plain) to 1 (as varied as real crops) would work"
             )
-        self.severity = severity
+        self.difficulty = difficulty
         self.fonts = tuple(fonts)
         self.seed, self.split = seed, split
         self.words = WordSampler(split, charset)
@@ -107,17 +107,17 @@ class WordRenderer:
         setting = draw_setting(random)
         filler = self._filler(font, random) if setting.neighbours else ""
         word = set_word(label, font, setting, random, filler)
-        severity = self.severity
-        small = random.random() < 0.27 * severity
+        difficulty = self.difficulty
+        small = random.random() < 0.27 * difficulty
         cap = random.uniform(8, 13) if small else random.uniform(15, 30)
-        placement = Placement(word, draw_warp(random, severity), cap, _margins(random))
-        palette = draw_palette(random, (46.0 if small else 32.0) + 40 * (1 - severity))
+        placement = Placement(word, draw_warp(random, difficulty), cap, _margins(random))
+        palette = draw_palette(random, (46.0 if small else 32.0) + 40 * (1 - difficulty))
         planes = effects.paint(placement.layers(), palette, setting, self._textures, random)
         effects.light(planes, random)
         image = cv2.merge(list(planes))
         if random.random() < 0.05:
             effects.clutter(image, palette, placement.scale, random)
-        image = effects.blur(image, placement.scale * severity, palette.contrast, random)
+        image = effects.blur(image, placement.scale * difficulty, palette.contrast, random)
         crop = effects.sense(image, palette.contrast, self._noises, random)
         quality = random.randint(40, 95)
         if small and random.random() < 0.5:

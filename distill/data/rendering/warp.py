@@ -44,10 +44,10 @@ class Warp:
     angle: float = 0.0
 
 
-def draw_warp(random: Random, severity: float = 1.0) -> Warp:
+def draw_warp(random: Random, difficulty: float = 1.0) -> Warp:
     """Draw a geometry: half nearly straight, a fifth in perspective, an eighth on an arc, rotation up to 30 degrees.
 
-    A `severity` below 1 reduces bend, wave, shear, tilt and rotation by that factor.
+    A `difficulty` below 1 reduces bend, wave, shear, tilt and rotation by that factor.
     """
     dice = random.random
     kind = dice()
@@ -73,11 +73,11 @@ def draw_warp(random: Random, severity: float = 1.0) -> Warp:
         degrees = random.uniform(-30, 30)
     return Warp(
         stretch=min(1.6, max(0.55, stretch)),
-        wave=(wave[0] * severity, *wave[1:]),
-        bend=bend * severity,
-        shear=shear * severity,
-        tilt=(tilt[0] * severity, tilt[1] * severity),
-        angle=math.radians(degrees) * severity,
+        wave=(wave[0] * difficulty, *wave[1:]),
+        bend=bend * difficulty,
+        shear=shear * difficulty,
+        tilt=(tilt[0] * difficulty, tilt[1] * difficulty),
+        angle=math.radians(degrees) * difficulty,
     )
 
 

@@ -30,13 +30,13 @@ def place(tmp_path_factory: pytest.TempPathFactory, learned: Learned) -> Path:
 
 def test_compares_and_writes(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    arguments = ["--student", str(place / "one"), "--twin", str(place / "two"), "--teacher", str(place / "clip")]
+    arguments = ["--student", str(place / "one"), "--baseline", str(place / "two"), "--teacher", str(place / "clip")]
     arguments += ["--data", str(place / "words"), "--out", str(out), "--device", "cpu"]
     assert main(arguments) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["command"].startswith("symdistill evaluate --student")
     assert [(reader["name"], reader["role"]) for reader in report["readers"]] == [
-        ("one", "student"), ("two", "twin"), ("clip", "teacher"),
+        ("one", "student"), ("two", "baseline"), ("clip", "teacher"),
     ]  # fmt: skip
     assert all(reader["benchmarks"]["words"]["words"] == 10 for reader in report["readers"])
     assert report["readers"][0]["average_by_word"] == report["readers"][0]["average_by_set"] == 100.0
@@ -148,12 +148,12 @@ def test_a_mistake_is_one_line_and_writes_nothing(
 
 
 def test_readers_of_one_name(place: Path, tmp_path: Path, learned: Learned, capsys: pytest.CaptureFixture[str]) -> None:
-    twin = tmp_path / "one"
-    learned.student.save_pretrained(twin)
-    arguments = ["--student", str(place / "one"), "--student", str(twin), "--data", str(place / "words")]
+    baseline = tmp_path / "one"
+    learned.student.save_pretrained(baseline)
+    arguments = ["--student", str(place / "one"), "--student", str(baseline), "--data", str(place / "words")]
     out = tmp_path / "out"
     assert main([*arguments, "--limit", "1", "--out", str(out)]) == 0
     named = [reader["name"] for reader in json.loads((out / "report.json").read_text())["readers"]]
-    assert named == [str(place / "one"), str(twin)], "readers of one name go by what was typed"
-    assert main([*arguments, "--student", str(twin)]) == 2
+    assert named == [str(place / "one"), str(baseline)], "readers of one name go by what was typed"
+    assert main([*arguments, "--student", str(baseline)]) == 2
     assert "is given twice" in capsys.readouterr().err

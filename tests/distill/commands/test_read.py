@@ -54,22 +54,22 @@ def test_how_a_reader_reads_may_be_chosen(
 ) -> None:
     torch.manual_seed(1)
     parseq = Parseq(ParseqConfig(charset="0123456789abcd", max_length=5, patch=(16, 32), width=32, depth=1, heads=2,
-                                 decoder_heads=2, refinements=0)).eval()  # fmt: skip
+                                 decoder_heads=2, refine_iters=0)).eval()  # fmt: skip
     with torch.no_grad():
         for weight in parseq.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
     parseq.save_pretrained(tmp_path)
     pictures = str(places[1])
     for options, chosen in (
-        ([], ("greedy", 0)), (["--refinements", "2"], ("greedy", 2)), (["--one-shot"], ("one-shot", 0)),
+        ([], ("ar", 0)), (["--refine_iters", "2"], ("ar", 2)), (["--nar"], ("nar", 0)),
     ):  # fmt: skip
         assert main(["--student", str(tmp_path), *options, pictures]) == 0
         parseq.choose_decoding(*chosen)
         expected = [f"{reading.text}\t{reading.confidence:.4f}" for reading in parseq.read(learned.pictures)]
         assert [line.partition("\t")[2] for line in capsys.readouterr().out.splitlines()] == expected
     for student in (places[0], onnx_file):
-        assert "none of these chooses how to read" in refused(capsys, "--student", str(student), "--one-shot", pictures)
-    assert "--refinements must be 0 or more" in refused(capsys, "--refinements", "-1", pictures)
+        assert "none of these chooses how to read" in refused(capsys, "--student", str(student), "--nar", pictures)
+    assert "--refine_iters must be 0 or more" in refused(capsys, "--refine_iters", "-1", pictures)
 
 
 def test_weights_of_the_decoder_may_be_int8(

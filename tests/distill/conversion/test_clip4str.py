@@ -29,7 +29,7 @@ CLIP = ClipSizes(
 )
 CONFIG = Clip4StrConfig(
     charset=CHARSETS["62"], max_length=7, clip=CLIP, decoder_depth=2, decoder_heads=4, decoder_mlp_ratio=2.0,
-    dropout=0.2, context=9, image_detach=False, refinements=2,
+    dropout=0.2, context=9, image_detach=False, refine_iters=2,
 )  # fmt: skip
 SETTINGS: dict[str, Any] = {
     "charset_train": CONFIG.charset, "charset_test": CHARSETS["36"], "dec_num_heads": 4, "dropout": 0.2,
@@ -83,7 +83,7 @@ def test_names_are_the_published_ones(reader: Clip4Str) -> None:
     [
         ({}, {}),
         ({"share_dim": False}, {"use_share_dim": False}),
-        ({"pooled": True, "decoding": "one-shot"}, {"clip_cls_eot_feature": True, "decode_ar": False}),
+        ({"pooled": True, "decoding": "nar"}, {"clip_cls_eot_feature": True, "decode_ar": False}),
         ({"language": False}, {"use_language_model": False}),
         ({"clip": joint(16), "text_features": "embedding"}, {"cross_token_embeding": True}),
         ({"clip": joint(128), "share_dim": False}, {"use_share_dim": False}),
@@ -106,13 +106,13 @@ def test_sizes_come_from_weights_and_switches_from_settings(
 
 
 def test_what_a_bare_file_does_not_say_is_the_published_and_told(reader: Clip4Str, tmp_path: Path) -> None:
-    narrow = build(decoder_heads=8, context=16, charset=CHARSETS["94"], image_detach=True, refinements=1, dropout=0.1)
+    narrow = build(decoder_heads=8, context=16, charset=CHARSETS["94"], image_detach=True, refine_iters=1, dropout=0.1)
     torch.save({f"model.{name}": value for name, value in published(narrow).items()}, tmp_path / "bare.pt")
     found = run(tmp_path / "bare.pt")
     assert found.reader.config == narrow.config
     assert len(found.assumed) == 5
     assert {told.partition(":")[0] for told in found.assumed} == {
-        "alphabet", "alphabet of captions", "decoder heads", "tokens of a caption", "refinements",
+        "alphabet", "alphabet of captions", "decoder heads", "tokens of a caption", "refine_iters",
     }  # fmt: skip
     assert run(tmp_path / "bare.pt", heads=(1, 4)).reader.config.decoder_heads == 4
 

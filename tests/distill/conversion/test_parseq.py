@@ -19,8 +19,8 @@ from teachers.readers import load_reader
 
 CONFIG = ParseqConfig(
     charset="abcdefghijklm", max_length=7, image_size=(16, 64), patch=(8, 16), width=64, depth=3, heads=4,
-    mlp_ratio=2.0, decoder_depth=2, decoder_heads=8, decoder_mlp_ratio=3.0, dropout=0.2, decoding="one-shot",
-    refinements=2,
+    mlp_ratio=2.0, decoder_depth=2, decoder_heads=8, decoder_mlp_ratio=3.0, dropout=0.2, decoding="nar",
+    refine_iters=2,
 )  # fmt: skip
 SETTINGS: dict[str, Any] = {
     "charset_train": CONFIG.charset, "img_size": [16, 64], "enc_num_heads": 4, "dec_num_heads": 8, "dropout": 0.2,
@@ -59,7 +59,7 @@ def test_a_released_file_needs_to_be_told(parseq: Parseq, tmp_path: Path) -> Non
     (tmp_path / "alphabet.txt").write_text(CONFIG.charset, encoding="utf-8")
     file = save(tmp_path / "parseq.pt", parseq.state_dict())
     found = run(file, charset=str(tmp_path / "alphabet.txt"), heads=(4, 8), image=(16, 64))
-    told = {"decoding": "greedy", "refinements": 1, "dropout": 0.1}  # the published ones
+    told = {"decoding": "ar", "refine_iters": 1, "dropout": 0.1}  # the published ones
     assert vars(found.reader.config) == vars(CONFIG) | told
     with pytest.raises(UserError, match="which 13 characters it reads; give them with --charset"):
         run(file)
@@ -103,7 +103,7 @@ def test_the_command_writes_a_folder_that_reads(
     assert isinstance(reader, Parseq)
     assert reader.config == CONFIG
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "one-shot, refinements: 2" in card
+    assert "nar, refine_iters: 2" in card
     assert "load_reader" in card
     assert main(["parseq", str(file), "--out", str(out), "--heads", "4"]) == 2
     assert "--heads 4: give encoder and decoder with a comma" in capsys.readouterr().err

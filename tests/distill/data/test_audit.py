@@ -1,4 +1,4 @@
-"""The data doctor and the leak guard."""
+"""The data doctor and the overlap check."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageFilter
 
 from distill.commands.check_lmdb import main
-from distill.data.audit import examine, find_leaks, sample_sheet
-from distill.data.leaks import difference_hash
+from distill.data.audit import examine, find_overlaps, sample_sheet
 from distill.data.lmdb_reader import LmdbRecords
+from distill.data.overlap import difference_hash
 from distill.data.trees import find_sets
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
@@ -84,7 +84,7 @@ def test_the_command_reports_and_exits_1_for_corrupt_records(
     for part in ("messy", "too long", "'你' 1", "record 6 of messy"):
         assert part in told
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
-    assert (found["sets"][0]["kept"], found["leaks"]) == (2, None)
+    assert (found["sets"][0]["kept"], found["overlaps"]) == (2, None)
     assert Image.open(tmp_path / "messy-samples.png").size[0] == 1280
 
 
@@ -107,7 +107,7 @@ def test_mistakes_are_one_line(
     assert (error.count("\n"), told in error) == (1, True)
 
 
-def test_the_leak_guard_finds_equal_and_nearly_equal_pictures(tmp_path: Path) -> None:
+def test_the_overlap_check_finds_equal_and_nearly_equal_pictures(tmp_path: Path) -> None:
     scenes = [scene(number) for number in range(12)]
     test = write(tmp_path / "test" / "SET", [(encoded(image), f"Word{n}") for n, image in enumerate(scenes)])
     again = [
@@ -121,17 +121,17 @@ def test_the_leak_guard_finds_equal_and_nearly_equal_pictures(tmp_path: Path) ->
     ]
     write(tmp_path / "train" / "deep" / "A", [(encoded(scene(200)), "word0"), *again[:4]])
     write(tmp_path / "train" / "B", again[4:])
-    leaks = find_leaks(tmp_path / "train", tmp_path / "test")
-    assert [(leak.test, leak.train, leak.kind) for leak in leaks] == [
+    overlaps = find_overlaps(tmp_path / "train", tmp_path / "test")
+    assert [(overlap.test, overlap.train, overlap.kind) for overlap in overlaps] == [
         ("record 2 of SET", "record 2 of A", "equal bytes"),
         ("record 4 of SET", "record 3 of A", "equal pixels"),
         ("record 6 of SET", "record 4 of A", "nearly equal"),
         ("record 8 of SET", "record 5 of A", "nearly equal"),
         ("record 10 of SET", "record 1 of B", "nearly equal"),
     ]
-    assert all(leak.correlation > 0.97 for leak in leaks)
-    assert find_leaks(find_sets(tmp_path / "train"), [LmdbRecords(test)]) == leaks, "fingerprints that were kept"
-    assert find_leaks(tmp_path / "train" / "B", tmp_path / "train" / "deep") == []
+    assert all(overlap.correlation > 0.97 for overlap in overlaps)
+    assert find_overlaps(find_sets(tmp_path / "train"), [LmdbRecords(test)]) == overlaps, "fingerprints that were kept"
+    assert find_overlaps(tmp_path / "train" / "B", tmp_path / "train" / "deep") == []
 
 
 def test_the_command_exits_1_for_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_the_command_exits_1_for_leaks(tmp_path: Path, capsys: pytest.CaptureFix
 def test_flat_pictures_are_no_leaks(tmp_path: Path) -> None:
     for name, shade in (("train", 10), ("test", 200)):
         write(tmp_path / name, [(encoded(Image.new("RGB", (50, 20), (shade,) * 3)), "a")])
-    assert find_leaks(tmp_path / "train", tmp_path / "test") == []
+    assert find_overlaps(tmp_path / "train", tmp_path / "test") == []
 
 
 def test_the_hash_of_a_ramp() -> None:
@@ -158,4 +158,4 @@ def test_the_hash_of_a_ramp() -> None:
 
 @pytest.mark.slow
 def test_the_real_training_words_hold_no_test_words(shared: Path) -> None:
-    assert find_leaks(shared / "data" / "train", shared / "data" / "test") == []
+    assert find_overlaps(shared / "data" / "train", shared / "data" / "test") == []

@@ -172,5 +172,5 @@ def test_processes_that_start_together_agree(folder: Path) -> None:
 def test_missing_labels_are_counted_as_without_an_index(folder: Path) -> None:
     put(folder, b"label-000000001", None)
     with pytest.raises(UserError, match="1 of 14 records without a label that can be read"):
-        WordDataset(LmdbRecords(folder), CHARSET, WordOptions(bad_share=0.05))
-    assert WordDataset(LmdbRecords(folder), CHARSET, WordOptions(bad_share=0.1)).dropped["no label"] == 1
+        WordDataset(LmdbRecords(folder), CHARSET, WordOptions(max_corrupt=0.05))
+    assert WordDataset(LmdbRecords(folder), CHARSET, WordOptions(max_corrupt=0.1)).dropped["no label"] == 1

@@ -1,4 +1,4 @@
-"""LiveWords: what the source draws, with words that can't be written passed over."""
+"""SyntheticWords: what the source draws, with words that can't be written passed over."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from distill.data import live
 from distill.data.datasets import WordOptions
-from distill.data.live import LiveWords
+from distill.data.live import SyntheticWords
 from students.charset import Charset
 from students.errors import UserError
 
@@ -31,7 +31,7 @@ CHARSET = Charset.load("36")
 
 
 def test_a_word_that_can_not_be_written_gives_its_place_to_the_next() -> None:
-    words = LiveWords(Drawn("alpha", "much-too-long", "!?", "beta", "gamma"), CHARSET, WordOptions(max_length=8))
+    words = SyntheticWords(Drawn("alpha", "much-too-long", "!?", "beta", "gamma"), CHARSET, WordOptions(max_length=8))
     samples = [words.sample(index, 0) for index in range(5)]
     assert [sample.label for sample in samples] == ["alpha", "beta", "beta", "beta", "gamma"]
     assert [sample.index for sample in samples] == [0, 1, 2, 3, 4]
@@ -42,12 +42,12 @@ def test_a_word_that_can_not_be_written_gives_its_place_to_the_next() -> None:
 
 
 def test_the_last_gives_its_place_to_the_first() -> None:
-    words = LiveWords(Drawn("alpha", "beta", "much-too-long"), CHARSET, WordOptions(max_length=8))
+    words = SyntheticWords(Drawn("alpha", "beta", "much-too-long"), CHARSET, WordOptions(max_length=8))
     assert words.sample(2, 0).label == "alpha"
 
 
 def test_an_epoch_goes_on_where_the_one_before_ended() -> None:
-    words = LiveWords(Drawn("alpha", "beta", "gamma", "delta"), CHARSET, words=2)
+    words = SyntheticWords(Drawn("alpha", "beta", "gamma", "delta"), CHARSET, words=2)
     assert len(words) == 2
     shown = [words.sample(index, epoch).label for epoch in range(3) for index in range(2)]
     assert shown == ["alpha", "beta", "gamma", "delta", "alpha", "beta"]
@@ -55,7 +55,7 @@ def test_an_epoch_goes_on_where_the_one_before_ended() -> None:
 
 def test_a_source_that_writes_another_alphabet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "TRIES", 3)
-    words = LiveWords(Drawn("!", "?", "&", "alpha"), CHARSET)
+    words = SyntheticWords(Drawn("!", "?", "&", "alpha"), CHARSET)
     with pytest.raises(UserError, match="rendered word '&' can't be written in the alphabet"):
         words[0]
     assert words[1].label == "alpha"
@@ -64,4 +64,4 @@ def test_a_source_that_writes_another_alphabet_is_refused(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("options", [WordOptions(augmentation="strong"), WordOptions(cache="memory")])
 def test_what_makes_no_sense_live_is_refused(options: WordOptions) -> None:
     with pytest.raises(UserError, match="augmentation none or light, and cache none"):
-        LiveWords(Drawn("alpha"), CHARSET, options)
+        SyntheticWords(Drawn("alpha"), CHARSET, options)

@@ -1,4 +1,4 @@
-"""Pictures without labels: found at any depth, kept whatever they show, and searched by the leak guard."""
+"""Pictures without labels: found at any depth, kept whatever they show, and searched by the overlap check."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from distill.data.batch import collate
 from distill.data.datasets import WordDataset, WordOptions, load_words
-from distill.data.leaks import find_leaks
+from distill.data.overlap import find_overlaps
 from distill.data.pictures import PictureRecords, find_pictures
 from distill.data.records import BadRecordError, Records
 from distill.data.trees import find_all, find_sets
@@ -22,7 +22,7 @@ from students.charset import Charset
 from students.errors import UserError
 
 CHARSET = Charset.load("36")
-UNREAD = WordOptions(labelled=False, bad_share=0.5)
+UNREAD = WordOptions(labelled=False, max_corrupt=0.5)
 
 
 def noise(seed: int) -> bytes:
@@ -103,11 +103,11 @@ def test_one_folder_of_pictures_is_a_source(tree: Path) -> None:
         load_words(tree / "deep", CHARSET)
 
 
-def test_the_leak_guard_searches_them_too(tree: Path, tmp_path: Path) -> None:
+def test_the_overlap_check_searches_them_too(tree: Path, tmp_path: Path) -> None:
     with LmdbWriter(tmp_path / "test") as writer:
         for seed in (20, 3, 9, 6):
             writer.add(noise(seed), f"word{seed}")
-    found = find_leaks(tree, tmp_path / "test", tmp_path / "cache")
-    assert [(leak.label, leak.train) for leak in found] == [
+    found = find_overlaps(tree, tmp_path / "test", tmp_path / "cache")
+    assert [(overlap.label, overlap.train) for overlap in found] == [
         ("word3", "deep/z.webp of tree"), ("word9", "record 1 of stored"),
     ]  # fmt: skip

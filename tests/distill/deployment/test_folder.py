@@ -27,7 +27,7 @@ REPORT = {
     "readers": [
         {"name": "mini", "role": "student", "average_by_word": 80.0, "average_by_set": 75.5, "benchmarks": {
             "SVT": {"words": 647, "hits": 500, "accuracy": 77.28, "interval": [73.9, 80.3], "one_minus_ned": 90.1}}},
-        {"name": "mini twin", "role": "twin", "benchmarks": {}},
+        {"name": "mini baseline", "role": "baseline", "benchmarks": {}},
         {"name": "mini + lexicon", "role": "student", "reading": "closed-lexicon", "benchmarks": {}},
     ],
 }  # fmt: skip

@@ -56,14 +56,14 @@ def pictures(reader: Clip4Str, count: int) -> Tensor:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"refinements": 0, "decoder_depth": 2},
-        {"refinements": 1},
-        {"refinements": 2, "seed": 6, "decoder_depth": 2, "share_dim": False, "pooled": True},
-        {"decoding": "one-shot", "refinements": 2, "share_dim": False},
+        {"refine_iters": 0, "decoder_depth": 2},
+        {"refine_iters": 1},
+        {"refine_iters": 2, "seed": 6, "decoder_depth": 2, "share_dim": False, "pooled": True},
+        {"decoding": "nar", "refine_iters": 2, "share_dim": False},
         {"language": False},
-        {"language": False, "decoding": "one-shot"},
+        {"language": False, "decoding": "nar"},
     ],
-    ids=["greedy", "refined", "pooled", "one-shot", "visual", "visual one-shot"],
+    ids=["ar", "refined", "pooled", "nar", "visual", "visual nar"],
 )
 def test_it_agrees_with_pytorch_at_every_length_and_batch(changed: dict[str, Any], tmp_path: Path) -> None:
     reader = make(**changed)
@@ -79,7 +79,7 @@ def test_it_agrees_with_pytorch_at_every_length_and_batch(changed: dict[str, Any
         found, expected = exported.logits(batch.numpy()), passes[-1].logits.numpy()
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, atol=5e-4)
-    if reader.config.decoding == "greedy":
+    if reader.config.decoding == "ar":
         assert len(steps) > 2, "words of several lengths"
     assert len(captions) > 5 or not reader.config.language
     stored = onnx.load(tmp_path / "student.onnx").graph.initializer
@@ -97,7 +97,7 @@ def caption(crossing: Crossing, logits: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("decoder_depth", [1, 2])
 def test_the_parts_give_what_the_reader_gives(decoder_depth: int) -> None:
-    reader = make(decoder_depth=decoder_depth, refinements=2)
+    reader = make(decoder_depth=decoder_depth, refine_iters=2)
     decoder, cross = reader.visual_decoder, reader.cross_decoder
     assert cross is not None
     crossing, refining = Crossing(reader, cross), Refinements(decoder, 1)

@@ -26,14 +26,14 @@ from students.sizes import StudentConfig, StudentDecoding
 from tests.distill.deployment.test_onnx import edited
 
 
-def make(decoding: StudentDecoding, refinements: int = 0) -> Reader:
+def make(decoding: StudentDecoding, refine_iters: int = 0) -> Reader:
     """Random weights some way from their start: it reads words of different lengths."""
     torch.manual_seed(3)
     made = LEARNERS[decoding](
         StudentConfig(
             charset="0123456789abcd", max_length=9, encoder="conv", stem=(8, 8, 16), width=32, depth=3, heads=2,
             mlp_ratio=2.0, decoder_depth=3, decoder_heads=2, decoder_mlp_ratio=2.0, column_head=True, taps="even",
-            decoding=decoding, refinements=refinements,
+            decoding=decoding, refine_iters=refine_iters,
         )
     )  # fmt: skip
     with torch.no_grad():
@@ -41,7 +41,7 @@ def make(decoding: StudentDecoding, refinements: int = 0) -> Reader:
             weight.add_(torch.randn_like(weight) * 0.3)
         made.head.bias[0] += 4
         made.column_head.bias[0] += 2  # type: ignore[union-attr,operator]
-    return made.eval().delivered()
+    return made.eval().exported_model()
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,8 @@ def test_columns(ctc_folder: Path, images: Tensor) -> None:
 
 
 @pytest.mark.slow
-def test_one_shot(images: Tensor, tmp_path: Path) -> None:
-    reader = make("one-shot", refinements=1)
+def test_nar(images: Tensor, tmp_path: Path) -> None:
+    reader = make("nar", refine_iters=1)
     save_folder(reader, tmp_path / "mini", Card("mini"), onnx=True, images=images)
     check(reader, OnnxReader(tmp_path / "mini" / "student.onnx", threads=1), images, steps=10)
     graph = onnx.load(tmp_path / "mini" / "student.onnx").graph

@@ -1,4 +1,4 @@
-"""PARSeq as ONNX: a Loop with refinements behind it, or one shot; no size of the traced example is frozen."""
+"""PARSeq as ONNX: a Loop with refine_iters behind it, or one shot; no size of the traced example is frozen."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ def images() -> Tensor:
     return torch.nn.functional.interpolate(torch.rand(40, 3, 4, 16) * 2 - 1, (32, 128))
 
 
-def exported(parseq: Parseq, folder: Path, decoding: Decoding, refinements: int) -> OnnxReader:
-    parseq.choose_decoding(decoding, refinements)
+def exported(parseq: Parseq, folder: Path, decoding: Decoding, refine_iters: int) -> OnnxReader:
+    parseq.choose_decoding(decoding, refine_iters)
     export_onnx(parseq, folder / "student.onnx")
     return OnnxReader(folder / "student.onnx", threads=1)
 
 
 def by_steps(parseq: Parseq, images: Tensor) -> dict[int, Tensor]:
     """Sort pictures by the steps that reading each alone takes."""
-    parseq.choose_decoding("greedy", 0)
+    parseq.choose_decoding("ar", 0)
     with torch.no_grad():
         steps = [parseq(image[None]).shape[1] for image in images]
     return {taken: images[[number for number, own in enumerate(steps) if own == taken]] for taken in sorted(set(steps))}
 
 
-@pytest.mark.parametrize(("layers", "seed", "refinements"), [(1, 4, 1), pytest.param(2, 2, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("layers", "seed", "refine_iters"), [(1, 4, 1), pytest.param(2, 2, 2, marks=pytest.mark.slow)])
 def test_refinements_follow_a_greedy_reading_of_any_length(
-    layers: int, seed: int, refinements: int, images: Tensor, tmp_path: Path
+    layers: int, seed: int, refine_iters: int, images: Tensor, tmp_path: Path
 ) -> None:
     parseq = make(layers, seed)
     sorted_images = by_steps(parseq, images)
     assert len(sorted_images) > 3
     assert min(sorted_images) == 1, "one that ends at once, so that the refinement's context is the start alone"
     assert max(sorted_images) == 10, "one that never ends"
-    reader = exported(parseq, tmp_path, "greedy", refinements)
+    reader = exported(parseq, tmp_path, "ar", refine_iters)
     for chosen in sorted_images.values():
         with torch.no_grad():
             expected = parseq(chosen).numpy()
@@ -76,9 +76,9 @@ def test_refinements_follow_a_greedy_reading_of_any_length(
 
 
 @pytest.mark.slow
-def test_one_shot_needs_no_loop(images: Tensor, tmp_path: Path) -> None:
+def test_nar_needs_no_loop(images: Tensor, tmp_path: Path) -> None:
     parseq = make(2, 2)
-    reader = exported(parseq, tmp_path, "one-shot", 1)
+    reader = exported(parseq, tmp_path, "nar", 1)
     assert not [node for node in onnx.load(tmp_path / "student.onnx").graph.node if node.op_type == "Loop"]
     for batch in (1, 2, 7):
         with torch.no_grad():

@@ -39,7 +39,7 @@ def test_scores_go_through_the_rules_on_both_sides(benchmarks: list[Benchmark], 
 
 def test_pairs_are_over_the_same_words(benchmarks: list[Benchmark], charset: Charset) -> None:
     first = FakeReader("a", {0: "one", 1: "two", 2: "three", 3: "x"})
-    second = FakeReader("b", {0: "five", 1: "two", 2: "x", 3: "x"}, role="twin")
+    second = FakeReader("b", {0: "five", 1: "two", 2: "x", 3: "x"}, role="baseline")
     comparison = compare([first, second], benchmarks, charset, batch_size=64)
     (pair,) = comparison.pairs
     assert (pair.a, pair.b) == ("a", "b")

@@ -15,11 +15,11 @@ from tests.distill.conftest import Learned
 def test_folder_and_onnx_read_alike(learned: Learned, onnx_file: Path, tmp_path: Path) -> None:
     learned.student.save_pretrained(tmp_path / "mine" / "student")
     student = open_reader(str(tmp_path / "mine" / "student"))
-    onnx = open_reader(str(onnx_file), role="twin", threads=1)
+    onnx = open_reader(str(onnx_file), role="baseline", threads=1)
     assert isinstance(student, WordReader)
     assert isinstance(onnx, WordReader)
     assert student.name == "mine", "a run's student goes by the run's name"
-    assert (student.role, onnx.role) == ("student", "twin")
+    assert (student.role, onnx.role) == ("student", "baseline")
     assert student.params == onnx.params
     assert student.charset == onnx.charset
     for reader in (student, onnx):
@@ -27,7 +27,7 @@ def test_folder_and_onnx_read_alike(learned: Learned, onnx_file: Path, tmp_path:
     assert place(onnx, "cpu", 1) is onnx
     other = place(onnx, "cpu", 2)
     assert isinstance(other, OnnxStudent)
-    assert (other.threads, other.name, other.role) == (2, onnx.name, "twin")
+    assert (other.threads, other.name, other.role) == (2, onnx.name, "baseline")
 
 
 def test_reading_leaves_a_student_in_training() -> None:

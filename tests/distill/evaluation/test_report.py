@@ -11,8 +11,8 @@ from rich.console import Console
 
 from distill.evaluation.benchmarks import open_benchmarks
 from distill.evaluation.compare import Comparison, compare
-from distill.evaluation.leak_check import LeakCheck
 from distill.evaluation.lexicon import LexiconReader
+from distill.evaluation.overlap_check import OverlapCheck
 from distill.evaluation.report import build_report, check_output, write_report
 from distill.evaluation.tables import print_report, to_markdown
 from students.charset import Charset
@@ -25,7 +25,7 @@ from .conftest import FakeReader, FakeTeacher
 def comparison(tmp_path: Path, charset: Charset, make_set: Callable[[Path, Sequence[str]], Path]) -> Comparison:
     make_set(tmp_path / "test" / "long", ["one", "two", "three", "four"])
     make_set(tmp_path / "test" / "short", ["one"])
-    students = [FakeReader("a|b", {0: "one", 1: "two"}), FakeReader("twin", {0: "one"}, role="twin")]
+    students = [FakeReader("a|b", {0: "one", 1: "two"}), FakeReader("baseline", {0: "one"}, role="baseline")]
     teacher = LexiconReader(FakeTeacher({"one": 0, "two": 1, "three": 2, "four": 3}), charset)
     return compare([*students, teacher], open_benchmarks(tmp_path, "all", charset), charset)
 
@@ -50,7 +50,7 @@ def test_report_has_the_documented_form(comparison: Comparison) -> None:
     assert first["average_by_set"] == 75.0
     assert report["pairs"] == [
         {
-            "a": "a|b", "b": "twin", "words": 5, "only_a": 1, "only_b": 0, "both": 2, "neither": 2, "p": 1.0,
+            "a": "a|b", "b": "baseline", "words": 5, "only_a": 1, "only_b": 0, "both": 2, "neither": 2, "p": 1.0,
             "benchmarks": {
                 "long": {"words": 4, "only_a": 1, "only_b": 0, "both": 1, "neither": 2},
                 "short": {"words": 1, "only_a": 0, "only_b": 0, "both": 1, "neither": 0},
@@ -80,7 +80,7 @@ def test_closed_lexicon_stands_apart(comparison: Comparison) -> None:
 def test_a_student_beside_a_teacher_that_chooses_has_counts_and_no_test(comparison: Comparison) -> None:
     report = build_report(comparison, "x")
     first, second = report["unlike_pairs"]
-    assert [(pair["a"], pair["b"]) for pair in (first, second)] == [("a|b", "fake-clip"), ("twin", "fake-clip")]
+    assert [(pair["a"], pair["b"]) for pair in (first, second)] == [("a|b", "fake-clip"), ("baseline", "fake-clip")]
     assert {key: first[key] for key in ("words", "only_a", "only_b", "both", "neither")} == {
         "words": 5, "only_a": 0, "only_b": 2, "both": 3, "neither": 0,
     }  # fmt: skip
@@ -103,8 +103,8 @@ def test_markdown_names_both_averages_and_the_command(comparison: Comparison) ->
 
 
 def test_what_is_unusual_is_said(comparison: Comparison) -> None:
-    report = build_report(comparison, "x", leaks=LeakCheck("train", ("long record 1 = mine record 7",)))
-    assert report["leaks"] == {"against": "train", "words": 1, "found": ["long record 1 = mine record 7"]}
+    report = build_report(comparison, "x", overlaps=OverlapCheck("train", ("long record 1 = mine record 7",)))
+    assert report["overlaps"] == {"against": "train", "words": 1, "found": ["long record 1 = mine record 7"]}
     assert "1 test words are among those of train" in to_markdown(report)
 
 

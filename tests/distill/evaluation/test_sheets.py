@@ -47,13 +47,13 @@ def test_a_sheet_for_every_student_with_every_teacher(
     benchmarks: list[Benchmark], charset: Charset, tmp_path: Path
 ) -> None:
     readers = [
-        FakeReader("a/b", {0: "zero"}), FakeReader("twin", {0: "zero"}, role="twin"),
+        FakeReader("a/b", {0: "zero"}), FakeReader("baseline", {0: "zero"}, role="baseline"),
         FakeReader("t", {0: "zero"}, role="teacher"), FakeReader("clip", {}, role="teacher", reading="closed-lexicon"),
     ]  # fmt: skip
     out = tmp_path / "out"
     out.mkdir()
     write_sheets(out, compare(readers, benchmarks, charset))
     assert sorted(file.name for file in out.iterdir()) == [
-        "agreement-a_b-clip.png", "agreement-a_b-t.png", "agreement-twin-clip.png", "agreement-twin-t.png",
-        "words-a_b.png", "words-t.png", "words-twin.png",
+        "agreement-a_b-clip.png", "agreement-a_b-t.png", "agreement-baseline-clip.png", "agreement-baseline-t.png",
+        "words-a_b.png", "words-baseline.png", "words-t.png",
     ]  # fmt: skip

@@ -36,13 +36,13 @@ out: {out}
 seed: 3
 student: {{size: tiny, width: 32, depth: 4, decoder_depth: 3, dropout: 0.1}}
 teacher: {{name: {folder}/teacher}}
-guidance: {{rows: 64}}
+guidance: {{max_rows: 64}}
 data:
   train: [{{path: {folder}/train, augmentation: light}}]
   validation: {folder}/validation
-optim: {{lr: 1e-3, scale_lr: false, clip: 5.0, ema: 0.9}}
-train: {{steps: 4, batch: 6, threads: 1, validate_every: 100, checkpoint_every: 100, log_every: 1}}
-compare: {{teacher: false, onnx: false}}
+optim: {{lr: 1e-3, scale_lr: false, grad_clip: 5.0, ema: 0.9}}
+train: {{steps: 4, batch_size: 6, threads: 1, validate_every: 100, checkpoint_every: 100, log_every: 1}}
+eval: {{teacher: false, onnx: false}}
 """
 
 

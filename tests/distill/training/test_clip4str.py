@@ -74,7 +74,7 @@ def test_it_learns_a_few_words_and_reads_them(batch: Batch) -> None:
         task.total(terms).backward()
         optimizer.step()
     assert set(terms) == {"visual", "cross"}
-    assert [reading.text for reading in task.deliverable.eval().read_batch(few.images)] == few.labels
+    assert [reading.text for reading in task.exported_model().eval().read_batch(few.images)] == few.labels
 
 
 def test_orders_depend_on_seed_and_step_alone(batch: Batch) -> None:
@@ -89,7 +89,7 @@ def test_orders_depend_on_seed_and_step_alone(batch: Batch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "image", "resting", "learning"),
+    ("text", "image", "unused_parameters", "learning"),
     [
         (
             2,
@@ -102,11 +102,11 @@ def test_orders_depend_on_seed_and_step_alone(batch: Batch) -> None:
         (-1, -1, set(), {"token_embedding.weight", "logit_scale", "visual.class_embedding"}),
     ],
 )
-def test_frozen_layers(text: int, image: int, resting: set[str], learning: set[str]) -> None:
+def test_frozen_layers(text: int, image: int, unused_parameters: set[str], learning: set[str]) -> None:
     reader = build(Clip4StrOptions(text_freeze=-1)).reader
     freeze(reader, text, image)
     learns = {name: weight.requires_grad for name, weight in reader.clip_model.named_parameters()}
-    assert not any(learns[name] for name in resting)
+    assert not any(learns[name] for name in unused_parameters)
     assert all(learns[name] for name in learning)
     for tower, blocks in (("transformer.", text), ("visual.transformer.", image)):
         for block in range(4):
@@ -150,7 +150,7 @@ out: {tmp_path / "run"}
 clip4str: {{clip: {material / "teacher"}, charset: "36", decoder_heads: 2, text_freeze: 2}}
 data: {{train: [{{path: {material / "train"}}}], validation: {material / "validation"}, workers: 0}}
 optim: {{lr: 1e-3, scale_lr: false, weight_decay: 0.2, ema: 0.9}}
-train: {{steps: 2, batch: 5, threads: 1, validate_every: 2, log_every: 1}}
+train: {{steps: 2, batch_size: 5, threads: 1, validate_every: 2, log_every: 1}}
 """,
         encoding="utf-8",
     )

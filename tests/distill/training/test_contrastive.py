@@ -16,7 +16,7 @@ from distill.training.contrastive import (
     score_teacher,
     word_to_image,
 )
-from distill.training.near_misses import near_misses
+from distill.training.hard_negatives import hard_negatives
 from students.errors import UserError
 from teachers.small import LOWER_CASE_94, SmallTeacher, SmallTeacherConfig
 
@@ -79,7 +79,7 @@ def test_equal_words_share_a_text_and_are_no_negatives(task: ContrastiveTask) ->
 
 
 def test_texts_of_earlier_steps_are_further_negatives() -> None:
-    task = ContrastiveTask(SmallTeacher(TINY), ContrastiveOptions(earlier_texts=8, near_misses=0, spelling=0))
+    task = ContrastiveTask(SmallTeacher(TINY), ContrastiveOptions(text_queue=8, hard_negatives=0, spelling=0))
     batch = batch_of(["cat", "dog", "emu"])
     inputs = task.prepare(batch, 0, 1.0)
     task(inputs)
@@ -116,7 +116,7 @@ def test_the_oldest_texts_make_room() -> None:
 
 
 def test_texts_may_stay_where_they_are() -> None:
-    task = ContrastiveTask(SmallTeacher(TINY), ContrastiveOptions(earlier_texts=8, train_text=False))
+    task = ContrastiveTask(SmallTeacher(TINY), ContrastiveOptions(text_queue=8, train_text=False))
     task.total(task(task.prepare(batch_of(["cat", "doge"], columns=1), 0, 0.2))).backward()
     text = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection")
     for name, weight in task.teacher.named_parameters():
@@ -160,12 +160,12 @@ def test_spelling_counts_from_both_ends() -> None:
 
 def test_near_misses_are_near_and_repeatable() -> None:
     for word in ("a", "cat", "24/7", "x" * 25, "don't"):
-        drawn = near_misses(word, 6, LOWER_CASE_94, random.Random(3))
-        assert drawn == near_misses(word, 6, LOWER_CASE_94, random.Random(3))
+        drawn = hard_negatives(word, 6, LOWER_CASE_94, random.Random(3))
+        assert drawn == hard_negatives(word, 6, LOWER_CASE_94, random.Random(3))
         assert len(set(drawn)) == 6
         assert all(1 <= DamerauLevenshtein.distance(word, miss) <= 2 for miss in drawn)
         assert all(0 < len(miss) <= 25 and set(miss) <= set(LOWER_CASE_94) for miss in drawn)
-    nearest = near_misses("cat", 20, "abc", random.Random(0), 1)
+    nearest = hard_negatives("cat", 20, "abc", random.Random(0), 1)
     assert all(DamerauLevenshtein.distance("cat", miss) == 1 for miss in nearest)
 
 
@@ -209,13 +209,13 @@ def test_scores_count_right_words_once(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = score_teacher(teacher.train(), [batch])
     assert scores.words == 3
     assert scores.closed_lexicon == pytest.approx(200 / 3)
-    assert scores.near_miss == pytest.approx(200 / 3)
+    assert scores.hard_negative == pytest.approx(200 / 3)
     assert teacher.training
 
 
 def test_the_deliverable_has_no_reading_heads(task: ContrastiveTask) -> None:
-    assert task.deliverable is task.teacher
-    assert not any("head" in name for name in task.deliverable.state_dict())
+    assert task.exported_model() is task.teacher
+    assert not any("head" in name for name in task.exported_model().state_dict())
     bare = ContrastiveTask(SmallTeacher(TINY), ContrastiveOptions(ctc=0, columns=0, spelling=0))
     assert list(bare(bare.prepare(batch_of(["a", "b"]), 0, 0.5))) == ["image_to_word", "word_to_image"]
     assert all(name.startswith("teacher.") for name, _ in bare.named_parameters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from distill.config import AidsSection, Config, GuidanceSection, TeacherSection
+from distill.config import AuxSection, Config, GuidanceSection, TeacherSection
 from distill.data.batch import Batch
 from distill.training.building import build_task, build_teachers
 from distill.training.distillation import DistillationTask
@@ -21,8 +21,8 @@ def batch() -> Batch:
 
 
 def test_shuffled_labels_are_those_of_the_batch(student: Student, teacher: ClipTeacher) -> None:
-    task = DistillationTask(student, teacher, GuidanceSection(), AidsSection(), shuffled=[True])
-    told = DistillationTask(student, teacher, GuidanceSection(), AidsSection()).prepare(batch(), 0, 0.0).guidance[0]
+    task = DistillationTask(student, teacher, GuidanceSection(), AuxSection(), shuffled=[True])
+    told = DistillationTask(student, teacher, GuidanceSection(), AuxSection()).prepare(batch(), 0, 0.0).guidance[0]
     shown = task.prepare(batch(), 0, 0.0).guidance[0]
     assert told.word is not None
     assert shown.word is not None
@@ -32,13 +32,13 @@ def test_shuffled_labels_are_those_of_the_batch(student: Student, teacher: ClipT
     origin = torch.cdist(shown.word, told.word).argmin(dim=1)
     assert sorted(origin.tolist()) == list(range(len(LABELS)))
     torch.testing.assert_close(shown.word, told.word[origin])
-    assert torch.equal(shown.rows, told.rows[origin])
+    assert torch.equal(shown.mask, told.mask[origin])
     torch.testing.assert_close(shown.image[2], told.image[2])  # the pictures stay what they are
 
 
 def test_each_step_shuffles_in_its_own_way_and_always_in_the_same(student: Student, teacher: ClipTeacher) -> None:
-    task = DistillationTask(student, teacher, GuidanceSection(), AidsSection(), shuffled=[True])
-    orders = [task.prepare(batch(), step, 0.0).guidance[0].rows for step in (0, 1, 2, 0)]
+    task = DistillationTask(student, teacher, GuidanceSection(), AuxSection(), shuffled=[True])
+    orders = [task.prepare(batch(), step, 0.0).guidance[0].mask for step in (0, 1, 2, 0)]
     assert torch.equal(orders[0], orders[3])
     assert not all(torch.equal(orders[0], other) for other in orders[1:3])
 
@@ -66,4 +66,4 @@ def test_an_untrained_reader_reads_nothing() -> None:
     task = build_task(config)
     shown = task.prepare(batch(), 0, 0.0).guidance[0]
     assert shown.characters is not None
-    assert float(shown.characters.exp().amax(dim=-1)[shown.rows].mean()) < 0.2  # sure of nothing
+    assert float(shown.characters.exp().amax(dim=-1)[shown.mask].mean()) < 0.2  # sure of nothing

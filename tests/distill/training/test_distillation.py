@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from distill.config import AidsSection, Config, GuidanceSection, StudentSection, TeacherSection
+from distill.config import AuxSection, Config, GuidanceSection, StudentSection, TeacherSection
 from distill.data.batch import Batch
 from distill.training.building import build_student, build_task, build_teachers
 from distill.training.distillation import DistillationTask, character_loss, column_loss, ctc_loss
@@ -33,9 +33,9 @@ def batch() -> Batch:
 
 
 def make(
-    student: Student, teacher: ClipTeacher | None, aids: AidsSection | None = None, **guidance: object
+    student: Student, teacher: ClipTeacher | None, aux: AuxSection | None = None, **guidance: object
 ) -> DistillationTask:
-    return DistillationTask(student, teacher, GuidanceSection(**guidance), aids or AidsSection())  # type: ignore[arg-type]
+    return DistillationTask(student, teacher, GuidanceSection(**guidance), aux or AuxSection())  # type: ignore[arg-type]
 
 
 def terms_of(task: DistillationTask, batch: Batch, step: int = 0, progress: float = 0.0) -> dict[str, torch.Tensor]:
@@ -67,7 +67,7 @@ def test_the_teacher_stays_outside(student: Student, teacher: ClipTeacher) -> No
     assert student.training
     assert not teacher.training
     assert task.frozen is teacher
-    assert task.deliverable is student
+    assert task.exported_model() is student
     assert task.no_weight_decay() <= {name for name, _ in task.named_parameters()}
 
 
@@ -76,20 +76,20 @@ def test_the_teacher_goes_along_to_another_device_or_type(student: Student, teac
     assert {weight.device.type for weight in teacher.parameters()} == {"meta"}
 
 
-def test_a_twin_learns_from_labels_alone(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
-    guided, twin = make(student, teacher), make(student, None)
-    assert twin.heads is None
-    assert twin.frozen is None
-    alone, beside = terms_of(twin, batch), terms_of(guided, batch)
+def test_a_baseline_learns_from_labels_alone(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    guided, baseline = make(student, teacher), make(student, None)
+    assert baseline.heads is None
+    assert baseline.frozen is None
+    alone, beside = terms_of(baseline, batch), terms_of(guided, batch)
     assert sorted(alone) == ["characters", "columns", "ctc"]
     for name, term in alone.items():
         torch.testing.assert_close(term, beside[name])
-    twin.total(alone).backward()
-    check_gradients(twin)
+    baseline.total(alone).backward()
+    check_gradients(baseline)
 
 
 def test_between_guided_steps_the_heads_rest(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
-    task = make(student, teacher, every=3)
+    task = make(student, teacher, interval=3)
     guided = ["bridge" in terms_of(task, batch, step) for step in range(7)]
     assert guided == [True, False, False, True, False, False, True]
     assert not task.always_graded()
@@ -116,7 +116,7 @@ def test_guidance_is_weighted_by_kind(student: Student, teacher: ClipTeacher, ba
 
 def test_a_row_budget_draws_the_same_rows_for_a_step(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
     student.eval()
-    task = make(student, teacher, rows=8)
+    task = make(student, teacher, max_rows=8)
     first, again, later = (terms_of(task, batch, step) for step in (4, 4, 5))
     for name in GUIDANCE:
         assert torch.equal(first[name], again[name])
@@ -127,7 +127,7 @@ def test_a_row_budget_draws_the_same_rows_for_a_step(student: Student, teacher: 
 
 
 def test_padding_content_never_changes_a_dropped_loss(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
-    kept, dropped = (layer_map(make(student, teacher, padding=how), batch) for how in ("keep", "drop"))
+    kept, dropped = (layer_map(make(student, teacher, include_padding=how), batch) for how in (True, False))
     rows = [list(table.columns[-1].cells) for table in (kept, dropped)]
     assert rows[0][:3] == ["32"] * 3, "4 words, 8 positions"
     assert rows[1][:3] == [str(4 + 3 + 8 + 2)] * 3
@@ -155,19 +155,19 @@ def test_gradient_shares_are_norms_over_their_sum(student: Student, batch: Batch
 
 
 def test_the_column_term_fades(student: Student, batch: Batch) -> None:
-    task = make(student, None, AidsSection(columns=2.0, columns_until=0.5))
+    task = make(student, None, AuxSection(columns=2.0, columns_until=0.5))
     whole, half = terms_of(task, batch, 0, 0.0)["columns"], terms_of(task, batch, 0, 0.25)["columns"]
     torch.testing.assert_close(half, whole / 2)
     assert "columns" not in terms_of(task, batch, 0, 0.5)
 
 
 def test_aids_are_switched_off_one_by_one(student: Student, batch: Batch) -> None:
-    for aids, names, graded in (
-        (AidsSection(ctc=0.0), {"characters", "columns"}, False),
-        (AidsSection(columns=0.0), {"characters", "ctc"}, True),
-        (AidsSection(ctc=0.0, columns=0.0), {"characters"}, False),
+    for aux, names, graded in (
+        (AuxSection(ctc=0.0), {"characters", "columns"}, False),
+        (AuxSection(columns=0.0), {"characters", "ctc"}, True),
+        (AuxSection(ctc=0.0, columns=0.0), {"characters"}, False),
     ):
-        task = make(student, None, aids)
+        task = make(student, None, aux)
         terms = terms_of(task, batch)
         assert set(terms) == names
         assert task.always_graded() == graded
@@ -222,13 +222,13 @@ def test_the_same_seed_builds_the_same_student_and_leaves_the_global_generator()
     assert not torch.equal(one.head.weight, other.head.weight)
 
 
-def test_a_twin_starts_as_its_student(material: Path) -> None:
+def test_a_baseline_starts_as_its_student(material: Path) -> None:
     config = Config(student=StudentSection(width=32, depth=4), teacher=TeacherSection(name=str(material / "teacher")))
     guided = build_task(config)
-    twin = build_task(dataclasses.replace(config, teacher=TeacherSection(name=None)))
+    baseline = build_task(dataclasses.replace(config, teacher=TeacherSection(name=None)))
     assert [each.name for each in guided.teachers] == ["teacher"]
-    assert twin.teachers == []
-    torch.testing.assert_close(twin.student.state_dict(), guided.student.state_dict(), rtol=0, atol=0)
+    assert baseline.teachers == []
+    torch.testing.assert_close(baseline.student.state_dict(), guided.student.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

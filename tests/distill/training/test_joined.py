@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from distill.config import AidsSection, GuidanceSection
+from distill.config import AuxSection, GuidanceSection
 from distill.data.batch import Batch
 from distill.training.distillation import DistillationTask
 from losses.lcl import lcl
@@ -81,7 +81,7 @@ def learn_on_rank(rank: int, world: int, folder: Path) -> dict[str, list[float]]
         )
     )  # fmt: skip
     task = DistillationTask(
-        student, load_teacher(teacher), GuidanceSection(padding="drop", second_order="gathered"), AidsSection()
+        student, load_teacher(teacher), GuidanceSection(include_padding=False, gather_second_order=True), AuxSection()
     )
     task.eval()  # a BatchNorm would take the statistics of a process's own words
     model = DistributedDataParallel(task)

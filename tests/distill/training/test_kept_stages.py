@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from distill.config import AidsSection, Config, GuidanceSection, TeacherSection
+from distill.config import AuxSection, Config, GuidanceSection, TeacherSection
 from distill.data.augmentation import Policy
 from distill.data.batch import Batch
 from distill.data.datasets import WordOptions, load_words
-from distill.data.live import LiveWords
-from distill.data.loading import MixedWords, Source, build_loader
+from distill.data.live import SyntheticWords
+from distill.data.loading import MixtureWords, Source, build_loader
 from distill.training.building import build_teachers
 from distill.training.distillation import DistillationTask
 from distill.training.trainer import check_gradients
@@ -70,21 +70,21 @@ def test_rendered_pictures_come_back_when_their_source_is_as_long(
         def __getitem__(self, index: int) -> tuple[np.ndarray, str, np.ndarray]:
             return np.full((32, 64, 3), 100 + 40 * index, np.uint8), "ab"[index], np.zeros(32, np.uint8)
 
-    live = LiveWords(Two(), CHARSET, WordOptions(augmentation=augmentation, versions=versions), words)
-    first, later = (MixedWords([live]).sources[0].sample(0, epoch) for epoch in (0, 1))
+    live = SyntheticWords(Two(), CHARSET, WordOptions(augmentation=augmentation, versions=versions), words)
+    first, later = (MixtureWords([live]).sources[0].sample(0, epoch) for epoch in (0, 1))
     assert (first.version is not None) == returns
     assert returns == bool((first.pixels == later.pixels).all())
 
 
 def test_a_warm_step_gives_the_same_terms(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
     student.eval()
-    task = DistillationTask(student, teacher, GuidanceSection(), AidsSection())
+    task = DistillationTask(student, teacher, GuidanceSection(), AuxSection())
     plain = task(task.prepare(batch, 0, 0.0))
-    assert task.figures() == {}
+    assert task.log_metrics() == {}
     teacher.keep(texts=2**20, images=2**22)
     cold, warm = (task(task.prepare(batch, 0, 0.0)) for _ in range(2))
-    assert task.figures() == {"text_cache": 50.0, "image_cache": 50.0}
-    assert task.figures() == {}
+    assert task.log_metrics() == {"text_cache": 50.0, "image_cache": 50.0}
+    assert task.log_metrics() == {}
     assert sorted(plain) == sorted(warm)
     for name, term in plain.items():
         assert torch.equal(cold[name], warm[name])
@@ -92,7 +92,7 @@ def test_a_warm_step_gives_the_same_terms(student: Student, teacher: ClipTeacher
 
 
 def test_augmented_pictures_are_not_kept(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
-    task = DistillationTask(student, teacher, GuidanceSection(), AidsSection())
+    task = DistillationTask(student, teacher, GuidanceSection(), AuxSection())
     teacher.keep(texts=0, images=2**22)
     task.prepare(dataclasses.replace(batch, versions=(None,) * 6), 0, 0.0)
     assert len(teacher.kept["image"]) == 0
@@ -102,7 +102,7 @@ def test_augmented_pictures_are_not_kept(student: Student, teacher: ClipTeacher,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_weighs_nothing_is_not_shown(student: Student, teacher: ClipTeacher, batch: Batch, kind: str) -> None:
-    task = DistillationTask(student, teacher, GuidanceSection(**{kind: 0.0}), AidsSection())  # type: ignore[arg-type]
+    task = DistillationTask(student, teacher, GuidanceSection(**{kind: 0.0}), AuxSection())  # type: ignore[arg-type]
     inputs = task.prepare(batch, 0, 0.0)
     (guidance,) = inputs.guidance
     shown = {"bridge": guidance.word, "linguistic": guidance.text, "visual": guidance.image}
@@ -115,7 +115,9 @@ def test_what_weighs_nothing_is_not_shown(student: Student, teacher: ClipTeacher
     idle = {name for name, weight in task.named_parameters() if weight.grad is None}
     assert any(KINDS[kind] in name for name in idle)
     assert {name for name in idle if name.startswith("heads.")} == {
-        name for name, _ in task.named_parameters() if name.startswith("heads.") and name.startswith(task.resting())
+        name
+        for name, _ in task.named_parameters()
+        if name.startswith("heads.") and name.startswith(task.unused_parameters())
     }
 
 

@@ -98,9 +98,9 @@ def compare(
 ) -> None:
     """Train once without and once with kills, and compare all that is left."""
     options = [
-        f"train.steps={steps}", "train.accumulation=2", "train.batch=3", "train.checkpoint_every=2", "train.keep=1",
-        "train.validate_every=3", "train.deliver=last", "data.workers=1", "data.train[0].augmentation=strong",
-        "guidance.every=2", "student.dropout=0.2",
+        f"train.steps={steps}", "train.grad_accum=2", "train.batch_size=3", "train.checkpoint_every=2", "train.keep=1",
+        "train.validate_every=3", "train.select=last", "data.workers=1", "data.train[0].augmentation=strong",
+        "guidance.interval=2", "student.dropout=0.2",
     ]  # fmt: skip
     runs = [folder / "unbroken", folder / "killed"]
     arguments = []

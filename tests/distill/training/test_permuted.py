@@ -87,10 +87,10 @@ def test_embeddings_may_be_spared_by_weight_decay(task: ParseqTask, spares: bool
 
 def test_sizes_of_the_configuration() -> None:
     assert parseq_config(ParseqSection()) == ParseqConfig()
-    changed = ParseqSection(size="tiny", charset="36", width=128, depth=3, patch=[8, 8], refinements=0)
+    changed = ParseqSection(size="tiny", charset="36", width=128, depth=3, patch=[8, 8], refine_iters=0)
     config = parseq_config(changed)
     assert (config.width, config.heads, config.decoder_heads) == (128, 2, 4)
-    assert (config.depth, config.patch, config.refinements) == (3, (8, 8), 0)
+    assert (config.depth, config.patch, config.refine_iters) == (3, (8, 8), 0)
     with pytest.raises(UserError, match="multiple of 64"):
         parseq_config(ParseqSection(width=100))
     with pytest.raises(UserError, match="give height and width"):
@@ -120,7 +120,7 @@ out: {tmp_path / "run"}
 parseq: {SMALL}
 data: {{train: [{{path: {material / "train"}}}], validation: {material / "validation"}, workers: 0}}
 optim: {{lr: 1e-3, scale_lr: false}}
-train: {{steps: 3, batch: 5, threads: 1, validate_every: 2, log_every: 1}}
+train: {{steps: 3, batch_size: 5, threads: 1, validate_every: 2, log_every: 1}}
 """,
         encoding="utf-8",
     )

@@ -61,7 +61,8 @@ def test_two_processes_count_right_and_the_second_leaves_before_the_comparison(c
     (tmp_path / "waiting.py").write_text(WAITING, encoding="utf-8")
     done = torchrun(
         str(tmp_path / "waiting.py"), str(tmp_path / "left"), "--config", str(config), "train.steps=3",
-        "train.validate_every=2", "optim.scale_lr=true", "optim.schedule=cosine", "optim.warmup=0", "guidance.every=2",
+        "train.validate_every=2", "optim.scale_lr=true", "optim.schedule=cosine", "optim.warmup=0",
+        "guidance.interval=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "left").read_text(encoding="utf-8") == "0"
@@ -82,7 +83,7 @@ def test_two_processes_count_right_and_the_second_leaves_before_the_comparison(c
 
 @pytest.mark.slow
 def test_two_machines_of_one_process_are_one_of_two(write_config: Callable[[Path], Path], tmp_path: Path) -> None:
-    options = ["train.steps=4", "train.validate_every=2", "train.accumulation=2", "guidance.every=2"]
+    options = ["train.steps=4", "train.validate_every=2", "train.grad_accum=2", "guidance.interval=2"]
     configs = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -111,14 +112,14 @@ def test_batches_of_two_processes_add_up_as_accumulated_ones_do(
 ) -> None:
     # Batch k of process r of two is batch 2k + r of one process. No teacher, whose rows processes would share.
     options = [
-        "teacher.name=null", "train.batch=2", "train.steps=8", "data.train[0].augmentation=strong",
-        "student.dropout=0", "optim.clip=0.5", "optim.ema=0", "optim.lr=0.5", "optim.eps=1",
+        "teacher.name=null", "train.batch_size=2", "train.steps=8", "data.train[0].augmentation=strong",
+        "student.dropout=0", "optim.grad_clip=0.5", "optim.ema=0", "optim.lr=0.5", "optim.eps=1",
     ]  # fmt: skip
     # With so large an eps AdamW moves weights by their gradient's size: rounding in gradients of 0 stays small.
     ends = []
     for name, accumulation in (("two", 3), ("one", 6)):
         (tmp_path / name).mkdir()
-        words = ["--config", str(write_config(tmp_path / name)), f"train.accumulation={accumulation}", *options]
+        words = ["--config", str(write_config(tmp_path / name)), f"train.grad_accum={accumulation}", *options]
         if name == "two":
             done = torchrun(str(ROOT / "tools" / "distill.py"), *words)
             assert done.returncode == 0, done.stderr

@@ -56,15 +56,18 @@ def test_student_and_heads_have_the_published_sizes(task: DistillationTask) -> N
 def test_guidance_is_the_published_one(config: Config, task: DistillationTask) -> None:
     assert config.guidance == GuidanceSection(), "the defaults are the published form"
     given = config.guidance
-    assert SymmetricOptions(given.padding, given.second_order, given.rows, given.normalization) == SymmetricOptions()
-    assert task.resting() == (), "every step is guided"
+    assert (
+        SymmetricOptions(given.include_padding, given.gather_second_order, given.max_rows, given.norm)
+        == SymmetricOptions()
+    )
+    assert task.unused_parameters() == (), "every step is guided"
 
 
 def test_optimizer_and_schedule_are_the_published_ones(config: Config, task: DistillationTask) -> None:
     wanted, steps = config.optim, config.train.steps
     # 15.9 M words, 5 epochs, 160 words on each of two GPUs.
-    assert steps == int(5 * 15.9e6 / (config.train.batch * PROCESSES))
-    peak = task.learning_rate(wanted.lr, config.train.accumulation, PROCESSES, config.train.batch)
+    assert steps == int(5 * 15.9e6 / (config.train.batch_size * PROCESSES))
+    peak = task.learning_rate(wanted.lr, config.train.grad_accum, PROCESSES, config.train.batch_size)
     assert peak == pytest.approx(1.4e-3 * 2**0.5 * 160 / 256)
     optimizer = adamw(
         task.parameter_groups(peak, wanted.weight_decay), lr=peak, betas=(wanted.beta1, wanted.beta2), eps=wanted.eps
@@ -73,7 +76,7 @@ def test_optimizer_and_schedule_are_the_published_ones(config: Config, task: Dis
     assert (group["weight_decay"], group["betas"], group["eps"]) == (0.0, (0.9, 0.999), 1e-8)
     assert len(group["params"]) == len(list(task.parameters())), "everything trainable, in one group"
     schedule: Any = build_schedule(optimizer, steps, wanted.warmup, wanted.schedule)
-    assert (wanted.schedule, wanted.clip, wanted.ema) == ("onecycle", 20.0, 0.0)
+    assert (wanted.schedule, wanted.grad_clip, wanted.ema) == ("onecycle", 20.0, 0.0)
     assert schedule.get_last_lr() == pytest.approx([peak / 25])
     assert schedule._schedule_phases[0]["end_step"] == pytest.approx(0.075 * steps - 1)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distill.config import (
-    AidsSection,
+    AuxSection,
     Config,
     GuidanceSection,
     ScheduleSection,
@@ -63,7 +63,7 @@ def batch() -> Batch:
 
 def make(student: Student, teachers: Any, weights: list[float] | None = None, **guidance: Any) -> DistillationTask:
     torch.manual_seed(1)
-    return DistillationTask(student, teachers, GuidanceSection(**guidance), AidsSection(columns=0), weights=weights)
+    return DistillationTask(student, teachers, GuidanceSection(**guidance), AuxSection(columns=0), weights=weights)
 
 
 def terms_of(task: DistillationTask, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
@@ -71,18 +71,18 @@ def terms_of(task: DistillationTask, batch: Batch, progress: float = 0.0) -> dic
 
 
 def test_a_student_teaches_all_its_stages_and_what_it_reads(student: Student, batch: Batch) -> None:
-    task = make(student, StudentTeacher("big", other_student()), soft=2.0, dkd=0.5, temperature=2.0)
+    task = make(student, StudentTeacher("big", other_student()), kd=2.0, dkd=0.5, temperature=2.0)
     terms = terms_of(task, batch)
-    assert sorted(terms) == sorted(["characters", "ctc", *FEATURES, "soft", "dkd"])
+    assert sorted(terms) == sorted(["characters", "ctc", *FEATURES, "kd", "dkd"])
     task.total(terms).backward()
     check_gradients(task)
     inputs = task.prepare(batch, 0, 0.0)
     stages, guidance = student.stages(batch.images, inputs.target_ids), inputs.guidance[0]
-    alphabet, rows = task.guides[0].alphabet, guidance.rows
+    alphabet, rows = task.guides[0].alphabet, guidance.mask
     assert alphabet is not None
     given, wanted = alphabet.student_scores(stages.logits[rows]), alphabet.teacher_scores(guidance.characters[rows])  # type: ignore[index]
     targets = inputs.target_ids[:, 1:][rows]
-    torch.testing.assert_close(terms["soft"], 2.0 * soft_targets(given, wanted, 2.0))
+    torch.testing.assert_close(terms["kd"], 2.0 * soft_targets(given, wanted, 2.0))
     torch.testing.assert_close(terms["dkd"], 0.5 * decoupled(given, wanted, targets, 2.0))
 
 
@@ -92,27 +92,27 @@ def test_its_logits_are_left_out_unless_asked_for(student: Student, batch: Batch
 
 
 def test_what_it_can_not_tell_is_said(student: Student) -> None:
-    (told,) = make(student, StudentTeacher("big", other_student("94"))).remarks()
+    (told,) = make(student, StudentTeacher("big", other_student("94"))).warnings()
     assert told.startswith("teacher big: what it gives to !")
     assert "upper and lower case count as one" in told
-    assert make(student, StudentTeacher("big", other_student("36"))).remarks() == []
+    assert make(student, StudentTeacher("big", other_student("36"))).warnings() == []
 
 
 def test_a_parseq_has_no_text_to_guide_by(student: Student, batch: Batch) -> None:
-    task = make(student, ParseqTeacher("parseq", parseq()), soft=1.0)
+    task = make(student, ParseqTeacher("parseq", parseq()), kd=1.0)
     terms = terms_of(task, batch)
-    assert sorted(terms) == ["characters", "ctc", "soft", "visual1", "visual2", "visual3"]
+    assert sorted(terms) == ["characters", "ctc", "kd", "visual1", "visual2", "visual3"]
     task.total(terms).backward()
     check_gradients(task)
     cells = [list(column.cells) for column in layer_map(task, batch).columns]
-    assert cells[0] == ["visual1", "visual2", "visual3", "soft"]
+    assert cells[0] == ["visual1", "visual2", "visual3", "kd"]
     assert (cells[4][0], cells[5][0]) == ("4x32x32", "128")
     assert (cells[4][3], cells[5][3]) == ("4x8x37", str(4 + 3 + 8 + 2))
 
 
 def test_a_teacher_without_stages_needs_its_logits_asked_for(student: Student, batch: Batch) -> None:
     shallow = ParseqTeacher("parseq", parseq(depth=2))
-    with pytest.raises(UserError, match=r"parseq shows no stages.*guidance\.soft"):
+    with pytest.raises(UserError, match=r"parseq shows no stages.*guidance\.kd"):
         make(student, shallow)
     task = make(student, shallow, dkd=1.0)
     assert sorted(terms_of(task, batch)) == ["characters", "ctc", "dkd"]
@@ -120,17 +120,17 @@ def test_a_teacher_without_stages_needs_its_logits_asked_for(student: Student, b
 
 
 def test_a_clip_does_not_read(student: Student, teacher: ClipTeacher) -> None:
-    with pytest.raises(UserError, match=r"guidance\.soft needs a teacher that reads, and teacher does not"):
-        make(student, teacher, soft=1.0)
-    task = make(student, [teacher, ParseqTeacher("parseq", parseq())], soft=1.0)
+    with pytest.raises(UserError, match=r"guidance\.kd needs a teacher that reads, and teacher does not"):
+        make(student, teacher, kd=1.0)
+    task = make(student, [teacher, ParseqTeacher("parseq", parseq())], kd=1.0)
     assert [guide.kinds(task.guidance) for guide in task.guides] == [
-        ["bridge", "linguistic", "visual"], ["visual", "soft"],
+        ["bridge", "linguistic", "visual"], ["visual", "kd"],
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [({"temperature": 0.0, "soft": 1.0}, "temperature=0.0"), ({"weights": [-1.0]}, "weight of -1.0")],
+    [({"temperature": 0.0, "kd": 1.0}, "temperature=0.0"), ({"weights": [-1.0]}, "weight of -1.0")],
 )
 def test_what_can_not_be(student: Student, change: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
@@ -145,16 +145,16 @@ def test_alphabets_without_a_common_character(student: Student) -> None:
 
 def test_several_teachers_are_named_apart_and_weighed(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
     big, reads = StudentTeacher("big", other_student()), ParseqTeacher("big", parseq())
-    task = make(student, [teacher, big, reads], [1.0, 0.5, 0.0], soft=1.0)
+    task = make(student, [teacher, big, reads], [1.0, 0.5, 0.0], kd=1.0)
     terms = terms_of(task, batch)
-    expected = {f"teacher/{name}" for name in FEATURES} | {f"big/{name}" for name in [*FEATURES, "soft"]}
-    expected |= {f"big-2/{name}" for name in ("visual1", "visual2", "visual3", "soft")}
+    expected = {f"teacher/{name}" for name in FEATURES} | {f"big/{name}" for name in [*FEATURES, "kd"]}
+    expected |= {f"big-2/{name}" for name in ("visual1", "visual2", "visual3", "kd")}
     assert set(terms) == expected | {"characters", "ctc"}
-    assert all(terms[f"big-2/{name}"] == 0 for name in ("visual1", "soft"))
-    alone = make(student, big, soft=1.0)
+    assert all(terms[f"big-2/{name}"] == 0 for name in ("visual1", "kd"))
+    alone = make(student, big, kd=1.0)
     alone.heads.load_state_dict(task.guides[1].heads.state_dict())  # type: ignore[union-attr]
     own = terms_of(alone, batch)
-    for name in [*FEATURES, "soft"]:
+    for name in [*FEATURES, "kd"]:
         torch.testing.assert_close(terms[f"big/{name}"], 0.5 * own[name])
     task.total(terms).backward()
     check_gradients(task)
@@ -163,16 +163,16 @@ def test_several_teachers_are_named_apart_and_weighed(student: Student, teacher:
 
 
 def test_a_schedule_moves_a_term_and_may_leave_steps_unguided(student: Student, batch: Batch) -> None:
-    schedules = SchedulesSection(soft=ScheduleSection(warmup=0.5), visual=ScheduleSection(until=0.5))
-    weights = {"linguistic": 0.0, "bridge": 0.0, "soft": 1.0, "schedules": schedules}
+    schedules = SchedulesSection(kd=ScheduleSection(warmup=0.5), visual=ScheduleSection(until=0.5))
+    weights = {"linguistic": 0.0, "bridge": 0.0, "kd": 1.0, "schedules": schedules}
     task = make(student, ParseqTeacher("parseq", parseq()), **weights)
-    whole, half = terms_of(task, batch, 0.5)["soft"], terms_of(task, batch, 0.25)["soft"]
+    whole, half = terms_of(task, batch, 0.5)["kd"], terms_of(task, batch, 0.25)["kd"]
     torch.testing.assert_close(half, whole / 2)
-    assert terms_of(task, batch, 0.0)["soft"] == 0
+    assert terms_of(task, batch, 0.0)["kd"] == 0
     assert "visual2" in terms_of(task, batch, 0.25)
     assert "visual2" not in terms_of(task, batch, 0.75), "what weighs nothing is not computed"
-    assert "heads.align_proj." in task.resting()
-    late = SchedulesSection(soft=ScheduleSection(until=0.5), visual=ScheduleSection(until=0.5))
+    assert "heads.align_proj." in task.unused_parameters()
+    late = SchedulesSection(kd=ScheduleSection(until=0.5), visual=ScheduleSection(until=0.5))
     ends = make(student, ParseqTeacher("parseq", parseq()), **{**weights, "schedules": late})
     assert sorted(terms_of(ends, batch, 0.75)) == ["characters", "ctc"], "nobody asks the teacher any more"
     assert make(student, ParseqTeacher("parseq", parseq())).always_graded()

@@ -82,9 +82,9 @@ def test_a_missing_folder(key: str, refuse: Refuse, tmp_path: Path) -> None:
 
 
 def test_a_source_without_a_path_and_no_source(refuse: Refuse) -> None:
-    assert "without a path" in refuse("data.train=[{share: 1}]")
-    assert "data.render.words" in refuse("data.train=[]")
-    assert "data.render.test_words" in refuse("data.validation=null", "data.render.test_words=0")
+    assert "without a path" in refuse("data.train=[{ratio: 1}]")
+    assert "data.synthetic.words" in refuse("data.train=[]")
+    assert "data.synthetic.test_words" in refuse("data.validation=null", "data.synthetic.test_words=0")
 
 
 @pytest.mark.parametrize("key", ["data.train=[{{path: {0}}}]", "data.validation={0}"])
@@ -117,10 +117,10 @@ def test_labels_outside_the_alphabet(
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        (["compare.test={0}"], "{0}"),
-        (["compare.test=test", "data.root={0}", "data.train=[{{path: {1}}}]", "data.validation={1}"], "{0}/test"),
-        (["compare.test={1}", "compare.charset=63"], "no alphabet '63'"),
-        (["compare.train_root={0}"], "{0}: no such folder to search for test words; mend compare.train_root"),
+        (["eval.test={0}"], "{0}"),
+        (["eval.test=test", "data.root={0}", "data.train=[{{path: {1}}}]", "data.validation={1}"], "{0}/test"),
+        (["eval.test={1}", "eval.charset=63"], "no alphabet '63'"),
+        (["eval.train_root={0}"], "{0}: no such folder to search for test words; mend eval.train_root"),
     ],
 )
 def test_a_comparison_that_could_not_be_made_after_the_training(
@@ -144,9 +144,9 @@ def test_validation_words_that_do_not_fit_the_comparison(
     make_words(tmp_path / "tree" / "other", ["?!"])
     told = refuse(f"data.validation={tmp_path / 'tree'}")
     assert "has no set IIIT5k" in told
-    assert "compare.sets" in told
+    assert "eval.benchmarks" in told
     assert "there are mine, other" in told
-    told = refuse(f"data.validation={tmp_path / 'tree'}", "compare.sets=other", "compare.charset=36")
+    told = refuse(f"data.validation={tmp_path / 'tree'}", "eval.benchmarks=other", "eval.charset=36")
     assert "no label is left" in told
 
 
@@ -219,16 +219,18 @@ def test_a_student_with_broken_files(refuse: Refuse, student: Student, tmp_path:
 
 @pytest.mark.parametrize("share", ["-1", "0"])
 def test_shares_that_make_no_batch(share: str, material: Path, refuse: Refuse) -> None:
-    told = refuse(f"data.train=[{{path: {material / 'train'}, share: {share}}}]")
+    told = refuse(f"data.train=[{{path: {material / 'train'}, ratio: {share}}}]")
     assert "give each at least 0, and one more" in told
 
 
-@pytest.mark.parametrize("change", ["aids.ctc=-1", "guidance.visual=-2", "data.bad_share=-1", "train.threads=-4"])
+@pytest.mark.parametrize("change", ["aux.ctc=-1", "guidance.visual=-2", "data.max_corrupt=-1", "train.threads=-4"])
 def test_weights_and_counts_below_nothing(change: str, refuse: Refuse) -> None:
     assert "is too small; give 0 or more" in refuse(change)
 
 
-@pytest.mark.parametrize("change", ["student.depth=1", "student.decoder_depth=2", "train.batch=0", "guidance.rows=0"])
+@pytest.mark.parametrize(
+    "change", ["student.depth=1", "student.decoder_depth=2", "train.batch_size=0", "guidance.max_rows=0"]
+)
 def test_sizes_that_can_not_be(change: str, refuse: Refuse) -> None:
     refuse(change)
 
@@ -291,13 +293,13 @@ def test_too_many_torn_pictures_stop_a_training(
     workers: int, torn: Path, config: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--config", str(config), f"data.train=[{{path: {torn}}}]", f"data.workers={workers}"]
-    assert main([*arguments, "data.bad_share=0.1"]) == 2
+    assert main([*arguments, "data.max_corrupt=0.1"]) == 2
     told = capfd.readouterr().err
     assert told.count("\n") == 1
     assert told.startswith(f"error: {torn}: 1 of 8 records corrupt")
     assert "record 5 of torn" in told
     assert "Traceback" not in told
-    assert main([*arguments, "data.bad_share=0.2", "--resume", "auto"]) == 0, "allowed to be skipped"
+    assert main([*arguments, "data.max_corrupt=0.2", "--resume", "auto"]) == 0, "allowed to be skipped"
 
 
 def test_a_torn_validation_picture_costs_no_step(torn: Path, config: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -305,6 +307,6 @@ def test_a_torn_validation_picture_costs_no_step(torn: Path, config: Path, capfd
     assert main([*arguments, f"data.validation={torn}"]) == 2
     told = capfd.readouterr().err
     assert told.count("\n") == 1
-    assert "none may be; check_lmdb" in told, "data.bad_share is for training words"
+    assert "none may be; check_lmdb" in told, "data.max_corrupt is for training words"
     assert [path.name for path in (config.parent / "run" / "checkpoints").iterdir()] == ["step-00000003"]
     assert main([*arguments, "--resume", "auto"]) == 0

@@ -17,7 +17,7 @@ def test_a_rehearsal_shows_the_first_step_and_leaves_nothing(
     material: Path, config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = tree(material, tmp_path)
-    overrides = ["data.rendered.cache=memory", "data.train[0].cache=memory", "student.charset=36"]
+    overrides = ["data.synthetic.cache=memory", "data.train[0].cache=memory", "student.charset=36"]
     assert main(["--config", str(config), "--dry-run", *overrides]) == 0
     shown, errors = capfd.readouterr()
     assert errors == ""
@@ -47,12 +47,12 @@ def test_a_rehearsal_renders_a_few_words_and_keeps_none(
     overrides = [
         "data.train=[]",
         "data.validation=null",
-        "data.render.words=100000",
-        f"data.render.folder={tmp_path / 'kept'}",
+        "data.synthetic.words=100000",
+        f"data.synthetic.folder={tmp_path / 'kept'}",
     ]
     assert main(["--config", str(config), "--dry-run", "teacher.name=null", *overrides]) == 0
     shown = capfd.readouterr().out
     assert "64 words" in shown
     assert "characters" in shown
-    assert "linguistic1" not in shown, "a twin is not guided"
+    assert "linguistic1" not in shown, "a baseline is not guided"
     assert tree(tmp_path) == before

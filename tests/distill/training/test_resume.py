@@ -21,9 +21,9 @@ from tests.runs import rows, same_end, trained_steps
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 6
 LIVE = [
-    f"train.steps={STEPS}", "train.accumulation=3", "train.batch=3", "train.checkpoint_every=2",
-    "train.validate_every=3", "data.train=[]", "data.render.words=26", "data.render.live=true",
-    "data.rendered.augmentation=light", "data.workers=1", "guidance.every=2", "student.dropout=0.2", "train.keep=1",
+    f"train.steps={STEPS}", "train.grad_accum=3", "train.batch_size=3", "train.checkpoint_every=2",
+    "train.validate_every=3", "data.train=[]", "data.synthetic.words=26", "data.synthetic.live=true",
+    "data.synthetic.augmentation=light", "data.workers=1", "guidance.interval=2", "student.dropout=0.2", "train.keep=1",
 ]  # fmt: skip
 """6 steps of three batches of 3 words, each word rendered when it is asked for: an epoch ends within a step."""
 
@@ -91,33 +91,33 @@ def test_two_processes_go_on_when_one_was_killed(
 
 
 @pytest.mark.slow
-def test_a_twin_ends_with_its_run_and_goes_on_with_it(config: Path) -> None:
+def test_a_baseline_ends_with_its_run_and_goes_on_with_it(config: Path) -> None:
     steps = 200
     arguments = [
-        "--config", str(config), "compare.twin=true", f"train.steps={steps}", "train.checkpoint_every=5",
+        "--config", str(config), "eval.baseline=true", f"train.steps={steps}", "train.checkpoint_every=5",
         "train.keep=1",
     ]  # fmt: skip
     folder = config.parent / "run"
-    twin = folder / "twin"
+    baseline = folder / "baseline"
     student = subprocess.Popen(
         [sys.executable, str(ROOT / "tools" / "distill.py"), *arguments], env=ENVIRONMENT, stdout=subprocess.DEVNULL
     )
-    while not list((twin / "checkpoints").glob("step-????????")):
+    while not list((baseline / "checkpoints").glob("step-????????")):
         assert student.poll() is None
         time.sleep(0.02)
     student.kill()
     student.wait()
-    held = hold(twin / ".lock", 30)
-    assert held is not None, "the twin is still at work"
+    held = hold(baseline / ".lock", 30)
+    assert held is not None, "the baseline is still at work"
     held.close()
-    before = len(rows(twin))
+    before = len(rows(baseline))
     assert before < steps, "it went on to its end"
 
     assert main([*arguments, "--resume", "auto"]) == 0
-    said = (twin / "console.txt").read_text(encoding="utf-8")
+    said = (baseline / "console.txt").read_text(encoding="utf-8")
     assert said.count("world size 1") == 2
     resumed = next(line for line in said.splitlines() if line.startswith("resumed"))
     assert int(resumed.rpartition(" ")[2]) > 0, "it went on from its own checkpoint"
-    assert trained_steps(twin) == list(range(1, steps + 1))
+    assert trained_steps(baseline) == list(range(1, steps + 1))
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    assert [reader["role"] for reader in report["readers"]] == ["student", "twin"]
+    assert [reader["role"] for reader in report["readers"]] == ["student", "baseline"]

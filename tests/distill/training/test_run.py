@@ -20,7 +20,7 @@ from tests.runs import rows, same_end
 
 ROOT = Path(__file__).resolve().parents[3]
 LONG = [
-    "train.steps=12", "train.validate_every=5", "train.checkpoint_every=4", "guidance.every=2", "data.workers=1",
+    "train.steps=12", "train.validate_every=5", "train.checkpoint_every=4", "guidance.interval=2", "data.workers=1",
     "data.train[0].augmentation=strong", "student.dropout=0.2", "optim.ema=0.9",
 ]  # fmt: skip
 """12 steps of 6 words out of 26: an epoch ends within a batch, checkpoints lie within epochs."""
@@ -165,7 +165,7 @@ def test_a_second_interrupt_stops_at_once() -> None:
 
 
 def test_accumulated_steps_resume_too(config: Path) -> None:
-    arguments = ["--config", str(config), "train.accumulation=3", "train.batch=3", "train.checkpoint_every=2"]
+    arguments = ["--config", str(config), "train.grad_accum=3", "train.batch_size=3", "train.checkpoint_every=2"]
     arguments += ["optim.ema=0", "optim.schedule=cosine", "data.workers=0"]
     assert main(arguments) == 0
     run = config.parent / "run"

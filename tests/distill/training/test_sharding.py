@@ -74,8 +74,8 @@ def train(arguments: list[str], split: bool, said: Path) -> None:
 def test_split_weights_train_as_whole_ones(ema: float, write_config: Callable[[Path], Path], tmp_path: Path) -> None:
     def run(out: str, split: bool, *more: str) -> Path:
         arguments = [
-            "--config", str(write_config(tmp_path)), "train.steps=4", "train.checkpoint_every=2", "guidance.every=2",
-            "train.validate_every=2", "train.accumulation=2", f"optim.ema={ema}", f"out={tmp_path / out}", *more,
+            "--config", str(write_config(tmp_path)), "train.steps=4", "train.checkpoint_every=2", "guidance.interval=2",
+            "train.validate_every=2", "train.grad_accum=2", f"optim.ema={ema}", f"out={tmp_path / out}", *more,
         ]  # fmt: skip
         assert wait(launch(2, train, arguments, split, tmp_path / "said")) == {0}
         assert ("split over them (FSDP)" in (tmp_path / "said.0").read_text(encoding="utf-8")) == split

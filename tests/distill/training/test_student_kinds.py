@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from distill.commands.distill import main
 from distill.commands.evaluate import main as evaluate
 from distill.commands.read import main as read
-from distill.config import AidsSection, GuidanceSection, StudentSection
+from distill.config import AuxSection, GuidanceSection, StudentSection
 from distill.training.building import build_student
 from distill.training.distillation import DistillationTask
 from losses.heads import TERMS
@@ -26,10 +26,10 @@ from teachers import load_teacher
 from teachers.readers import load_reader
 
 KINDS = {
-    "parallel": ["student.decoding=one-shot", "student.refinements=1"],
+    "parallel": ["student.decoding=nar", "student.refine_iters=1"],
     "ctc": ["student.decoding=ctc"],
 }  # fmt: skip
-STEPS = ["train.steps=5", "train.checkpoint_every=3", "data.workers=0", "guidance.every=2", "student.dropout=0.2"]
+STEPS = ["train.steps=5", "train.checkpoint_every=3", "data.workers=0", "guidance.interval=2", "student.dropout=0.2"]
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
@@ -77,14 +77,14 @@ def test_resumed_is_unbroken(run: Path, arguments: list[str]) -> None:
 def test_its_folder_says_how_it_reads(run: Path, kind: str) -> None:
     reader = load_reader(run / "student")
     stored = json.loads((run / "student" / "config.json").read_text(encoding="utf-8"))
-    assert (stored["decoding"], stored["refinements"]) == (reader.config.decoding, reader.config.refinements)
+    assert (stored["decoding"], stored["refine_iters"]) == (reader.config.decoding, reader.config.refine_iters)
     names = {name.partition(".")[0] for name in load_file(run / "student" / "model.safetensors")}
     if kind == "ctc":
         assert names == {"encoder", "column_head"}, "nothing of the decoder is left"
         assert isinstance(reader, CtcReader)
     else:
         assert {"decoder", "pos_queries", "text_embed", "head"} <= names
-        assert stored["decoding"] == "one-shot"
+        assert stored["decoding"] == "nar"
     (told,) = json.loads((run / "report.json").read_text(encoding="utf-8"))["readers"]
     assert told["params"] == reader.parameters_count
     assert told["ms_per_word"] > 0
@@ -112,9 +112,11 @@ def test_a_run_starts_from_it(run: Path, kind: str) -> None:
     torch.testing.assert_close(made.state_dict(), again.state_dict(), rtol=0, atol=0)
     assert made.training
     assert type(made) is (CtcLearner if kind == "ctc" else Student)
-    torch.testing.assert_close(made.delivered().state_dict(), load_reader(run / "student").state_dict(), rtol=0, atol=0)
-    other = build_student(StudentSection(init=str(run / "student"), charset="94", remap=True, decoding="greedy"), 0)
-    assert (type(other), other.config.decoding, other.config.refinements) == (Student, "greedy", 0)
+    torch.testing.assert_close(
+        made.exported_model().state_dict(), load_reader(run / "student").state_dict(), rtol=0, atol=0
+    )
+    other = build_student(StudentSection(init=str(run / "student"), charset="94", remap=True, decoding="ar"), 0)
+    assert (type(other), other.config.decoding, other.config.refine_iters) == (Student, "ar", 0)
 
 
 def test_as_a_teacher(run: Path, kind: str) -> None:
@@ -131,9 +133,9 @@ def test_as_a_teacher(run: Path, kind: str) -> None:
     ("change", "told"),
     [
         ({"decoding": "ctc", "encoder": "vit", "width": 32}, "column head of encoder conv"),
-        ({"decoding": "ctc", "refinements": 1}, "refinements of decoding ctc"),
-        ({"refinements": 1}, "refinements of decoding greedy"),
-        ({"init": "tiny", "decoding": "ctc", "refinements": 2}, "refinements of decoding ctc"),
+        ({"decoding": "ctc", "refine_iters": 1}, "refine_iters of decoding ctc"),
+        ({"refine_iters": 1}, "refine_iters of decoding ar"),
+        ({"init": "tiny", "decoding": "ctc", "refine_iters": 2}, "refine_iters of decoding ctc"),
     ],
 )
 def test_students_that_can_not_be_built(change: dict[str, Any], told: str) -> None:
@@ -143,5 +145,5 @@ def test_students_that_can_not_be_built(change: dict[str, Any], told: str) -> No
 
 def test_a_ctc_student_can_not_do_without_ctc() -> None:
     student = build_student(StudentSection(width=32, depth=4, decoding="ctc"), 0)
-    with pytest.raises(UserError, match=r"aids\.ctc"):
-        DistillationTask(student, None, GuidanceSection(), AidsSection(ctc=0.0))
+    with pytest.raises(UserError, match=r"aux\.ctc"):
+        DistillationTask(student, None, GuidanceSection(), AuxSection(ctc=0.0))

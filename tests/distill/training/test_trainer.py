@@ -38,14 +38,13 @@ class Toy(Task):
             pull = self.broken(pull, step)
         return {"fit": (self.map(pixels) - 1).square().mean(), "pull": pull}
 
-    @property
-    def deliverable(self) -> nn.Module:
+    def exported_model(self) -> nn.Module:
         return self.map
 
     def no_weight_decay(self) -> set[str]:
         return set()
 
-    def resting(self) -> tuple[str, ...]:
+    def unused_parameters(self) -> tuple[str, ...]:
         return self.rests
 
 
@@ -63,9 +62,9 @@ def batches_of(size: int) -> Callable[[int], Iterator[Batch]]:
 
 
 def build(
-    task: Toy, size: int = 4, steps: int = 5, accumulation: int = 1, clip: float = 100.0
+    task: Toy, size: int = 4, steps: int = 5, grad_accum: int = 1, clip: float = 100.0
 ) -> tuple[Loop, list[StepReport]]:
-    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=accumulation, step_scheduler_with_optimizer=False)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=grad_accum, step_scheduler_with_optimizer=False)
     optimizer = torch.optim.SGD(task.parameters(), lr=0.1)
     schedule = build_schedule(optimizer, steps, 0.2, "cosine")
     model, prepared = accelerator.prepare(task, optimizer)
@@ -78,7 +77,7 @@ def build(
 
 
 def test_it_counts_steps_batches_words_and_rates() -> None:
-    loop, reports = build(Toy(), accumulation=3)
+    loop, reports = build(Toy(), grad_accum=3)
     state = train(loop, TrainState())
     assert (state.step, state.batches) == (5, 15)
     assert [report.words for report in reports] == [12] * 5
@@ -91,13 +90,13 @@ def test_it_counts_steps_batches_words_and_rates() -> None:
     assert reports[-1].loss < reports[0].loss
 
 
-@pytest.mark.parametrize("accumulation", [2, 3])
-def test_accumulated_batches_are_the_joined_batch(accumulation: int) -> None:
+@pytest.mark.parametrize("grad_accum", [2, 3])
+def test_accumulated_batches_are_the_joined_batch(grad_accum: int) -> None:
     torch.manual_seed(0)
     joined, whole = build(Toy(), size=12)
     train(joined, TrainState())  # before the next one is built: accumulation is a state of the whole process
     torch.manual_seed(0)
-    split, parts = build(Toy(), size=12 // accumulation, accumulation=accumulation)
+    split, parts = build(Toy(), size=12 // grad_accum, grad_accum=grad_accum)
     train(split, TrainState())
     for one, other in zip(whole, parts, strict=True):
         assert other.loss == pytest.approx(one.loss, rel=1e-5)
@@ -145,7 +144,7 @@ def test_it_goes_on_from_a_state() -> None:
 
 
 def test_a_stop_waits_until_the_step_is_complete() -> None:
-    loop, reports = build(Toy(), accumulation=3)
+    loop, reports = build(Toy(), grad_accum=3)
     seen: list[int] = []
     start = loop.batches
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from distill.commands.distill import main
 from distill.config import Config, SourceSection, load_config
 from distill.data.batch import Batch
+from distill.training.baseline import Baseline
 from distill.training.distillation import character_loss
 from distill.training.trainer import check_gradients
-from distill.training.twin import Twin
 from distill.training.unlabelled import label_words
 from students.charset import Reading
 from students.student import Student
@@ -60,16 +60,16 @@ def test_a_sure_reading_becomes_a_label(student: Student, sure: SureTeacher) -> 
 
 def test_a_word_below_the_threshold_contributes_nothing(student: Student, sure: SureTeacher) -> None:
     student.eval()
-    task = make(student, sure, soft=1.0)
+    task = make(student, sure, kd=1.0)
     whole = terms_of(task, shaded(["", "own", "", ""], 0.1, 0.7, 0.2, 0.3))
     without = terms_of(task, shaded(["", "own"], 0.1, 0.7))
-    assert set(whole) == set(without) == {"characters", "ctc", "pseudo", "pseudo_ctc", "soft", *FEATURES}
+    assert set(whole) == set(without) == {"characters", "ctc", "pseudo", "pseudo_ctc", "kd", *FEATURES}
     torch.testing.assert_close(whole, without)
 
 
 def test_read_words_have_a_weight_of_their_own(student: Student, sure: SureTeacher) -> None:
     student.eval()
-    task = make(student, sure, pseudo=0.25)
+    task = make(student, sure, pseudo_label_weight=0.25)
     batch = shaded(["", "own", "more"], 0.1, 0.7, 0.8)
     terms = terms_of(task, batch)
     ids = student.charset.encode(["cat", "own", "more"])
@@ -83,7 +83,7 @@ def test_every_weight_gets_a_gradient_whatever_was_read(
     student: Student, sure: SureTeacher, shades: tuple[float, float]
 ) -> None:
     """Two words that are learned from, or two of which the teacher is not sure."""
-    task = make(student, sure, soft=1.0)
+    task = make(student, sure, kd=1.0)
     terms = terms_of(task, shaded(["", ""], *shades))
     task.total(terms).backward()
     check_gradients(task)
@@ -94,7 +94,7 @@ def test_every_weight_gets_a_gradient_whatever_was_read(
 
 
 def test_words_are_read_between_guided_steps_too(student: Student, sure: SureTeacher) -> None:
-    task = make(student, sure, every=2)
+    task = make(student, sure, interval=2)
     inputs = task.prepare(shaded([""], 0.1), 1, 0.0)
     assert inputs.guidance == ()
     assert set(task(inputs)) == {"pseudo", "pseudo_ctc"}
@@ -120,20 +120,20 @@ def test_a_run_with_words_that_the_teacher_reads(
     unread: Path, material: Path, config: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """From pictures without labels to the report: read, learned, and the teacher among the readers."""
-    sources = f"[{{path: {material / 'train'}}}, {{path: {unread / 'pictures'}, labels: teacher, share: 0.5}}]"
+    sources = f"[{{path: {material / 'train'}}}, {{path: {unread / 'pictures'}, labels: pseudo, ratio: 0.5}}]"
     arguments = [
-        "--config", str(config), f"data.train={sources}", f"teacher.name={unread / 'big'}", "guidance.soft=0.5",
-        "guidance.confidence=0.1", "guidance.schedules.soft.warmup=0.5", "train.steps=3", "compare.teacher=true",
+        "--config", str(config), f"data.train={sources}", f"teacher.name={unread / 'big'}", "guidance.kd=0.5",
+        "guidance.pseudo_label_threshold=0.1", "guidance.schedules.kd.warmup=0.5", "train.steps=3", "eval.teacher=true",
     ]  # fmt: skip
     assert main(arguments) == 0
     told = capfd.readouterr().out
-    assert "10 words, share 0.5, read by the teacher: pictures" in told
+    assert "10 words, ratio 0.5, read by the teacher: pictures" in told
     run = config.parent / "run"
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     trained = [row for row in rows if row["group"] == "train"]
     assert len(trained) == 3
-    assert all({"characters", "pseudo", "soft", "bridge", "linguistic1"} <= set(row) for row in trained)
-    assert trained[0]["soft"] == 0 < trained[2]["soft"]
+    assert all({"characters", "pseudo", "kd", "bridge", "linguistic1"} <= set(row) for row in trained)
+    assert trained[0]["kd"] == 0 < trained[2]["kd"]
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     readers = [(reader["name"], reader["role"], reader["reading"]) for reader in report["readers"]]
     assert readers == [("mini", "student", "open"), ("big", "teacher", "open")]
@@ -141,22 +141,22 @@ def test_a_run_with_words_that_the_teacher_reads(
     assert {name.split(".")[0] for name in kept} == {"student", "heads"}
 
 
-def test_nobody_reads_to_the_twin(config: Path) -> None:
+def test_nobody_reads_to_the_baseline(config: Path) -> None:
     wanted = load_config(Config, config)
-    wanted.data.train += [SourceSection("unread", labels="teacher")]
-    overrides = Twin(wanted, 1, 1e-3).overrides
-    twin = load_config(Config, config, ["data.train=[{path: a}, {path: b, labels: teacher}]", *overrides])
-    assert [source.share for source in twin.data.train] == [1.0, 0.0]
-    assert (twin.teacher.name, twin.teachers) == (None, [])
+    wanted.data.train += [SourceSection("unread", labels="pseudo")]
+    overrides = Baseline(wanted, 1, 1e-3).overrides
+    baseline = load_config(Config, config, ["data.train=[{path: a}, {path: b, labels: pseudo}]", *overrides])
+    assert [source.ratio for source in baseline.data.train] == [1.0, 0.0]
+    assert (baseline.teacher.name, baseline.teachers) == (None, [])
 
 
 def test_a_dry_run_shows_what_a_reading_teacher_gives(
     unread: Path, config: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    sources = f"[{{path: {unread / 'pictures'}, labels: teacher}}]"
+    sources = f"[{{path: {unread / 'pictures'}, labels: pseudo}}]"
     teachers = f"[{{name: {config.parents[0] / 'none'}, kind: clip}}, {{name: {unread / 'big'}}}]"
     arguments = ["--config", str(config), "--dry-run", f"data.train={sources}", "guidance.dkd=1"]
-    arguments += ["guidance.confidence=0"]
+    arguments += ["guidance.pseudo_label_threshold=0"]
     assert main([*arguments, f"teachers={teachers}"]) == 2
     assert "unknown teacher" in capfd.readouterr().err
     assert main([*arguments, f"teacher.name={unread / 'big'}", "student.charset=94"]) == 0
@@ -170,13 +170,12 @@ def test_a_dry_run_shows_what_a_reading_teacher_gives(
 def test_words_without_labels_need_a_teacher_that_reads(
     unread: Path, config: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    sources = f"data.train=[{{path: {unread / 'pictures'}, labels: teacher}}]"
+    sources = f"data.train=[{{path: {unread / 'pictures'}, labels: pseudo}}]"
     for arguments, told in (
         ([sources], "no teacher that reads"),
-        ([sources, f"teacher.name={unread / 'big'}", "compare.twin=true"], "compare.twin=false"),
-        (["data.rendered.labels=teacher"], "data.rendered.labels"),
-        (["guidance.soft=1"], "needs a teacher that reads"),
-        (["guidance.schedules.soft.until=2"], "soft.until=2.0"),
+        ([sources, f"teacher.name={unread / 'big'}", "eval.baseline=true"], "eval.baseline=false"),
+        (["guidance.kd=1"], "needs a teacher that reads"),
+        (["guidance.schedules.kd.until=2"], "kd.until=2.0"),
     ):
         assert main(["--config", str(config), *arguments]) == 2
         said = capfd.readouterr().err

@@ -11,7 +11,7 @@ CLASSES = (string.digits, string.ascii_lowercase, string.ascii_uppercase, string
 SAME_CLASS_SHARE = 0.85
 
 
-def near_misses(
+def hard_negatives(
     word: str, count: int, characters: str, random_source: random.Random, max_edits: int = 2, max_length: int = 25
 ) -> list[str]:
     """Draw `count` different words one to `max_edits` edits away from `word`, none of them the word itself.
@@ -20,12 +20,12 @@ def near_misses(
         word: the word, of characters in `characters`.
         count: how many to draw.
         characters: the alphabet that substitutions and insertions draw from.
-        random_source: the generator; equal generators draw equal near misses.
+        random_source: the generator; equal generators draw equal hard negatives.
         max_edits: most edits; two of them happen in three of ten draws.
-        max_length: longest near miss.
+        max_length: longest hard negative.
 
     Returns:
-        The near misses in the order they were drawn.
+        The hard negatives in the order they were drawn.
     """
     found: dict[str, None] = {}
     while len(found) < count:

@@ -1,4 +1,4 @@
-"""The leak guard of a comparison: are test words among the training words?"""
+"""The overlap check of a comparison: are test words among the training words?"""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.data.leaks import find_leaks
+from distill.data.overlap import find_overlaps
 from distill.data.trees import find_all
 from distill.evaluation.benchmarks import Benchmark
 from students.errors import UserError
 
 
 @dataclass(frozen=True)
-class LeakCheck:
-    """What the leak guard found of the test words among training words."""
+class OverlapCheck:
+    """What the overlap check found of the test words among training words."""
 
     against: str
     """The training tree that was searched."""
@@ -22,7 +22,7 @@ class LeakCheck:
     """One line for each test word that is there too."""
 
 
-def check_leaks(benchmarks: Sequence[Benchmark], against: Path, cache: Path | None = None) -> LeakCheck:
+def check_overlap(benchmarks: Sequence[Benchmark], against: Path, cache: Path | None = None) -> OverlapCheck:
     """Search a training tree for the pictures of test sets, by content and by perceptual hash.
 
     Each picture is named once, also when two sets have it.
@@ -35,9 +35,9 @@ def check_leaks(benchmarks: Sequence[Benchmark], against: Path, cache: Path | No
     Raises:
         UserError: when there is no such tree.
     """
-    leaks = find_leaks(against, [benchmark.records for benchmark in benchmarks], cache)
-    lines = (f"{leak.test} ({leak.label}) is {leak.train} too: {leak.kind}" for leak in leaks)
-    return LeakCheck(str(against), tuple(dict.fromkeys(lines)))
+    overlaps = find_overlaps(against, [benchmark.records for benchmark in benchmarks], cache)
+    lines = (f"{overlap.test} ({overlap.label}) is {overlap.train} too: {overlap.kind}" for overlap in overlaps)
+    return OverlapCheck(str(against), tuple(dict.fromkeys(lines)))
 
 
 def find_training(data: Path, against: Path | None) -> Path | None:

@@ -12,11 +12,11 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from distill.config import DataSection, SourceSection
+from distill.config import DataSection, SourceSection, SyntheticSection
 from distill.data.batch import Batch
-from distill.data.datasets import JoinedWords, WordDataset, WordOptions, Words, load_words
+from distill.data.datasets import ConcatWords, WordDataset, WordOptions, Words, load_words
 from distill.data.fonts import choose_fonts
-from distill.data.live import LiveWords
+from distill.data.live import SyntheticWords
 from distill.data.loading import Source, build_loader, build_test_loader
 from distill.data.render_set import RenderRequest, both_cases, render_once
 from distill.data.rendered import RenderedWords
@@ -24,12 +24,12 @@ from distill.data.sampling import check_shares
 from students.charset import Charset
 from students.errors import UserError
 
-Loaded = WordDataset | JoinedWords
+Loaded = WordDataset | ConcatWords
 LIVE_WORDS = 2**40
 """Words that can be rendered in the loader before the first comes again."""
 
 
-class TrainingWords:
+class DataModule:
     """Sources of a run: what the user gave is checked and opened before anything is rendered.
 
     Args:
@@ -48,10 +48,10 @@ class TrainingWords:
         self.sources: list[Source] = []
 
     @property
-    def rendered(self) -> tuple[Path, Path]:
+    def synthetic_folders(self) -> tuple[Path, Path]:
         """Where rendered training and test words lie."""
-        render = self.section.render
-        kind = "" if render.severity == 1 else f"-severity{render.severity:g}"
+        render = self.section.synthetic
+        kind = "" if render.difficulty == 1 else f"-difficulty{render.difficulty:g}"
         if render.fonts:  # other fonts give other words
             kind += f"-fonts{zlib.crc32(chr(10).join(render.fonts).encode()):08x}"
         folder = Path(render.folder)
@@ -70,30 +70,28 @@ class TrainingWords:
             UserError: naming what is missing.
         """
         section = self.section
-        if not section.train and section.render.words == 0:
-            raise UserError("no words to train on; set data.render.words, or give data.train (docs/howto/own-data.md)")
+        if not section.train and section.synthetic.words == 0:
+            raise UserError("no words to train on; set data.synthetic.words or data.train (docs/howto/own-data.md)")
         for source in section.train:
             if not source.path:
                 raise UserError("data.train has a source without a path; give the folder of an LMDB or a tree of them")
-            if source.labels == "teacher" and source.share > 0 and not teacher_reads:
+            if source.labels == "pseudo" and source.ratio > 0 and not teacher_reads:
                 raise UserError(
-                    f"{source.path} has labels: teacher, and there is no teacher that reads; set teacher.name to one "
-                    "(docs/howto/reading-teacher.md), or the source's share to 0"
+                    f"{source.path} has labels: pseudo, and there is no teacher that reads; set teacher.name to one "
+                    "(docs/howto/reading-teacher.md), or the source's ratio to 0"
                 )
             if not self.place(source.path).exists():
                 root = "" if section.root or Path(source.path).is_absolute() else " (data.root is not set)"
                 raise UserError(
                     f"{self.place(source.path)}: no such folder{root}; give one that holds LMDBs, at any depth"
                 )
-        rendered = [section.rendered.share] if section.render.words > 0 else []
-        check_shares([source.share for source in section.train] + rendered)
-        if section.rendered.labels == "teacher":
-            raise UserError("rendered words know what they say; leave data.rendered.labels at own")
+        rendered = [section.synthetic.ratio] if section.synthetic.words > 0 else []
+        check_shares([source.ratio for source in section.train] + rendered)
         if section.validation is not None and not self.place(section.validation).exists():
             place = self.place(section.validation)
             raise UserError(f"{place}: no such folder to validate on; give a set, or leave data.validation out")
-        if section.validation is None and section.render.test_words == 0:
-            raise UserError("nothing to validate on; set data.validation, or data.render.test_words")
+        if section.validation is None and section.synthetic.test_words == 0:
+            raise UserError("nothing to validate on; set data.validation, or data.synthetic.test_words")
 
     def place(self, path: str) -> Path:
         """Find a source: relative paths start at data.root."""
@@ -101,29 +99,29 @@ class TrainingWords:
 
     def _render(self, console: Console) -> None:
         """Render what is asked for and not there yet; of several processes one renders."""
-        render = self.section.render
+        render = self.section.synthetic
         wanted = [("train", 0 if render.live else render.words, render.seed)]
         if self.section.validation is None:
             wanted.append(("test", render.test_words, render.seed + 1))
-        for (split, words, seed), folder in zip(wanted, self.rendered, strict=False):
+        for (split, words, seed), folder in zip(wanted, self.synthetic_folders, strict=False):
             if words == 0 or (folder / "data.mdb").is_file():
                 continue
             console.print(f"rendering {words} words to {folder}", highlight=False, soft_wrap=True)
-            request = RenderRequest(words, split, seed, fonts=tuple(render.fonts), severity=render.severity)  # type: ignore[arg-type]
+            request = RenderRequest(words, split, seed, fonts=tuple(render.fonts), difficulty=render.difficulty)  # type: ignore[arg-type]
             recipe = render_once(request, folder, render.workers)
             fonts = f"{len(recipe['fonts'])} fonts of {len(recipe['families'])} families"
             console.print(f"{words} words in {recipe['seconds']:.0f} s, {fonts}", highlight=False, soft_wrap=True)
 
     def rehearse(self, folder: Path, words: int = 64) -> None:
         """Get ready for a dry run: words not rendered yet are few and go into `folder`, and nothing is cached."""
-        section, render = self.section, self.section.render
+        section, render = self.section, self.section.synthetic
         tested = render.test_words if section.validation is None else 0
-        counts = zip((render.words, tested), self.rendered, strict=True)
+        counts = zip((render.words, tested), self.synthetic_folders, strict=True)
         if any(count > 0 and not (place / "data.mdb").is_file() for count, place in counts):
             train, test = min(render.words, words), min(render.test_words, words)
             render = dataclasses.replace(render, words=train, test_words=test, folder=str(folder), workers=1)
         self.section = dataclasses.replace(
-            section, render=render, rendered=dataclasses.replace(section.rendered, cache="none"),
+            section, synthetic=dataclasses.replace(render, cache="none"),
             train=[dataclasses.replace(source, cache="none") for source in section.train],
         )  # fmt: skip
 
@@ -139,41 +137,46 @@ class TrainingWords:
         )
         for number, source in enumerate(section.train):
             self.sources.append(
-                Source(self._load(self.place(source.path), source, number, section.bad_share), source.share)
+                Source(self._load(self.place(source.path), source, number, section.max_corrupt), source.ratio)
             )
         self._render(console)
-        train, test = self.rendered
-        render = section.render
+        train, test = self.synthetic_folders
+        render = section.synthetic
         if render.words > 0:
             number = len(self.sources)
-            made = self._live(number) if render.live else self._load(train, section.rendered, number, section.bad_share)
-            self.sources.append(Source(made, section.rendered.share))
+            made = (
+                self._live(number)
+                if render.live
+                else self._load(train, synthetic_source(section.synthetic), number, section.max_corrupt)
+            )
+            self.sources.append(Source(made, section.synthetic.ratio))
         self.validation = validation or self._load(test, SourceSection(), 0, 0.0)
         for opened in self.sources:
-            self._tell(console, f"share {opened.share:g}", opened.words)
+            self._tell(console, f"ratio {opened.ratio:g}", opened.words)
         self._tell(console, "to validate on", self.validation)
 
-    def _load(self, path: Path, source: SourceSection, number: int, bad_share: float) -> Loaded:
-        return load_words(path, self.charset, self._options(source, number, bad_share))
+    def _load(self, path: Path, source: SourceSection, number: int, max_corrupt: float) -> Loaded:
+        return load_words(path, self.charset, self._options(source, number, max_corrupt))
 
-    def _live(self, number: int) -> LiveWords:
-        render, source = self.section.render, self.section.rendered
+    def _live(self, number: int) -> SyntheticWords:
+        render, source = self.section.synthetic, synthetic_source(self.section.synthetic)
         fonts = choose_fonts(render.fonts, split="train", seed=render.seed).fonts
         characters = both_cases(self.charset.characters)
-        rendered = RenderedWords(fonts, LIVE_WORDS, render.seed, "train", characters, render.severity)
-        return LiveWords(rendered, self.charset, self._options(source, number, 0.0), render.words)
+        rendered = RenderedWords(fonts, LIVE_WORDS, render.seed, "train", characters, render.difficulty)
+        return SyntheticWords(rendered, self.charset, self._options(source, number, 0.0), render.words)
 
-    def _options(self, source: SourceSection, number: int, bad_share: float) -> WordOptions:
-        if source.versions < 0:
-            raise UserError(f"versions: {source.versions} of a source; give 0 or more ways to augment a picture in")
+    def _options(self, source: SourceSection, number: int, max_corrupt: float) -> WordOptions:
+        if source.fixed_augmentations < 0:
+            raise UserError(f"fixed_augmentations: {source.fixed_augmentations} of a source; give 0 or more")
         return WordOptions(
-            augmentation=source.augmentation, versions=source.versions, cache=source.cache, seed=self.seed + number,
-            max_length=self.max_length, bad_share=bad_share, image_size=self.image_size,
+            augmentation=source.augmentation, versions=source.fixed_augmentations, cache=source.cache,
+            seed=self.seed + number,
+            max_length=self.max_length, max_corrupt=max_corrupt, image_size=self.image_size,
             labelled=source.labels == "own",
         )  # fmt: skip
 
     def _tell(self, console: Console, what: str, words: Words) -> None:
-        parts = words.parts if isinstance(words, JoinedWords) else (words,)
+        parts = words.parts if isinstance(words, ConcatWords) else (words,)
         dropped: Counter[str] = Counter()
         for part in parts:
             dropped += part.dropped if isinstance(part, WordDataset) else Counter()
@@ -211,6 +214,14 @@ class TrainingWords:
         return build_test_loader(self.validation, batch_size)
 
 
+def synthetic_source(section: SyntheticSection) -> SourceSection:
+    """Give what rendered words have in common with other sources."""
+    return SourceSection(
+        ratio=section.ratio, augmentation=section.augmentation, fixed_augmentations=section.fixed_augmentations,
+        cache=section.cache,
+    )  # fmt: skip
+
+
 def plainly(batches: Iterator[Batch]) -> Iterator[Batch]:
     """Give batches; a user's mistake comes from a loader process wrapped in its traceback, and is taken out of it.
 
@@ -225,5 +236,5 @@ def plainly(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 def names(words: Words) -> str:
     """Name the sets that words come from."""
-    parts = words.parts if isinstance(words, JoinedWords) else (words,)
-    return ", ".join(part.name for part in parts if isinstance(part, WordDataset | LiveWords))
+    parts = words.parts if isinstance(words, ConcatWords) else (words,)
+    return ", ".join(part.name for part in parts if isinstance(part, WordDataset | SyntheticWords))

@@ -1,4 +1,4 @@
-"""The leak guard: do training pictures show up among test pictures, equal or nearly so?"""
+"""The overlap check: do training pictures show up among test pictures, equal or nearly so?"""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Leak:
+class Overlap:
     """A test picture that is also a training picture."""
 
     kind: Kind
@@ -66,10 +66,10 @@ class Prints:
     """(N,) bool; the rest means nothing where a picture can't be read."""
 
 
-def find_leaks(
+def find_overlaps(
     train: Path | str | Sequence[Records], test: Path | str | Sequence[Records], cache: Path | None = None
-) -> list[Leak]:
-    """Search training sets for the pictures of test sets: each leaking test record once, with its closest match.
+) -> list[Overlap]:
+    """Search training sets for the pictures of test sets: each overlapping test record once, with its closest match.
 
     Args:
         train: a folder with training sets at any depth, pictures without labels among them, or the sets.
@@ -81,7 +81,7 @@ def find_leaks(
     """
     trained = _Tree(find_all(train) if isinstance(train, Path | str) else train, cache)
     tested = _Tree(find_sets(test) if isinstance(test, Path | str) else test, cache)
-    found: dict[int, Leak] = {}
+    found: dict[int, Overlap] = {}
     equal: tuple[tuple[Kind, np.ndarray, np.ndarray], ...] = (
         ("equal bytes", tested.prints.content, trained.prints.content),
         ("equal pixels", tested.prints.pixels, trained.prints.pixels),
@@ -91,7 +91,7 @@ def find_leaks(
         for place in np.flatnonzero(tested.prints.readable).tolist():
             match = places.get(theirs[place].tobytes())
             if match is not None and place not in found:
-                found[place] = _leak(kind, tested, place, trained, match, 1.0)
+                found[place] = _overlap(kind, tested, place, trained, match, 1.0)
     best: dict[int, tuple[float, int]] = {}
     for place, match in _close_pairs(tested, trained):
         if place not in found:
@@ -99,7 +99,7 @@ def find_leaks(
             if alike >= LEAST_CORRELATION and alike > best.get(place, (0.0, 0))[0]:
                 best[place] = alike, match
     for place, (alike, match) in best.items():
-        found[place] = _leak("nearly equal", tested, place, trained, match, alike)
+        found[place] = _overlap("nearly equal", tested, place, trained, match, alike)
     return [found[place] for place in sorted(found)]
 
 
@@ -183,8 +183,8 @@ class _Tree:
         return pixels / max(float(np.linalg.norm(pixels)), 1.0)
 
 
-def _leak(kind: Kind, tested: _Tree, place: int, trained: _Tree, match: int, correlation: float) -> Leak:
-    return Leak(kind, tested.describe(place), trained.describe(match), tested.label(place), correlation)
+def _overlap(kind: Kind, tested: _Tree, place: int, trained: _Tree, match: int, correlation: float) -> Overlap:
+    return Overlap(kind, tested.describe(place), trained.describe(match), tested.label(place), correlation)
 
 
 def _close_pairs(tested: _Tree, trained: _Tree) -> Iterator[tuple[int, int]]:

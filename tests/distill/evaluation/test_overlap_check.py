@@ -9,7 +9,7 @@ from PIL import Image
 
 from distill.data.writing import LmdbWriter
 from distill.evaluation.benchmarks import open_benchmarks
-from distill.evaluation.leak_check import check_leaks, find_training
+from distill.evaluation.overlap_check import check_overlap, find_training
 from students.charset import Charset
 from students.errors import UserError
 
@@ -32,7 +32,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_test_word_among_training_words_is_named(data: Path, tmp_path: Path, charset: Charset) -> None:
-    found = check_leaks(open_benchmarks(data, "all", charset), data / "train", tmp_path / "cache")
+    found = check_overlap(open_benchmarks(data, "all", charset), data / "train", tmp_path / "cache")
     assert found.against == str(data / "train")
     (line,) = found.found
     assert "record 2 of SVT (word1) is record 2 of mine too: equal bytes" in line

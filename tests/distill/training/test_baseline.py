@@ -1,4 +1,4 @@
-"""The twin: trained alone, stopped with its run, and gone on with when the run is resumed."""
+"""The baseline: trained alone, stopped with its run, and gone on with when the run is resumed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from distill.config import CompareSection, Config, load_config
-from distill.training import twin as module
+from distill.config import Config, EvalSection, load_config
+from distill.training import baseline as module
+from distill.training.baseline import Baseline
 from distill.training.stopping import STOPPED
-from distill.training.twin import Twin
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -59,13 +59,13 @@ class Started:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    return Config(name="mini", out=str(tmp_path / "run"), compare=CompareSection(twin=True))
+    return Config(name="mini", out=str(tmp_path / "run"), eval=EvalSection(baseline=True))
 
 
-def start(twin: Twin, monkeypatch: pytest.MonkeyPatch, code: int | None = 0) -> Started:
+def start(baseline: Baseline, monkeypatch: pytest.MonkeyPatch, code: int | None = 0) -> Started:
     started = Started(code)
     monkeypatch.setattr(module.subprocess, "Popen", started)
-    twin.start()
+    baseline.start()
     return started
 
 
@@ -78,7 +78,7 @@ def test_it_is_none_of_the_launchers_processes(config: Config, monkeypatch: pyte
     for name, value in launched.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    given = start(Twin(config, 2, 0.01), monkeypatch).options["env"]
+    given = start(Baseline(config, 2, 0.01), monkeypatch).options["env"]
     assert not set(launched) & set(given), "it would wait for processes that never come"
     assert given["ACCELERATE_USE_CPU"] == "true"
     assert given["PATH"] == os.environ["PATH"]
@@ -88,36 +88,36 @@ def test_it_is_none_of_the_launchers_processes(config: Config, monkeypatch: pyte
 def test_it_learns_from_as_many_words_at_the_same_rate(
     processes: int, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = start(Twin(config, processes, 0.0125), monkeypatch).command
+    command = start(Baseline(config, processes, 0.0125), monkeypatch).command
     first = command.index("--config") + 2
     overrides = [word for word in command[first:] if "=" in word]
-    (tmp_path / "run" / "config.yaml").write_text("compare: {twin: true}\n", encoding="utf-8")
-    twins = load_config(Config, tmp_path / "run" / "config.yaml", overrides)
-    assert twins.train.batch == 32 * processes
-    assert (twins.optim.lr, twins.optim.scale_lr) == ((1.4e-3, True) if processes == 1 else (0.0125, False))
-    assert (twins.teacher.name, twins.compare.twin, twins.name) == (None, False, "mini-twin")
-    assert Path(twins.out) == tmp_path / "run" / "twin"
+    (tmp_path / "run" / "config.yaml").write_text("eval: {baseline: true}\n", encoding="utf-8")
+    baselines = load_config(Config, tmp_path / "run" / "config.yaml", overrides)
+    assert baselines.train.batch_size == 32 * processes
+    assert (baselines.optim.lr, baselines.optim.scale_lr) == ((1.4e-3, True) if processes == 1 else (0.0125, False))
+    assert (baselines.teacher.name, baselines.eval.baseline, baselines.name) == (None, False, "mini-baseline")
+    assert Path(baselines.out) == tmp_path / "run" / "baseline"
     assert command[command.index("--resume") + 1] == "auto"
     assert command[command.index("--parent") + 1] == str(os.getpid())
 
 
 def test_its_end_is_waited_for(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    twin = Twin(config, 1, 0.01)
-    assert twin.wait(), "one that was trained before"
-    started = start(twin, monkeypatch, 0)
-    assert twin.wait()
+    baseline = Baseline(config, 1, 0.01)
+    assert baseline.wait(), "one that was trained before"
+    started = start(baseline, monkeypatch, 0)
+    assert baseline.wait()
     started.code = 1
     with pytest.raises(RuntimeError, match=r"code 1; see .*console\.txt"):
-        twin.wait()
+        baseline.wait()
     started.code = STOPPED
-    assert not twin.wait(), "told to stop together with its run"
+    assert not baseline.wait(), "told to stop together with its run"
 
 
 def test_a_run_that_is_told_to_stop_meanwhile_takes_it_along(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    twin = Twin(config, 1, 0.01)
-    started = start(twin, monkeypatch, None)
+    baseline = Baseline(config, 1, 0.01)
+    started = start(baseline, monkeypatch, None)
     monkeypatch.setattr(module.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
-    assert not twin.wait()
+    assert not baseline.wait()
     assert started.told == 1
 
 

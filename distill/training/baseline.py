@@ -1,4 +1,4 @@
-"""The twin: the same student without a teacher, trained beside it in a process of its own."""
+"""The baseline: the same student without a teacher, trained beside it in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from distill.processes import alone
 from distill.training.stopping import STOPPED, StopRequest
 
 LOOK_S = 0.2
-"""Between two looks whether the twin has ended."""
+"""Between two looks whether the baseline has ended."""
 
 
-class Twin:
-    """The twin of a run: its own folder, its own checkpoints, from which it goes on when the run is resumed.
+class Baseline:
+    """The baseline of a run: its own folder, its own checkpoints, from which it goes on when the run is resumed.
 
     Args:
         config: the run's configuration.
-        processes: how many processes train the student; the twin is one, with as many words a step as all of them.
-        peak: the student's learning rate; with several processes the twin takes it as it is.
+        processes: how many processes train the student; the baseline is one, with as many words a step as all of them.
+        peak: the student's learning rate; with several processes the baseline takes it as it is.
     """
 
     def __init__(self, config: Config, processes: int, peak: float) -> None:
-        self.out, self.folder = Path(config.out), Path(config.out) / "twin"
+        self.out, self.folder = Path(config.out), Path(config.out) / "baseline"
         self.overrides = [
-            f"out={self.folder}", f"name={config.name}-twin", "teacher.name=null", "teachers=[]",
-            "compare.twin=false", "compare.teacher=false", "compare.onnx=false",
+            f"out={self.folder}", f"name={config.name}-baseline", "teacher.name=null", "teachers=[]",
+            "eval.baseline=false", "eval.teacher=false", "eval.onnx=false",
         ]  # fmt: skip
         for number, source in enumerate(config.data.train):
-            if source.labels == "teacher":  # nobody reads them to the twin; the other sources fill its batches
-                self.overrides.append(f"data.train[{number}].share=0")
+            if source.labels == "pseudo":  # nobody reads them to the baseline; the other sources fill its batches
+                self.overrides.append(f"data.train[{number}].ratio=0")
         if processes > 1:
-            self.overrides += [f"train.batch={config.train.batch * processes}", f"optim.lr={peak}",
+            self.overrides += [f"train.batch_size={config.train.batch_size * processes}", f"optim.lr={peak}",
                                "optim.scale_lr=false"]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -88,5 +88,5 @@ class Twin:
             self.stop()
             return False
         if self._process.returncode not in (0, STOPPED):
-            raise RuntimeError(f"the twin's run ended with code {self._process.returncode}; see {self.said}")
+            raise RuntimeError(f"the baseline's run ended with code {self._process.returncode}; see {self.said}")
         return self._process.returncode == 0
