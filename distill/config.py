@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,8 +63,9 @@ __all__ = [
     "save_config",
 ]  # fmt: skip
 
-SHIPPED = Path(__file__).resolve().parent.parent / "configs"
-"""The complete, runnable configurations that come with the package."""
+_INSTALLED = Path(str(resources.files("distill"))) / "configs"
+SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parent.parent / "configs"
+"""The complete, runnable configurations that come with the package; a clone has them beside the package."""
 LEAST = {
     "seed": 0, "contrastive.hard_negatives": 0, "contrastive.max_edits": 1, "guidance.interval": 1,
     "guidance.max_rows": 1, "guidance.linguistic": 0, "guidance.visual": 0, "guidance.bridge": 0, "guidance.kd": 0,

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import select
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from distill.processes import MISTAKE, tell_once
 from students.errors import UserError
 from students.files import is_full
 
-__all__ = ["CLOSED_PIPE", "Command", "UserError", "exit_on_user_error"]
+__all__ = ["CLOSED_PIPE", "EXTRAS", "Command", "UserError", "exit_on_user_error", "import_extra"]
 
 Command = Callable[..., int]
 """A command's `main(argv: Sequence[str] | None = None) -> int`."""
 
 CLOSED_PIPE = 141
 """Exit code when whoever read the output (`head`, a pager) has left: 128 + SIGPIPE, as shells tell of such an end."""
+EXTRAS = {
+    "wordfreq": "render", "fontTools": "render", "matplotlib": "render",
+    "onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx",
+}  # fmt: skip
+"""Packages that `pip install symdistill` alone does not bring, and the extra that does."""
 STDOUT = 1
 """File descriptor of standard output, whatever `sys.stdout` has become."""
 
@@ -43,6 +50,24 @@ def exit_on_user_error(main: Command) -> Command:
             return CLOSED_PIPE
 
     return guarded
+
+
+def import_extra(package: str, purpose: str) -> Any:
+    """Import a package that one of the extras installs.
+
+    Args:
+        package: one of `EXTRAS`.
+        purpose: what it is needed for, to open the message: "rendering words".
+
+    Raises:
+        UserError: when it is not installed; the message says which extra to install.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise  # it is installed, and lacks something itself
+        raise UserError(f'{purpose} needs {package}; pip install "symdistill[{EXTRAS[package]}]"') from None
 
 
 def told(main: Command, argv: Sequence[str] | None) -> int:

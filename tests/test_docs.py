@@ -186,7 +186,7 @@ def test_marked_examples_run(page: Path, slow: bool, tmp_path: Path, monkeypatch
         for words in block.commands():
             command = launched(words)
             assert command is not None, f"can't run {words}"
-            assert importlib.import_module("distill.__main__").main(command) in (0, None), words
+            assert importlib.import_module("symdistill.__main__").main(command) in (0, None), words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -53,7 +53,7 @@ def test_tool_that_shares_the_name_of_the_package_finds_the_package(tmp_path: Pa
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.stem)
 @pytest.mark.parametrize("dashes", [False, True], ids=["underscores", "dashes"])
 def test_symdistill_knows_every_command(command: Path, dashes: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    main = importlib.import_module("distill.__main__").main
+    main = importlib.import_module("symdistill.__main__").main
     name = command.stem.replace("_", "-") if dashes else command.stem
     with pytest.raises(SystemExit) as stop:
         main([name, "--help"])
@@ -75,7 +75,7 @@ def test_a_mistake_in_the_arguments_is_told_in_one_line(command: Path, capsys: p
 
 
 def test_symdistill_refuses_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
-    main = importlib.import_module("distill.__main__").main
+    main = importlib.import_module("symdistill.__main__").main
     try:
         code = main(["evalute"])
     except SystemExit as stop:

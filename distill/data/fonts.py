@@ -19,6 +19,7 @@ import numpy as np
 from distill.data import legibility
 from distill.data.rendering.atlas import FontAtlas, UnusableFontError, draw_glyphs, load_face
 from distill.data.words import Split
+from distill.errors import import_extra
 from students.errors import UserError
 
 ALNUM = string.digits + string.ascii_letters
@@ -105,8 +106,7 @@ def font_files(folders: Sequence[str | Path] = (), system: bool = True) -> list[
     Raises:
         UserError: if a given folder doesn't exist.
     """
-    import matplotlib
-
+    matplotlib = import_extra("matplotlib", "rendering words")
     roots = [Path(matplotlib.get_data_path()) / "fonts" / "ttf", *packaged_fonts()]
     if system:
         roots += [Path(os.path.expanduser(folder)) for folder in SYSTEM_FOLDERS]
@@ -214,6 +214,7 @@ def _draw(path: Path, family: str, name: str) -> tuple[FontAtlas, np.ndarray]:
 
 
 def _mapped_characters(path: Path) -> set[str]:
+    import_extra("fontTools", "rendering words")
     from fontTools.ttLib import TTFont, TTLibError
 
     try:

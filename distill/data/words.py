@@ -11,6 +11,7 @@ from itertools import accumulate
 from random import Random
 from typing import Literal
 
+from distill.errors import import_extra
 from students.errors import UserError
 
 Split = Literal["train", "test", "all"]
@@ -36,10 +37,9 @@ def is_held_out(text: str) -> bool:
 @lru_cache(maxsize=1)
 def _vocabulary() -> tuple[tuple[str, ...], tuple[float, ...]]:
     """Load the English words and the running sums of their tempered frequencies."""
-    from wordfreq import get_frequency_dict
-
+    wordfreq = import_extra("wordfreq", "rendering words")
     allowed = frozenset(string.ascii_lowercase + "'")
-    frequencies = get_frequency_dict("en", "large")
+    frequencies = wordfreq.get_frequency_dict("en", "large")
     kept = [(f, w) for w, f in frequencies.items() if len(w) <= 20 and allowed.issuperset(w) and w[0] != "'"]
     kept.sort(key=lambda pair: (-pair[0], pair[1]))
     del kept[VOCABULARY_SIZE:]

@@ -1,1 +1,0 @@
-"""The configuration files that are shipped: `symdistill distill --config quickstart` finds them by name."""
