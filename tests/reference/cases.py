@@ -1,7 +1,8 @@
 """Reference cases: what other programs computed, found by kind in the folder of reference numbers.
 
 Tests are parametrized over what lies there while they are collected, and take every size, alphabet and count from
-the files. Only a folder that doesn't exist is skipped; a case that can't be run fails.
+the files. Kinds of which the repository holds no numbers are skipped without the shared folder; a case that can't be
+run fails.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ import torch
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = Path(os.environ.get("SYMDISTILL_SHARED") or ROOT.parent / "shared") / "reference"
-"""Where the reference numbers lie."""
+SHARED = Path(os.environ.get("SYMDISTILL_SHARED") or ROOT.parent / "shared") / "reference"
+"""All reference numbers; no part of the repository."""
+REPOSITORY = Path(__file__).parent / "data"
+"""Those that may be published and are small."""
+FOLDER = SHARED if SHARED.is_dir() else REPOSITORY
+"""Where the reference numbers lie: the shared folder, else the part that comes with the repository."""
 Converted = Callable[..., Path]
 """What the fixture `converted` gives: `converted(layout, checkpoint, *options)` is the folder the command writes."""
 
@@ -134,8 +139,8 @@ def cases(kind: str, split: Callable[[Case], Iterable[Any]] | None = None) -> li
         kind: one of `KINDS`.
         split: when given, what each case is split into; a parameter is `(case, part)` then.
     """
-    if not FOLDER.is_dir():
-        reason = f"no reference numbers in {FOLDER}; set SYMDISTILL_SHARED to the folder that holds reference/"
+    if FOLDER != SHARED and not find(kind):
+        reason = f"no {kind!r} numbers in the repository; set SYMDISTILL_SHARED to the folder that holds reference/"
         nothing = (None,) if split is None else (None, None)
         return [pytest.param(*nothing, id="absent", marks=[pytest.mark.reference, pytest.mark.skip(reason)])]
     if split is None:

@@ -12,7 +12,7 @@ from distill.commands.read import main as read
 from distill.evaluation.benchmarks import open_benchmarks
 from students.charset import Charset
 from tests.distill.conftest import draw
-from tests.reference.cases import FOLDER, Case, Converted, cases
+from tests.reference.cases import SHARED, Case, Converted, cases
 
 LAYOUTS = {"clipocr step": "clipocr", "clipocr path": "clipocr", "clip4str": "clip4str", "parseq": "parseq"}
 """Kinds of cases that have weights, and what the command calls their layout."""
@@ -28,7 +28,7 @@ def published() -> list[Any]:
 def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with some words: real ones where they are at hand, else drawn ones."""
     folder = tmp_path_factory.mktemp("crops")
-    real = FOLDER.parent / "data"
+    real = SHARED.parent / "data"
     benchmark = open_benchmarks(real, "CUTE80", Charset.load("36"), WORDS)[0] if real.is_dir() else None
     for number in range(WORDS):
         picture = draw(f"word{number}") if benchmark is None else benchmark.load(number)
