@@ -13,18 +13,16 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from rapidfuzz import process
 from yaml import YAMLError
 
+from distill.data.sections import DataSection, SourceSection, SyntheticSection
 from distill.schema import (
     AuxSection,
     Config,
-    DataSection,
     EvalSection,
     GuidanceSection,
     OptimSection,
     ScheduleSection,
     SchedulesSection,
-    SourceSection,
     StudentSection,
-    SyntheticSection,
     TeacherSection,
     TrainSection,
 )
@@ -72,15 +70,14 @@ LEAST = {
     "guidance.dkd": 0, "guidance.pseudo_label_weight": 0, "guidance.pseudo_label_threshold": 0,
     "guidance.temperature": 0.01, "aux.ctc": 0, "aux.columns": 0, "aux.columns_until": 0, "contrastive.ctc": 0,
     "contrastive.columns": 0, "contrastive.columns_until": 0, "contrastive.spelling": 0, "contrastive.text_queue": 0,
-    "optim.grad_clip": 0, "train.threads": 0, "data.max_corrupt": 0, "student.max_length": 1, "student.width": 1,
+    "optim.grad_clip": 0, "train.threads": 0, "student.max_length": 1, "student.width": 1,
     "student.refine_iters": 0, "train.steps": 1, "train.batch_size": 1, "train.grad_accum": 1,
     "train.validate_every": 1, "train.checkpoint_every": 1, "train.keep": 1, "train.log_every": 1,
     "clip4str.max_length": 1, "clip4str.decoder_depth": 1, "clip4str.refine_iters": 0, "clip4str.context": 3,
     "clip4str.cross_weight": 0, "permutations.count": 1, "parseq.max_length": 1, "parseq.depth": 1,
-    "parseq.decoder_depth": 1, "parseq.refine_iters": 0, "data.workers": 0, "data.synthetic.words": 0,
-    "data.synthetic.test_words": 0,
+    "parseq.decoder_depth": 1, "parseq.refine_iters": 0,
 }  # fmt: skip
-"""The smallest value that some keys can have."""
+"""The smallest value that some keys can have; those of `data` stand with their fields (`metadata`)."""
 
 LISTS = {SourceSection: "data.train[]", TeacherSection: "teachers[]"}
 """Sections of which there are lists, by what their entries are called."""
@@ -221,3 +218,20 @@ def _check_least(config: Config | TeacherConfig) -> None:
             value = getattr(value, name, None)
         if value is not None and value < least:
             raise UserError(f"{key}={value} is too small; give {least} or more")
+    _check_bounds(config)
+
+
+def _check_bounds(section: Any, prefix: str = "") -> None:
+    """Check the bounds that fields carry as metadata (`least`, `most`), in sections and lists of sections."""
+    for part in dataclasses.fields(section):
+        key, value = prefix + part.name, getattr(section, part.name)
+        if dataclasses.is_dataclass(value):
+            _check_bounds(value, f"{key}.")
+        for number, entry in enumerate(value if isinstance(value, list) else ()):
+            if dataclasses.is_dataclass(entry):
+                _check_bounds(entry, f"{key}[{number}].")
+        least, most = part.metadata.get("least"), part.metadata.get("most")
+        if value is not None and least is not None and value < least:
+            raise UserError(f"{key}={value} is too small; give {least} or more")
+        if value is not None and most is not None and value > most:
+            raise UserError(f"{key}={value} is too large; give {most} or less")

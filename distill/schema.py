@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from distill.data.sections import DataSection
+
 
 @dataclass
 class StudentSection:
@@ -146,72 +148,6 @@ class AuxSection:
     """Starting weight of the cross-entropy on the character under each column (rendered words know it)."""
     columns_until: float = 0.5
     """Share of the run after which the column weight has fallen to 0, linearly."""
-
-
-@dataclass
-class SourceSection:
-    """One place that training words come from."""
-
-    path: str = ""
-    """LMDB, tree of LMDBs or image folder; relative paths start at data.root when that is given."""
-    ratio: float = 1.0
-    """Part of each batch, relative to the other sources."""
-    augmentation: Literal["none", "light", "strong"] = "none"
-    """`strong` is RandAugment for text (METHOD 1.5), `light` changes colours, sharpness and position a little."""
-    fixed_augmentations: int = 0
-    """Augment each picture in so many ways, one an epoch in turn, so that a teacher can keep them; 0: always anew."""
-    cache: Literal["none", "memory"] = "none"
-    """`memory` decodes and resizes once into a file beside the words' own and reads from it afterwards."""
-    labels: Literal["own", "pseudo"] = "own"
-    """`pseudo` lets a teacher that reads label the words; any folder of pictures will do then."""
-
-
-@dataclass
-class SyntheticSection:
-    """Rendered words: how many, how they look, and their part of each batch."""
-
-    words: int = 0
-    """Training words to render; 0 renders none."""
-    live: bool = False
-    """Render training words in the loader instead, anew in every epoch of `words`; nothing is kept."""
-    test_words: int = 1000
-    """Words to render for validation; their words and fonts are kept out of training."""
-    folder: str = "runs/rendered"
-    """Where they are kept: FOLDER/train-N-SEED and FOLDER/test-N-SEED; another difficulty or fonts join the name."""
-    seed: int = 0
-    """Seed of the renderer."""
-    difficulty: float = 1.0
-    """How hard the words are to read, 0 (plain) to 1 (as varied as real crops)."""
-    fonts: list[str] = field(default_factory=list)
-    """Folders of further fonts."""
-    workers: int = 0
-    """Rendering processes; 0 takes one a core."""
-    ratio: float = 1.0
-    """Part of each batch, relative to the sources in data.train."""
-    augmentation: Literal["none", "light", "strong"] = "none"
-    """As for a source in data.train, on top of what rendering varies."""
-    fixed_augmentations: int = 0
-    """As for a source in data.train."""
-    cache: Literal["none", "memory"] = "none"
-    """As for a source in data.train; not for `live`."""
-
-
-@dataclass
-class DataSection:
-    """Words to learn from and to validate on."""
-
-    root: str | None = None
-    """A folder with train/ and test/ in it (docs/reference/data-layout.md)."""
-    train: list[SourceSection] = field(default_factory=list)
-    """Sources of training words; rendered ones (`synthetic`) join them."""
-    validation: str | None = None
-    """LMDB, tree or folder to validate on; null takes the rendered test words."""
-    synthetic: SyntheticSection = field(default_factory=SyntheticSection)
-    """Rendered words."""
-    workers: int = 1
-    """Loader processes; 0 loads in the training process."""
-    max_corrupt: float = 0.01
-    """Largest part of the records that may be corrupt and skipped; more is an error."""
 
 
 @dataclass

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from distill.schema import DataSection, OptimSection, TrainSection
+from distill.data.sections import DataSection
+from distill.schema import OptimSection, TrainSection
 
 
 @dataclass

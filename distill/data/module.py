@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from distill.config import DataSection, SourceSection, SyntheticSection
 from distill.data.batch import Batch
 from distill.data.datasets import ConcatWords, WordDataset, WordOptions, Words, load_words
 from distill.data.fonts import choose_fonts
@@ -21,6 +20,7 @@ from distill.data.loading import Source, build_loader, build_test_loader
 from distill.data.render_set import RenderRequest, both_cases, render_once
 from distill.data.rendered import RenderedWords
 from distill.data.sampling import check_shares
+from distill.data.sections import DataSection, SourceSection
 from students.charset import Charset
 from students.errors import UserError
 
@@ -147,7 +147,7 @@ class DataModule:
             made = (
                 self._live(number)
                 if render.live
-                else self._load(train, synthetic_source(section.synthetic), number, section.max_corrupt)
+                else self._load(train, section.synthetic.source, number, section.max_corrupt)
             )
             self.sources.append(Source(made, section.synthetic.ratio))
         self.validation = validation or self._load(test, SourceSection(), 0, 0.0)
@@ -159,15 +159,13 @@ class DataModule:
         return load_words(path, self.charset, self._options(source, number, max_corrupt))
 
     def _live(self, number: int) -> SyntheticWords:
-        render, source = self.section.synthetic, synthetic_source(self.section.synthetic)
+        render, source = self.section.synthetic, self.section.synthetic.source
         fonts = choose_fonts(render.fonts, split="train", seed=render.seed).fonts
         characters = both_cases(self.charset.characters)
         rendered = RenderedWords(fonts, LIVE_WORDS, render.seed, "train", characters, render.difficulty)
         return SyntheticWords(rendered, self.charset, self._options(source, number, 0.0), render.words)
 
     def _options(self, source: SourceSection, number: int, max_corrupt: float) -> WordOptions:
-        if source.fixed_augmentations < 0:
-            raise UserError(f"fixed_augmentations: {source.fixed_augmentations} of a source; give 0 or more")
         return WordOptions(
             augmentation=source.augmentation, versions=source.fixed_augmentations, cache=source.cache,
             seed=self.seed + number,
@@ -212,14 +210,6 @@ class DataModule:
     def whole_validation_loader(self, batch_size: int = 100) -> DataLoader[Batch]:
         """Load all validation words, on every process."""
         return build_test_loader(self.validation, batch_size)
-
-
-def synthetic_source(section: SyntheticSection) -> SourceSection:
-    """Give what rendered words have in common with other sources."""
-    return SourceSection(
-        ratio=section.ratio, augmentation=section.augmentation, fixed_augmentations=section.fixed_augmentations,
-        cache=section.cache,
-    )  # fmt: skip
 
 
 def plainly(batches: Iterator[Batch]) -> Iterator[Batch]:

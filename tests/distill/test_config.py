@@ -109,6 +109,20 @@ def test_a_count_of_0_is_refused(file: Path, key: str) -> None:
     assert f"{key}=0" in refusal(file, f"{key}=0")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("data.workers=-1", "data.workers=-1 is too small; give 0 or more"),
+        ("data.synthetic.difficulty=1.5", "data.synthetic.difficulty=1.5 is too large; give 1 or less"),
+        ("data.max_corrupt=2", "give 1 or less"),
+        ("data.train=[{path: a}, {path: b, ratio: -1}]", "data.train[1].ratio=-1.0 is too small; give 0 or more"),
+        ("data.train=[{path: a, fixed_augmentations: -3}]", "data.train[0].fixed_augmentations=-3"),
+    ],
+)
+def test_bounds_stand_with_the_fields(file: Path, wrong: str, message: str) -> None:
+    assert message in refusal(file, wrong)
+
+
 @pytest.mark.parametrize("text", ["train: [", "- 1", "only text", "train: {steps: many}", "\x00", "a: 1\na: 2"])
 def test_a_file_that_is_no_configuration(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")

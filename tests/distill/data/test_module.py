@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from distill.data.module import DataModule
-from distill.schema import DataSection, SourceSection, SyntheticSection
+from distill.data.sections import DataSection, SourceSection, SyntheticSection
 from students.charset import Charset
 from students.errors import UserError
 

@@ -1,0 +1,90 @@
+"""The section `data` of a configuration: where a run's words come from and how they are prepared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Augmentation = Literal["none", "light", "strong"]
+"""`strong` is RandAugment for text, on pictures of original size; `light` works on resized ones."""
+
+
+@dataclass
+class SourceSection:
+    """One place that training words come from."""
+
+    path: str = ""
+    """LMDB, tree of LMDBs or image folder; relative paths start at data.root when that is given."""
+    ratio: float = field(default=1.0, metadata={"least": 0})
+    """Part of each batch, relative to the other sources."""
+    augmentation: Augmentation = "none"
+    """`strong` is RandAugment for text (docs/method.md, section 1.5), `light` changes colours, sharpness, position."""
+    fixed_augmentations: int = field(default=0, metadata={"least": 0})
+    """Augment each picture in so many ways, one an epoch in turn, so that a teacher can keep them; 0: always anew."""
+    cache: Literal["none", "memory"] = "none"
+    """`memory` decodes and resizes once into a file beside the words' own and reads from it afterwards."""
+    labels: Literal["own", "pseudo"] = "own"
+    """`pseudo` lets a teacher that reads label the words; any folder of pictures will do then."""
+
+    def augmentation_epoch(self, epoch: int) -> int:
+        """Give the epoch that a picture is augmented as in: the same again after `fixed_augmentations` epochs."""
+        return epoch % self.fixed_augmentations if self.fixed_augmentations else epoch
+
+    def version(self, epoch: int) -> int | None:
+        """Give `Sample.version` of a stored picture: which of the pictures that come back; None where none does."""
+        if self.augmentation == "none":
+            return 0
+        return self.augmentation_epoch(epoch) if self.fixed_augmentations else None
+
+
+@dataclass
+class SyntheticSection:
+    """Rendered words: how many, how they look, and their part of each batch."""
+
+    words: int = field(default=0, metadata={"least": 0})
+    """Training words to render; 0 renders none."""
+    live: bool = False
+    """Render training words in the loader instead, anew in every epoch of `words`; nothing is stored."""
+    test_words: int = field(default=1000, metadata={"least": 0})
+    """Words to render for validation; their words and fonts are kept out of training."""
+    folder: str = "runs/rendered"
+    """Where they are stored: FOLDER/train-N-SEED and FOLDER/test-N-SEED; other difficulty or fonts join the name."""
+    seed: int = 0
+    """Seed of the renderer."""
+    difficulty: float = field(default=1.0, metadata={"least": 0, "most": 1})
+    """How hard the words are to read, 0 (plain) to 1 (as varied as real crops)."""
+    fonts: list[str] = field(default_factory=list)
+    """Folders of further fonts."""
+    workers: int = field(default=0, metadata={"least": 0})
+    """Rendering processes; 0 takes one a core."""
+    ratio: float = field(default=1.0, metadata={"least": 0})
+    """Part of each batch, relative to the sources in data.train."""
+    augmentation: Augmentation = "none"
+    """As for a source in data.train, on top of what rendering varies."""
+    fixed_augmentations: int = field(default=0, metadata={"least": 0})
+    """As for a source in data.train."""
+    cache: Literal["none", "memory"] = "none"
+    """As for a source in data.train; not for `live`."""
+
+    @property
+    def source(self) -> SourceSection:
+        """What rendered words have in common with other sources."""
+        return SourceSection("", self.ratio, self.augmentation, self.fixed_augmentations, self.cache)
+
+
+@dataclass
+class DataSection:
+    """Words to learn from and to validate on."""
+
+    root: str | None = None
+    """A folder with train/ and test/ in it (docs/reference/data-layout.md)."""
+    train: list[SourceSection] = field(default_factory=list)
+    """Sources of training words; rendered ones (`synthetic`) join them."""
+    validation: str | None = None
+    """LMDB, tree or folder to validate on; null takes the rendered test words."""
+    synthetic: SyntheticSection = field(default_factory=SyntheticSection)
+    """Rendered words."""
+    workers: int = field(default=1, metadata={"least": 0})
+    """Loader processes; 0 loads in the training process."""
+    max_corrupt: float = field(default=0.01, metadata={"least": 0, "most": 1})
+    """Largest part of the records that may be corrupt and skipped; more is an error."""
