@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from students.charset import Charset, Reading
 from students.errors import UserError
 from students.files import replacing
-from students.preprocess import load_image, to_tensor
+from students.pictures import decode_picture, to_tensor
 from students.pretrained import config_from, load_weights, locate, read_stored
 from students.projections import DecoderDtype
 from students.spelling import DECODERS, Spelling
@@ -120,13 +120,14 @@ class Reader(nn.Module):
         Raises:
             UserError: when a file is missing or can't be decoded.
         """
-        pictures = [image if isinstance(image, Image.Image) else load_image(image) for image in images]
+        pictures = [decode_picture(image) for image in images]
         was_training = self.training
         self.eval()
         readings: list[Reading] = []
         for start in range(0, len(pictures), batch_size):
-            chunk = [picture.convert("RGB") for picture in pictures[start : start + batch_size]]
-            readings += self.read_batch(to_tensor(chunk, self.image_size).to(self.device))
+            readings += self.read_batch(
+                to_tensor(pictures[start : start + batch_size], self.image_size).to(self.device)
+            )
         self.train(was_training)
         return readings
 

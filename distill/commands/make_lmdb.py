@@ -16,7 +16,7 @@ from distill.data.writing import LmdbWriter
 from distill.errors import UserError, exit_on_user_error
 from distill.parser import CommandParser
 from students.charset import Charset
-from students.preprocess import BROKEN_IMAGE, decode_image
+from students.pictures import DamagedPictureError, decode_picture
 
 NAMED = 5
 """Dropped pictures that are named for each reason."""
@@ -75,10 +75,10 @@ def copy_words(
         if reason is None:
             try:
                 data = records.image(position)
-                decode_image(data)
+                decode_picture(data)
                 writer.add(data, label)
                 continue
-            except (BadRecordError, *BROKEN_IMAGE) as error:
+            except (BadRecordError, DamagedPictureError) as error:
                 reason = "without a picture that can be read"
                 said = str(error) if isinstance(error, BadRecordError) else f"{records.describe(position)}: {error}"
         dropped[reason] += 1

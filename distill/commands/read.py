@@ -69,10 +69,10 @@ def batches(paths: Sequence[Path], size: tuple[int, int], batch: int) -> Iterato
     from rich.console import Console
     from rich.progress import track
 
-    from students.preprocess import load_image, to_tensor
+    from students.pictures import decode_picture, to_tensor
 
     console = Console(stderr=True)
     silent = len(paths) < SHOW_PROGRESS_FROM or not console.is_terminal
     starts = range(0, len(paths), batch)
     for start in track(starts, "reading", console=console, transient=True, disable=silent):
-        yield start, to_tensor([load_image(path) for path in paths[start : start + batch]], size)
+        yield start, to_tensor([decode_picture(path) for path in paths[start : start + batch]], size)

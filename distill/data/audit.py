@@ -13,7 +13,7 @@ from distill.data.overlap import Overlap, find_overlaps
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records
 from students.charset import Charset
-from students.preprocess import BROKEN_IMAGE, decode_image
+from students.pictures import DamagedPictureError, decode_picture
 
 __all__ = ["Overlap", "SetReport", "examine", "find_overlaps", "sample_sheet"]
 
@@ -69,8 +69,8 @@ def examine(records: Records, charset: Charset, max_length: int = 25) -> SetRepo
             if len(examples[reason]) < EXAMPLES:
                 examples[reason].append(records.describe(position) if label is None else label)
         try:
-            width, height = decode_image(records.image(position)).size
-        except (BadRecordError, *BROKEN_IMAGE) as error:
+            width, height = decode_picture(records.image(position)).size
+        except (BadRecordError, DamagedPictureError) as error:
             said = str(error) if isinstance(error, BadRecordError) else f"{records.describe(position)}: {error}"
             corrupt.append(said)
             continue
@@ -102,10 +102,10 @@ def sample_sheet(sets: Sequence[Records], count: int = 100, across: int = 8) -> 
         left, top = number % across * width, number // across * (height + text)
         try:
             label = records.label(position)
-            image = decode_image(records.image(position))
+            image = decode_picture(records.image(position))
             image.thumbnail((width - 8, height - 4))
             sheet.paste(image, (left + 4, top + 4))
-        except (BadRecordError, *BROKEN_IMAGE):
+        except (BadRecordError, DamagedPictureError):
             label = records.describe(position)
             draw.rectangle((left + 4, top + 4, left + width - 5, top + height - 1), outline="red")
         draw.text((left + 4, top + height), label[:24], fill="black", font=font)

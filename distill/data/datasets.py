@@ -28,7 +28,7 @@ from distill.data.records import LIST_SUFFIX, BadRecordError, Records
 from distill.data.trees import find_all, find_sets, open_set
 from students.charset import Charset
 from students.errors import UserError
-from students.preprocess import BROKEN_IMAGE, resize
+from students.pictures import DamagedPictureError, resize
 
 __all__ = ["ConcatWords", "WordDataset", "WordOptions", "Words", "column_ids", "find_sets", "load_words"]
 
@@ -172,7 +172,7 @@ class WordDataset(Dataset[Sample]):
     def _decode(self, position: int) -> np.ndarray:
         try:
             return decode(self.records.image(position))
-        except BROKEN_IMAGE as error:
+        except DamagedPictureError as error:
             raise BadRecordError(f"{self.records.describe(position)} can't be read as a picture ({error})") from None
 
     def _column_labels(self, position: int) -> Tensor | None:

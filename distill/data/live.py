@@ -14,7 +14,7 @@ from distill.data.batch import Sample
 from distill.data.datasets import WordOptions, column_ids
 from students.charset import Charset
 from students.errors import UserError
-from students.preprocess import resize
+from students.pictures import resize
 
 TRIES = 1000
 """Words that are passed over for one that the alphabet can write, before that is an error."""

@@ -19,7 +19,7 @@ from distill.data.records import BadRecordError, Records
 from distill.data.trees import find_all, find_sets
 from students.charset import Charset
 from students.files import replacing
-from students.preprocess import BROKEN_IMAGE, decode_image
+from students.pictures import DamagedPictureError, decode_picture
 
 SAME_LABEL_BITS = 32
 """Hash bits that may differ between pictures of one label."""
@@ -122,9 +122,9 @@ def take_prints(records: Records, cache: Path | None = None) -> Prints:
     content, pixels, hashes = np.zeros((3, count, 16), np.uint8)
     prints = Prints(content, pixels, hashes, np.zeros(count, bool))
     for position in followed(range(count), count, f"fingerprints of {records.name}"):
-        with contextlib.suppress(BadRecordError, *BROKEN_IMAGE):
+        with contextlib.suppress(BadRecordError, DamagedPictureError):
             data = records.image(position)
-            image = decode_image(data)
+            image = decode_picture(data)
             raw = b"%d %d " % image.size + image.tobytes()
             prints.content[position] = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint8)
             prints.pixels[position] = np.frombuffer(hashlib.blake2b(raw, digest_size=16).digest(), np.uint8)
@@ -176,7 +176,7 @@ class _Tree:
 
     def thumbnail(self, place: int) -> np.ndarray:
         records, position = self.place(place)
-        grey = decode_image(records.image(position)).convert("L").resize((128, 32), Image.Resampling.BICUBIC)
+        grey = decode_picture(records.image(position)).convert("L").resize((128, 32), Image.Resampling.BICUBIC)
         pixels = np.asarray(grey, dtype=np.float32)
         pixels = pixels - pixels.mean()
         # A picture of one grey has no shape to compare: it correlates with nothing.

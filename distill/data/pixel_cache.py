@@ -13,7 +13,7 @@ from distill.data.records import BadRecordError, Records
 from distill.locks import one_at_a_time
 from students.errors import UserError
 from students.files import replacing
-from students.preprocess import BROKEN_IMAGE, decode_image, resize
+from students.pictures import DamagedPictureError, decode_picture, resize
 
 _VERSION = 1
 
@@ -66,8 +66,8 @@ class PixelCache:
         with replacing(self.file) as beside:
             pixels = np.lib.format.open_memmap(beside, mode="w+", dtype=np.uint8, shape=self.shape)
             for position in followed(range(len(records)), len(records), f"resizing {records.name}"):
-                with contextlib.suppress(BadRecordError, *BROKEN_IMAGE):
-                    pixels[position] = resize(decode_image(records.image(position)), size)
+                with contextlib.suppress(BadRecordError, DamagedPictureError):
+                    pixels[position] = resize(decode_picture(records.image(position)), size)
                     readable[position] = True
             pixels.flush()
             with replacing(self.marks) as marks, marks.open("wb") as stored:  # to a path, numpy would add a suffix

@@ -14,7 +14,7 @@ from distill.data.lmdb_reader import DATA_FILE
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
 from distill.data.trees import find_sets, open_set
 from students.errors import UserError
-from students.preprocess import BROKEN_IMAGE, decode_image, load_image, to_tensor
+from students.pictures import DamagedPictureError, decode_picture, to_tensor
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 """What counts as a picture when a folder is given."""
@@ -58,7 +58,7 @@ def load_crops(places: Sequence[str | Path], size: tuple[int, int], most: int = 
         else:
             sets = find_sets(place) if place.is_dir() and any(place.rglob(DATA_FILE)) else []
         if not sets:
-            pictures += [load_image(path) for path in spread(find_images([place]), share)]
+            pictures += [decode_picture(path) for path in spread(find_images([place]), share)]
         for part, records in zip(split(share, len(sets)), sets, strict=True):
             pictures += load_records(records, part)
     if not pictures:
@@ -71,8 +71,8 @@ def load_records(records: Records, most: int) -> list[Image.Image]:
     pictures = []
     for position in spread(range(len(records)), most):
         try:
-            pictures.append(decode_image(records.image(position)))
-        except (BadRecordError, *BROKEN_IMAGE):
+            pictures.append(decode_picture(records.image(position)))
+        except (BadRecordError, DamagedPictureError):
             continue
     return pictures
 

@@ -17,7 +17,7 @@ from distill.data.records import LIST_SUFFIX, BadRecordError, Records, SubsetRec
 from distill.data.trees import is_set, open_set
 from students.charset import Charset
 from students.errors import UserError
-from students.preprocess import BROKEN_IMAGE, decode_image
+from students.pictures import DamagedPictureError, decode_picture
 
 SIX = ("IIIT5k", "SVT", "IC13_857", "IC15_1811", "SVTP", "CUTE80")
 """The six benchmarks, in the order of the field's tables."""
@@ -92,8 +92,8 @@ class Benchmark:
         """
         position = self.positions[number]
         try:
-            return decode_image(self.records.image(position))
-        except (BadRecordError, *BROKEN_IMAGE) as error:
+            return decode_picture(self.records.image(position))
+        except (BadRecordError, DamagedPictureError) as error:
             what = self.records.describe(position)
             raise UserError(f"{self.name}: {what} can't be read ({error}); check-lmdb names all such records") from None
 

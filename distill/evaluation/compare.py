@@ -20,7 +20,7 @@ from distill.evaluation.readers import ReadingKind, Role, WordReader, place
 from distill.evaluation.timing import ms_per_word
 from students.charset import Charset
 from students.errors import UserError
-from students.preprocess import to_tensor
+from students.pictures import to_tensor
 
 
 @dataclass(frozen=True)

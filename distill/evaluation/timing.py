@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from distill.evaluation.readers import WordReader, place
-from students.preprocess import to_tensor
+from students.pictures import to_tensor
 
 WARM_UP = 3
 """Words read before the clock counts."""

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from students.preprocess import to_tensor
+from students.pictures import to_tensor
 from students.sizes import StudentConfig
 from students.student import Student
 

@@ -17,7 +17,7 @@ from distill.conversion.converted import ConversionOptions
 from distill.training.clip4str import Clip4StrOptions, Clip4StrTask
 from distill.training.permuted import PermutedInputs
 from students.permuted import PermutationOptions
-from students.preprocess import normalize
+from students.pictures import normalize
 from teachers.clip4str import Clip4Str, CrossTraining, Pass
 from tests.reference.cases import Case
 
@@ -59,7 +59,7 @@ def options_of(settings: Mapping[str, Any]) -> Clip4StrOptions:
 
 def images_of(case: Case) -> Tensor:
     """Give a case's pictures as every reader takes them."""
-    return normalize(case.arrays["images_uint8"])
+    return torch.from_numpy(normalize(case.arrays["images_uint8"]))
 
 
 def trained_on(case: Case, reader: Clip4Str, settings: Mapping[str, Any]) -> tuple[Clip4StrTask, PermutedInputs]:

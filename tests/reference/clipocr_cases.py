@@ -19,7 +19,7 @@ from distill.data.batch import COLUMNS, Batch
 from distill.training.building import build_task
 from distill.training.distillation import DistillationTask
 from losses.heads import published_name
-from students.preprocess import normalize
+from students.pictures import normalize
 from students.student import Student
 from teachers.clip import ClipTeacher
 from tests.reference.cases import Case, Converted, close_gradient, near
@@ -79,7 +79,7 @@ def teacher_of(task: DistillationTask) -> ClipTeacher:
 def batch_of(images: np.ndarray, labels: list[str]) -> Batch:
     """Make a batch of (N, H, W, 3) pixels."""
     count = len(labels)
-    return Batch(normalize(images), labels, torch.full((count, COLUMNS), -1), torch.arange(count))
+    return Batch(torch.from_numpy(normalize(images)), labels, torch.full((count, COLUMNS), -1), torch.arange(count))
 
 
 def published(task: DistillationTask) -> dict[str, nn.Parameter]:

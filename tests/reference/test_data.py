@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distill.evaluation.metrics import similarity, tally
 from students.charset import CHARSETS, Charset
-from students.preprocess import decode_image, resize, to_tensor
+from students.pictures import decode_picture, resize, to_tensor
 from tests.reference.cases import Case, cases
 
 PICTURE = re.compile(r"image(\d+)_(?:rotated(\d+)_)?(?:resized_)?(\d+)(?:x(\d+))?(_uint8)?")
@@ -125,4 +125,4 @@ def test_files_of_other_modes_become_rgb(case: Case, name: str) -> None:
     stored = case.arrays[name].tobytes()
     told = case.numbers["images"][int(re.sub(r"\D", "", name))]["stored_mode"]
     assert Image.open(io.BytesIO(stored)).mode == told
-    assert np.array_equal(np.asarray(decode_image(stored)), case.arrays[name.replace("_png", "_uint8")])
+    assert np.array_equal(np.asarray(decode_picture(stored)), case.arrays[name.replace("_png", "_uint8")])

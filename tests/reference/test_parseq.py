@@ -20,7 +20,7 @@ from distill.conversion.parseq import convert
 from distill.training.permuted import ParseqTask, PermutedInputs
 from students.parseq import Parseq
 from students.permuted import PermutationOptions, average_orders, draw_permutations
-from students.preprocess import normalize
+from students.pictures import normalize
 from tests.reference.cases import Case, cases, close, close_gradient, near
 
 PREFIX = "model."
@@ -71,7 +71,8 @@ def test_sizes_come_from_the_weights_and_none_is_left(case: Case, alphabet: Path
 
 @pytest.mark.parametrize("case", cases("parseq"))
 def test_images(case: Case) -> None:
-    torch.testing.assert_close(normalize(case.arrays["images_uint8"]), case.tensor("images"), rtol=0, atol=1e-6)
+    images = torch.from_numpy(normalize(case.arrays["images_uint8"]))
+    torch.testing.assert_close(images, case.tensor("images"), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("case", cases("parseq"))
@@ -153,7 +154,7 @@ def extras(case: Case) -> range:
 def test_short_and_long_labels(case: Case, extra: int, reader: Parseq) -> None:
     stored = case.numbers["extra_label_sets"][extra]
     permutations = case.tensor(f"extra{extra}_permutations")
-    images = normalize(case.arrays[f"extra{extra}_images_uint8"])
+    images = torch.from_numpy(normalize(case.arrays[f"extra{extra}_images_uint8"]))
     ids = reader.charset.encode(stored["labels"])
     trained = task(case, reader)
     drawn = draw_permutations(ids.shape[1] - 2, trained.permutations, torch.Generator().manual_seed(extra))

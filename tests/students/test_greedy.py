@@ -15,7 +15,7 @@ from students.charset import Charset
 from students.decoder import KeysValues, QueryDecoder, causal_mask
 from students.errors import UserError
 from students.greedy_tables import ContentTable, DecodingTables
-from students.preprocess import to_tensor
+from students.pictures import to_tensor
 from students.sizes import paper
 from students.student import Student
 from students.two_stream import CharacterDecoder

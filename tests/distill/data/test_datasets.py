@@ -20,7 +20,7 @@ from distill.data.lmdb_reader import LmdbRecords
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
 from students.errors import UserError
-from students.preprocess import decode_image, to_tensor
+from students.pictures import decode_picture, to_tensor
 
 CHARSET = Charset.load("36")
 
@@ -49,7 +49,7 @@ def test_keeps_what_the_alphabet_can_write(folder: Path) -> None:
     assert [words.label(index) for index in range(3)] == ["hello", "broken", "world5"]
     sample = words[0]
     assert (sample.label, sample.index, sample.source) == ("hello", 0, "words")
-    assert torch.equal(sample.image, to_tensor([decode_image(picture(1))])[0])
+    assert torch.equal(sample.image, to_tensor([decode_picture(picture(1))])[0])
     assert sample.columns is not None
     assert sample.columns.tolist() == [CHARSET.ids["h"]] * 10 + [0] * 4 + [CHARSET.ids["o"]] * 18
     assert words[2].columns is None, "columns of another length say nothing"

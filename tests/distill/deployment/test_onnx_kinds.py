@@ -20,7 +20,7 @@ from distill.deployment.parity import check_parity
 from distill.deployment.reader import OnnxReader
 from students.ctc import LEARNERS
 from students.errors import UserError
-from students.preprocess import to_tensor
+from students.pictures import to_tensor
 from students.reading import Reader
 from students.sizes import StudentConfig, StudentDecoding
 from tests.distill.deployment.test_onnx import edited
