@@ -159,7 +159,12 @@ class Reader(nn.Module):
             UserError: when there is no such reader, its files are broken, or its alphabet is another.
         """
         folder = locate(name_or_folder)
-        stored = read_stored(folder)
+        return cls.from_folder(folder, read_stored(folder), charset)
+
+    @classmethod
+    def from_folder(cls: type[Self], folder: Path, stored: Mapping[str, Any], charset: Charset | None = None) -> Self:
+        """Load a reader from a folder whose config.json has been read; see `from_pretrained`."""
+        stored = dict(stored)
         if stored.pop("format") != cls.FORMAT:
             raise UserError(
                 f"{folder / 'config.json'} does not describe a {cls.__name__.lower()}; give a folder that says "
@@ -168,7 +173,7 @@ class Reader(nn.Module):
         config = cls.config_from_dict(stored, folder / "config.json")
         if charset is not None and charset.characters != config.charset:
             raise UserError(
-                f"{name_or_folder}: has an alphabet of {len(config.charset)} characters ({config.charset[:40]}), not "
+                f"{folder}: has an alphabet of {len(config.charset)} characters ({config.charset[:40]}), not "
                 f"the {len(charset.characters)} asked for; set student.charset to its own, or student.remap=true"
             )
         reader = cls(config)

@@ -13,10 +13,10 @@ from torch import nn
 from students.errors import UserError
 from teachers.attention import use_plain_attention
 from teachers.clip import fit_positions
+from teachers.names import resolve
 from teachers.small import SmallTeacher, SmallTeacherConfig
-from teachers.sources import load_source
 from teachers.tokens import AlignedTokenizer, CharacterTokens, WordPieceTokens
-from teachers.zoo import zoo_config
+from teachers.zoo import load_clip, zoo_config
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -100,14 +100,14 @@ def load_backbone(
     """Load a CLIP to make a reader of, with its weights.
 
     Args:
-        name: see `teachers.sources.load_source`.
+        name: see `teachers.names.resolve`.
         weights: see there.
         image_size: height and width to read at instead of the trained ones; the grid of positions is resized.
 
     Raises:
         UserError: no such CLIP, or one that can't read at that size.
     """
-    _, source = load_source(name, weights)
+    source = load_clip(resolve(name, weights))
     if isinstance(source, SmallTeacher):
         backbone: Backbone = source.config
         clip: CLIP = source

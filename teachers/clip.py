@@ -14,11 +14,13 @@ from students.errors import UserError
 from teachers.attention import use_plain_attention
 from teachers.guidance import FeatureRequest, Guidance, TeacherShape
 from teachers.label_stages import LabelStages
+from teachers.small import SmallTeacher
 from teachers.stage_cache import StageCache, computed_in
 from teachers.stage_store import Store
 from teachers.teacher import Teacher
-from teachers.tokens import TokenizerLike
+from teachers.tokens import TokenizerLike, WordPieceTokens
 from teachers.towers import run_image, run_words, tap_blocks
+from teachers.zoo import LoadedClip
 
 Position = Literal["crop", "interpolate"]
 
@@ -78,6 +80,19 @@ class ClipTeacher(Teacher):
             joint_width=visual.proj.shape[1],
         )
         self.freeze()
+
+    @classmethod
+    def from_model(
+        cls, name: str, model: SmallTeacher | LoadedClip, position: Position = "crop",
+        image_size: tuple[int, int] = (32, 128),
+    ) -> ClipTeacher:  # fmt: skip
+        """Freeze a small teacher, which normalises pictures itself, or a CLIP of open_clip."""
+        if isinstance(model, SmallTeacher):
+            half = (0.5, 0.5, 0.5)
+            return cls(name, model, model.tokens, half, half, description="small teacher of words, exact GELU")
+        tokens = WordPieceTokens(model.tokenizer, model.clip.context_length)
+        description = f"open_clip ViT with {model.activation}: {model.reason}"
+        return cls(name, model.clip, tokens, model.mean, model.std, position, image_size, description)
 
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Sequence[str]) -> Guidance:

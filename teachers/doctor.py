@@ -20,11 +20,12 @@ from torch.nn import functional as F
 
 from students.charset import Charset
 from students.errors import UserError
-from teachers import load_clip
 from teachers.backbones import spelling
 from teachers.caption_facts import CaptionFacts, examine_captions
+from teachers.clip import ClipTeacher
 from teachers.clip4str import Clip4Str
 from teachers.probes import probes
+from teachers.registry import load_teacher
 from teachers.tokens import TokenizerLike, WordPieceTokens
 from teachers.towers import run_words
 from teachers.zoo import zoo_config, zoo_tags
@@ -109,7 +110,7 @@ def examine_clip(name: str, charset: Charset) -> Checkup:
     """Examine a CLIP; one of open_clip's zoo whose weights can't be had by its tokenizer alone.
 
     Args:
-        name: as for `load_clip`; a model of the zoo may come without a tag, which examines its tokenizer only.
+        name: as for `load_teacher`; a model of the zoo may come without a tag, which examines its tokenizer only.
         charset: the student's alphabet.
 
     Raises:
@@ -120,13 +121,15 @@ def examine_clip(name: str, charset: Charset) -> Checkup:
     try:
         if in_zoo and not tag:
             raise UserError(f"no weights are named; give {name}/TAG with TAG of {', '.join(zoo_tags(name))}")
-        teacher = load_clip(name)
+        teacher = load_teacher(name)
     except UserError as error:
         if not in_zoo:
             raise
         facts, _ = examine_tokens(zoo_tokens(architecture), charset.characters)
         unknown = (f"text embeddings: {error}",)
         return Checkup(name, "open_clip's tokenizer, without weights", charset.characters, facts, unknown=unknown)
+    if not isinstance(teacher, ClipTeacher):
+        return Checkup(teacher.name, teacher.description, charset.characters, unknown=("it is no CLIP and no reader",))
     facts, single = examine_tokens(teacher.tokens, charset.characters)
     contrasts = examine_words(teacher.embed_words, teacher.tokens, single)
     return Checkup(teacher.name, teacher.description, charset.characters, facts, contrasts)

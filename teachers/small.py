@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from students.errors import UserError
 from students.files import write_file
+from students.pretrained import read_stored
 from teachers.attention import use_plain_attention
 from teachers.tokens import CharacterTokens
 from teachers.towers import run_words
@@ -93,7 +94,7 @@ def convolution(inputs: int, outputs: int, stride: tuple[int, int]) -> tuple[nn.
 
 
 class SmallTeacher(CLIP):
-    """A trainable CLIP of word pictures and words; `teachers.load_teacher` wraps it as a frozen `ClipTeacher`."""
+    """A trainable CLIP of word pictures and words; a frozen one is a `teachers.clip.ClipTeacher`."""
 
     def __init__(self, config: SmallTeacherConfig | None = None) -> None:
         """Build the model with fresh weights from torch's global generator."""
@@ -168,14 +169,18 @@ class SmallTeacher(CLIP):
         write_file(folder / CARD_FILE, card)
 
     @classmethod
-    def load(cls, folder: str | Path) -> SmallTeacher:
+    def load(cls, folder: str | Path, stored: Mapping[str, Any] | None = None) -> SmallTeacher:
         """Read a teacher folder; weights come back in float32, in eval mode.
+
+        Args:
+            folder: holds config.json and weights.safetensors.
+            stored: the content of config.json, where it has been read.
 
         Raises:
             UserError: the folder holds no small teacher, has no weights yet, or they don't fit its configuration.
         """
         folder = Path(folder)
-        model = cls(read_config(folder / CONFIG_FILE))
+        model = cls(config_from(read_stored(folder) if stored is None else stored, folder / CONFIG_FILE))
         file = folder / WEIGHTS_FILE
         if not file.is_file():
             raise UserError(
@@ -190,16 +195,10 @@ class SmallTeacher(CLIP):
         return model.eval()
 
 
-def read_config(file: Path) -> SmallTeacherConfig:
-    """Read a small teacher's `config.json`; raises `UserError` when it is missing or not one."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file; a teacher folder holds {CONFIG_FILE} and {WEIGHTS_FILE}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: can't be read as a teacher's configuration ({error})") from None
+def config_from(stored: Mapping[str, Any], file: Path) -> SmallTeacherConfig:
+    """Build a small teacher's sizes from its `config.json`; raises `UserError` when it describes another thing."""
     known = {field.name for field in fields(SmallTeacherConfig)}
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT or set(content) - known:
+    if stored.get("format") != FORMAT or set(stored) - known - {"format"}:
         raise UserError(f"{file}: no configuration of a small teacher; it must say {FORMAT!r} under `format`")
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k != "format"}
     return SmallTeacherConfig(**values)

@@ -1,9 +1,9 @@
-"""Build a CLIP with a ViT: from open_clip's zoo by name and tag, or from a local file by the shapes of its weights."""
+"""Load a CLIP with a ViT: by name and tag from open_clip's zoo, or from a local file by the shapes of its weights."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
+import json
 import logging
 import os
 import urllib.error
@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.constants import ENDPOINT
 from open_clip import CLIP, SimpleTokenizer
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+from safetensors.torch import save_file
 from torch import Tensor
 
 from students.errors import UserError
-from students.pretrained import shipped
-from teachers.weights import Activation, ClipWeights, read_weights
+from teachers.names import CLIP_FILE, CLIP_FOLDER, Resolved, unknown_name
+from teachers.small import FORMAT as SMALL_TEACHER
+from teachers.small import SmallTeacher
+from teachers.weights import FOLDER_CONFIG, FOLDER_WEIGHTS, Activation, ClipWeights, read_weights, weights_in
 
 logger = logging.getLogger(__name__)
 CLIP_VOCABULARY = 49408
@@ -44,6 +48,30 @@ class LoadedClip:
     """What decided the activation."""
     sizes: dict[str, Any]
     """`embed_dim`, `vision_cfg` and `text_cfg` as open_clip's `CLIP` takes them."""
+
+
+def load_clip(found: Resolved) -> SmallTeacher | LoadedClip:
+    """Load the weights of a CLIP that `teachers.names.resolve` found.
+
+    Raises:
+        UserError: a reader, missing or foreign weights, no network, or an activation that can't be told.
+    """
+    if not found.is_clip:
+        raise UserError(
+            f"{found.name} is a reader ({found.format}), not a CLIP; give words-small, a CLIP or its weights"
+        )
+    if found.format == SMALL_TEACHER:
+        return SmallTeacher.load(found.path, found.stored)
+    if found.format == CLIP_FOLDER:
+        return load_file(weights_in(found.path) or found.path)
+    if found.format == CLIP_FILE:
+        return load_file(found.path, found.architecture, found.tag)
+    architecture = found.architecture or found.name
+    if found.tag is None:
+        zoo_config(architecture)
+        tags = ", ".join(zoo_tags(architecture))
+        raise UserError(f"{found.name} is a model without weights; say which: {architecture}/TAG with TAG of {tags}")
+    return load_zoo(architecture, found.tag)
 
 
 def load_zoo(name: str, tag: str) -> LoadedClip:
@@ -149,20 +177,11 @@ def build(
 def zoo_config(name: str) -> dict[str, Any]:
     """Return the zoo's configuration of a model; raises `UserError` for one that can't be a teacher here."""
     if name not in open_clip.list_models():
-        raise unknown_teacher(name)
+        raise unknown_name(name)
     config: dict[str, Any] = open_clip.get_model_config(name)
     if not is_plain(config):
         raise UserError(f"{name}: only CLIPs with open_clip's own ViT and CLIP's tokenizer can guide; try ViT-B-16")
     return config
-
-
-def unknown_teacher(name: str) -> UserError:
-    """Word the refusal of a name that is no teacher, naming the nearest ones."""
-    known = [*open_clip.list_models(), "words-small", *shipped()]
-    near = difflib.get_close_matches(name.partition("/")[0], known, n=3)
-    others = f"words-small, {', '.join(shipped())}, a ViT of open_clip's zoo,"
-    hint = f"did you mean {' or '.join(near)}, or" if near else f"try {others} or"
-    return UserError(f"unknown teacher {name!r}; {hint} the path of a teacher folder or weights file that exists")
 
 
 def is_plain(config: dict[str, Any]) -> bool:
@@ -238,3 +257,25 @@ def sizes_of(config: dict[str, Any]) -> tuple[int, ...]:
     vision, text = config["vision_cfg"], config["text_cfg"]
     image = (vision.get("width", 768), vision.get("layers", 12), vision.get("patch_size", 16))
     return *image, text.get("width", 512), text.get("layers", 12), config["embed_dim"]
+
+
+def save_clip(weights: ClipWeights, folder: Path) -> None:
+    """Write weights, sizes, activation and input normalisation into `folder`.
+
+    A weight that float16 holds exactly, as OpenAI's are, is stored in it; no value is changed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = config_from_shapes(weights.tensors, weights.image_size)
+    config = {
+        "model_cfg": {**sizes, "quick_gelu": weights.activation == "quick-gelu"},
+        "preprocess_cfg": {"mean": weights.mean, "std": weights.std},
+    }
+    (folder / FOLDER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_file({name: smallest(value) for name, value in weights.tensors.items()}, folder / FOLDER_WEIGHTS[0])
+    (folder / FOLDER_WEIGHTS[0]).chmod(0o644)  # safetensors makes files that only their owner can read
+
+
+def smallest(value: Tensor) -> Tensor:
+    """Give a tensor in float16 when that loses nothing, else in float32; contiguous, as files want it."""
+    half = value.half()
+    return (half if torch.equal(half.float(), value.float()) else value.float()).contiguous()

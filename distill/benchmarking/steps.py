@@ -20,7 +20,8 @@ from distill.config import AuxSection, GuidanceSection
 from distill.data.batch import COLUMNS, Batch
 from distill.training.distillation import DistillationTask
 from distill.training.optim import adamw
-from teachers import load_teacher, wrap_clip
+from teachers import load_teacher
+from teachers.clip import ClipTeacher
 from teachers.teacher import Teacher
 from teachers.zoo import CLIP_VOCABULARY, LoadedClip, zoo_config
 
@@ -140,7 +141,9 @@ def build_teacher(size: str) -> Teacher:
     tokenizer = open_clip.SimpleTokenizer()
     if tokenizer.vocab_size != CLIP_VOCABULARY:
         raise RuntimeError(f"a vocabulary of {tokenizer.vocab_size} is not CLIP's")
-    return wrap_clip("at random", LoadedClip(clip, tokenizer, mean, std, "quick-gelu", "published", sizes), "crop")
+    return ClipTeacher.from_model(
+        "at random", LoadedClip(clip, tokenizer, mean, std, "quick-gelu", "published", sizes), "crop"
+    )
 
 
 def drawn_batch(words: int, characters: str) -> Batch:

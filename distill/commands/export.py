@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.deployment.crops import load_crops
     from distill.deployment.folder import ParityError, check_folder, save_folder
     from students.pretrained import locate
-    from teachers.readers import load_reader
+    from teachers.registry import load_reader
 
     check_folder(Path(given.out), given.overwrite)
     if Path(given.student).is_file():

@@ -15,9 +15,9 @@ from losses.stored_heads import save_heads
 from students.errors import UserError
 from students.student import Student
 from teachers.clip import fit_positions
-from teachers.clip_folder import save_clip
 from teachers.guidance import TeacherShape
 from teachers.weights import ClipWeights, is_torchscript, read_weights, weights_in
+from teachers.zoo import save_clip
 
 CLIP_FOLDER = "clip"
 """The teacher's folder beside the heads."""

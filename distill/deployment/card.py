@@ -76,7 +76,7 @@ def use(student: Reader, onnx: bool) -> str:
     if isinstance(student, Student):
         python = 'from students import Student\n\nprint(Student.from_pretrained("THIS_FOLDER").read(["word.png"]))'
     else:
-        python = 'from teachers.readers import load_reader\n\nprint(load_reader("THIS_FOLDER").read(["word.png"]))'
+        python = 'from teachers.registry import load_reader\n\nprint(load_reader("THIS_FOLDER").read(["word.png"]))'
     parts = [f"```text\n{shell}\n```", f"```python\n{python}\n```"]
     if onnx:
         example = onnx_example(student.SPELLING)

@@ -19,7 +19,7 @@ from distill.deployment.reader import OnnxReader
 from students.errors import UserError
 from students.files import replacing
 from students.reading import Reader
-from teachers.readers import READERS, load_reader
+from teachers.registry import READERS, load_reader
 
 ONNX_FILE = "student.onnx"
 PARTS = ("guidance",)

@@ -23,7 +23,7 @@ from students.files import write_file
 from students.pretrained import name_of
 from teachers.clip4str import Clip4Str
 from teachers.doctor import Checkup, examine_clip, examine_clip4str, examine_reader
-from teachers.readers import is_reader, load_reader
+from teachers.registry import is_reader, load_reader
 
 SCHEMA = 1
 FINDINGS, TABLE = "doctor.json", "doctor.md"

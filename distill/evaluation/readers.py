@@ -15,7 +15,7 @@ from students.errors import UserError
 from students.pretrained import name_of
 from students.projections import DecoderDtype
 from students.reading import Decoding, Reader
-from teachers.readers import load_reader
+from teachers.registry import load_reader
 
 Role = Literal["student", "baseline", "teacher"]
 ReadingKind = Literal["open", "closed-lexicon"]

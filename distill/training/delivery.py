@@ -22,7 +22,7 @@ from distill.evaluation.teachers import teacher_reader
 from distill.training.guides import distinct
 from students.charset import Charset
 from students.reading import Reader
-from teachers.readers import load_reader
+from teachers.registry import load_reader
 from teachers.teacher import Teacher
 
 

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from students.errors import UserError
-from teachers import ClipTeacher, load_teacher, zoo
-from teachers.clip import fit_positions
-from teachers.clip_folder import save_clip
+from teachers import load_teacher, zoo
+from teachers.clip import ClipTeacher, fit_positions
 from teachers.weights import ClipWeights
+from teachers.zoo import save_clip
 
 INTEGERS = {"input_resolution": 64, "context_length": 30, "vocab_size": 49408}
 
@@ -168,18 +168,19 @@ def test_crop_is_the_corner_and_interpolation_keeps_means() -> None:
 
 
 def test_mistakes_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: object) -> str:
+    def unreachable(*_: object, **__: object) -> str:
         raise OSError("no route")
 
     monkeypatch.setattr(zoo, "fetch", unreachable)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"nothing")
     other = tmp_path / "other.pt"
     torch.save({"weight": torch.zeros(1)}, other)
     cases = {
         ("words-smal", None): "did you mean words-small",
-        ("runs/absent", None): "unknown teacher 'runs/absent'",
-        (str(tmp_path / "absent"), None): "path of a teacher folder",
+        ("runs/absent", None): "unknown teacher or reader 'runs/absent' (no folder",
+        (str(tmp_path / "absent"), None): "path of a folder or weights file",
         ("ViT-B-16", None): "ViT-B-16/TAG",
         ("ViT-B-16/nope", None): "no weights called 'nope'",
         ("ViT-B-16/openai", None): "weights=PATH",

@@ -13,13 +13,13 @@ from torch import Tensor
 from students.charset import CHARSETS
 from students.errors import UserError
 from students.permuted import permuted_orders
-from teachers import load_teacher, wrap_small
+from teachers import load_teacher
 from teachers.backbones import ClipSizes, build_backbone, load_backbone, resize_input
-from teachers.clip import fit_positions
+from teachers.clip import ClipTeacher, fit_positions
 from teachers.clip4str import Clip4Str, CrossMemory, CrossTraining
 from teachers.clip4str_config import Clip4StrConfig
 from teachers.clip4str_teacher import Clip4StrTeacher
-from teachers.readers import load_reader
+from teachers.registry import load_reader
 from teachers.small import SmallTeacher, SmallTeacherConfig
 from teachers.weights import OPENAI_INTEGERS
 
@@ -261,7 +261,7 @@ def test_as_a_teacher_it_shows_a_clip_and_reads(reader: Clip4Str, images: Tensor
     assert shape.charset == reader.charset
     sums = guidance.characters.exp().sum(dim=-1)[guidance.mask]
     torch.testing.assert_close(sums, torch.ones_like(sums))
-    clip = wrap_small("clip", reader.clip_model)  # type: ignore[arg-type]
+    clip = ClipTeacher.from_model("clip", reader.clip_model)  # type: ignore[arg-type]
     expected = clip(images, labels)
     torch.testing.assert_close((*guidance.image, *guidance.text), (*expected.image, *expected.text))
     torch.testing.assert_close(guidance.word, expected.word)

@@ -12,7 +12,6 @@ from torch import Tensor
 from students.errors import UserError
 from students.sizes import StudentConfig
 from students.student import Student
-from teachers import wrap_small
 from teachers.clip import ClipTeacher
 from teachers.guidance import FeatureRequest, Guidance
 from teachers.reading import StudentTeacher
@@ -28,7 +27,7 @@ def teacher() -> ClipTeacher:
     torch.manual_seed(3)
     sizes = {"text_width": 32, "text_layers": 5, "text_heads": 2, "joint_width": 16}
     config = SmallTeacherConfig(stem=(8, 8, 16), image_width=32, image_layers=4, image_heads=2, **sizes)  # type: ignore[arg-type]
-    return wrap_small("small", SmallTeacher(config))
+    return ClipTeacher.from_model("small", SmallTeacher(config))
 
 
 @pytest.fixture(scope="module")

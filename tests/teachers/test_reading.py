@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from students.charset import Charset
-from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
 from students.sizes import StudentConfig
 from students.student import Student
-from teachers import ClipTeacher, load_teacher
+from teachers import load_teacher
+from teachers.clip import ClipTeacher
 from teachers.reading import ParseqTeacher, StudentTeacher
 
 LABELS = ["cat", "a1", "parkin"]
@@ -152,20 +151,3 @@ def test_a_kind_is_told_by_name_and_folder(tmp_path: Path) -> None:
         assert type(teacher) is kind
         assert teacher.name == called
     assert type(load_teacher("words-small")) is ClipTeacher
-    assert type(load_teacher(str(tmp_path / "parseq"), kind="parseq")) is ParseqTeacher
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({"kind": "student", "name": "words-small"}, "no student 'words-small'"),
-        ({"kind": "parseq", "name": "tiny"}, "does not describe a parseq"),
-        ({"kind": "student", "name": "tiny", "weights": "file.pt"}, "is for a CLIP"),
-        ({"name": "tinny"}, "tiny"),
-        ({"name": "nothing of the kind"}, "words-small, tiny"),
-        ({"kind": "reader", "name": "tiny"}, "choose auto or one of clip"),
-    ],
-)
-def test_a_teacher_of_another_kind_is_refused(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
-        load_teacher(**given)

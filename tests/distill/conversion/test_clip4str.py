@@ -19,7 +19,7 @@ from students.errors import UserError
 from teachers.backbones import ClipSizes
 from teachers.clip4str import Clip4Str
 from teachers.clip4str_config import Clip4StrConfig
-from teachers.readers import load_reader
+from teachers.registry import load_reader
 
 # Joint, text and image width are all different, so that nothing can be mistaken for anything else.
 CLIP = ClipSizes(

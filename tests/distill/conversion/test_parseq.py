@@ -15,7 +15,7 @@ from distill.conversion.converted import ConversionOptions, Converted
 from distill.conversion.parseq import convert
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
-from teachers.readers import load_reader
+from teachers.registry import load_reader
 
 CONFIG = ParseqConfig(
     charset="abcdefghijklm", max_length=7, image_size=(16, 64), patch=(8, 16), width=64, depth=3, heads=4,

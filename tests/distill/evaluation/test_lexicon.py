@@ -9,7 +9,7 @@ from distill.evaluation.lexicon import ClosedReader, LexiconReader, NearestWordR
 from distill.evaluation.readers import WordReader
 from students.charset import Charset
 from students.errors import UserError
-from teachers import wrap_small
+from teachers.clip import ClipTeacher
 from teachers.small import SmallTeacher
 
 from .conftest import FakeReader, FakeTeacher
@@ -39,7 +39,7 @@ def test_a_given_lexicon_is_kept_for_every_set(charset: Charset) -> None:
 
 
 def test_a_real_teacher_gives_words_of_its_lexicon(charset: Charset) -> None:
-    teacher = wrap_small("small", SmallTeacher().eval())
+    teacher = ClipTeacher.from_model("small", SmallTeacher().eval())
     reader = LexiconReader(teacher, charset, ["cat", "dog", "bird"])
     pictures = torch.rand(3, 3, 32, 128) * 2 - 1
     found = [reader.words.index(reading.text) for reading in reader.read_batch(pictures)]

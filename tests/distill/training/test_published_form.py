@@ -16,7 +16,7 @@ from distill.training.distillation import DistillationTask
 from distill.training.optim import adamw, build_schedule
 from losses.symmetric import SymmetricOptions
 from students.sizes import StudentConfig
-from teachers import ClipTeacher
+from teachers.clip import ClipTeacher
 from teachers.tokens import WordPieceTokens
 
 PROCESSES = 2

@@ -23,7 +23,7 @@ from students.ctc import CtcLearner, CtcReader
 from students.errors import UserError
 from students.student import Student
 from teachers import load_teacher
-from teachers.readers import load_reader
+from teachers.registry import load_reader
 
 KINDS = {
     "parallel": ["student.decoding=nar", "student.refine_iters=1"],

@@ -1,0 +1,184 @@
+"""Load teachers and readers by name, and register new ones."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from students.ctc import CtcReader
+from students.errors import UserError
+from students.parseq import Parseq
+from students.pretrained import shipped
+from students.reading import Reader
+from students.student import Student
+from teachers.clip import ClipTeacher, Position
+from teachers.clip4str import Clip4Str
+from teachers.clip4str_teacher import Clip4StrTeacher
+from teachers.names import SHIPPED_CLIPS, Resolved, resolve
+from teachers.reading import ParseqTeacher, ReadingTeacher, StudentTeacher
+from teachers.teacher import Teacher
+from teachers.zoo import load_clip
+
+TeacherFactory = TypeVar("TeacherFactory", bound=Callable[..., Teacher])
+ReaderClass = TypeVar("ReaderClass", bound=type[Reader])
+
+
+@dataclass(frozen=True)
+class ReaderEntry:
+    """A kind of reader, by the `format` of its folders."""
+
+    model: type[Reader]
+    teacher: Callable[[str, Any], Teacher] | None
+    """Makes a teacher of its name and the loaded reader; None for a reader that can't teach."""
+    kind: str
+    """What `teacher.kind` calls it."""
+
+
+READERS: dict[str, ReaderEntry] = {
+    Student.FORMAT: ReaderEntry(Student, StudentTeacher, "student"),
+    CtcReader.FORMAT: ReaderEntry(CtcReader, None, "student"),
+    Parseq.FORMAT: ReaderEntry(Parseq, ParseqTeacher, "parseq"),
+    Clip4Str.FORMAT: ReaderEntry(Clip4Str, Clip4StrTeacher, "clip4str"),
+}
+"""Readers by the `format` in their folder's config.json; see `register_reader`."""
+TEACHERS: dict[str, Callable[..., Teacher]] = {}
+"""Teachers that users registered, by name; see `register_teacher`."""
+
+
+def register_teacher(name: str) -> Callable[[TeacherFactory], TeacherFactory]:
+    """Register a function or class that makes a `Teacher` under a name, for `teacher.name` and `evaluate --teacher`.
+
+    It is called without arguments, or with those of `weights` (the value of `teacher.weights`) and `image_size`
+    (height and width of the student's pictures) that its signature names. Registering a name again replaces it.
+
+    Raises:
+        UserError: for the name of a model that comes with the package.
+    """
+    if name in (*SHIPPED_CLIPS, *shipped()):
+        raise UserError(f"a teacher can't be registered as {name!r}, which comes with the package; take another name")
+
+    def register(factory: TeacherFactory) -> TeacherFactory:
+        TEACHERS[name] = factory
+        return factory
+
+    return register
+
+
+def register_reader(
+    format_name: str, teacher: Callable[[str, Any], Teacher] | None = None
+) -> Callable[[ReaderClass], ReaderClass]:
+    """Register a `Reader` class under the `format` of its folders' config.json, which becomes its `FORMAT`.
+
+    Args:
+        format_name: any name that no other kind of reader has.
+        teacher: makes a teacher of a name and a loaded reader; None for a reader that only reads.
+
+    Raises:
+        UserError: for the format of a reader that comes with the package.
+    """
+    if format_name in BUILT_IN_READERS:
+        raise UserError(f"{format_name!r} is the format of {READERS[format_name].model.__name__}; register another one")
+
+    def register(model: ReaderClass) -> ReaderClass:
+        model.FORMAT = format_name
+        READERS[format_name] = ReaderEntry(model, teacher, format_name)
+        return model
+
+    return register
+
+
+BUILT_IN_READERS = frozenset(READERS)
+
+
+def load_reader(name: str | Path) -> Reader:
+    """Load a reader by the name of a shipped student, its folder, or its hub repository, in eval mode.
+
+    Raises:
+        UserError: when there is none, its files are broken, or the name is that of a CLIP, which only chooses.
+    """
+    if str(name) in TEACHERS:
+        teacher = load_teacher(str(name))
+        if isinstance(teacher, ReadingTeacher):
+            return teacher.reader
+        raise UserError(f"teacher {name} does not read; give it as a teacher, or a reader in its place")
+    found = resolve(name)
+    if found.is_clip:
+        raise UserError(
+            f"{name} is a CLIP, which chooses from a lexicon but does not read; give it as a teacher "
+            f"(evaluate --teacher), or a reader such as {', '.join(shipped())}"
+        )
+    return _load_reader(found)
+
+
+def is_reader(name: str | Path) -> bool:
+    """Tell whether a name is that of a reader, not of a CLIP or a registered teacher.
+
+    Raises:
+        UserError: when it stands for nothing.
+    """
+    return str(name) not in TEACHERS and not resolve(name).is_clip
+
+
+def load_teacher(
+    name: str, weights: str | None = None, position: Position = "crop", image_size: tuple[int, int] = (32, 128),
+    kind: str = "auto",
+) -> Teacher:  # fmt: skip
+    """Load a frozen teacher.
+
+    Args:
+        name: a registered name, or see `teachers.names.resolve`.
+        weights: of a CLIP, see there.
+        position: how a CLIP's trained position grid is fitted to the pictures; no matter for small teachers.
+        image_size: height and width of the student's pictures.
+        kind: what it has to be: `clip`, `student`, `parseq`, `clip4str`, or `auto` for whatever the name says.
+
+    Raises:
+        UserError: when there is no such teacher, it is of another kind, can't teach, or its weights can't be read.
+    """
+    kinds = ("auto", "clip", *dict.fromkeys(entry.kind for entry in READERS.values()))
+    if kind not in kinds:
+        raise UserError(f"no kind of teacher is called {kind!r}; choose one of {', '.join(kinds)}")
+    if position not in ("crop", "interpolate"):
+        raise UserError(f"position={position!r} is unknown; choose crop or interpolate")
+    if name in TEACHERS:
+        return _make_registered(name, weights, image_size)
+    found = resolve(name, weights)
+    entry = None if found.is_clip else _entry(found)
+    found_kind = "clip" if entry is None else entry.kind
+    if kind not in ("auto", found_kind):
+        raise UserError(f"{name} is of kind {found_kind}, not {kind}; leave teacher.kind at auto")
+    if entry is None:
+        return ClipTeacher.from_model(found.name, load_clip(found), position, image_size)
+    if entry.teacher is None:
+        raise UserError(
+            f"{name} reads by {found.format} and kept no decoder to teach with; give a student that reads otherwise"
+        )
+    return entry.teacher(found.name, _load_reader(found))
+
+
+def _entry(found: Resolved) -> ReaderEntry:
+    if found.format not in READERS:
+        known = ", ".join(READERS)
+        raise UserError(
+            f"{found.path / 'config.json'} says {found.format!r} as its format, which is no reader's; give {known}, "
+            "or register it in a plugin"
+        )
+    return READERS[found.format]
+
+
+def _load_reader(found: Resolved) -> Reader:
+    return _entry(found).model.from_folder(found.path, found.stored or {})
+
+
+def _make_registered(name: str, weights: str | None, image_size: tuple[int, int]) -> Teacher:
+    factory, given = TEACHERS[name], {"weights": weights, "image_size": image_size}
+    accepted = inspect.signature(factory).parameters
+    if weights is not None and "weights" not in accepted:
+        raise UserError(f"teacher {name} takes no weights; leave teacher.weights out")
+    made = factory(**{key: value for key, value in given.items() if key in accepted})
+    if not isinstance(made, Teacher):
+        raise UserError(f"what is registered as teacher {name} made a {type(made).__name__}; return a teachers.Teacher")
+    return made
