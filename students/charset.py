@@ -1,19 +1,26 @@
-"""Charset: the alphabet, the protocol's label rules, and token ids (METHOD 1.6)."""
+"""Alphabets: label rules, token ids, and decoding of logits to words.
+
+The module imports no torch: arrays are numpy's, and tensors are taken where they come.
+"""
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits, punctuation
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from students.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CHARSETS: dict[str, str] = {
     "36": digits + ascii_lowercase,
@@ -21,42 +28,73 @@ CHARSETS: dict[str, str] = {
     "94": digits + ascii_lowercase + ascii_uppercase + punctuation,
 }
 """The alphabets in common use, in the order of their token ids."""
+ILLEGIBLE = re.compile(r"#+|\*+|\.")
+"""Labels that mark a word nobody can read: `###` and `*` (ICDAR), `#` (Total-Text), `.` (TextOCR)."""
+SIGMA, FINAL_SIGMA = "\u03c3", "\u03c2"
+BLANK_ID = 0
+"""Class of a CTC column without a character of its own; attention decoders have their end token there."""
+
+DropReason = Literal["too long", "empty", "illegible"]
+"""Why a label is dropped: too many characters, none that the alphabet has, or a mark for an illegible word."""
+LogitsKind = Literal["attention", "ctc"]
+"""What logits stand for: positions that end with an end token, or columns with blanks in between."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One word as it was read."""
+    """One word as a reader reads it."""
 
     text: str
     """The word."""
     confidence: float
-    """0 to 1: the product of the token probabilities; for CTC the probability of the word (`students.spelling`)."""
+    """0 to 1: the product of the token probabilities, or for CTC the probability of the word over all alignments."""
     token_probs: tuple[float, ...]
-    """Probability of each character and of the end token, if there is one; for CTC of the best token of each column."""
+    """Probability of each character and of the end token, if there is one; for CTC of each column's best class."""
+
+
+@dataclass(frozen=True)
+class LabelVerdict:
+    """What the label rules make of one label."""
+
+    text: str | None
+    """The label as it is taught and scored; None when it is dropped."""
+    reason: DropReason | None
+    """Why it is dropped; None when it is kept."""
+    folded: str
+    """Characters that the alphabet lacks and that were replaced (`é` by `e`), in their order."""
+    removed: str
+    """Characters that the alphabet lacks and that were left out, in their order; white space is not listed."""
 
 
 @dataclass(frozen=True)
 class Charset:
-    """An alphabet and what follows from it.
+    """An alphabet, its label rules and its token ids.
 
-    Token ids: end 0, characters 1..C in order, start C + 1, padding C + 2; the last two are inputs only.
+    Token ids: end 0, characters 1..C in their order, start C + 1, padding C + 2; the last two are inputs only.
+    Characters are single code points in composed form (NFC), whichever form `characters` is given in.
     """
 
     characters: str
 
+    end_id = 0
+
     def __post_init__(self) -> None:
-        """Refuse an alphabet that is empty or repeats a character."""
+        """Compose the characters; raise `UserError` for an alphabet that is empty or repeats a character."""
+        object.__setattr__(self, "characters", unicodedata.normalize("NFC", self.characters))
         repeated = sorted({char for char in self.characters if self.characters.count(char) > 1})
         if not self.characters or repeated:
-            what = f"repeats {''.join(repeated)!r}" if repeated else "is empty"
-            raise UserError(f"the alphabet {what}; list each character once")
+            problem = f"repeats {''.join(repeated)!r}" if repeated else "is empty"
+            raise UserError(f"the alphabet {problem}; list each character once")
 
     @classmethod
     def load(cls, name_or_file: str) -> Charset:
-        """Take `36`, `62`, `94`, or the characters of a UTF-8 text file (line ends left out).
+        """Load `36`, `62`, `94`, or the characters of a UTF-8 text file.
+
+        Line ends and a byte-order mark are no characters of the alphabet; a blank is one when the file has it.
 
         Raises:
-            UserError: when there is no such alphabet or file.
+            UserError: when there is no such alphabet or file, or the file has a character that no alphabet can have:
+                white space other than a blank, invisible characters, accents without a letter.
         """
         if name_or_file in CHARSETS:
             return cls(CHARSETS[name_or_file])
@@ -66,11 +104,17 @@ class Charset:
                 f"no alphabet {name_or_file!r}; give {', '.join(CHARSETS)}, or a text file with its characters"
             )
         try:
-            return cls("".join(path.read_text(encoding="utf-8").splitlines()))
+            lines = re.split(r"\r\n|\n|\r", path.read_bytes().decode("utf-8-sig"))
         except UnicodeDecodeError:
             raise UserError(f"{path} is no UTF-8 text; save the alphabet as UTF-8") from None
-
-    end_id = 0
+        characters = "".join(unicodedata.normalize("NFC", line) for line in lines)
+        for char in characters:
+            if problem := _unusable(char):
+                raise UserError(f"{path}: {problem}; remove it from the alphabet")
+        try:
+            return cls(characters)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
     @property
     def start_id(self) -> int:
@@ -87,40 +131,155 @@ class Charset:
         """Token id of each character."""
         return {char: number for number, char in enumerate(self.characters, start=1)}
 
-    def fold(self, text: str) -> str:
-        """Lower-case or upper-case `text` when the alphabet has one case only."""
+    @cached_property
+    def case(self) -> Literal["lower", "upper"] | None:
+        """The case that labels and predictions are turned to; None for an alphabet of both cases.
+
+        A letter whose upper case is longer than itself (`ß`) doesn't make an alphabet of capitals one of both cases.
+        """
         if self.characters == self.characters.lower():
-            return text.lower()
-        if self.characters == self.characters.upper():
-            return text.upper()
-        return text
+            return "lower"
+        capitals = all(char.upper() == char or len(char.upper()) > 1 for char in self.characters)
+        return "upper" if capitals else None
+
+    def apply_case(self, text: str) -> str:
+        """Turn `text` to the alphabet's case, if it has one case only, by Unicode's rules.
+
+        Characters of the alphabet stay as they are. A Greek final sigma becomes a sigma where the alphabet lacks it.
+        """
+        if self.case == "lower":
+            text = text.lower()
+        elif self.case == "upper":
+            text = "".join(char if char in self.ids else self._capitals.get(char, char.upper()) for char in text)
+        return text if FINAL_SIGMA in self.ids else text.replace(FINAL_SIGMA, SIGMA)
 
     def counterpart(self, char: str) -> str | None:
-        """Give the character itself, or its other case, whichever the alphabet has; None when it has neither."""
-        return next((same for same in (char, char.swapcase()) if same in self.ids), None)
+        """Return the character itself, or its other case, whichever the alphabet has; None when it has neither."""
+        cases = (char, char.swapcase(), char.lower(), char.upper(), self._capitals.get(char, ""))
+        return next((each for each in cases if each in self.ids), None)
 
     def adapt(self, text: str) -> str:
-        """Fold the case and drop characters outside the alphabet: the rule for predictions."""
-        return "".join(char for char in self.fold(text) if char in self.ids)
+        """Apply the case rule and drop characters outside the alphabet: the protocol's rule for predictions."""
+        if not self._is_ascii:
+            text = unicodedata.normalize("NFC", text)
+        return "".join(char for char in self.apply_case(text) if char in self.ids)
 
-    def outside(self, label: str) -> str:
-        """Give the characters of `label` that are not in the alphabet, after its case rule."""
-        return "".join(char for char in self.fold(label) if char not in self.ids)
+    def examine(
+        self,
+        label: str,
+        max_length: int = 25,
+        remove_whitespace: bool | None = None,
+        normalize_unicode: bool = True,
+        keep_illegible: bool = False,
+    ) -> LabelVerdict:
+        """Apply the protocol's label rules to a label and report what they did.
+
+        In this order: white space goes; characters that the alphabet lacks are folded by NFKD to ASCII, or to
+        characters that it has; the length is checked; the case rule is applied; what is left outside the alphabet is
+        removed. For an alphabet of ASCII alone that is the published protocol to the letter.
+
+        Args:
+            label: as it is stored; composed and decomposed forms (NFC, NFD) give the same.
+            max_length: longest label, in characters, after folding and before characters are removed.
+            remove_whitespace: None removes it unless the alphabet has the blank, where it becomes single blanks.
+            normalize_unicode: fold characters; otherwise those outside the alphabet are removed.
+            keep_illegible: take marks such as `###` for words.
+        """
+        text, reason, parts = self._apply_rules(label, max_length, remove_whitespace, normalize_unicode, keep_illegible)
+        folded, removed = [], []
+        for part, plain in parts:
+            if not any(map(self._has, plain)):
+                removed.append("" if part.isspace() else part)
+            elif plain != part:
+                folded.append(part)
+        return LabelVerdict(text, reason, "".join(folded), "".join(removed))
 
     def clean(
-        self, label: str, max_length: int = 25, remove_whitespace: bool = True, normalize_unicode: bool = True
+        self,
+        label: str,
+        max_length: int = 25,
+        remove_whitespace: bool | None = None,
+        normalize_unicode: bool = True,
+        keep_illegible: bool = False,
     ) -> str | None:
-        """Apply the protocol's label rules in their order; None when the sample is to be dropped."""
-        label = _normalise(label, remove_whitespace, normalize_unicode)
-        if len(label) > max_length:
-            return None
-        return self.adapt(label) or None
+        """Apply the protocol's label rules, see `examine`; None when the label is dropped."""
+        return self._apply_rules(label, max_length, remove_whitespace, normalize_unicode, keep_illegible)[0]
 
-    def drop_reason(self, label: str, max_length: int = 25) -> Literal["too long", "empty"] | None:
-        """Say why `clean` drops a label; None when it is kept."""
-        if len(_normalise(label, True, True)) > max_length:
-            return "too long"
-        return None if self.clean(label, max_length) else "empty"
+    def drop_reason(self, label: str, max_length: int = 25) -> DropReason | None:
+        """Return why `clean` drops a label; None when it is kept."""
+        return self._apply_rules(label, max_length, None, True, False)[1]
+
+    def _apply_rules(
+        self,
+        label: str,
+        max_length: int,
+        remove_whitespace: bool | None,
+        normalize_unicode: bool,
+        keep_illegible: bool,
+    ) -> tuple[str | None, DropReason | None, list[tuple[str, str]]]:
+        """Return text, reason, and what each character, with the marks that follow it, was folded to."""
+        single_blanks = remove_whitespace is None and " " in self.ids
+        if single_blanks:
+            label = " ".join(label.split())
+        elif remove_whitespace is not False:
+            label = "".join(label.split())
+        if normalize_unicode and not label.isascii():
+            parts = [(part, self._fold(part)) for part in self._clusters(label)]
+            text = "".join(plain for _, plain in parts)
+        else:
+            parts, text = [(char, char) for char in label], label
+        if not keep_illegible and ILLEGIBLE.fullmatch(text):
+            return None, "illegible", parts
+        if len(text) > max_length:
+            return None, "too long", parts
+        text = self.adapt(text)
+        if not self._is_ascii and not unicodedata.is_normalized("NFC", text):
+            # Characters met that had one in between which the alphabet lacks: compose them too.
+            text = self.adapt("".join(map(self._fold, self._clusters(text))))
+        if single_blanks:
+            text = " ".join(text.split())
+        if not keep_illegible and ILLEGIBLE.fullmatch(text):
+            return None, "illegible", parts
+        return (text, None, parts) if text else (None, "empty", parts)
+
+    @cached_property
+    def _is_ascii(self) -> bool:
+        return self.characters.isascii()
+
+    @cached_property
+    def _capitals(self) -> dict[str, str]:
+        """Capitals by their lower case, for alphabets of capitals: Unicode's upper case of ß is not ẞ."""
+        return {char.lower(): char for char in self.characters if char.lower() != char}
+
+    def _has(self, char: str) -> bool:
+        """Whether the alphabet has a character, in its case; one of ASCII alone has ASCII alone."""
+        if char in self.ids:
+            return True
+        return (char.isascii() or not self._is_ascii) and self.apply_case(char) in self.ids
+
+    def _clusters(self, label: str) -> Iterator[str]:
+        """Split a label, composed, into characters, each with the combining marks after it that the alphabet lacks."""
+        cluster = ""
+        for char in unicodedata.normalize("NFC", label):
+            if cluster and not self._has(char) and _only_marks(char):
+                cluster += char
+                continue
+            if cluster:
+                yield cluster
+            cluster = char
+        if cluster:
+            yield cluster
+
+    def _fold(self, cluster: str) -> str:
+        """Replace what the alphabet lacks by its compatibility decomposition: the ASCII of it, and what it has."""
+        if len(cluster) == 1 and (cluster.isascii() or self._has(cluster)):
+            return cluster
+        known = [char if self._has(char) else unicodedata.normalize("NFKC", char) for char in cluster]
+        plain = []
+        for char in unicodedata.normalize("NFC", "".join(known)):
+            parts = char if self._has(char) else unicodedata.normalize("NFKD", char)
+            plain += [part for part in parts if part.isascii() or self._has(part)]
+        return "".join(plain)
 
     def encode(self, labels: Sequence[str]) -> Tensor:
         """Encode cleaned labels to ids (N, L + 2): start, characters, end, padding; L is the longest label.
@@ -128,40 +287,127 @@ class Charset:
         Raises:
             UserError: when a label has a character outside the alphabet.
         """
+        import torch
+
         longest = max(map(len, labels), default=0)
         encoded = torch.full((len(labels), longest + 2), self.pad_id)
         for row, label in enumerate(labels):
             try:
                 tokens = [self.start_id, *(self.ids[char] for char in label), self.end_id]
             except KeyError:
+                outside = "".join(char for char in label if char not in self.ids)
                 raise UserError(
-                    f"label {label!r} has {self.outside(label) or label!r}, outside the alphabet of "
+                    f"label {label!r} has {outside!r}, outside the alphabet of "
                     f"{len(self.characters)} characters; clean labels first, or set student.charset to one that has it"
                 ) from None
             encoded[row, : len(tokens)] = torch.tensor(tokens)
         return encoded
 
-    def decode(self, probabilities: Tensor) -> list[Reading]:
-        """Read (N, T, C + 1) probabilities: arg-max characters up to the first end token (METHOD 1.4).
+    def decode(self, probabilities: np.ndarray | Tensor) -> list[Reading]:
+        """Decode probabilities (N, T, C + 1): the most likely characters up to the first end token.
 
-        Without an end token nothing is cut. Exact ties take the lowest id.
+        Without an end token nothing is cut. Exact ties take the lowest id. A tensor is reduced where it is.
         """
-        best, tokens = probabilities.float().max(dim=-1)
-        tokens = probabilities.argmax(dim=-1) if probabilities.is_cuda else tokens
+        if isinstance(probabilities, np.ndarray):
+            best = probabilities.max(axis=-1).astype(np.float32)
+            ids = probabilities.argmax(axis=-1)
+        else:
+            best = _to_numpy(probabilities.max(dim=-1).values)
+            ids = probabilities.argmax(dim=-1).cpu().numpy()
         readings = []
-        for ids, probs in zip(tokens.tolist(), best.tolist(), strict=True):
-            length = ids.index(self.end_id) if self.end_id in ids else len(ids)
-            kept = tuple(probs[: length + 1])
-            confidence = float(torch.tensor(kept).prod()) if kept else 1.0
-            text = "".join(self.characters[token - 1] for token in ids[:length])
-            readings.append(Reading(text, confidence, kept))
+        for row, probs in zip(ids.tolist(), best, strict=True):
+            length = row.index(self.end_id) if self.end_id in row else len(row)
+            used = probs[: length + 1]
+            text = "".join(self.characters[token - 1] for token in row[:length])
+            readings.append(Reading(text, float(used.prod()), tuple(used.tolist())))
         return readings
 
 
-def _normalise(label: str, remove_whitespace: bool, normalize_unicode: bool) -> str:
-    """Drop white space, fold to ASCII by NFKD: the rules before the length is checked."""
-    if remove_whitespace:
-        label = "".join(label.split())
-    if normalize_unicode:
-        label = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
-    return label
+def decode_attention(charset: Charset, logits: np.ndarray | Tensor) -> list[Reading]:
+    """Decode an attention decoder's logits (N, T, C + 1) to words, see `Charset.decode`."""
+    if isinstance(logits, np.ndarray):
+        return charset.decode(_softmax(logits.astype(np.float32)))
+    return charset.decode(logits.detach().float().softmax(dim=-1))
+
+
+def decode_ctc(charset: Charset, logits: np.ndarray | Tensor) -> list[Reading]:
+    """Decode CTC logits (N, W, C + 1) to words by best path (Graves et al. 2006).
+
+    The best class of each column, with repetitions merged and blanks removed, is the word. Its confidence is the
+    probability that the columns give it, summed over all alignments: the CTC loss of the word is its negative
+    logarithm. So it means what the product over positions means for an attention decoder.
+    """
+    probabilities = _softmax(_to_numpy(logits).astype(np.float64))
+    ids = probabilities.argmax(axis=-1)
+    before = np.pad(ids[:, :-1], ((0, 0), (1, 0)), constant_values=BLANK_ID)
+    words = [row[taken] for row, taken in zip(ids, (ids != BLANK_ID) & (ids != before), strict=True)]
+    confidences = _alignments(probabilities, words)
+    best = probabilities.max(axis=-1)
+    return [
+        Reading("".join(charset.characters[token - 1] for token in word.tolist()), confidence, tuple(probs))
+        for word, confidence, probs in zip(words, confidences, best.tolist(), strict=True)
+    ]
+
+
+DECODERS: Mapping[LogitsKind, Callable[[Charset, Any], list[Reading]]] = {
+    "attention": decode_attention, "ctc": decode_ctc,
+}  # fmt: skip
+"""The function that decodes each kind of logits."""
+
+
+def ctc_columns_needed(label: str) -> int:
+    """Count the columns that CTC needs to spell a label: one a character, and a blank between two equal ones."""
+    return len(label) + sum(one == other for one, other in pairwise(label))
+
+
+def _alignments(probabilities: np.ndarray, words: Sequence[np.ndarray]) -> list[float]:
+    """Sum the probabilities (N, W, C + 1) of all alignments of each word: CTC's forward recursion.
+
+    A state is a character or a blank around it; a path goes to the next state, or past a blank between two different
+    characters. In float64 the product over a hundred columns stays a normal number.
+    """
+    states = np.full((len(words), 2 * max(map(len, words), default=0) + 1), BLANK_ID)
+    for row, word in zip(states, words, strict=True):
+        row[1 : 2 * len(word) : 2] = word
+    skips = np.zeros(states.shape)
+    skips[:, 2:] = (states[:, 2:] != BLANK_ID) & (states[:, 2:] != states[:, :-2])
+    emitted = np.take_along_axis(probabilities, states[:, None], axis=-1)  # (N, W, S)
+    forward = np.zeros(states.shape)
+    forward[:, :2] = emitted[:, 0, :2]
+    for column in range(1, probabilities.shape[1]):
+        reached = forward.copy()
+        reached[:, 1:] += forward[:, :-1]
+        reached[:, 2:] += skips[:, 2:] * forward[:, :-2]
+        forward = reached * emitted[:, column]
+    ends = [2 * len(word) for word in words]
+    return [min(float(row[max(end - 1, 0) : end + 1].sum()), 1.0) for row, end in zip(forward, ends, strict=True)]
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities over the last axis, in the type of the logits."""
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True))
+
+
+def _to_numpy(values: np.ndarray | Tensor) -> np.ndarray:
+    """Return float32 numbers on the CPU."""
+    if isinstance(values, np.ndarray):
+        return values.astype(np.float32)
+    return values.detach().float().cpu().numpy()
+
+
+def _only_marks(char: str) -> bool:
+    """Whether a character is nothing but combining marks, a half-width voicing mark among them."""
+    return all(unicodedata.category(part).startswith("M") for part in unicodedata.normalize("NFKD", char))
+
+
+def _unusable(char: str) -> str | None:
+    """Say why a character of an alphabet file can't be taught; None when it can."""
+    name = f"U+{ord(char):04X} {unicodedata.name(char, '')}".strip()
+    if char != " " and char.isspace():
+        return f"{name} is white space, and only the blank can be a character"
+    if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Cn") and char not in "\u200c\u200d":
+        return f"{name} can't be seen in a picture"
+    if unicodedata.name(char, "").startswith(("COMBINING ", "VARIATION SELECTOR")):
+        return f"{name} has no letter before it that it forms one character with"
+    return None

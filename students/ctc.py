@@ -13,11 +13,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from students.charset import Charset
+from students.charset import Charset, LogitsKind
 from students.encoders import Encoder, plain_attention
 from students.reading import Reader
 from students.sizes import StudentConfig, StudentDecoding, check_decoding
-from students.spelling import Spelling
 from students.student import Student, build_encoder, describe_encoder
 
 
@@ -34,7 +33,7 @@ class CtcReader(Reader):
 
     FORMAT = "symdistill-ctc"
     CONFIG = StudentConfig
-    SPELLING: ClassVar[Spelling] = "columns"
+    LOGITS: ClassVar[LogitsKind] = "ctc"
     config: StudentConfig
     encoder: Encoder
     column_head: nn.Module
@@ -77,7 +76,7 @@ class CtcLearner(Student):
 
     FORMAT = CtcReader.FORMAT
     DECODINGS: ClassVar[tuple[StudentDecoding, ...]] = ("ctc",)
-    SPELLING: ClassVar[Spelling] = CtcReader.SPELLING
+    LOGITS: ClassVar[LogitsKind] = CtcReader.LOGITS
 
     def exported_model(self) -> CtcReader:
         """Give the reader on its encoder and column head, in the mode that it is in."""

@@ -13,13 +13,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from students.charset import Charset, Reading
+from students.charset import DECODERS, Charset, LogitsKind, Reading
 from students.errors import UserError
 from students.files import replacing
 from students.pictures import decode_picture, to_tensor
 from students.pretrained import config_from, load_weights, locate, read_stored
 from students.projections import DecoderDtype
-from students.spelling import DECODERS, Spelling
 
 Decoding = Literal["ar", "nar"]
 """Characters one by one, or all positions at once."""
@@ -32,15 +31,15 @@ class Reader(nn.Module):
     Subclasses say what their folders are called (`FORMAT`) and what they are built from (`CONFIG`, a frozen
     dataclass whose fields all have defaults, `charset` and `max_length` among them), set `config`, `charset` and
     `max_length`, and give `image_size` and a forward pass from pictures (N, 3, H, W) and an optional longest word to
-    logits (N, steps, C + 1), the end first, or what `SPELLING` says.
+    logits (N, steps, C + 1) of the kind `LOGITS`.
     """
 
     FORMAT: ClassVar[str]
     """What config.json says under `format`."""
     CONFIG: ClassVar[type]
     """The dataclass of `config`."""
-    SPELLING: ClassVar[Spelling] = "positions"
-    """How words are spelt from its logits, see `students.spelling`."""
+    LOGITS: ClassVar[LogitsKind] = "attention"
+    """What its logits stand for."""
 
     config: Any
     charset: Charset
@@ -111,8 +110,8 @@ class Reader(nn.Module):
         return self.readings(self(images))
 
     def readings(self, logits: Tensor) -> list[Reading]:
-        """Spell the words of what the forward pass gave."""
-        return DECODERS[self.SPELLING](self.charset, logits)
+        """Decode the logits of a forward pass to words."""
+        return DECODERS[self.LOGITS](self.charset, logits)
 
     def read(self, images: Sequence[str | Path | Image.Image], batch_size: int = 64) -> list[Reading]:
         """Read picture files or Pillow pictures.

@@ -62,8 +62,10 @@ def examine(records: Records, charset: Charset, max_length: int = 25) -> SetRepo
     corrupt: list[str] = []
     kept = with_columns = 0
     for position, label in followed(records.labels(), len(records), f"checking {records.name}"):
-        reason = "no label" if label is None else charset.drop_reason(label, max_length)
-        outside.update(_outside(label or "", charset))
+        verdict = None if label is None else charset.examine(label, max_length)
+        reason = "no label" if verdict is None else verdict.reason
+        if verdict is not None and reason != "illegible":
+            outside.update(verdict.removed)
         if reason is not None:
             dropped[reason] += 1
             if len(examples[reason]) < EXAMPLES:
@@ -118,11 +120,6 @@ def _at(sets: Sequence[Records], place: int) -> tuple[Records, int]:
             return records, place
         place -= len(records)
     raise IndexError(place)
-
-
-def _outside(label: str, charset: Charset) -> list[str]:
-    """List the characters that the label rules delete, white space aside."""
-    return [char for char in label if not char.isspace() and charset.clean(char) is None]
 
 
 def _quantiles(values: Sequence[int]) -> list[int]:

@@ -74,11 +74,13 @@ class Kept:
 def judge(chunks: Iterable[Labels], charset: Charset, max_length: int) -> Kept:
     """Apply the label rules to the labels of a set, in order.
 
-    Labels of printable ASCII are judged by look-ups, all others one by one: `Charset.clean` says the same of each.
+    Labels of printable ASCII are judged by look-ups, all others and possible marks for illegible words one by one:
+    `Charset.clean` says the same of each.
     """
     codes = range(256)
     plain = np.array([32 < code < 127 for code in codes])
     writable = np.array([32 < code < 127 and charset.adapt(chr(code)) != "" for code in codes])
+    marks = np.array([chr(code) in "#*." for code in codes])
     found, dropped, before = [], Counter[str](), 0
     for labels in chunks:
         letters = np.frombuffer(labels.text, np.uint8)
@@ -86,6 +88,7 @@ def judge(chunks: Iterable[Labels], charset: Charset, max_length: int) -> Kept:
         keep = _any(writable[letters], starts, labels.ends)
         long = labels.ends - starts > max_length
         odd = _any(~plain[letters], starts, labels.ends)
+        odd |= _any(marks[letters], starts, labels.ends) & ~_any((writable & ~marks)[letters], starts, labels.ends)
         dropped["too long"] += int((long & ~odd).sum())
         dropped["empty"] += int((~keep & ~long & ~odd).sum())
         keep &= ~long

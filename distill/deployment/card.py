@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from distill.deployment.example import onnx_example
+from students.charset import LogitsKind
 from students.errors import UserError
 from students.reading import Reader
-from students.spelling import Spelling
 from students.student import Student
 
 UNKNOWN = "Not recorded."
-CONFIDENCES: dict[Spelling, str] = {
-    "positions": "the product of the token probabilities",
-    "columns": "the probability of the word, summed over all its alignments with the columns,",
+CONFIDENCES: dict[LogitsKind, str] = {
+    "attention": "the product of the token probabilities",
+    "ctc": "the probability of the word, summed over all its alignments with the columns,",
 }
 """What a card says of the confidence."""
 
@@ -79,7 +79,7 @@ def use(student: Reader, onnx: bool) -> str:
         python = 'from teachers.registry import load_reader\n\nprint(load_reader("THIS_FOLDER").read(["word.png"]))'
     parts = [f"```text\n{shell}\n```", f"```python\n{python}\n```"]
     if onnx:
-        example = onnx_example(student.SPELLING)
+        example = onnx_example(student.LOGITS)
         parts.append(f"student.onnx needs onnxruntime, numpy and Pillow only:\n\n```python\n{example}```")
     return "\n\n".join(parts)
 
@@ -87,11 +87,11 @@ def use(student: Reader, onnx: bool) -> str:
 def limits(student: Reader) -> str:
     """Say what the student can't do."""
     charset = student.charset
-    folded = charset.fold("aA")
+    folded = charset.apply_case("aA")
     case = {"aa": "Letters are read as lower case. ", "AA": "Letters are read as upper case. "}.get(folded, "")
     return (
         f"{case}One word a picture: it finds no words in a larger picture. Characters outside its alphabet are left "
-        f"out or mistaken for others. The confidence is {CONFIDENCES[student.SPELLING]} and is not calibrated."
+        f"out or mistaken for others. The confidence is {CONFIDENCES[student.LOGITS]} and is not calibrated."
     )
 
 

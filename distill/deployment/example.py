@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from students.spelling import Spelling
+from students.charset import LogitsKind
 
 READ = """\
 import json
@@ -26,14 +26,14 @@ def read(paths):
     chances /= chances.sum(axis=2, keepdims=True)
     return [spell(word) for word in chances]
 """
-SPELL: dict[Spelling, str] = {
-    "positions": """\
+SPELL: dict[LogitsKind, str] = {
+    "attention": """\
 def spell(chances):
     ids = chances.argmax(axis=1)
     length = int(ids.argmin()) if 0 in ids else len(ids)  # 0 is the end token
     return "".join(charset[i - 1] for i in ids[:length]), float(chances.max(axis=1)[: length + 1].prod())
 """,
-    "columns": """\
+    "ctc": """\
 def spell(chances):
     ids = chances.argmax(axis=1)
     ids = ids[(ids != 0) & (ids != np.append(0, ids[:-1]))]  # 0 is the blank; repetitions are one character
@@ -46,9 +46,9 @@ def spell(chances):
     return "".join(charset[i - 1] for i in ids), float(ways[-2:].sum())
 """,
 }
-"""How a word is spelt from (steps, C + 1) probabilities, and how sure that is: see `students.spelling`."""
+"""How a word is spelt from (steps, C + 1) probabilities, and how sure that is: see `students.charset`."""
 
 
-def onnx_example(spelling: Spelling) -> str:
-    """Give the program for a reader that spells so."""
-    return READ.format(spell=SPELL[spelling])
+def onnx_example(logits: LogitsKind) -> str:
+    """Write the program for a reader with this kind of logits."""
+    return READ.format(spell=SPELL[logits])

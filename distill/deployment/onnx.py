@@ -94,7 +94,7 @@ def metadata(reader: Reader, name: str) -> dict[str, str]:
         "mean": 0.5,
         "std": 0.5,
         "end_id": reader.charset.end_id,
-        "spelling": reader.SPELLING,
+        "logits": reader.LOGITS,
         "params": reader.parameters_count,
         "name": name,
     }

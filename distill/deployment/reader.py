@@ -10,15 +10,16 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 from onnx import GraphProto
 from torch import Tensor
 
 from distill.deployment.graph import INPUT, OUTPUT
 from distill.deployment.onnx import FORMAT
-from students.charset import Charset, Reading
+from students.charset import DECODERS, Charset, LogitsKind, Reading
 from students.errors import UserError
-from students.spelling import DECODERS, Spelling
+
+LOGITS_OF_0_1: dict[str, LogitsKind] = {"positions": "attention", "columns": "ctc"}
+"""Kinds of logits as version 0.1 wrote them, with their names today."""
 
 
 class OnnxReader:
@@ -42,7 +43,7 @@ class OnnxReader:
         self.name: str = facts["name"]
         self.params: int = facts["params"]
         self.max_length: int = facts["max_length"]
-        self.spelling: Spelling = facts["spelling"]
+        self.logits_kind: LogitsKind = facts["logits"]
         height, width = facts["image_size"]
         self.image_size: tuple[int, int] = (height, width)
         options = onnxruntime.SessionOptions()
@@ -68,8 +69,7 @@ class OnnxReader:
 
     def read_batch(self, images: Tensor) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W): one reading each."""
-        logits = torch.from_numpy(self.logits(images.detach().cpu().numpy()))
-        return DECODERS[self.spelling](self.alphabet, logits)
+        return DECODERS[self.logits_kind](self.alphabet, self.logits(images.detach().cpu().numpy()))
 
 
 def read_file(path: Path) -> bytes:
@@ -100,14 +100,15 @@ def read_facts(data: bytes, path: Path) -> dict[str, Any]:
         raise UserError(f"{path} keeps weights in other files; {again}")
     try:
         facts = {key: json.loads(stored[key]) for key in ("charset", "max_length", "image_size", "name", "params")}
-        facts["spelling"] = json.loads(stored.get("spelling", '"positions"'))  # files without were written before CTC
+        kind = json.loads(stored.get("logits", stored.get("spelling", '"attention"')))  # 0.1 wrote spelling, or nothing
+        facts["logits"] = LOGITS_OF_0_1.get(kind, kind)
         height, width = facts["image_size"]
-        whole = all(isinstance(facts[key], str) for key in ("charset", "name")) and facts["spelling"] in DECODERS
+        whole = all(isinstance(facts[key], str) for key in ("charset", "name")) and facts["logits"] in DECODERS
         if whole and all(isinstance(n, int) for n in (height, width, facts["max_length"], facts["params"])):
             return facts
     except (KeyError, TypeError, ValueError):
         pass
-    raise UserError(f"{path} lacks the facts a reader needs (alphabet, picture size, spelling); export it again")
+    raise UserError(f"{path} lacks the facts a reader needs (alphabet, picture size, kind of logits); export it again")
 
 
 def weights(graph: GraphProto) -> Iterator[onnx.TensorProto]:

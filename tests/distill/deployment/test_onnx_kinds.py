@@ -117,10 +117,11 @@ def test_the_example_of_the_card_spells_from_columns(ctc_folder: Path, pictures:
     )
 
 
-def test_an_unknown_spelling_is_refused(ctc_folder: Path, tmp_path: Path) -> None:
-    for spelling in ("sideways", ["columns"]):
-        broken = edited(ctc_folder / "student.onnx", tmp_path / "broken.onnx", spelling=json.dumps(spelling))
+def test_an_unknown_kind_of_logits_is_refused(ctc_folder: Path, tmp_path: Path) -> None:
+    for kind in ("sideways", ["ctc"]):
+        broken = edited(ctc_folder / "student.onnx", tmp_path / "broken.onnx", logits=json.dumps(kind))
         with pytest.raises(UserError, match="lacks the facts"):
             OnnxReader(broken)
-    old = edited(ctc_folder / "student.onnx", tmp_path / "old.onnx", spelling=None)
-    assert OnnxReader(old).spelling == "positions", "files of before say nothing"
+    for old, kind in ((None, "attention"), ('"positions"', "attention"), ('"columns"', "ctc")):
+        file = edited(ctc_folder / "student.onnx", tmp_path / "old.onnx", logits=None, spelling=old)
+        assert OnnxReader(file).logits_kind == kind, "as version 0.1 wrote it"
