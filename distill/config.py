@@ -28,9 +28,9 @@ from distill.schema import (
 )
 from distill.teacher_schema import (
     Clip4StrSection,
+    ContrastiveSection,
     ParseqSection,
     PermutationsSection,
-    SmallTeacherSection,
     TeacherConfig,
 )
 from students.errors import UserError
@@ -40,6 +40,7 @@ __all__ = [
     "AuxSection",
     "Clip4StrSection",
     "Config",
+    "ContrastiveSection",
     "DataSection",
     "EvalSection",
     "GuidanceSection",
@@ -48,7 +49,6 @@ __all__ = [
     "PermutationsSection",
     "ScheduleSection",
     "SchedulesSection",
-    "SmallTeacherSection",
     "SourceSection",
     "StudentSection",
     "SyntheticSection",

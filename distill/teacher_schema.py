@@ -10,7 +10,7 @@ from distill.schema import OptimSection, TrainSection
 
 
 @dataclass
-class SmallTeacherSection:
+class ContrastiveSection:
     """The contrastive objective of a small teacher."""
 
     hard_negatives: int = 3
@@ -144,7 +144,7 @@ class TeacherConfig:
     """Give a reader to start from `charset` and `max_length` of its section, row by row."""
     seed: int = 0
     """One seed, from which every stream of random numbers is derived."""
-    contrastive: SmallTeacherSection = field(default_factory=SmallTeacherSection)
+    contrastive: ContrastiveSection = field(default_factory=ContrastiveSection)
     """The objective of kind clip."""
     clip4str: Clip4StrSection = field(default_factory=Clip4StrSection)
     """The reader of kind clip4str."""

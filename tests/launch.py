@@ -10,7 +10,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-PRELOADED = ["torch", "losses.lcl", "distill.training.distillation_run"]
+PRELOADED = ["torch", "losses.lcl", "distill.training.distill_run"]
 """One server serves all tests of a session, so all name the same."""
 
 

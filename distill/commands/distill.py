@@ -13,20 +13,22 @@ from distill.parser import CommandParser
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = CommandParser(prog="distill", description=__doc__)
-    made.add_argument("--config", required=True, metavar="F", help="YAML file, or the name of a shipped configuration")
-    made.add_argument("overrides", nargs="*", metavar="key=value", help="override one key of the configuration")
-    made.add_argument(
+    arguments = CommandParser(prog="distill", description=__doc__)
+    arguments.add_argument(
+        "--config", required=True, metavar="F", help="YAML file, or the name of a shipped configuration"
+    )
+    arguments.add_argument("overrides", nargs="*", metavar="key=value", help="override one key of the configuration")
+    arguments.add_argument(
         "--dry-run", action="store_true", help="build all, print the layer map and one step's losses, stop"
     )
-    made.add_argument(
+    arguments.add_argument(
         "--resume", metavar="auto|DIR", help="continue the run in its folder, from the latest checkpoint or DIR"
     )
-    made.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
-    made.add_argument(
+    arguments.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    arguments.add_argument(
         "--parent", type=int, metavar="PID", help="save and stop when this process ends, which started the command"
     )
-    return made
+    return arguments
 
 
 @exit_on_user_error
@@ -36,22 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     # torch and its friends take seconds to import: arguments and configuration are checked before.
     from distill.config import Config, load_config
     from distill.training.run_folder import check_run_folder
+    from distill.training.stopping import STOPPED, stop_with
 
     if given.parent is not None:
-        from distill.training.stopping import stop_with
-
         stop_with(given.parent)
     config = load_config(Config, given.config, given.overrides)
     if not given.dry_run:
         check_run_folder(Path(config.out), given.resume, given.overwrite)
 
     from distill.training.allocator import tune_allocator
-    from distill.training.distillation_run import DistillationRun
+    from distill.training.distill_run import distill, rehearse
 
     tune_allocator()
-    command = ["tools/distill.py", *(argv if argv is not None else sys.argv[1:])]
-    run = DistillationRun(config, command)
     if given.dry_run:
-        run.dry_run()
+        rehearse(config)
         return 0
-    return run.execute(given.resume, given.overwrite)
+    command = ["tools/distill.py", *(argv if argv is not None else sys.argv[1:])]
+    return 0 if distill(config, given.resume, given.overwrite, command).finished else STOPPED

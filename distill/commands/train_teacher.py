@@ -13,14 +13,16 @@ from distill.parser import CommandParser
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = CommandParser(prog="train_teacher", description=__doc__)
-    made.add_argument("--config", required=True, metavar="F", help="YAML file, or the name of a shipped configuration")
-    made.add_argument("overrides", nargs="*", metavar="key=value", help="override one key of the configuration")
-    made.add_argument(
+    arguments = CommandParser(prog="train_teacher", description=__doc__)
+    arguments.add_argument(
+        "--config", required=True, metavar="F", help="YAML file, or the name of a shipped configuration"
+    )
+    arguments.add_argument("overrides", nargs="*", metavar="key=value", help="override one key of the configuration")
+    arguments.add_argument(
         "--resume", metavar="auto|DIR", help="continue the run in its folder, from the latest checkpoint or DIR"
     )
-    made.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
-    return made
+    arguments.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    return arguments
 
 
 @exit_on_user_error
@@ -30,15 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # torch and its friends take seconds to import: arguments and configuration are checked before.
     from distill.config import TeacherConfig, load_config
     from distill.training.run_folder import check_run_folder
+    from distill.training.stopping import STOPPED
 
     config = load_config(TeacherConfig, given.config, given.overrides)
     check_run_folder(Path(config.out), given.resume, given.overwrite)
 
     from distill.training.allocator import tune_allocator
-    from distill.training.contrastive_run import ContrastiveRun
-    from distill.training.reader_run import ReaderRun
+    from distill.training.teacher_run import train_teacher
 
     tune_allocator()
     command = ["tools/train_teacher.py", *(argv if argv is not None else sys.argv[1:])]
-    run = ContrastiveRun if config.kind == "clip" else ReaderRun
-    return run(config, command).execute(given.resume, given.overwrite)
+    return 0 if train_teacher(config, given.resume, given.overwrite, command).finished else STOPPED

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from distill.config import Config
+from distill.config import Config, TeacherSection, save_config
 from distill.processes import alone
 from distill.training.stopping import STOPPED, StopRequest
 
@@ -16,27 +17,40 @@ LOOK_S = 0.2
 """Between two looks whether the baseline has ended."""
 
 
-class Baseline:
-    """The baseline of a run: its own folder, its own checkpoints, from which it goes on when the run is resumed.
+def baseline_config(config: Config, processes: int, peak: float) -> Config:
+    """Return the configuration of a run's baseline.
 
     Args:
         config: the run's configuration.
         processes: how many processes train the student; the baseline is one, with as many words a step as all of them.
         peak: the student's learning rate; with several processes the baseline takes it as it is.
     """
+    data = dataclasses.replace(
+        config.data,
+        # Nobody labels such words for the baseline; the other sources fill its batches.
+        train=[dataclasses.replace(s, ratio=0.0) if s.labels == "pseudo" else s for s in config.data.train],
+    )
+    optim, train = config.optim, config.train
+    if processes > 1:
+        train = dataclasses.replace(train, batch_size=train.batch_size * processes)
+        optim = dataclasses.replace(optim, lr=peak, scale_lr=False)
+    return dataclasses.replace(
+        config, name=f"{config.name}-baseline", out=str(Path(config.out) / "baseline"),
+        teacher=TeacherSection(name=None), teachers=[], data=data, optim=optim, train=train,
+        eval=dataclasses.replace(config.eval, baseline=False, teacher=False, onnx=False),
+    )  # fmt: skip
+
+
+class Baseline:
+    """The baseline of a run: its own folder, its own checkpoints, from which it goes on when the run is resumed.
+
+    Args:
+        config, processes, peak: as for `baseline_config`.
+    """
 
     def __init__(self, config: Config, processes: int, peak: float) -> None:
-        self.out, self.folder = Path(config.out), Path(config.out) / "baseline"
-        self.overrides = [
-            f"out={self.folder}", f"name={config.name}-baseline", "teacher.name=null", "teachers=[]",
-            "eval.baseline=false", "eval.teacher=false", "eval.onnx=false",
-        ]  # fmt: skip
-        for number, source in enumerate(config.data.train):
-            if source.labels == "pseudo":  # nobody reads them to the baseline; the other sources fill its batches
-                self.overrides.append(f"data.train[{number}].ratio=0")
-        if processes > 1:
-            self.overrides += [f"train.batch_size={config.train.batch_size * processes}", f"optim.lr={peak}",
-                               "optim.scale_lr=false"]  # fmt: skip
+        self.config = baseline_config(config, processes, peak)
+        self.folder = Path(self.config.out)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -45,24 +59,25 @@ class Baseline:
         return (self.folder / "report.json").exists()
 
     @property
-    def said(self) -> Path:
-        """Where what it says goes."""
+    def console_file(self) -> Path:
+        """Where its output goes."""
         return self.folder / "console.txt"
 
     def start(self) -> None:
-        """Start it, or let it go on from its latest checkpoint; the run's config.yaml must have been written."""
+        """Start it, or let it go on from its latest checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        save_config(self.config, self.folder / "config.yaml")
         command = [
-            sys.executable, "-m", "distill", "distill", "--config", str(self.out / "config.yaml"), *self.overrides,
+            sys.executable, "-m", "distill", "distill", "--config", str(self.folder / "config.yaml"),
             "--resume", "auto", "--parent", str(os.getpid()),
         ]  # fmt: skip
-        with self.said.open("ab") as log:
+        with self.console_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=alone(dict(os.environ))
             )
 
     def terminate(self) -> None:
-        """Tell it to save and leave, without waiting for it."""
+        """Ask it to save and leave, without waiting for it."""
         if self._process is not None:
             self._process.terminate()
 
@@ -74,7 +89,7 @@ class Baseline:
                 self._process.wait()
 
     def wait(self) -> bool:
-        """Wait for its end; False when it or this process is told to stop before, and it has saved.
+        """Wait for its end; False when it or this process is asked to stop before, and it has saved.
 
         Raises:
             RuntimeError: when it failed.
@@ -88,5 +103,7 @@ class Baseline:
             self.stop()
             return False
         if self._process.returncode not in (0, STOPPED):
-            raise RuntimeError(f"the baseline's run ended with code {self._process.returncode}; see {self.said}")
+            raise RuntimeError(
+                f"the baseline's run ended with code {self._process.returncode}; see {self.console_file}"
+            )
         return self._process.returncode == 0

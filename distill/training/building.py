@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from distill.config import Config, StudentSection, TeacherSection
 from distill.training.distillation import DistillationTask
-from distill.training.starting import Say, restart
 from losses.stored_heads import load_heads
 from students.charset import Charset
 from students.ctc import LEARNERS, CtcReader, learner
 from students.encoders import timm_model
 from students.errors import UserError
 from students.pretrained import locate, read_stored
+from students.reading import Reader
+from students.remap import remap
 from students.sizes import SIZES, StudentConfig
 from students.student import Student
 from teachers import load_teacher
@@ -24,14 +26,18 @@ from teachers.stage_store import Store
 from teachers.teacher import Teacher
 from teachers.untrained import untrain
 
+Log = Callable[[str], None]
+"""Takes a line for the user."""
+AnyReader = TypeVar("AnyReader", bound=Reader)
 
-def build_student(section: StudentSection, seed: int, say: Say = lambda _: None) -> Student:
+
+def build_student(section: StudentSection, seed: int, log: Log = lambda _: None) -> Student:
     """Build a student from nothing, or load the one to start from.
 
     Args:
         section: what it is.
         seed: of weights that aren't loaded.
-        say: told what `student.remap` made of a loaded one.
+        log: gets a line about what `student.remap` changed in a loaded one.
 
     Raises:
         UserError: for a name, alphabet or depth that does not serve.
@@ -46,7 +52,7 @@ def build_student(section: StudentSection, seed: int, say: Say = lambda _: None)
             raise UserError(
                 f"student.{next(iter(changed))} can't be set together with student.init, which brings its own"
             )
-        return start_from(section, section.init, charset, seed, say).train()
+        return start_from(section, section.init, charset, seed, log).train()
     config = resized(SIZES[section.size](charset, section.max_length), changed)
     decoding, refine_iters = section.decoding or config.decoding, section.refine_iters or 0
     config = dataclasses.replace(config, decoding=decoding, refine_iters=refine_iters)
@@ -55,7 +61,7 @@ def build_student(section: StudentSection, seed: int, say: Say = lambda _: None)
         return LEARNERS[config.decoding](config)
 
 
-def start_from(section: StudentSection, init: str, charset: Charset, seed: int, say: Say) -> Student:
+def start_from(section: StudentSection, init: str, charset: Charset, seed: int, log: Log) -> Student:
     """Load the student to start from, to learn to read as configured; arguments as for `build_student`."""
     asked, reads_columns = None if section.remap else charset, read_stored(locate(init))["format"] == CtcReader.FORMAT
     reader: Student | CtcReader = (
@@ -64,7 +70,29 @@ def start_from(section: StudentSection, init: str, charset: Charset, seed: int, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = learner(reader, section.decoding, section.refine_iters)
-    return restart(student, init, section.charset, section.max_length, seed, say) if section.remap else student
+    return remap_reader(student, init, section.charset, section.max_length, seed, log) if section.remap else student
+
+
+def remap_reader(reader: AnyReader, folder: str, charset: str, max_length: int, seed: int, log: Log) -> AnyReader:
+    """Return a trained reader with another alphabet and longest word, row by row.
+
+    Args:
+        reader: left as it is.
+        folder: shipped name or folder that it comes from.
+        charset: the alphabet that is wanted, as configured.
+        max_length: the longest word that is wanted.
+        seed: of rows that are new, the same on every process.
+        log: gets a line about the rows that are new.
+
+    Raises:
+        UserError: when there is no such alphabet.
+    """
+    wanted = Charset.load(charset)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        remapped, report = remap(reader, wanted, max_length)
+    log(f"{folder} for {len(wanted.characters)} characters: {report.describe()}")
+    return remapped
 
 
 def resized(config: StudentConfig, changed: dict[str, Any]) -> StudentConfig:
@@ -119,13 +147,13 @@ def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]
     return teachers
 
 
-def build_task(config: Config, say: Say = lambda _: None) -> DistillationTask:
-    """Build student, teachers, heads and losses; `say` as for `build_student`.
+def build_task(config: Config, log: Log = lambda _: None) -> DistillationTask:
+    """Build student, teachers, heads and losses; `log` as for `build_student`.
 
     Raises:
         UserError: for a student, a teacher or heads that can't be had, or that don't go together.
     """
-    student, sections = build_student(config.student, config.seed, say), teacher_sections(config)
+    student, sections = build_student(config.student, config.seed, log), teacher_sections(config)
     teachers, weights = build_teachers(config, student.image_size), [one.weight for one in sections]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
 from typing import Any
 
 from torch import Tensor
 from typing_extensions import Self
 
+from distill.config import Clip4StrSection, TeacherConfig
 from distill.data.batch import Batch
+from distill.training.building import Log, remap_reader
 from distill.training.permuted import PermutedInputs, order_losses, prepare_orders
-from distill.training.task import Task
+from distill.training.task import Task, batch_seed
+from students.charset import Charset
 from students.errors import UserError
 from students.permuted import PermutationOptions, average_orders
+from teachers.backbones import load_backbone, read_at
 from teachers.clip4str import Clip4Str, CrossTraining
+from teachers.clip4str_config import Clip4StrConfig
 
 REFERENCE_BATCH = 512
 """Batch size, over all processes, that a base learning rate is meant for."""
@@ -23,41 +28,25 @@ UNDECAYED = ("bn", "ln", "bias", "logit_scale", "pos_queries", "text_embed")
 """Weights with one of these in their name are never decayed."""
 
 
-@dataclass(frozen=True)
-class Clip4StrOptions:
-    """What can be chosen about the training; the defaults are the published ones."""
-
-    permutations: PermutationOptions = field(default_factory=PermutationOptions)
-    """Orders of a batch."""
-    cross: CrossTraining = field(default_factory=CrossTraining)
-    """What the cross branch looks at."""
-    cross_weight: float = 1.0
-    """Weight of the cross branch's loss."""
-    text_freeze: int = 6
-    """Frozen blocks of the text tower; 0 freezes its embeddings only, -1 nothing, 12 or more everything."""
-    image_freeze: int = -1
-    """Frozen blocks of the image tower; -1 freezes nothing, 12 or more everything."""
-    decoder_lr: float = 19.0
-    """Learning rate of the decoders over that of the CLIP."""
-    decoder_decay: float = 1.0
-    """Weight decay of the decoders over that of the CLIP."""
-    seed: int = 0
-    """Seed of the orders."""
-
-
 class Clip4StrTask(Task):
     """A CLIP4STR under training.
 
     Args:
-        reader: trained in place; what `options` names is frozen here.
-        options: orders, weights, frozen blocks.
+        reader: trained in place; the blocks that `section` names are frozen here.
+        section: frozen blocks, what the cross branch looks at and weighs, the decoders' rates.
+        permutations: orders of a batch.
+        seed: they follow from it.
     """
 
-    def __init__(self, reader: Clip4Str, options: Clip4StrOptions | None = None) -> None:
+    def __init__(
+        self, reader: Clip4Str, section: Clip4StrSection | None = None,
+        permutations: PermutationOptions | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.reader = reader
-        self.options = options or Clip4StrOptions()
-        freeze(reader, self.options.text_freeze, self.options.image_freeze)
+        self.reader, self.seed = reader, seed
+        self.section = section or Clip4StrSection()
+        self.permutations = permutations or PermutationOptions()
+        freeze(reader, self.section.text_freeze, self.section.image_freeze)
 
     def exported_model(self) -> Clip4Str:
         """The reader."""
@@ -66,13 +55,13 @@ class Clip4StrTask(Task):
     def train(self, mode: bool = True) -> Self:
         """Train; an image tower that rests whole keeps its statistics too."""
         super().train(mode)
-        if self.options.image_freeze >= WHOLE_TOWER:
+        if self.section.image_freeze >= WHOLE_TOWER:
             self.reader.clip_model.visual.eval()
         return self
 
-    def prepare(self, batch: Batch, step: int, progress: float) -> PermutedInputs:
+    def prepare(self, batch: Batch, step: int, progress: float, part: int = 0) -> PermutedInputs:
         """Encode the labels and draw the orders."""
-        return prepare_orders(batch, self.reader.charset, self.options.permutations, self.options.seed, step)
+        return prepare_orders(batch, self.reader.charset, self.permutations, batch_seed(self.seed, step, part))
 
     def forward(self, inputs: PermutedInputs) -> dict[str, Tensor]:
         """Compute `visual` and `cross`: sums over orders, weighted with their targets n_k and divided by sum n_k."""
@@ -82,7 +71,7 @@ class Clip4StrTask(Task):
         """Average what `order_losses` gave over the orders and weigh the branches."""
         terms = {"visual": average_orders(visual, counts)}
         if cross:
-            terms["cross"] = self.options.cross_weight * average_orders(cross, counts)
+            terms["cross"] = self.section.cross_weight * average_orders(cross, counts)
         return terms
 
     def order_losses(self, inputs: PermutedInputs) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
@@ -90,7 +79,8 @@ class Clip4StrTask(Task):
         charset = self.reader.charset
         orders = inputs.orders(charset)
         features = self.reader.encode(inputs.images)
-        found = self.reader.permuted(features, inputs.target_ids, orders, self.options.cross)
+        cross_training = CrossTraining(self.section.cross_context, self.section.cross_mask)
+        found = self.reader.permuted(features, inputs.target_ids, orders, cross_training)
         visual = order_losses([logits.visual for logits in found], orders, charset.pad_id)
         read = [logits.cross for logits in found if logits.cross is not None]
         cross = order_losses(read, orders, charset.pad_id) if read else []
@@ -132,10 +122,10 @@ class Clip4StrTask(Task):
         """
         if weight_decay < 0:
             raise UserError(f"weight decay {weight_decay} is negative; give 0 or more")
-        spared, options = self.no_weight_decay(), self.options
+        spared, section = self.no_weight_decay(), self.section
         trained = [(name, weight) for name, weight in self.named_parameters() if weight.requires_grad]
         groups: list[dict[str, Any]] = []
-        for of_clip, factor, decay in ((True, 1.0, 1.0), (False, options.decoder_lr, options.decoder_decay)):
+        for of_clip, factor, decay in ((True, 1.0, 1.0), (False, section.decoder_lr, section.decoder_decay)):
             own = [(name, weight) for name, weight in trained if name.startswith("reader.clip_model.") == of_clip]
             for decayed in (False, True):
                 weights = [weight for name, weight in own if (name not in spared) == decayed]
@@ -169,3 +159,71 @@ def rests_in_tower(name: str, blocks: int, kept: bool) -> bool:
     if name.startswith("transformer.resblocks."):
         return int(name.split(".")[2]) < blocks
     return not kept
+
+
+def build_clip4str(config: TeacherConfig, log: Log = lambda _: None) -> Clip4StrTask:
+    """Build the reader that `config` describes, with the weights to start from, and its task.
+
+    Args:
+        config: the configuration.
+        log: gets a line about what `remap` changed in a loaded one, and when its positions are resized.
+
+    Raises:
+        UserError: for a CLIP, alphabet, folder or size that doesn't serve.
+    """
+    section, permutations = config.clip4str, config.permutations
+    if config.init is None:
+        reader = build_reader(config)
+    else:
+        reader = Clip4Str.from_pretrained(config.init)
+        if config.remap:
+            reader = remap_reader(reader, config.init, section.charset, section.max_length, config.seed, log)
+        resize(reader, picture_size(section), log)
+    orders = PermutationOptions(permutations.count, permutations.forward, permutations.mirrored)
+    return Clip4StrTask(reader.train(), section, orders, config.seed)
+
+
+def picture_size(section: Clip4StrSection) -> tuple[int, int] | None:
+    """Give the configured height and width; raises `UserError` for anything but two numbers."""
+    size = section.image_size
+    if size is not None and len(size) != 2:
+        raise UserError(f"clip4str.image_size={size}: give height and width, such as [64, 256]")
+    return None if size is None else (size[0], size[1])
+
+
+def resize(reader: Clip4Str, size: tuple[int, int] | None, log: Log) -> None:
+    """Have a loaded reader read at another size, its grid of positions resized; None keeps its own.
+
+    Raises:
+        UserError: for a size that its CLIP can't read.
+    """
+    before = reader.image_size
+    if size is None or size == before:
+        return
+    clip = read_at(reader.config.clip, reader.clip_model, size)
+    reader.config = dataclasses.replace(reader.config, clip=clip)
+    log(f"pictures of {size[0]} x {size[1]} pixels instead of {before[0]} x {before[1]}: positions are resized")
+
+
+def build_reader(config: TeacherConfig) -> Clip4Str:
+    """Make a reader of a CLIP; its decoders start from nothing."""
+    section = config.clip4str
+    backbone, clip = load_backbone(section.clip, section.weights, picture_size(section))
+    chosen = Clip4StrConfig(
+        charset=Charset.load(section.charset).characters,
+        caption_charset=Charset.load(section.caption_charset).characters,
+        max_length=section.max_length,
+        clip=backbone,
+        decoder_depth=section.decoder_depth,
+        decoder_heads=section.decoder_heads,
+        dropout=section.dropout,
+        context=section.context,
+        share_dim=section.share_dim,
+        text_features=section.text_features,
+        pooled=section.pooled,
+        image_detach=section.image_detach,
+        language=section.language,
+        decoding=section.decoding,
+        refine_iters=section.refine_iters,
+    )
+    return Clip4Str(chosen, clip)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import string
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,38 +13,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from distill.config import ContrastiveSection
 from distill.data.batch import Batch
 from distill.training.distillation import column_loss, ctc_loss
-from distill.training.hard_negatives import hard_negatives
 from distill.training.task import Task
 from teachers.small import SmallTeacher
 from teachers.towers import run_words
 
+MAX_SCALE = 100.0
+"""Largest factor (1 / temperature) on the similarities, as in CLIP."""
+CLASSES = (string.digits, string.ascii_lowercase, string.ascii_uppercase, string.punctuation)
+"""A changed character mostly stays in its class, as misreadings do."""
 
-@dataclass(frozen=True)
-class ContrastiveOptions:
-    """What can be chosen about the teacher's training."""
-
-    hard_negatives: int = 3
-    """Near misses of each picture's word that join the negative texts; one at first, all when columns end."""
-    max_edits: int = 2
-    """Most edits between a word and its hard negative."""
-    columns: float = 1.0
-    """Weight of the column term at the start."""
-    columns_until: float = 0.4
-    """Share of the training over which the column term's weight falls to 0 and that of CTC rises from 0."""
-    ctc: float = 0.5
-    """Weight of the CTC term on the image columns at the end."""
-    spelling: float = 0.5
-    """Weight of the term that has both embeddings spell their word."""
-    text_queue: int = 0
-    """Texts of earlier steps that pictures are told apart from as well."""
-    train_text: bool = True
-    """Train the text tower too; else words stay where they are and pictures learn to get there."""
-    max_scale: float = 100.0
-    """Largest factor (1 / temperature) on the similarities, as in CLIP."""
-    seed: int = 0
-    """Seed of the hard negatives."""
+SAME_CLASS_SHARE = 0.85
+"""Part of the substitutions and insertions that stay in the class."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +66,23 @@ class ContrastiveTask(Task):
     everywhere first. The other spells words from embeddings: the same linear map must name the first, second, ...
     and the last, last but one, ... character from a picture's embedding and from its word's, so that both write
     in the same code. The heads belong to the task and aren't part of the exported model.
+
+    Args:
+        teacher: trained in place.
+        options: hard negatives and weights of the terms.
+        seed: of the hard negatives.
     """
 
-    def __init__(self, teacher: SmallTeacher, options: ContrastiveOptions | None = None) -> None:
-        """Keep the teacher and build the heads of the reading terms."""
+    def __init__(self, teacher: SmallTeacher, options: ContrastiveSection | None = None, seed: int = 0) -> None:
         super().__init__()
-        self.teacher = teacher
-        self.options = options or ContrastiveOptions()
+        self.teacher, self.seed = teacher, seed
+        self.options = options or ContrastiveSection()
         config, classes = teacher.config, len(teacher.config.characters) + 1
         reads = self.options.ctc > 0 or self.options.columns > 0
         self.column_head = nn.Linear(config.image_width, classes) if reads else None
         spells = self.options.spelling > 0
         self.spelling_head = nn.Linear(config.joint_width, 2 * config.max_length * classes) if spells else None
-        self.earlier = EarlierTexts(self.options.text_queue, config.joint_width)
+        self.queue = TextQueue(self.options.text_queue, config.joint_width)
         if not self.options.train_text:
             for name, weight in teacher.named_parameters():
                 weight.requires_grad_(name.startswith("visual.") or name == "logit_scale")
@@ -113,7 +100,7 @@ class ContrastiveTask(Task):
         """Name the column head when it rests once the column term has ended."""
         return () if self.column_head is None or self.options.ctc > 0 else ("column_head.",)
 
-    def prepare(self, batch: Batch, step: int, progress: float) -> ContrastiveInputs:
+    def prepare(self, batch: Batch, step: int, progress: float, part: int = 0) -> ContrastiveInputs:
         """Draw the hard negatives and encode all texts.
 
         `batch.columns` must hold ids in the order of the teacher's characters; labels are folded to its case.
@@ -139,13 +126,13 @@ class ContrastiveTask(Task):
     def lexicon(self, words: Sequence[str], indices: Sequence[int], step: int, count: int) -> dict[str, int]:
         """Number the different words of a batch, then `count` hard negatives of each that are no words of the batch.
 
-        Near misses depend on the seed, the sample's index and the step and on nothing else, so that a resumed
+        Hard negatives depend on the seed, the sample's index and the step and on nothing else, so that a resumed
         training draws the same ones.
         """
         lexicon = {word: number for number, word in enumerate(dict.fromkeys(words))}
         options, config = self.options, self.teacher.config
         for word, index in zip(words, indices, strict=True):
-            source = random.Random(f"{options.seed}/{step}/{index}")
+            source = random.Random(f"{self.seed}/{step}/{index}")
             for miss in hard_negatives(word, count, config.characters, source, options.max_edits, config.max_length):
                 lexicon.setdefault(miss, len(lexicon))
         return lexicon
@@ -164,13 +151,13 @@ class ContrastiveTask(Task):
             scaled = self.scale() * F.normalize(image.float(), dim=-1)
             words = F.normalize(texts.float(), dim=-1)
             similarity = scaled @ words.T
-            others = self.earlier.compare(scaled, inputs.text_keys[inputs.targets])
+            others = self.queue.compare(scaled, inputs.text_keys[inputs.targets])
             terms = {
                 "image_to_word": F.cross_entropy(torch.cat([similarity, others], dim=1), inputs.targets) / 2,
                 "word_to_image": word_to_image(similarity, inputs.targets) / 2,
             }
             if self.training:
-                self.earlier.add(words, inputs.text_keys)
+                self.queue.add(words, inputs.text_keys)
         own_ids = inputs.text_ids[inputs.targets]
         if self.column_head is not None:
             readings, classes = self.column_head(columns), self.column_head.out_features
@@ -205,10 +192,10 @@ class ContrastiveTask(Task):
 
     def scale(self) -> Tensor:
         """Return the learned factor on similarities, clamped."""
-        return self.teacher.logit_scale.clamp(max=math.log(self.options.max_scale)).exp()
+        return self.teacher.logit_scale.clamp(max=math.log(MAX_SCALE)).exp()
 
 
-class EarlierTexts(nn.Module):
+class TextQueue(nn.Module):
     """Embeddings of the texts of earlier steps, as they were then (cross-batch memory, arXiv 1912.06798).
 
     They make a lexicon of thousands of words out of batches of hundreds, at the price of a product.
@@ -268,7 +255,7 @@ def word_to_image(similarity: Tensor, targets: Tensor) -> Tensor:
 def score_teacher(teacher: SmallTeacher, batches: Iterable[Batch]) -> TeacherScores:
     """Score a teacher on pictures of unseen words; of words that fold alike only the first picture counts.
 
-    Near misses depend on the sample's index only, so that teachers are compared on the same ones.
+    Hard negatives depend on the sample's index only, so that teachers are compared on the same ones.
     """
     was_training = teacher.training
     teacher.eval()
@@ -289,3 +276,55 @@ def score_teacher(teacher: SmallTeacher, batches: Iterable[Batch]) -> TeacherSco
     apart = (own > torch.einsum("nj,nkj->nk", images, wrong).amax(dim=1)).sum().item()
     teacher.train(was_training)
     return TeacherScores(len(words), 100 * hits / len(words), 100 * apart / len(words))
+
+
+def hard_negatives(
+    word: str, count: int, characters: str, random_source: random.Random, max_edits: int = 2, max_length: int = 25
+) -> list[str]:
+    """Draw `count` different words one to `max_edits` edits away from `word`, none of them the word itself.
+
+    Args:
+        word: the word, of characters in `characters`.
+        count: how many to draw.
+        characters: the alphabet that substitutions and insertions draw from.
+        random_source: the generator; equal generators draw equal hard negatives.
+        max_edits: most edits; two of them happen in three of ten draws.
+        max_length: longest hard negative.
+
+    Returns:
+        The hard negatives in the order they were drawn.
+    """
+    found: dict[str, None] = {}
+    while len(found) < count:
+        edits = 1 if max_edits == 1 or random_source.random() < 0.7 else random_source.randint(2, max_edits)
+        candidate = word
+        for _ in range(edits):
+            candidate = edit(candidate, characters, random_source)
+        if candidate and candidate != word and len(candidate) <= max_length:
+            found[candidate] = None
+    return list(found)
+
+
+def edit(word: str, characters: str, random_source: random.Random) -> str:
+    """Change one character: substitute (half of the draws), delete, insert or swap two neighbours."""
+    place = random_source.randrange(len(word)) if word else 0
+    kind = random_source.random()
+    if not word or 0.5 <= kind < 0.7:
+        drawn = draw(word[place] if word else characters[0], characters, random_source)
+        place += random_source.randrange(2)
+        return word[:place] + drawn + word[place:]
+    if kind < 0.5:
+        return word[:place] + draw(word[place], characters, random_source) + word[place + 1 :]
+    if kind < 0.9:
+        return word[:place] + word[place + 1 :]
+    return word[:place] + word[place : place + 2][::-1] + word[place + 2 :]
+
+
+def draw(like: str, characters: str, random_source: random.Random) -> str:
+    """Draw a character, mostly of the same class as `like`."""
+    if random_source.random() < SAME_CLASS_SHARE:
+        for members in CLASSES:
+            if like in members:
+                pool = [c for c in members if c in characters]
+                return random_source.choice(pool)
+    return random_source.choice(characters)

@@ -13,10 +13,10 @@ from typing_extensions import Self
 from distill.config import AuxSection, GuidanceSection
 from distill.data.batch import Batch
 from distill.training.guides import make_guides
-from distill.training.task import Task
+from distill.training.task import Task, batch_seed
 from distill.training.term_weights import TermWeights
-from distill.training.unlabelled import LabelledBatch, label_words
 from losses.heads import HEADS
+from students.charset import Charset
 from students.errors import UserError
 from students.stages import Stages
 from students.student import Student
@@ -44,12 +44,24 @@ class DistillationInputs:
     """The stages of each teacher; none in an unguided step."""
     weights: Mapping[str, float]
     """Weights of the kinds of guidance terms now."""
-    step: int
-    """Batches consumed before this one; seeds the choice of rows."""
+    seed: int
+    """Draws the rows under a row budget."""
     read: Tensor | None = None
     """(N,) bool, labelled by a teacher; None when all words had their own labels."""
     idle: bool = False
     """Whether the teacher was sure of no word, so that nothing counts."""
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """A batch in which every word has a label."""
+
+    batch: Batch
+    """Without the words that the teacher wasn't sure of."""
+    read: Tensor
+    """(N,) bool: labelled by the teacher."""
+    idle: bool
+    """Whether no word was left: one stands in then that must not count."""
 
 
 class DistillationTask(Task):
@@ -139,7 +151,7 @@ class DistillationTask(Task):
             teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def prepare(self, batch: Batch, step: int, progress: float) -> DistillationInputs:
+    def prepare(self, batch: Batch, step: int, progress: float, part: int = 0) -> DistillationInputs:
         """Encode the labels and, in a guided step, ask the teachers for their stages."""
         found = self.label(batch)
         batch = batch if found is None else found.batch
@@ -151,15 +163,16 @@ class DistillationTask(Task):
         pictures = batch.pictures if kept else ()
         wanted = FeatureRequest("visual" in kinds, "linguistic" in kinds, "bridge" in kinds, pictures)
         guides = self.guides if guided else []
+        seed = batch_seed(self.seed, step, part)
         fading = max(0.0, 1 - progress / self.aux.columns_until) if self.aux.columns_until > 0 else 0.0
         return DistillationInputs(
             images=batch.images,
             target_ids=self.student.charset.encode(batch.labels).to(batch.images.device),
             columns=batch.columns,
             column_weight=self.aux.columns * fading,
-            guidance=tuple(guide.extract(batch.images, batch.labels, wanted, self._drawn(step)) for guide in guides),
+            guidance=tuple(guide.extract(batch.images, batch.labels, wanted, seed) for guide in guides),
             weights=weights,
-            step=step,
+            seed=seed,
             read=None if found is None else found.read,
             idle=found is not None and found.idle,
         )
@@ -189,15 +202,10 @@ class DistillationTask(Task):
                 terms |= {PSEUDO[name]: weight * term for name, term in found.items()}
         if stages.columns is not None and inputs.column_weight > 0:
             terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns)
-        seed = self._drawn(inputs.step)
         for guide, guidance in zip(self.guides, inputs.guidance, strict=False):
-            terms |= guide.terms(stages, guidance, inputs.target_ids, self.guidance, inputs.weights, seed)
+            terms |= guide.terms(stages, guidance, inputs.target_ids, self.guidance, inputs.weights, inputs.seed)
         # Times 0 rather than left out: every weight gets its gradient, and every process its collective calls.
         return {name: 0 * term for name, term in terms.items()} if inputs.idle else terms
-
-    def _drawn(self, step: int) -> int:
-        """Give the seed of what is drawn at one step."""
-        return (self.seed * 1_000_003 + step) % 2**63
 
     def _character_terms(self, stages: Stages, target_ids: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
         """Compute `characters` and `ctc`, on the words of a (N,) mask when there is one."""
@@ -231,3 +239,33 @@ def column_loss(columns: Tensor, targets: Tensor) -> Tensor:
     """
     losses = F.cross_entropy(columns.float().flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum")
     return losses / (targets >= 0).sum().clamp(min=1)
+
+
+def label_words(
+    batch: Batch, teacher: ReadingTeacher, charset: Charset, max_length: int, confidence: float
+) -> LabelledBatch:
+    """Let a teacher label the words of a batch that have no label.
+
+    What it reads goes through the label rules of the student's alphabet, as any label does. A word is left out when
+    the teacher is less sure of it than `confidence`, found no end to it, or nothing is left of its reading.
+
+    Args:
+        batch: words, those without a label with "".
+        teacher: reads them.
+        charset: the student's alphabet.
+        max_length: the student's longest word.
+        confidence: least product of the probabilities of a word's characters and its end.
+    """
+    unknown = [place for place, label in enumerate(batch.labels) if not label]
+    labels: dict[int, str] = {place: label for place, label in enumerate(batch.labels) if label}
+    for place, reading in zip(unknown, teacher.read_batch(batch.images[unknown]), strict=True):
+        cleaned = charset.clean(reading.text, max_length)
+        ended = len(reading.text) <= teacher.reader.max_length
+        if cleaned is not None and ended and reading.confidence >= confidence:
+            labels[place] = cleaned
+    idle = not labels
+    if idle:  # every process takes part in every step, so a word stands in: any label will do
+        labels = {0: charset.characters[0]}
+    kept = sorted(labels)
+    read = torch.tensor([place in set(unknown) for place in kept], device=batch.images.device)
+    return LabelledBatch(batch.select(kept, [labels[place] for place in kept]), read, idle)

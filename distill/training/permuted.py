@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from distill.config import ParseqSection, TeacherConfig
 from distill.data.batch import Batch
-from distill.training.task import Task
+from distill.training.building import Log, remap_reader
+from distill.training.task import Task, batch_seed
 from students.charset import Charset
-from students.parseq import Parseq
+from students.errors import UserError
+from students.parseq import SIZES, Parseq, ParseqConfig
 from students.permuted import Order, PermutationOptions, average_orders, draw_permutations, permuted_orders
 
 
@@ -32,10 +37,10 @@ class PermutedInputs:
         return list(permuted_orders(self.target_ids, self.permutations, charset))
 
 
-def prepare_orders(batch: Batch, charset: Charset, options: PermutationOptions, seed: int, step: int) -> PermutedInputs:
-    """Encode the labels and draw the orders; they depend on seed and step alone, so that a resumed run agrees."""
+def prepare_orders(batch: Batch, charset: Charset, options: PermutationOptions, seed: int) -> PermutedInputs:
+    """Encode the labels and draw the orders; `seed` is that of the batch."""
     target_ids = charset.encode(batch.labels)
-    source = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+    source = torch.Generator().manual_seed(seed)
     permutations = draw_permutations(target_ids.shape[1] - 2, options, source)
     device = batch.images.device
     return PermutedInputs(batch.images, target_ids.to(device), permutations.to(device))
@@ -78,9 +83,9 @@ class ParseqTask(Task):
         """
         return {f"reader.{name}" for name in self.reader.no_weight_decay()} if self.spare_embeddings else set()
 
-    def prepare(self, batch: Batch, step: int, progress: float) -> PermutedInputs:
+    def prepare(self, batch: Batch, step: int, progress: float, part: int = 0) -> PermutedInputs:
         """Encode the labels and draw the orders."""
-        return prepare_orders(batch, self.reader.charset, self.permutations, self.seed, step)
+        return prepare_orders(batch, self.reader.charset, self.permutations, batch_seed(self.seed, step, part))
 
     def forward(self, inputs: PermutedInputs) -> dict[str, Tensor]:
         """Compute the one term, `permuted`."""
@@ -93,3 +98,56 @@ class ParseqTask(Task):
         orders = inputs.orders(charset)
         logits = self.reader.permuted(inputs.images, inputs.target_ids, orders)
         return order_losses(logits, orders, charset.pad_id), [order.count for order in orders]
+
+
+def build_parseq(config: TeacherConfig, log: Log = lambda _: None) -> ParseqTask:
+    """Build the reader that `config` describes, or load the one to start from, and its task.
+
+    Args:
+        config: the configuration.
+        log: gets a line about what `remap` changed in a loaded one.
+
+    Raises:
+        UserError: for an alphabet, folder or size that doesn't serve.
+    """
+    section, permutations = config.parseq, config.permutations
+    if config.init is None:
+        reader = Parseq(parseq_config(section))
+    else:
+        reader = Parseq.from_pretrained(config.init)
+        check_pictures(reader, section)
+        if config.remap:
+            reader = remap_reader(reader, config.init, section.charset, section.max_length, config.seed, log)
+    return ParseqTask(
+        reader.train(),
+        PermutationOptions(permutations.count, permutations.forward, permutations.mirrored),
+        config.seed,
+        section.spare_embeddings,
+    )
+
+
+def check_pictures(reader: Parseq, section: ParseqSection) -> None:
+    """Refuse pictures or patches of another size than the reader's; raises `UserError`."""
+    for name in ("image_size", "patch"):
+        own, asked = getattr(reader.config, name), getattr(section, name)
+        if asked is not None and tuple(asked) != own:
+            raise UserError(f"parseq.{name}={asked}: the reader of init has {list(own)}; leave parseq.{name} out")
+
+
+def parseq_config(section: ParseqSection) -> ParseqConfig:
+    """Give a published size with what is changed about it; raises `UserError` for sizes that can't be had."""
+    published = SIZES[section.size](Charset.load(section.charset), section.max_length)
+    changed: dict[str, Any] = {"decoding": section.decoding, "refine_iters": section.refine_iters}
+    for name in ("width", "depth", "decoder_depth", "dropout"):
+        if (value := getattr(section, name)) is not None:
+            changed[name] = value
+    for name in ("image_size", "patch"):
+        if (sides := getattr(section, name)) is not None:
+            if len(sides) != 2:
+                raise UserError(f"parseq.{name}={sides}: give height and width, such as [32, 128]")
+            changed[name] = tuple(sides)
+    if section.width is not None:
+        if section.width < 64 or section.width % 64:
+            raise UserError(f"parseq.width={section.width}: give a multiple of 64")
+        changed |= {"heads": section.width // 64, "decoder_heads": section.width // 32}
+    return dataclasses.replace(published, **changed)

@@ -1,113 +1,217 @@
-"""A training run: from a task and its words to trained weights, with checkpoints, validation and logs on the way."""
+"""The run: everything around the training loop, from a configuration to a folder with trained weights."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import set_seed
 from rich.console import Console
 from torch import nn
 
-from distill.config import OptimSection, TrainSection
+from distill.config import Config, TeacherConfig, save_config
 from distill.data.batch import Batch
-from distill.processes import leave_with_others
+from distill.data.module import DataModule
+from distill.deployment.card import Card
+from distill.deployment.folder import save_folder
+from distill.evaluation.gallery import draw_gallery
+from distill.evaluation.validation import validate
+from distill.training.accelerator import Whole, describe_processes, make_accelerator, splits_weights
 from distill.training.checkpoint import CheckpointKeeper, load_checkpoint
 from distill.training.ema import WeightAverage
 from distill.training.optim import adamw, build_schedule
-from distill.training.precision import choose_precision
-from distill.training.progress import TrainingProgress
-from distill.training.sharding import Whole, check_splitting, splits_weights
+from distill.training.progress import Tracker, TrainingProgress
+from distill.training.run_folder import open_run_folder
 from distill.training.stopping import StopRequest
 from distill.training.task import Task
-from distill.training.tracking import Tracker
-from distill.training.trainer import Loop, StepReport, TrainState, train
+from distill.training.trainer import Loop, NonFiniteLossError, StepReport, TrainState, train
+from students.charset import Charset
 from students.errors import UserError
+from students.reading import Reader
+
+Settings = TypeVar("Settings", Config, TeacherConfig)
+"""The configuration of a run."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """One validation: what is kept of it in logs and for choosing the best weights."""
+    """Scores of one validation."""
 
     accuracy: float
-    """Words right, percent."""
-    one_minus_ned: float
-    """1-NED, percent."""
+    """What the best weights are chosen by, percent: word accuracy, or a CLIP's closed-lexicon accuracy."""
     words: int
     """Words validated, over all processes."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Further scores by name, percent."""
+    label: str = "word accuracy"
+    """What `accuracy` is called in progress lines."""
+
+    def described(self) -> dict[str, float]:
+        """Give all scores by the names that people read."""
+        named = {
+            {"one_minus_ned": "1-NED"}.get(name, name.replace("_", " ")): score for name, score in self.metrics.items()
+        }
+        return {self.label: self.accuracy, **named}
 
 
-Validate = Callable[[nn.Module, int], Validation]
-"""Validate a exported model at a step; called by every process."""
+class TrainingRun(ABC, Generic[Settings]):
+    """One training, from its words to the folder of its best weights; subclasses say what is trained.
 
-
-def make_accelerator(train: TrainSection, all_weights_graded: bool = True) -> Accelerator:
-    """Build the accelerator of a run and set its thread count and kernels.
-
-    Raises:
-        UserError: for a precision that the machine does not compute in.
-    """
-    if train.threads > 0:
-        torch.set_num_threads(train.threads)
-    if train.deterministic:
-        torch.use_deterministic_algorithms(True)
-    precision = choose_precision(train.precision)
-    try:
-        accelerator = Accelerator(
-            mixed_precision=precision,
-            gradient_accumulation_steps=train.grad_accum,
-            step_scheduler_with_optimizer=False,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not all_weights_graded)],
-        )
-    except ValueError as error:
-        if precision == "no":
-            raise
-        raise UserError(
-            f"train.precision={precision} can't be had here ({error}); take no, bf16, or auto for what the machine has"
-        ) from None
-    leave_with_others()
-    check_splitting(accelerator)
-    return accelerator
-
-
-def describe_processes(accelerator: Accelerator) -> str:
-    """Say how many processes train, on what, in which precision: launchers differ in what they start."""
-    count, threads = accelerator.num_processes, torch.get_num_threads()
-    split = ", weights split over them (FSDP)" if splits_weights(accelerator) else ""
-    return (
-        f"world size {count}: {count} process{'es' if count > 1 else ''} on {accelerator.device.type}, "
-        f"{threads} CPU thread{'s' if threads > 1 else ''} each, precision {accelerator.mixed_precision}{split}"
-    )
-
-
-class TrainingRun:
-    """Train a task: everything around the loop.
+    Everything that may be refused is found out before the run's folder is touched: by building the run, or by
+    `execute` before the first step. Use it within `own_process_state`.
 
     Args:
-        accelerator: as `make_accelerator` built it.
-        task: what is learned.
-        batches: endless batches of this process from the k-th on.
-        optim: optimizer and schedule.
-        train: the loop.
-        seed: the run's seed; model weights are made before, by the caller.
-        out: the run's folder, which must exist when `run` is called.
-        console: where progress goes.
-        validate: called every `train.validate_every` steps and at the end.
-        save_best: writes the exported model when a validation is the best so far (main process only).
+        config: the resolved configuration.
+        command: the command line, for the report.
+        console: where lines go; None for standard output, of the main process only.
     """
 
-    def __init__(
-        self, accelerator: Accelerator, task: Task, batches: Callable[[int], Iterator[Batch]], optim: OptimSection,
-        train: TrainSection, seed: int, out: Path, console: Console, validate: Validate,
-        save_best: Callable[[nn.Module, Validation, TrainState], None],
-    ) -> None:  # fmt: skip
-        self.accelerator, self.task, self.batches = accelerator, task, batches
-        self.settings, self.out, self.console = train, out, console
-        self._validate, self._save_best = validate, save_best
+    task: Task
+    """What is trained."""
+    exported = "student"
+    """Name of the folder, within the run's, that the best weights are written to."""
+
+    def __init__(self, config: Settings, command: Sequence[str] = (), console: Console | None = None) -> None:
+        self.config: Settings = config
+        self.command, self.out = list(command), Path(config.out)
+        notes: list[str] = []
+        torch.manual_seed(config.seed)
+        self.task = self.build_task(notes.append)
+        self.accelerator = make_accelerator(config.train, not self.task.always_graded())
+        self.console = console or Console()
+        self.console.quiet = self.console.quiet or not self.accelerator.is_main_process
+        for line in [describe_processes(self.accelerator), *notes]:
+            self.log(line)
+        self.state = TrainState()
+        self.tracker: Tracker | None = None
+        self.seconds: dict[str, float] = {}
+        """Wall time by part."""
+        self.data = self.build_data()
+        self.check()
+
+    # What differs between runs.
+
+    @abstractmethod
+    def build_task(self, log: Callable[[str], None]) -> Task:
+        """Build what is trained; torch's global generator is seeded. `log` takes lines for the user."""
+
+    def word_format(self) -> tuple[Charset, int, tuple[int, int]]:
+        """Give alphabet, longest word, and height and width of pictures that the model takes."""
+        reader = self.task.exported_model()
+        if not isinstance(reader, Reader):
+            raise TypeError(f"a reader is trained, not a {type(reader).__name__}")
+        return reader.charset, reader.max_length, reader.image_size
+
+    def check(self) -> None:
+        """Refuse what can't be trained or scored; raises `UserError`."""
+        self.data.check()
+
+    def validate(self, weights: nn.Module, step: int) -> Validation:
+        """Read the validation words; called by every process with the exported model."""
+        if not isinstance(weights, Reader):
+            raise TypeError(f"a reader is validated, not a {type(weights).__name__}")
+        result = validate(
+            weights.read_batch, self.data.validation_loader(self.accelerator), weights.charset, self.accelerator,
+            size=len(self.data.validation),
+        )  # fmt: skip
+        if self.tracker is not None and result.samples:
+            self.tracker.picture(step, "words", draw_gallery(result.samples))
+        return Validation(result.accuracy, result.words, {"one_minus_ned": result.one_minus_ned})
+
+    def save_best(self, weights: nn.Module, result: Validation) -> None:
+        """Write the exported model and its card; called by the main process when a validation is the best so far."""
+        if isinstance(weights, Reader):
+            card = Card(self.config.name, training=self.training_note(self.state.step, result))
+            save_folder(weights, self.out / self.exported, card, overwrite=True)
+
+    def before_training(self) -> None:
+        """Start what runs beside the training; the run's folder is open."""
+
+    def after_failure(self) -> None:
+        """End what runs beside the training, which ended in an exception."""
+
+    def after_training(self, finished: bool) -> bool:
+        """Do what follows, on the main process alone; returns whether all of it is finished."""
+        return finished
+
+    # What is the same for all.
+
+    def build_data(self) -> DataModule:
+        """Describe the words of the run; nothing is opened yet."""
+        return DataModule(self.config.data, *self.word_format(), self.config.seed)
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """Return this process's endless batches from number `start` on."""
+        return self.data.batches(self.config.train.batch_size, self.accelerator)(start)
+
+    def log(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def training_note(self, step: int, result: Validation | None = None) -> str:
+        """Describe the training, for the card."""
+        train = self.config.train
+        scored = "" if result is None else f"; {result.label} {result.accuracy:.2f}% on {result.words} validation words"
+        return (
+            f"Step {step} of {train.steps}, {train.batch_size * train.grad_accum} words each on "
+            f"{self.accelerator.num_processes} process(es), seed {self.config.seed}{scored}. "
+            f"Words: {self.data.summary}."
+        )
+
+    def execute(self, resume: str | None = None, overwrite: bool = False) -> bool:
+        """Train, and do what follows.
+
+        Args:
+            resume: `auto`, a checkpoint folder, or None for a new run.
+            overwrite: replace an earlier run in the folder.
+
+        Returns:
+            Whether the end was reached; else the run was asked to stop, and has saved.
+
+        Raises:
+            UserError: when something about the configuration, the words or the folder does not serve.
+        """
+        self.prepare_words()
+        self.build_optimizer()
+        if resume is not None:
+            self.resume(resume)
+        lock = None
+        if self.accelerator.is_main_process:
+            # Nothing is written or removed before all that may refuse has been built.
+            lock = open_run_folder(self.out, overwrite, resume)
+            save_config(self.config, self.out / "config.yaml")
+        try:
+            self.accelerator.wait_for_everyone()
+            self.before_training()
+            try:
+                finished = self.train()
+            except BaseException:
+                self.after_failure()
+                raise
+            self.seconds["train"] = self.state.seconds
+            if self.accelerator.is_main_process:  # what follows takes long, and is not done together
+                finished = self.after_training(finished)
+            if not finished:
+                self.log(f"stopped at step {self.state.step} and saved; continue with --resume auto")
+            return finished
+        finally:
+            if lock is not None:
+                lock.close()
+
+    def prepare_words(self) -> None:
+        """Open the words, and render those that are missing."""
+        started = time.monotonic()
+        self.data.prepare(self.console)
+        self.seconds["words"] = time.monotonic() - started
+
+    def build_optimizer(self) -> None:
+        """Build optimizer, schedule and average, and have Accelerate wrap the task."""
+        optim, train, task, accelerator = self.config.optim, self.config.train, self.task, self.accelerator
         self.peak = optim.lr
         if optim.scale_lr:
             self.peak = task.learning_rate(optim.lr, train.grad_accum, accelerator.num_processes, train.batch_size)
@@ -120,86 +224,83 @@ class TrainingRun:
         self.model, self.optimizer = accelerator.prepare(task, optimizer)
         self.whole.module.to(accelerator.device)
         self.average = WeightAverage(self.whole.module, optim.ema) if optim.ema > 0 else None
-        self.state = TrainState()
-        self.clip = optim.grad_clip
         accelerator.register_for_checkpointing(self.state, self.schedule)
         if self.average is not None:
             accelerator.register_for_checkpointing(self.average)
         # Weights were made alike on every process; from here on dropout differs between them.
-        set_seed(seed, device_specific=True)
-        self.keeper = CheckpointKeeper(out / "checkpoints", train.keep)
+        set_seed(self.config.seed, device_specific=True)
+        self.checkpoints = CheckpointKeeper(self.out / "checkpoints", train.keep)
         self._saved_step = -1
 
+    def resume(self, wanted: str) -> None:
+        """Continue from `auto` (the latest checkpoint, if there is one) or from a checkpoint folder."""
+        path = self.checkpoints.find(wanted)
+        if path is None:
+            return
+        load_checkpoint(self.accelerator, path)
+        self._saved_step = self.state.step
+        if path.parent.resolve() != self.checkpoints.folder.resolve():
+            self.state.best_accuracy = -1.0  # the best weights of then lie in the other run's folder
+        self.log(f"resumed {path} at step {self.state.step}")
+
     def weights(self) -> nn.Module:
-        """Give the exported model as it is now, averaged when averaging is on; every process calls it."""
+        """Return the exported model as it is now, averaged when averaging is on; every process calls it."""
         return self.average.module if self.average is not None else self.whole.gather()
 
-    def resume(self, wanted: str) -> None:
-        """Take up `auto` (the latest checkpoint, or none yet) or a checkpoint folder."""
-        found = self.keeper.find(wanted)
-        if found is not None:
-            load_checkpoint(self.accelerator, found)
-            self._saved_step = self.state.step
-            if found.parent.resolve() != self.keeper.folder.resolve():
-                self.state.best_accuracy = -1.0  # the best weights of then lie in the other run's folder
-            if self.accelerator.is_main_process:
-                self.console.print(f"resumed {found} at step {self.state.step}", highlight=False, soft_wrap=True)
-
-    def run(self) -> bool:
-        """Train to the end, or until told to stop; says whether the end was reached.
+    def train(self) -> bool:
+        """Train to the end, or until asked to stop; returns whether the end was reached.
 
         Afterwards every process is alone: the group that they formed is given up, so none waits for another any more.
         """
-        main = self.accelerator.is_main_process
+        settings, main = self.config.train, self.accelerator.is_main_process
         self.tracker = Tracker(self.out, self.state.step) if main else None
         before, started = self.state.seconds, time.monotonic()
         self._clock = lambda: before + time.monotonic() - started
+        log = self.out / "log.txt"
         with (
             StopRequest() as stop,
-            TrainingProgress(
-                self.console, self.settings.steps, self.state.step, main, self.out / "log.txt"
-            ) as self.progress,
+            TrainingProgress(self.console, settings.steps, self.state.step, main, log) as self.progress,
         ):
             self.task.train()
             loop = Loop(
                 self.accelerator, self.task, self.model, self.optimizer, self.schedule, self.average, self.whole.gather,
-                self.batches, self.settings.steps, self.clip, self._after_step, stop,
+                self.batches, settings.steps, self.config.optim.grad_clip, self._after_step, stop,
             )  # fmt: skip
             try:
                 train(loop, self.state)
+            except NonFiniteLossError:
+                raise  # the weights may have diverged already: earlier checkpoints stay
             except UserError:
-                self._save_what_is_there()
+                self._save_before_leaving()
                 raise
-            finished = self.state.step >= self.settings.steps
+            finished = self.state.step >= settings.steps
             self._save()
         if self.tracker is not None:
             self.tracker.close()
         self.accelerator.end_training()
         return finished
 
-    def _save_what_is_there(self) -> None:
-        """Save before leaving because of words that can't be read, so that no step is lost once they are mended."""
-        whole = self.state.batches == self.state.step * self.settings.grad_accum
-        if whole and self.state.step > 0 and self.accelerator.num_processes == 1:  # others would not come to save too
+    def _save_before_leaving(self) -> None:
+        """Save when words can't be read, so that no step is lost once they are mended."""
+        complete = self.state.batches == self.state.step * self.config.train.grad_accum
+        if complete and self.state.step > 0 and self.accelerator.num_processes == 1:  # others would not come to save
             self._save()
 
     def _save(self) -> None:
         if self._saved_step != self.state.step:
             self.state.seconds = self._clock()
-            self.keeper.save(self.accelerator, self.state.step)
+            self.checkpoints.save(self.accelerator, self.state.step)
             self._saved_step = self.state.step
 
     def _after_step(self, state: TrainState, report: StepReport) -> None:
-        settings, last = self.settings, state.step == self.settings.steps
-        say = last or state.step % settings.log_every == 0
-        words = report.words * self.accelerator.num_processes
-        figures = self.task.log_metrics() if say else {}
-        self.progress.step(state.step, report.loss, words, say, figures)
-        if say and self.tracker is not None:
+        settings, last = self.config.train, state.step == self.config.train.steps
+        logged = last or state.step % settings.log_every == 0
+        self.progress.step(state.step, report.loss, report.words * self.accelerator.num_processes, logged)
+        if logged and self.tracker is not None:
             rates = {"gradient_norm": report.gradient_norm, "learning_rate": report.learning_rate}
             speed = {"words_per_second": self.progress.words_per_second, "seconds": self._clock()}
             self.tracker.log(state.step, "train", {"loss": report.loss, **report.terms, **rates, **speed})
-            self.tracker.watch(state.step, "teacher", figures)
+            self.tracker.watch(state.step, "teacher", self.task.log_metrics())
         if last or state.step % settings.validate_every == 0:
             self._validate_now(state)
         if not last and state.step % settings.checkpoint_every == 0:
@@ -210,16 +311,16 @@ class TrainingRun:
         was_training = weights.training
         weights.eval()
         if self.accelerator.num_processes > 1:
-            # Each BatchNorm saw its own process's words in the last step; what is validated is what is delivered.
+            # Each BatchNorm saw its own process's words in the last step; what is validated is what is exported.
             for buffer in weights.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-        result = self._validate(weights, state.step)
-        if result.accuracy > state.best_accuracy or self.settings.select == "last":
+        result = self.validate(weights, state.step)
+        if result.accuracy > state.best_accuracy or self.config.train.select == "last":
             state.best_accuracy, state.best_step = result.accuracy, state.step
             if self.accelerator.is_main_process:
-                self._save_best(weights, result, state)
+                self.save_best(weights, result)
         weights.train(was_training)
-        self.progress.validated(state.step, result.accuracy, result.one_minus_ned)
+        self.progress.validated(state.step, result.described())
         if self.tracker is not None:
-            row = {"accuracy": result.accuracy, "one_minus_ned": result.one_minus_ned, "words": float(result.words)}
+            row = {"accuracy": result.accuracy, **result.metrics, "words": float(result.words)}
             self.tracker.log(state.step, "validation", row)

@@ -41,9 +41,10 @@ def stop_with(parent: int) -> None:
 
 
 class StopRequest:
-    """Remember that the process was told to stop; a second Ctrl-C interrupts at once.
+    """Remember that the process was asked to stop; a second Ctrl-C interrupts at once.
 
-    Used as a context, so that the handlers of before come back.
+    Used as a context, so that the handlers of before come back. Outside of the main thread, where Python takes no
+    handlers, it hears nothing.
     """
 
     SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
@@ -55,6 +56,8 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         """Install the handlers."""
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in self.SIGNALS:
             self._before[number] = signal.signal(number, self._handle)
         return self

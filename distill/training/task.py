@@ -20,13 +20,14 @@ class Task(nn.Module, ABC):
     """
 
     @abstractmethod
-    def prepare(self, batch: Batch, step: int, progress: float) -> Any:
+    def prepare(self, batch: Batch, step: int, progress: float, part: int = 0) -> Any:
         """Make the inputs of `forward` from a batch on the right device.
 
         Args:
             batch: words and pictures.
-            step: batches consumed before this one.
+            step: optimizer steps done before this batch.
             progress: share of the run that is over, 0 to 1.
+            part: which of the batches of this step it is, 0 to `train.grad_accum` - 1.
         """
 
     @abstractmethod
@@ -73,3 +74,8 @@ class Task(nn.Module, ABC):
     def always_graded(self) -> bool:
         """Say whether every trainable weight gets a gradient in every step (DDP asks)."""
         return not self.unused_parameters()
+
+
+def batch_seed(seed: int, step: int, part: int = 0) -> int:
+    """Give the seed of what is drawn for one batch: the same in a resumed run, another for each part of a step."""
+    return (seed * 1_000_003 + step + part * 2**40) % 2**63

@@ -1,85 +1,128 @@
-"""One training of a teacher from words to its folder; what is trained is the subclass's."""
+"""Training of a teacher from a configuration to its folder: a small CLIP of words, or a model that reads."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from torch import nn
 
-from distill.config import TeacherConfig, save_config
-from distill.data.module import DataModule
-from distill.training.run import TrainingRun, Validation, describe_processes, make_accelerator
-from distill.training.run_folder import open_run_folder
-from distill.training.stopping import STOPPED
+from distill.config import TeacherConfig
+from distill.evaluation.machine import describe_machine, versions
+from distill.training.accelerator import own_process_state
+from distill.training.clip4str import build_clip4str
+from distill.training.contrastive import ContrastiveTask, score_teacher
+from distill.training.permuted import build_parseq
+from distill.training.run import TrainingRun, Validation
+from distill.training.run_folder import check_run_folder
 from distill.training.task import Task
-from distill.training.trainer import TrainState
 from students.charset import Charset
+from students.files import write_file
+from teachers.small import SmallTeacher
+
+BUILDERS = {"clip4str": build_clip4str, "parseq": build_parseq}
+"""Builders of the tasks of teachers that read, by `kind`; their exported model is a `students.reading.Reader`."""
+
+CARD = """# {name}
+
+A small CLIP of words: pictures of 32 x 128 pixels and words spelt in single characters. It sees no case: labels are
+lower-cased, as CLIP's own tokenizer does.
+
+{weights:,} weights. Step {step} of {steps}, {batch} words each, seed {seed}; words: {words}.
+
+Closed lexicon, {count} words that were not in training, in fonts that were not either: {closed:.1f}% of the pictures
+are nearest to their own word among all {count}; {near:.1f}% to their own word among nine others that are one edit away.
+"""
 
 
-class TeacherRun(ABC):
-    """What `tools/train_teacher.py` does.
+@dataclasses.dataclass(frozen=True)
+class TeacherResult:
+    """The outcome of a teacher's training."""
 
-    Args:
-        config: the resolved configuration.
-        command: the command line, for the report.
-    """
-
-    def __init__(self, config: TeacherConfig, command: Sequence[str]) -> None:
-        self.config, self.command, self.out = config, list(command), Path(config.out)
-        self.remarks: list[str] = []
-        torch.manual_seed(config.seed)
-        self.task = self.build_task()
-        self.accelerator = make_accelerator(config.train, self.task.always_graded())
-        self.console = Console(quiet=not self.accelerator.is_main_process)
-        for line in [describe_processes(self.accelerator), *self.remarks]:
-            self._say(line)
-        self.words = DataModule(config.data, *self.reads(), config.seed)
-        self.words.check()
-
-    @abstractmethod
-    def build_task(self) -> Task:
-        """Build what is trained, with `remarks` for the user; torch's global generator is seeded."""
-
-    @abstractmethod
-    def reads(self) -> tuple[Charset, int, tuple[int, int]]:
-        """Say what words are asked for: their alphabet, the longest one, height and width of the pictures."""
-
-    @abstractmethod
-    def validate(self, weights: nn.Module, step: int) -> Validation:
-        """Score the weights; called by every process."""
-
-    @abstractmethod
-    def keep(self, weights: nn.Module, result: Validation, state: TrainState) -> None:
-        """Write the weights into the folder `teacher/`; called by the main process."""
+    folder: Path
+    """The run's folder."""
+    finished: bool
+    """False when the run was asked to stop; it has saved then, and goes on with `resume="auto"`."""
+    step: int
+    """Optimizer steps done."""
 
     @property
-    def folder(self) -> Path:
-        """Where the teacher goes."""
-        return self.out / "teacher"
+    def teacher(self) -> Path:
+        """The teacher's own folder, for `teacher.name`."""
+        return self.folder / "teacher"
 
-    def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
 
-    def execute(self, resume: str | None, overwrite: bool) -> int:
-        """Train; gives the exit code."""
-        config = self.config
-        self.words.prepare(self.console)
-        self.run = run = TrainingRun(
-            self.accelerator, self.task, self.words.batches(config.train.batch_size, self.accelerator), config.optim,
-            config.train, config.seed, self.out, self.console, self.validate, self.keep,
+def train_teacher(
+    config: TeacherConfig, resume: str | None = None, overwrite: bool = False, command: Sequence[str] = (),
+    console: Console | None = None,
+) -> TeacherResult:  # fmt: skip
+    """Train a teacher; arguments, stopping and errors as for `distill.training.distill_run.distill`."""
+    check_run_folder(Path(config.out), resume, overwrite)
+    with own_process_state():
+        run = (ContrastiveRun if config.kind == "clip" else TeacherRun)(config, command, console)
+        finished = run.execute(resume, overwrite)
+        return TeacherResult(run.out, finished, run.state.step)
+
+
+class TeacherRun(TrainingRun[TeacherConfig]):
+    """The run of a teacher that reads."""
+
+    exported = "teacher"
+
+    def build_task(self, log: Callable[[str], None]) -> Task:
+        """Build the task of the configured kind."""
+        return BUILDERS[self.config.kind](self.config, log)
+
+    def after_training(self, finished: bool) -> bool:
+        """Say where the teacher is."""
+        if finished:
+            folder = self.out / self.exported
+            self.log(f"teacher in {folder}: use it with teacher.name={folder}")
+        return finished
+
+
+class ContrastiveRun(TeacherRun):
+    """The run of a small CLIP of words, trained contrastively."""
+
+    task: ContrastiveTask
+
+    def build_task(self, log: Callable[[str], None]) -> ContrastiveTask:
+        """Build the small teacher, or load the one to start from."""
+        teacher = SmallTeacher() if self.config.init is None else SmallTeacher.load(self.config.init)
+        return ContrastiveTask(teacher, self.config.contrastive, self.config.seed)
+
+    def word_format(self) -> tuple[Charset, int, tuple[int, int]]:
+        """Give the teacher's vocabulary, longest word and picture size."""
+        sizes = self.task.teacher.config
+        return Charset(sizes.characters), sizes.max_length, sizes.image_size
+
+    def validate(self, weights: nn.Module, step: int) -> Validation:
+        """Score by closed lexicon, and against hard negatives."""
+        # Every process scores all words: the lexicon is the whole set, and it is small.
+        if not isinstance(weights, SmallTeacher):
+            raise TypeError(f"a small teacher is scored, not a {type(weights).__name__}")
+        loader = self.data.whole_validation_loader()
+        with self.accelerator.autocast():
+            scores = score_teacher(weights, (batch.to(self.accelerator.device) for batch in loader))
+        metrics = {"hard_negative_accuracy": scores.hard_negative}
+        return Validation(scores.closed_lexicon, scores.words, metrics, "closed-lexicon accuracy")
+
+    def save_best(self, weights: nn.Module, result: Validation) -> None:
+        """Write folder, card and report."""
+        if not isinstance(weights, SmallTeacher):
+            return
+        config, step, near = self.config, self.state.step, result.metrics["hard_negative_accuracy"]
+        card = CARD.format(
+            name=config.name, weights=sum(weight.numel() for weight in weights.parameters()), step=step,
+            steps=config.train.steps, batch=config.train.batch_size * config.train.grad_accum, seed=config.seed,
+            words=self.data.summary, count=result.words, closed=result.accuracy, near=near,
         )  # fmt: skip
-        if resume is not None:
-            run.resume(resume)
-        if self.accelerator.is_main_process:
-            self._held = open_run_folder(self.out, overwrite, resume)
-            save_config(config, self.out / "config.yaml")
-        self.accelerator.wait_for_everyone()
-        if not run.run():
-            self._say(f"stopped at step {run.state.step} and saved; continue with --resume auto")
-            return STOPPED
-        self._say(f"teacher in {self.folder}: use it with teacher.name={self.folder}")
-        return 0
+        weights.save(self.out / self.exported, card)
+        report = {
+            "schema": 1, "command": self.command, "machine": describe_machine(), "versions": versions(), "step": step,
+            "seed": config.seed, "words": result.words, "closed_lexicon": result.accuracy, "hard_negative": near,
+        }  # fmt: skip
+        write_file(self.out / "report.json", json.dumps(report, indent=2) + "\n")

@@ -16,6 +16,7 @@ from distill.data.batch import Batch
 from distill.training.ema import WeightAverage
 from distill.training.stopping import StopRequest
 from distill.training.task import Task
+from students.errors import UserError
 
 
 @dataclass
@@ -53,8 +54,8 @@ class StepReport:
     words: int
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss is NaN or infinite; the message names step, terms and batch."""
+class NonFiniteLossError(UserError):
+    """The loss is NaN or infinite, as it is with too large a learning rate; names step, terms and batch."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def train(loop: Loop, state: TrainState) -> TrainState:
         batch = batch.to(accelerator.device)
         with accelerator.accumulate(model):
             with torch.no_grad(), accelerator.autocast():
-                inputs = task.prepare(batch, state.batches, state.step / loop.steps)
+                inputs = task.prepare(batch, state.step, state.step / loop.steps, running.batches)
             terms = model(inputs)
             loss = task.total(terms)
             running.add(terms, loss, len(batch.labels))

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distill.config import Clip4StrSection
 from distill.conversion.checkpoints import read_checkpoint
 from distill.conversion.clip4str import convert, published_name
 from distill.conversion.converted import ConversionOptions
-from distill.training.clip4str import Clip4StrOptions, Clip4StrTask
+from distill.training.clip4str import Clip4StrTask
 from distill.training.permuted import PermutedInputs
 from students.permuted import PermutationOptions
 from students.pictures import normalize
-from teachers.clip4str import Clip4Str, CrossTraining, Pass
+from teachers.clip4str import Clip4Str, Pass
 from tests.reference.cases import Case
 
 TAG = re.compile(r"(?P<whole>batch|single(?P<row>\d+)|maxlen(?P<length>\d+))_refine(?P<count>\d+)")
@@ -41,14 +42,11 @@ def reader_of(case: Case) -> Clip4Str:
     return fresh_reader(case)
 
 
-def options_of(settings: Mapping[str, Any]) -> Clip4StrOptions:
-    """Give the training options that published settings stand for."""
-    return Clip4StrOptions(
-        permutations=PermutationOptions(settings["perm_num"], settings["perm_forward"], settings["perm_mirrored"]),
-        cross=CrossTraining(
-            context="labels" if settings["cross_gt_context"] else "visual",
-            mask="cloze" if settings["cross_cloze_mask"] else "order",
-        ),
+def section_of(settings: Mapping[str, Any]) -> Clip4StrSection:
+    """Give the configuration that published settings stand for."""
+    return Clip4StrSection(
+        cross_context="labels" if settings["cross_gt_context"] else "visual",
+        cross_mask="cloze" if settings["cross_cloze_mask"] else "order",
         cross_weight=settings["cross_loss_w"],
         text_freeze=settings["text_freeze_nlayer"],
         image_freeze=settings["image_freeze_nlayer"],
@@ -64,7 +62,8 @@ def images_of(case: Case) -> Tensor:
 
 def trained_on(case: Case, reader: Clip4Str, settings: Mapping[str, Any]) -> tuple[Clip4StrTask, PermutedInputs]:
     """Give the task of a case, ready to train, and its one batch in the stored orders."""
-    task = Clip4StrTask(reader, options_of(settings)).train()
+    orders = PermutationOptions(settings["perm_num"], settings["perm_forward"], settings["perm_mirrored"])
+    task = Clip4StrTask(reader, section_of(settings), orders).train()
     ids = reader.charset.encode(case.numbers["labels"])
     return task, PermutedInputs(images_of(case), ids, case.tensor("permutations"))
 

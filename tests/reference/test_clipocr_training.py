@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
-from distill.config import OptimSection, TrainSection
+from distill.config import Config, OptimSection, TrainSection
 from distill.data.batch import Batch
+from distill.training.accelerator import own_process_state
 from distill.training.distillation import DistillationTask
-from distill.training.run import TrainingRun, Validation, make_accelerator
+from distill.training.run import TrainingRun, Validation
 from students.student import Student
 from tests.reference.cases import Case, Converted, cases, close
 from tests.reference.clipocr_cases import (
@@ -41,6 +42,29 @@ TIGHT = {"0-4": 2e-5, "5-9": 1e-4}
 """Relative tolerances of the steps before, for a file that gives none."""
 FINAL = 0.03
 """How near the mean of the last losses has to come."""
+
+
+class StoredRun(TrainingRun[Config]):
+    """A run with a given task and given batches, which validates nothing."""
+
+    def __init__(self, config: Config, task: DistillationTask, stored: Callable[[int], Iterator[Batch]]) -> None:
+        self.stored_task, self.stored_batches = task, stored
+        super().__init__(config, console=Console(quiet=True))
+
+    def build_task(self, log: Callable[[str], None]) -> DistillationTask:
+        return self.stored_task
+
+    def check(self) -> None:
+        pass
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        return self.stored_batches(start)
+
+    def validate(self, weights: nn.Module, step: int) -> Validation:
+        return Validation(0.0, 0)
+
+    def save_best(self, weights: nn.Module, result: Validation) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -87,12 +111,11 @@ def run_path(case: Case, task: DistillationTask, folder: Path, limit: int) -> Pa
     train = TrainSection(
         steps=steps, batch_size=numbers["batch_size"], validate_every=steps, checkpoint_every=steps, log_every=1
     )
-    run = TrainingRun(
-        make_accelerator(train), task, batches, optim, train, 0, folder, Console(quiet=True),
-        lambda weights, step: Validation(0.0, 0.0, 0), lambda weights, result, state: None,
-    )  # fmt: skip
-    assert run.peak == pytest.approx(settings["peak_lr"], rel=1e-9)
-    assert run.run() == (limit >= steps)
+    with own_process_state():
+        run = StoredRun(Config(out=str(folder), optim=optim, train=train), task, batches)
+        run.build_optimizer()
+        assert run.peak == pytest.approx(settings["peak_lr"], rel=1e-9)
+        assert run.train() == (limit >= steps)
     logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return Path300([row for row in logged if row["group"] == "train"], kept, task.student.eval())
 

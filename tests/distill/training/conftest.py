@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image, ImageDraw, ImageFont
 
 from distill.data.writing import LmdbWriter
+from distill.training.accelerator import own_process_state
 from students.charset import Charset
 from students.sizes import StudentConfig
 from students.student import Student
@@ -70,15 +70,14 @@ def write_words(folder: Path, words: list[str]) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps its state for the whole process; each test starts without."""
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    yield
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-    torch.use_deterministic_algorithms(False)
+    """Let a test that makes an accelerator by itself start without the state of another; runs see to that themselves.
+
+    Not for tests of runs: it would hide what a run leaves behind.
+    """
+    with own_process_state():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -89,10 +89,7 @@ def test_it_learns_from_as_many_words_at_the_same_rate(
     processes: int, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = start(Baseline(config, processes, 0.0125), monkeypatch).command
-    first = command.index("--config") + 2
-    overrides = [word for word in command[first:] if "=" in word]
-    (tmp_path / "run" / "config.yaml").write_text("eval: {baseline: true}\n", encoding="utf-8")
-    baselines = load_config(Config, tmp_path / "run" / "config.yaml", overrides)
+    baselines = load_config(Config, command[command.index("--config") + 1])
     assert baselines.train.batch_size == 32 * processes
     assert (baselines.optim.lr, baselines.optim.scale_lr) == ((1.4e-3, True) if processes == 1 else (0.0125, False))
     assert (baselines.teacher.name, baselines.eval.baseline, baselines.name) == (None, False, "mini-baseline")

@@ -19,6 +19,8 @@ from distill.training.trainer import TrainState
 from students import files
 from students.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+
 
 class Run:
     """The least that Accelerate saves: a model, an optimizer, a state."""

@@ -10,14 +10,13 @@ import torch
 from distill.commands.train_teacher import main
 from distill.config import Clip4StrSection, TeacherConfig
 from distill.data.batch import Batch
-from distill.training.clip4str import Clip4StrOptions, Clip4StrTask, freeze
-from distill.training.clip4str_building import build_clip4str
+from distill.training.clip4str import Clip4StrTask, build_clip4str, freeze
 from distill.training.trainer import check_gradients
 from students.errors import UserError
 from students.permuted import PermutationOptions
 from teachers.backbones import ClipSizes
 from teachers.clip import fit_positions
-from teachers.clip4str import Clip4Str, CrossTraining
+from teachers.clip4str import Clip4Str
 from teachers.clip4str_config import Clip4StrConfig
 from teachers.small import SmallTeacherConfig
 
@@ -29,9 +28,12 @@ CONFIG = Clip4StrConfig(charset="abcdefghijklmnop0123456789", clip=WORDS, decode
 LABELS = ["cafe", "0123456", "a", "nook", "depo", "lamp"]
 
 
-def build(options: Clip4StrOptions | None = None, **changed: Any) -> Clip4StrTask:
+def build(
+    section: Clip4StrSection | None = None, orders: PermutationOptions | None = None, **changed: Any
+) -> Clip4StrTask:
     torch.manual_seed(0)
-    return Clip4StrTask(Clip4Str(dataclasses.replace(CONFIG, **changed)), options or Clip4StrOptions(text_freeze=2))
+    reader = Clip4Str(dataclasses.replace(CONFIG, **changed))
+    return Clip4StrTask(reader, section or Clip4StrSection(text_freeze=2), orders)
 
 
 @pytest.fixture
@@ -42,22 +44,22 @@ def batch() -> Batch:
 
 
 @pytest.mark.parametrize(
-    ("options", "changed"),
+    ("section", "changed"),
     [
-        (Clip4StrOptions(text_freeze=2), {}),
-        (Clip4StrOptions(text_freeze=-1), {}),
-        (Clip4StrOptions(text_freeze=12, image_freeze=0), {}),
-        (Clip4StrOptions(text_freeze=-1), {"text_features": "embedding", "share_dim": False}),
-        (Clip4StrOptions(text_freeze=-1), {"language": False, "share_dim": False}),
-        (Clip4StrOptions(text_freeze=6), {"language": False}),
-        (Clip4StrOptions(cross=CrossTraining("visual", "cloze"), cross_weight=0.5), {"image_detach": False}),
-        (Clip4StrOptions(), {"pooled": True, "decoder_depth": 2}),
+        (Clip4StrSection(text_freeze=2), {}),
+        (Clip4StrSection(text_freeze=-1), {}),
+        (Clip4StrSection(text_freeze=12, image_freeze=0), {}),
+        (Clip4StrSection(text_freeze=-1), {"text_features": "embedding", "share_dim": False}),
+        (Clip4StrSection(text_freeze=-1), {"language": False, "share_dim": False}),
+        (Clip4StrSection(text_freeze=6), {"language": False}),
+        (Clip4StrSection(cross_context="visual", cross_mask="cloze", cross_weight=0.5), {"image_detach": False}),
+        (Clip4StrSection(), {"pooled": True, "decoder_depth": 2}),
     ],
 )
 def test_every_weight_that_learns_gets_a_gradient(
-    options: Clip4StrOptions, changed: dict[str, Any], batch: Batch
+    section: Clip4StrSection, changed: dict[str, Any], batch: Batch
 ) -> None:
-    task = build(options, **changed).train()
+    task = build(section, **changed).train()
     task.total(task(task.prepare(batch, 0, 0.0))).backward()
     check_gradients(task)  # raises for weights that rest without being named
     idle = [name for name, weight in task.named_parameters() if weight.requires_grad and weight.grad is None]
@@ -66,7 +68,7 @@ def test_every_weight_that_learns_gets_a_gradient(
 
 def test_it_learns_a_few_words_and_reads_them(batch: Batch) -> None:
     few = dataclasses.replace(batch, images=batch.images[:3], labels=["ca", "0", "b1"])
-    task = build(Clip4StrOptions(PermutationOptions(count=2), text_freeze=2)).train()
+    task = build(Clip4StrSection(text_freeze=2), PermutationOptions(count=2)).train()
     optimizer = torch.optim.AdamW(task.parameters(), lr=5e-3)
     for step in range(30):
         terms = task(task.prepare(few, step, 0.0))
@@ -84,7 +86,7 @@ def test_orders_depend_on_seed_and_step_alone(batch: Batch) -> None:
     assert torch.equal(task.prepare(batch, 3, 0.5).permutations, first)
     assert not torch.equal(task.prepare(batch, 4, 0.0).permutations, first)
     assert first.shape == (6, 9)
-    few = build(Clip4StrOptions(permutations=PermutationOptions(count=2)))
+    few = build(orders=PermutationOptions(count=2))
     assert few.prepare(batch, 3, 0.0).permutations.shape == (2, 9)
 
 
@@ -103,7 +105,7 @@ def test_orders_depend_on_seed_and_step_alone(batch: Batch) -> None:
     ],
 )
 def test_frozen_layers(text: int, image: int, unused_parameters: set[str], learning: set[str]) -> None:
-    reader = build(Clip4StrOptions(text_freeze=-1)).reader
+    reader = build(Clip4StrSection(text_freeze=-1)).reader
     freeze(reader, text, image)
     learns = {name: weight.requires_grad for name, weight in reader.clip_model.named_parameters()}
     assert not any(learns[name] for name in unused_parameters)
@@ -124,7 +126,7 @@ def test_the_base_size_trains_what_the_published_program_says() -> None:
 
 
 def test_statistics_of_a_resting_image_tower_rest(batch: Batch) -> None:
-    task = build(Clip4StrOptions(image_freeze=12)).train()
+    task = build(Clip4StrSection(image_freeze=12)).train()
     before = {name: value.clone() for name, value in task.reader.clip_model.visual.named_buffers()}
     task(task.prepare(batch, 0, 0.0))
     after = dict(task.reader.clip_model.visual.named_buffers())
@@ -132,7 +134,7 @@ def test_statistics_of_a_resting_image_tower_rest(batch: Batch) -> None:
 
 
 def test_groups_without_weights_are_left_out() -> None:
-    groups = build(Clip4StrOptions(text_freeze=12, image_freeze=12)).parameter_groups(1.0, 0.1)
+    groups = build(Clip4StrSection(text_freeze=12, image_freeze=12)).parameter_groups(1.0, 0.1)
     assert [(group["lr"], group["weight_decay"]) for group in groups] == [(19.0, 0.0), (19.0, 0.1)]
     with pytest.raises(UserError, match="negative"):
         build().parameter_groups(1.0, -0.1)
@@ -156,7 +158,7 @@ train: {{steps: 2, batch_size: 5, threads: 1, validate_every: 2, log_every: 1}}
     )
     assert main(["--config", str(config)]) == 0, capsys.readouterr().err
     folder = tmp_path / "run" / "teacher"
-    assert "7 validation words" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "on 7 validation words" in (folder / "README.md").read_text(encoding="utf-8")
     reader = Clip4Str.from_pretrained(folder)
     assert reader.config.clip.joint_width == 16
     again = build_clip4str(TeacherConfig(kind="clip4str", init=str(folder)))

@@ -7,16 +7,16 @@ import torch
 from rapidfuzz.distance import DamerauLevenshtein
 from torch.nn import functional as F
 
+from distill.config import ContrastiveSection
 from distill.data.batch import Batch
 from distill.training.allocator import tune_allocator
 from distill.training.contrastive import (
-    ContrastiveOptions,
     ContrastiveTask,
-    EarlierTexts,
+    TextQueue,
+    hard_negatives,
     score_teacher,
     word_to_image,
 )
-from distill.training.hard_negatives import hard_negatives
 from students.errors import UserError
 from teachers.small import LOWER_CASE_94, SmallTeacher, SmallTeacherConfig
 
@@ -79,7 +79,7 @@ def test_equal_words_share_a_text_and_are_no_negatives(task: ContrastiveTask) ->
 
 
 def test_texts_of_earlier_steps_are_further_negatives() -> None:
-    task = ContrastiveTask(SmallTeacher(TINY), ContrastiveOptions(text_queue=8, hard_negatives=0, spelling=0))
+    task = ContrastiveTask(SmallTeacher(TINY), ContrastiveSection(text_queue=8, hard_negatives=0, spelling=0))
     batch = batch_of(["cat", "dog", "emu"])
     inputs = task.prepare(batch, 0, 1.0)
     task(inputs)
@@ -96,7 +96,7 @@ def test_texts_of_earlier_steps_are_further_negatives() -> None:
 
 
 def test_the_oldest_texts_make_room() -> None:
-    earlier, rows = EarlierTexts(5, 3), torch.randn(11, 3)
+    earlier, rows = TextQueue(5, 3), torch.randn(11, 3)
     images = torch.randn(2, 3, requires_grad=True)
     keys = torch.tensor([3, 10])
     assert earlier.compare(images, keys).shape == (2, 0)
@@ -112,16 +112,16 @@ def test_the_oldest_texts_make_room() -> None:
     torch.testing.assert_close(images.grad[1], rows[2:7].sum(dim=0))
     last = earlier.compare(images, keys)[0]
     torch.testing.assert_close(last.sort().values, (images[0] @ rows[6:].T).sort().values)
-    EarlierTexts(0, 3).add(rows, torch.arange(11))
+    TextQueue(0, 3).add(rows, torch.arange(11))
 
 
 def test_texts_may_stay_where_they_are() -> None:
-    task = ContrastiveTask(SmallTeacher(TINY), ContrastiveOptions(text_queue=8, train_text=False))
+    task = ContrastiveTask(SmallTeacher(TINY), ContrastiveSection(text_queue=8, train_text=False))
     task.total(task(task.prepare(batch_of(["cat", "doge"], columns=1), 0, 0.2))).backward()
     text = ("token_embedding", "positional_embedding", "transformer", "ln_final", "text_projection")
     for name, weight in task.teacher.named_parameters():
         assert (weight.grad is None) == name.startswith(text), name
-    assert task.state_dict()["earlier.added"] == 6
+    assert task.state_dict()["queue.added"] == 6
 
 
 def test_unknown_columns_are_ignored(task: ContrastiveTask) -> None:
@@ -216,7 +216,7 @@ def test_scores_count_right_words_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_deliverable_has_no_reading_heads(task: ContrastiveTask) -> None:
     assert task.exported_model() is task.teacher
     assert not any("head" in name for name in task.exported_model().state_dict())
-    bare = ContrastiveTask(SmallTeacher(TINY), ContrastiveOptions(ctc=0, columns=0, spelling=0))
+    bare = ContrastiveTask(SmallTeacher(TINY), ContrastiveSection(ctc=0, columns=0, spelling=0))
     assert list(bare(bare.prepare(batch_of(["a", "b"]), 0, 0.5))) == ["image_to_word", "word_to_image"]
     assert all(name.startswith("teacher.") for name, _ in bare.named_parameters())
 

@@ -60,14 +60,14 @@ def live(arguments: list[str], seen: Path, moment: Moment | None) -> None:
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def prepare_and_note(self: Any, batch: Any, step: int, progress: float) -> Any:
+    def prepare_and_note(self: Any, batch: Any, step: int, progress: float, part: int) -> Any:
         nonlocal begun
         begun += 1
         with seen.with_suffix(f".{rank}").open("a", encoding="utf-8") as file:
-            file.write(json.dumps([step, batch.indices.tolist()]) + "\n")
+            file.write(json.dumps([2 * step + part, batch.indices.tolist()]) + "\n")
         if moment is not None and (moment.batch, moment.rank) == (begun, rank):
             threading.Timer(moment.late, die).start()
-        return prepare(self, batch, step, progress)
+        return prepare(self, batch, step, progress, part)
 
     DistillationTask.prepare = prepare_and_note  # type: ignore[method-assign]
     writes = 0

@@ -11,8 +11,7 @@ from distill.commands.train_teacher import main
 from distill.config import ParseqSection, TeacherConfig
 from distill.data.batch import Batch
 from distill.training.optim import learning_rate
-from distill.training.parseq_building import build_parseq, parseq_config
-from distill.training.permuted import ParseqTask
+from distill.training.permuted import ParseqTask, build_parseq, parseq_config
 from students.charset import Charset
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig

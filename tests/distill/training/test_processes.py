@@ -27,20 +27,20 @@ import os, sys, time
 from pathlib import Path
 import torch
 from distill.commands.distill import main
-from distill.training.distillation_run import DistillationRun
+from distill.training.distill_run import DistillRun
 
 left = Path(sys.argv[1])
-deliver = DistillationRun._deliver
+report = DistillRun.report
 
-def deliver_when_alone(self):
+def report_when_alone(self):
     assert not torch.distributed.is_initialized()
     until = time.monotonic() + 100
     while not left.exists():
         assert time.monotonic() < until, "the other process waits for the comparison"
         time.sleep(0.1)
-    deliver(self)
+    report(self)
 
-DistillationRun._deliver = deliver_when_alone
+DistillRun.report = report_when_alone
 code = main(sys.argv[2:])
 if os.environ["RANK"] == "1":
     left.write_text(str(code))
@@ -167,7 +167,7 @@ def test_a_precision_that_can_not_be_had_is_the_users_mistake(
     def refuse(*_: object, **__: object) -> None:
         raise ValueError("fp16 mixed precision requires a GPU (not 'cpu').")
 
-    monkeypatch.setattr("distill.training.run.Accelerator", refuse)
+    monkeypatch.setattr("distill.training.accelerator.Accelerator", refuse)
     assert main(["--config", str(config), "train.precision=fp16"]) == 2
     assert "train.precision=fp16 can't be had here" in capfd.readouterr().err
     assert not (config.parent / "run").exists()

@@ -23,7 +23,7 @@ from distill.data.batch import Batch
 from distill.training.building import build_student, build_task
 from distill.training.distillation import DistillationTask
 from distill.training.layer_map import layer_map
-from distill.training.parseq_building import build_parseq
+from distill.training.permuted import build_parseq
 from distill.training.trainer import check_gradients
 from losses.readings import decoupled, soft_targets
 from students.charset import Charset

@@ -34,10 +34,10 @@ from distill.training.distillation import DistillationTask
 
 prepare = DistillationTask.prepare
 
-def prepare_or_die(self, batch, step, progress):
-    if step == {batch} and os.environ.get("RANK", "0") == "{rank}":
+def prepare_or_die(self, batch, step, progress, part):
+    if 3 * step + part == {batch} and os.environ.get("RANK", "0") == "{rank}":
         os.kill(os.getpid(), signal.SIGKILL)
-    return prepare(self, batch, step, progress)
+    return prepare(self, batch, step, progress, part)
 
 DistillationTask.prepare = prepare_or_die
 sys.exit(main(sys.argv[1:]))

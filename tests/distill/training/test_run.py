@@ -14,8 +14,8 @@ import pytest
 from accelerate import Accelerator
 
 from distill.commands.distill import main
+from distill.training.progress import Tracker
 from distill.training.stopping import STOPPED, StopRequest
-from distill.training.tracking import Tracker
 from tests.runs import rows, same_end
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,7 +28,7 @@ LONG = [
 KILLED = """
 import os, signal, sys
 from distill.commands.distill import main
-from distill.training.tracking import Tracker
+from distill.training.progress import Tracker
 log = Tracker.log
 
 def log_and_die(self, step, group, values):
@@ -152,6 +152,7 @@ def test_another_runs_checkpoint_is_gone_on_from(unbroken: Path, config: Path) -
     assert (run / "student" / "model.safetensors").is_file(), "although the best was before"
 
 
+@pytest.mark.usefixtures("fresh_accelerator")
 def test_a_second_interrupt_stops_at_once() -> None:
     accelerator = Accelerator(cpu=True)
     before = signal.getsignal(signal.SIGINT)

@@ -18,10 +18,12 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from torch import nn
 
-from distill.training.sharding import Whole, check_splitting, splits_weights
+from distill.training.accelerator import Whole, check_splitting, splits_weights
 from students.errors import UserError
 from tests.launch import launch, wait
 from tests.runs import rows
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 def test_without_fsdp_the_module_itself_serves() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,8 @@ import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill.training.precision import choose_precision
-from distill.training.progress import TrainingProgress
-from distill.training.tracking import Tracker
+from distill.training.accelerator import choose_precision
+from distill.training.progress import Tracker, TrainingProgress, hours
 
 
 def test_numbers_go_to_both(tmp_path: Path) -> None:
@@ -51,18 +51,17 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
     said = io.StringIO()
     log = tmp_path / "log.txt"
     with TrainingProgress(Console(file=said, width=40), 10, done=4, log=log) as progress:
-        progress.step(5, 3.25, 8, say=False)
-        progress.step(6, 3.125, 8, say=True)
-        progress.validated(6, 12.5, 50.0)
-        progress.step(10, 3.0, 8, say=True)
+        progress.step(5, 3.25, 8, logged=False)
+        progress.step(6, 3.125, 8, logged=True)
+        progress.validated(6, {"word accuracy": 12.5, "1-NED": 50.0})
+        progress.step(7, 3.1, 8, logged=True)
+        progress.step(10, 3.0, 8, logged=True)
     lines = said.getvalue().splitlines()
-    assert len(lines) == 3, "one line each, however narrow"
-    assert lines[0].startswith("step 6/10  loss 3.125")
-    assert "words/s" in lines[0]
-    assert "not validated yet" in lines[0]
-    assert "left" in lines[0]
-    assert "words right 12.50% 1-NED 50.00% @6" in lines[1]
-    assert "words right 12.50%" in lines[2]
+    assert len(lines) == 4, "one line each, however narrow"
+    assert re.fullmatch(r"step 6/10  loss 3\.125  \d+ words/s  0:01 left", lines[0])
+    assert lines[1] == "step 6/10  word accuracy 12.50%  1-NED 50.00%"
+    assert re.fullmatch(r"step 7/10  loss 3\.100  \d+ words/s  0:01 left", lines[2]), "no accuracy that is known"
+    assert re.fullmatch(r"step 10/10  loss 3\.000  \d+ words/s", lines[3])
     assert log.read_text(encoding="utf-8").splitlines() == lines
 
 
@@ -70,22 +69,27 @@ def test_a_terminal_gets_a_bar_and_the_log_the_lines(tmp_path: Path) -> None:
     said = io.StringIO()
     log = tmp_path / "log.txt"
     with TrainingProgress(Console(file=said, width=160, force_terminal=True), 10, log=log) as progress:
-        progress.step(6, 3.125, 8, say=True)
-        progress.validated(6, 12.5, 50.0)
-        progress.step(7, 3.0, 8, say=False)
+        progress.step(6, 3.125, 8, logged=True)
+        progress.validated(6, {"word accuracy": 12.5, "1-NED": 50.0})
+        progress.step(7, 3.0, 8, logged=False)
     assert "7/10" in said.getvalue()
-    assert "words right 12.50%" in said.getvalue()
+    assert "word accuracy 12.50%" in said.getvalue()
     assert "step 6/10" not in said.getvalue()
     assert len(log.read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_other_processes_say_nothing(tmp_path: Path) -> None:
     said = io.StringIO()
-    with TrainingProgress(Console(file=said), 10, shown=False, log=tmp_path / "log.txt") as progress:
-        progress.step(6, 3.125, 8, say=True)
-        progress.validated(6, 12.5, 50.0)
+    with TrainingProgress(Console(file=said), 10, visible=False, log=tmp_path / "log.txt") as progress:
+        progress.step(6, 3.125, 8, logged=True)
+        progress.validated(6, {"word accuracy": 12.5})
     assert said.getvalue() == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(1, "0:01"), (60, "0:01"), (3601, "1:01"), (36000, "10:00")])
+def test_times_are_hours_and_minutes(seconds: float, written: str) -> None:
+    assert hours(seconds) == written
 
 
 @pytest.mark.parametrize(

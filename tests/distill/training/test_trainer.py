@@ -17,6 +17,8 @@ from distill.training.stopping import StopRequest
 from distill.training.task import Task
 from distill.training.trainer import Loop, NonFiniteLossError, StepReport, TrainState, check_gradients, train
 
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+
 WORDS = 24
 
 
@@ -28,7 +30,7 @@ class Toy(Task):
         self.map = nn.Linear(4, 2)
         self.broken, self.rests = broken, rests
 
-    def prepare(self, batch: Batch, step: int, progress: float) -> tuple[Tensor, int]:
+    def prepare(self, batch: Batch, step: int, progress: float, part: int = 0) -> tuple[Tensor, int]:
         return batch.images.flatten(1)[:, :4], step
 
     def forward(self, inputs: tuple[Tensor, int]) -> dict[str, Tensor]:

@@ -13,10 +13,9 @@ from torch import Tensor
 from distill.commands.distill import main
 from distill.config import Config, SourceSection, load_config
 from distill.data.batch import Batch
-from distill.training.baseline import Baseline
-from distill.training.distillation import character_loss
+from distill.training.baseline import baseline_config
+from distill.training.distillation import character_loss, label_words
 from distill.training.trainer import check_gradients
-from distill.training.unlabelled import label_words
 from students.charset import Reading
 from students.student import Student
 from teachers.clip import ClipTeacher
@@ -144,8 +143,7 @@ def test_a_run_with_words_that_the_teacher_reads(
 def test_nobody_reads_to_the_baseline(config: Path) -> None:
     wanted = load_config(Config, config)
     wanted.data.train += [SourceSection("unread", labels="pseudo")]
-    overrides = Baseline(wanted, 1, 1e-3).overrides
-    baseline = load_config(Config, config, ["data.train=[{path: a}, {path: b, labels: pseudo}]", *overrides])
+    baseline = baseline_config(wanted, 1, 1e-3)
     assert [source.ratio for source in baseline.data.train] == [1.0, 0.0]
     assert (baseline.teacher.name, baseline.teachers) == (None, [])
 

@@ -1,0 +1,240 @@
+"""Distillation from a configuration to a report: train student and baseline, compare them, export."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from distill.config import Config, as_dict
+from distill.deployment.card import Card, scores_from_report
+from distill.deployment.folder import save_folder
+from distill.evaluation.benchmarks import locate_benchmarks, open_benchmarks
+from distill.evaluation.compare import compare
+from distill.evaluation.overlap_check import check_overlap
+from distill.evaluation.readers import StudentReader, WordReader
+from distill.evaluation.report import build_report, write_report
+from distill.evaluation.tables import print_report
+from distill.evaluation.teachers import teacher_reader
+from distill.training.accelerator import own_process_state
+from distill.training.baseline import Baseline
+from distill.training.building import build_task
+from distill.training.distillation import DistillationTask
+from distill.training.guides import distinct
+from distill.training.layer_map import gradient_shares, layer_map
+from distill.training.run import TrainingRun, Validation
+from distill.training.run_folder import check_run_folder
+from students.charset import Charset
+from students.errors import UserError
+from students.reading import Reader
+from teachers.registry import load_reader
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The outcome of a distillation."""
+
+    folder: Path
+    """The run's folder: configuration, checkpoints, metrics, report, and the student in `student/`."""
+    finished: bool
+    """False when the run was asked to stop; it has saved then, and goes on with `resume="auto"`."""
+    step: int
+    """Optimizer steps done."""
+
+    @cached_property
+    def student(self) -> Reader:
+        """The student with its best weights (of a stopped run: the best so far).
+
+        Raises:
+            UserError: when the run was stopped before its first validation.
+        """
+        folder = self.folder / "student"
+        if not folder.is_dir():
+            raise UserError(f"the run in {self.folder} was stopped before a validation; continue it with resume='auto'")
+        return load_reader(folder)
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The report (docs/reference/report.md); empty for a run that was stopped."""
+        file = self.folder / "report.json"
+        return json.loads(file.read_text(encoding="utf-8")) if self.finished and file.is_file() else {}
+
+
+def distill(
+    config: Config, resume: str | None = None, overwrite: bool = False, command: Sequence[str] = (),
+    console: Console | None = None,
+) -> Result:  # fmt: skip
+    """Train a student, compare it with baseline and teacher, and export it.
+
+    Ctrl-C (and SIGTERM, SIGUSR1) let the running step end, save, and return a result that is not finished; a second
+    Ctrl-C raises `KeyboardInterrupt` at once. Any number of runs may follow each other in one process.
+
+    Args:
+        config: the configuration, see `distill.config.load_config`.
+        resume: `auto` continues the run in the folder, from its latest checkpoint; or a checkpoint folder.
+        overwrite: replace an earlier run in the folder.
+        command: the command line, for the report.
+        console: where lines go; None for standard output.
+
+    Raises:
+        UserError: when something about the configuration, the words or the folder does not serve.
+    """
+    check_run_folder(Path(config.out), resume, overwrite)
+    with own_process_state():
+        run = DistillRun(config, command, console)
+        finished = run.execute(resume, overwrite)
+        return Result(run.out, finished, run.state.step)
+
+
+def rehearse(config: Config, console: Console | None = None) -> None:
+    """Build everything, print layer map, parameter counts and the first step's terms, and write nothing.
+
+    Raises:
+        UserError: for what `distill` would refuse.
+    """
+    with own_process_state():
+        DistillRun(config, (), console).rehearse()
+
+
+class DistillRun(TrainingRun[Config]):
+    """The run of `distill`: a student, its teachers, and the baseline beside it."""
+
+    task: DistillationTask
+
+    def build_task(self, log: Callable[[str], None]) -> DistillationTask:
+        """Build student, teachers and losses."""
+        task = build_task(self.config, log)
+        for warning in task.warnings():
+            log(warning)
+        return task
+
+    def check(self) -> None:
+        """Find out now, not after hours of training, what words or the comparison at the end would refuse.
+
+        Raises:
+            UserError: for a test set, training tree or alphabet that isn't there, or a teacher that can't be scored.
+        """
+        self.data.check(teacher_reads=self.task.reader is not None)
+        wanted, data = self.config.eval, self.config.data
+        if wanted.baseline and data.synthetic.words == 0 and all(source.labels == "pseudo" for source in data.train):
+            raise UserError("a baseline can't learn from words that only the teacher reads; set eval.baseline=false")
+        charset = self._test_charset(self.task.student)
+        if self._test is not None and wanted.test is None and wanted.charset is None:
+            locate_benchmarks(self._test, wanted.benchmarks)  # validation words: their loader reads their labels
+        elif self._test is not None:
+            open_benchmarks(self._test, wanted.benchmarks, charset)
+        for teacher in self.task.teachers if wanted.teacher else ():
+            teacher_reader(teacher, charset)
+        if self._train_root is not None and not self._train_root.is_dir():
+            raise UserError(f"{self._train_root}: no such folder to search for test words; mend eval.train_root")
+
+    def training_note(self, step: int, result: Validation | None = None) -> str:
+        """Describe the training, and what guided it."""
+        names = ", ".join(f"`{teacher.name}`" for teacher in self.task.teachers)
+        interval = self.config.guidance.interval
+        guided = f"guided by {names} every {interval} steps" if names else "without a teacher"
+        return f"{super().training_note(step, result)} Trained {guided}."
+
+    def before_training(self) -> None:
+        """Train the baseline beside the student, unless none is wanted or it has been trained before."""
+        self.baseline: Baseline | None = None
+        baseline = Baseline(self.config, self.accelerator.num_processes, self.peak)
+        if self.config.eval.baseline and not baseline.finished and self.accelerator.is_main_process:
+            self.log(f"training the baseline beside it, without a teacher; its output goes to {baseline.console_file}")
+            baseline.start()
+            self.baseline = baseline
+
+    def after_failure(self) -> None:
+        """Have the baseline save and leave; it goes on when the student's run is resumed."""
+        if self.baseline is not None:
+            self.baseline.terminate()
+
+    def after_training(self, finished: bool) -> bool:
+        """Wait for the baseline, then compare, report and export."""
+        if self.baseline is not None and not finished:
+            self.baseline.stop()
+        elif self.baseline is not None:
+            finished = self.baseline.wait()
+        if finished:
+            self.report()
+        return finished
+
+    def report(self) -> None:
+        """Compare the best weights with baseline and teacher, write the report, and export the student."""
+        started, config, out = time.monotonic(), self.config, self.out
+        student = load_reader(out / "student")
+        charset = self._test_charset(student)
+        benchmarks = open_benchmarks(self._test or self.data.synthetic_folders[1], config.eval.benchmarks, charset)
+        comparison = compare(self._readers(student, charset), benchmarks, charset)
+        self.seconds["compare"] = time.monotonic() - started
+        overlaps = check_overlap(benchmarks, self._train_root) if self._train_root is not None else None
+        report = build_report(comparison, self.command, as_dict(config), self.seconds, overlaps)
+        write_report(out, report)
+        scores = scores_from_report(out / "report.json", config.name)
+        card = Card(config.name, self.training_note(self.state.best_step), scores=scores)
+        exported = save_folder(student, out / "student", card, onnx=config.eval.onnx, overwrite=True)
+        print_report(report, self.console)
+        files = ", ".join(f"{name} ({size / 2**20:.1f} MiB)" for name, size in exported.files.items())
+        self.log(f"{exported.folder}: {files}\nreport: {out / 'report.json'}")
+
+    def rehearse(self) -> None:
+        """Print layer map, parameter counts and the first step's terms with their gradient shares; keep nothing."""
+        with tempfile.TemporaryDirectory() as scratch:
+            self.data.rehearse(Path(scratch))
+            self.prepare_words()
+            batch = next(self.batches(0))
+        task, student = self.task, self.task.student
+        labelled = task.label(batch)
+        for number in range(len(task.guides)):
+            self.console.print(layer_map(task, batch if labelled is None else labelled.batch, number))
+        exported = student.exported_model().parameters_count
+        self.log(f"student: {exported:,} weights, {len(student.charset.characters)} characters")
+        if exported < student.parameters_count:
+            self.log(f"its decoder, in training only: {student.parameters_count - exported:,} weights")
+        for guide in task.guides:
+            name, frozen = guide.teacher.name, sum(part.numel() for part in guide.teacher.parameters())
+            heads = sum(part.numel() for part in guide.heads.parameters())
+            self.log(f"teacher {name}: {frozen:,} weights, frozen; heads, in training only: {heads:,} weights")
+        task.train()
+        with torch.no_grad():
+            inputs = task.prepare(batch, 0, 0.0)
+        for name, (value, share) in gradient_shares(task, task(inputs)).items():
+            self.log(f"{name:12} {value:9.4f}  gradient share {100 * share:5.1f}%")
+
+    @property
+    def _test(self) -> Path | None:
+        """What is compared on; None for the rendered test words."""
+        chosen = self.config.eval.test or self.config.data.validation
+        return None if chosen is None else self.data.place(chosen)
+
+    @property
+    def _train_root(self) -> Path | None:
+        """Training words that the overlap check searches; None leaves it out."""
+        return None if self.config.eval.train_root is None else self.data.place(self.config.eval.train_root)
+
+    def _test_charset(self, student: Reader) -> Charset:
+        """Return the alphabet that is scored."""
+        return student.charset if self.config.eval.charset is None else Charset.load(self.config.eval.charset)
+
+    def _readers(self, student: Reader, charset: Charset) -> list[WordReader]:
+        """List what is scored: the student, its baseline, and teachers that read or have a closed lexicon."""
+        config = self.config
+        readers: list[WordReader] = [StudentReader(student, config.name)]
+        if config.eval.baseline:
+            baseline = self.out / "baseline"
+            readers.append(StudentReader(load_reader(baseline / "student"), f"{config.name}-baseline", "baseline"))
+            stored = json.loads((baseline / "report.json").read_text(encoding="utf-8"))
+            self.seconds["train baseline"] = stored["seconds"]["train"]
+        if config.eval.teacher:
+            readers += [teacher_reader(teacher, charset) for teacher in self.task.teachers]
+        for reader, name in zip(readers, distinct([reader.name for reader in readers]), strict=True):
+            reader.name = name
+        return readers
