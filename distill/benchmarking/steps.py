@@ -17,7 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from distill.benchmarking.decoding import build
 from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
 from distill.config import AuxSection, GuidanceSection
-from distill.data.batch import COLUMNS, Batch
+from distill.data.batch import Batch
+from distill.data.columns import COLUMNS
 from distill.training.distillation import DistillationTask
 from distill.training.optim import adamw
 from teachers import load_teacher

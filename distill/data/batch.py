@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.data.columns import COLUMNS
 from students.pictures import normalize
 
-COLUMNS = 32
-"""Columns that a picture's character labels are given for."""
 _NORMALIZED = normalize(np.arange(256, dtype=np.uint8).reshape(1, 1, 256, 1)).ravel()
 """What each level becomes: a look-up gives the numbers of `normalize` in a fifth of its time."""
 
@@ -34,7 +33,7 @@ class Sample:
     source: str
     """Name of the set it is from."""
     version: int | None = None
-    """Which of the pictures that come back at this position it is; None where each epoch has another one."""
+    """Number of the picture among those that come back at this index; None where each epoch has another one."""
 
     @property
     def image(self) -> Tensor:
@@ -64,17 +63,17 @@ class Batch:
 
     @property
     def pictures(self) -> list[tuple[int, int] | None]:
-        """What tells each picture from all others of the run; None where it doesn't come back."""
-        found = zip(self.indices.tolist(), self.versions, strict=False)
-        return [None if version is None else (index, version) for index, version in found]
+        """Key of each picture that comes back in later epochs, (index, version); None where it doesn't."""
+        keys = zip(self.indices.tolist(), self.versions, strict=False)
+        return [None if version is None else (index, version) for index, version in keys]
 
-    def select(self, places: Sequence[int], labels: list[str]) -> Batch:
-        """Take the words at `places`, with these labels."""
-        chosen = list(places)
+    def select(self, positions: Sequence[int], labels: list[str]) -> Batch:
+        """Take the words at these positions in the batch, with these labels."""
+        chosen = list(positions)
         return Batch(
             self.images[chosen], labels, self.columns[chosen], self.indices[chosen],
-            tuple(self.sources[place] for place in chosen) if self.sources else (),
-            tuple(self.versions[place] for place in chosen) if self.versions else (),
+            tuple(self.sources[position] for position in chosen) if self.sources else (),
+            tuple(self.versions[position] for position in chosen) if self.versions else (),
         )  # fmt: skip
 
     def to(self, device: torch.device | str) -> Batch:
@@ -107,9 +106,9 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def _images(pictures: Sequence[np.ndarray]) -> Tensor:
-    """Normalise pictures of one size to (N, 3, H, W), each written to its place at once."""
+    """Normalise pictures of one size to (N, 3, H, W), each written into the batch at once."""
     height, width, channels = pictures[0].shape
     images = np.empty((len(pictures), channels, height, width), np.float32)
-    for place, pixels in zip(images, pictures, strict=True):
-        place[:] = cv2.LUT(pixels, _NORMALIZED).transpose(2, 0, 1)
+    for image, pixels in zip(images, pictures, strict=True):
+        image[:] = cv2.LUT(pixels, _NORMALIZED).transpose(2, 0, 1)
     return torch.from_numpy(images)

@@ -1,4 +1,4 @@
-"""Data sets of words: which of a set's words are kept, how a word becomes a sample, and sets put together."""
+"""Data sets of words: which records of a set are used, how a record becomes a sample, and sets put together."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from distill.data.augmentation import LightAugment, Policy, RandAugment, stream
-from distill.data.batch import COLUMNS, Sample
+from distill.data.augmentation import LightAugment, Picture, RandAugment, as_image, sample_generator
+from distill.data.batch import Sample
+from distill.data.columns import column_ids, unpack_columns
 from distill.data.decoding import decode
 from distill.data.kept import Positions
 from distill.data.label_index import keep
-from distill.data.operations import Picture, as_image
 from distill.data.pixel_cache import PixelCache
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
+from distill.data.sampling import Draw
+from distill.data.sections import SourceSection
 from distill.data.trees import find_all, find_sets, open_set
 from students.charset import Charset
 from students.errors import UserError
 from students.pictures import DamagedPictureError, resize
-
-__all__ = ["ConcatWords", "WordDataset", "WordOptions", "Words", "column_ids", "find_sets", "load_words"]
 
 LOG = logging.getLogger(__name__)
 
@@ -47,65 +47,102 @@ class Words(Protocol):
 
 @dataclass(frozen=True)
 class WordOptions:
-    """How words are prepared."""
+    """What a run asks of all its words; what differs from source to source stands in `SourceSection`."""
 
-    augmentation: Policy = "none"
-    """`strong` works on pictures of original size, `light` on resized ones."""
-    cache: Literal["none", "memory"] = "none"
-    """`memory` decodes and resizes each picture once and keeps the pixels in a mapped file."""
-    cache_folder: Path | None = None
-    """Where that file lies; None takes the set's own folder, or the user's cache when that is read-only."""
-    seed: int = 0
-    """Seed of the augmentation."""
-    versions: int = 0
-    """Ways in which a picture is augmented, one an epoch in turn; 0: another one in each."""
-    max_corrupt: float = 0.01
-    """Largest share of corrupt records that is skipped; 0 makes the first one an error."""
     max_length: int = 25
     """Longest label in characters."""
     image_size: tuple[int, int] = (32, 128)
     """Height and width of the samples."""
-    labelled: bool = True
-    """False keeps every picture, whatever its label, and gives none: a teacher is to read them."""
+    seed: int = 0
+    """Seed of the augmentation."""
+    max_corrupt: float = 0.01
+    """Largest share of corrupt records that is skipped; 0 makes the first one an error."""
 
-    def turn(self, epoch: int) -> tuple[int, int | None]:
-        """Give the epoch that a picture is augmented as in, and `Sample.version` of what comes out."""
-        turn = epoch % self.versions if self.versions else epoch
-        return turn, 0 if self.augmentation == "none" else turn if self.versions else None
+
+class SampleBuilder:
+    """Turn a picture and what is known of it into a sample: augment, resize, and map its columns to token ids.
+
+    Args:
+        charset: the alphabet.
+        source: augmentation of the pictures.
+        options: size of the samples and seed of the augmentation.
+        name: name of the set, which the augmentation's generator follows from too.
+    """
+
+    def __init__(self, charset: Charset, source: SourceSection, options: WordOptions, name: str) -> None:
+        self.source, self.options, self.name = source, options, name
+        self._column_ids = column_ids(charset)
+        self._strong = RandAugment() if source.augmentation == "strong" else None
+        self._light = LightAugment() if source.augmentation == "light" else None
+
+    def build(
+        self, picture: Picture, label: str, columns: np.ndarray | None, index: int, epoch: int,
+        position: int | None = None, version: int | None = None,
+    ) -> Sample:  # fmt: skip
+        """Build one sample.
+
+        Args:
+            picture: pixels (H, W, 3) uint8 or a Pillow picture of any size; pixels of the samples' size stay so.
+            label: its cleaned label.
+            columns: code points (32,) of the characters under its columns; None where they aren't known.
+            index: its number in the data set.
+            epoch: epoch of its augmentation.
+            position: its number in what is stored, when that is another one.
+            version: see `Sample.version`.
+        """
+        rng = sample_generator(self.options.seed, self.name, epoch, index if position is None else position)
+        if self._strong is not None:
+            picture, moved = self._strong(picture, rng)
+            columns = None if moved else columns
+        size = self.options.image_size
+        fits = isinstance(picture, np.ndarray) and picture.shape[:2] == size
+        pixels = np.asarray(picture) if fits else resize(as_image(picture), size)
+        if self._light is not None:
+            pixels = self._light(pixels, rng)
+        return Sample(pixels, label, self._ids(columns), index, self.name, version)
+
+    def _ids(self, columns: np.ndarray | None) -> Tensor | None:
+        if columns is None:
+            return None
+        last = len(self._column_ids) - 1  # ids of what lies beyond the alphabet are 0, as that of code point 0
+        return torch.from_numpy(self._column_ids[np.where(columns <= last, columns, 0)])
 
 
 class WordDataset(Dataset[Sample]):
-    """The words of one set whose labels an alphabet can write (METHOD 1.6).
+    """The words of one set whose labels an alphabet can write (docs/method.md, section 1.6).
 
-    Labels are judged once, at the start. What a worker process gets of a large set is the paths of files to map.
+    Labels are judged once, at the start. A worker process is handed the paths of files to map, however large the set.
 
     Args:
         records: the set.
         charset: the alphabet.
-        options: how words are prepared.
+        source: how pictures are augmented and cached, and whether the set's own labels are used.
+        options: what the run asks of all words.
 
     Attributes:
         dropped: how many records were left out, by reason.
 
     Raises:
-        UserError: when no word is kept, too many records are corrupt, or `strong` is asked for with a cache.
+        UserError: when no word is left, too many records are corrupt, or `strong` is asked for with a cache.
     """
 
-    def __init__(self, records: Records, charset: Charset, options: WordOptions | None = None) -> None:
-        self.records, self.charset, self.options = records, charset, options or WordOptions()
+    def __init__(
+        self, records: Records, charset: Charset, source: SourceSection | None = None,
+        options: WordOptions | None = None,
+    ) -> None:  # fmt: skip
+        self.records, self.charset = records, charset
+        self.source, self.options = source or SourceSection(), options or WordOptions()
         self.dropped: Counter[str] = Counter()
-        self._bad: set[int] = set()
-        if self.options.augmentation == "strong" and self.options.cache == "memory":
+        self._corrupt: set[int] = set()
+        cached = self.source.cache == "memory"
+        if self.source.augmentation == "strong" and cached:
             raise UserError("augmentation: strong needs pictures of their original size; set cache: none, or light")
-        self._kept = self._keep()
-        self._columns = column_ids(charset)
-        self._strong = RandAugment() if self.options.augmentation == "strong" else None
-        self._light = LightAugment() if self.options.augmentation == "light" else None
-        wanted = self.options.cache == "memory"
-        self._cache = PixelCache(records, self.options.image_size, self.options.cache_folder) if wanted else None
+        self._positions = self._select()
+        self._builder = SampleBuilder(charset, self.source, self.options, records.name)
+        self._cache = PixelCache(records, self.options.image_size) if cached else None
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._positions)
 
     def __getitem__(self, index: int) -> Sample:
         """Give a word as in epoch 0; see `sample`."""
@@ -118,94 +155,83 @@ class WordDataset(Dataset[Sample]):
             UserError: when more records are corrupt than `max_corrupt` allows.
         """
         for step in range(len(self)):
-            at = (index + step) % len(self)
-            position = self._kept[at]
+            number = (index + step) % len(self)
+            position = self._positions[number]
             try:
-                return self._prepare(position, at, epoch)
+                picture = self._picture(position)
+                label, codes = self.label(number), self.records.columns(position) if self.labelled else None
+                return self._builder.build(
+                    picture, label, unpack_columns(codes), number, self.source.augmentation_epoch(epoch), position,
+                    self.source.version(epoch),
+                )  # fmt: skip
             except BadRecordError as error:
-                self._note_bad(position, str(error))
+                self._count_corrupt(position, str(error))
         raise UserError(f"no picture of {self.records.path} can be read; check it with check_lmdb")
 
     def label(self, index: int) -> str:
-        """Give the cleaned label of a word without its picture; "" when labels are not wanted."""
-        if not self.options.labelled:
+        """Give the cleaned label of a word without its picture; "" when a teacher is to label it."""
+        if not self.labelled:
             return ""
-        cleaned = self.charset.clean(self.records.label(self._kept[index]), self.options.max_length)
-        return cleaned or ""
+        return self.charset.clean(self.records.label(self._positions[index]), self.options.max_length) or ""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the set's own labels are used; otherwise a teacher reads the words."""
+        return self.source.labels == "own"
 
     @property
     def name(self) -> str:
         """The set's name."""
         return self.records.name
 
-    def _keep(self) -> Sequence[int] | Positions:
-        if not self.options.labelled:
+    def _select(self) -> Sequence[int] | Positions:
+        if not self.labelled:
             return range(len(self.records))
-        kept = keep(self.records, self.charset, self.options.max_length)
-        self.dropped = kept.dropped
+        selected = keep(self.records, self.charset, self.options.max_length)
+        self.dropped = selected.dropped
         if self.dropped["no label"] > self.options.max_corrupt * len(self.records):
-            raise UserError(self._too_many_bad(self.dropped["no label"], "without a label that can be read"))
-        if not len(kept.positions):
+            raise UserError(self._too_many_corrupt(self.dropped["no label"], "without a label that can be read"))
+        if not len(selected.positions):
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items()) or "it is empty"
             raise UserError(f"{self.records.path}: no word is left ({reasons}); another charset may keep them")
-        return kept.positions
+        return selected.positions
 
-    def _prepare(self, position: int, index: int, epoch: int) -> Sample:
-        turn, version = self.options.turn(epoch)
-        rng = stream(self.options.seed, self.name, turn, position)
+    def _picture(self, position: int) -> np.ndarray:
+        """Decode a picture, or take it, resized, from the cache.
+
+        Raises:
+            BadRecordError: when it can't be decoded.
+        """
         if self._cache is not None:
-            cached = self._cache[position]
-            if cached is None:
+            pixels = self._cache[position]
+            if pixels is None:
                 raise BadRecordError(f"{self.records.describe(position)} can't be read as a picture")
-            pixels, moved = cached, False
-        else:
-            picture: Picture = self._decode(position)
-            moved = False
-            if self._strong is not None:
-                picture, moved = self._strong(picture, rng)
-            pixels = resize(as_image(picture), self.options.image_size)
-        if self._light is not None:
-            pixels = self._light(pixels, rng)
-        columns = None if moved else self._column_labels(position)
-        return Sample(pixels, self.label(index), columns, index, self.name, version)
-
-    def _decode(self, position: int) -> np.ndarray:
+            return pixels
         try:
             return decode(self.records.image(position))
         except DamagedPictureError as error:
             raise BadRecordError(f"{self.records.describe(position)} can't be read as a picture ({error})") from None
 
-    def _column_labels(self, position: int) -> Tensor | None:
-        codes = self.records.columns(position) if self.options.labelled else None
-        if codes is None or len(codes) != COLUMNS:
-            return None
-        return torch.from_numpy(self._columns[np.frombuffer(codes, dtype=np.uint8)])
-
-    def _note_bad(self, position: int, message: str) -> None:
-        if position in self._bad:
+    def _count_corrupt(self, position: int, message: str) -> None:
+        if position in self._corrupt:
             return
-        self._bad.add(position)
-        if len(self._bad) > self.options.max_corrupt * len(self.records):
-            raise UserError(self._too_many_bad(len(self._bad), f"corrupt, the last: {message}"))
-        LOG.warning("skipped (%d of %d so far): %s", len(self._bad), len(self.records), message)
+        self._corrupt.add(position)
+        if len(self._corrupt) > self.options.max_corrupt * len(self.records):
+            raise UserError(self._too_many_corrupt(len(self._corrupt), f"corrupt, the last: {message}"))
+        LOG.warning("skipped (%d of %d so far): %s", len(self._corrupt), len(self.records), message)
 
-    def _too_many_bad(self, count: int, what: str) -> str:
+    def _too_many_corrupt(self, count: int, what: str) -> str:
         share = self.options.max_corrupt
         most = f"{share:.2%} may be (data.max_corrupt)" if share > 0 else "none may be"
         return f"{self.records.path}: {count} of {len(self.records)} records {what}; {most}; check_lmdb lists them"
 
 
-def column_ids(charset: Charset) -> np.ndarray:
-    """Map ASCII codes to token ids (256,): 0 for none and for characters that the alphabet has not."""
-    ids = np.zeros(256, dtype=np.int64)
-    for code in range(33, 127):
-        adapted = charset.adapt(chr(code))
-        ids[code] = charset.ids[adapted] if len(adapted) == 1 else 0
-    return ids
-
-
 class ConcatWords(Dataset[Sample]):
-    """Several sets of words, one after the other."""
+    """Several sets of words, one after the other; `Sample.index` counts over all of them.
+
+    Args:
+        parts: the sets.
+    """
 
     def __init__(self, parts: Sequence[Words]) -> None:
         self.parts = tuple(parts)
@@ -219,16 +245,30 @@ class ConcatWords(Dataset[Sample]):
         return self.sample(index, 0)
 
     def sample(self, index: int, epoch: int) -> Sample:
-        """Give a word; `Sample.index` counts over all parts."""
+        """Give a word."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        part = bisect.bisect_right(self.ends, index)
+        return self.part_sample(bisect.bisect_right(self.ends, index), index, epoch)
+
+    def part_sample(self, part: int, index: int, epoch: int) -> Sample:
+        """Give a word of a part; `index` counts over all parts."""
         start = self.ends[part - 1] if part else 0
-        found = self.parts[part].sample(index - start, epoch)
-        return dataclasses.replace(found, index=found.index + start)
+        sample = self.parts[part].sample(index - start, epoch)
+        return dataclasses.replace(sample, index=sample.index + start) if start else sample
 
 
-def load_words(path: Path | str, charset: Charset, options: WordOptions | None = None) -> WordDataset | ConcatWords:
+class MixtureWords(ConcatWords):
+    """The words of several sources, asked for by `Draw`."""
+
+    def __getitem__(self, draw: Draw) -> Sample:  # type: ignore[override]
+        """Give the drawn word."""
+        start = self.ends[draw.source - 1] if draw.source else 0
+        return self.part_sample(draw.source, start + draw.word, draw.epoch)
+
+
+def load_words(
+    path: Path | str, charset: Charset, source: SourceSection | None = None, options: WordOptions | None = None
+) -> WordDataset | ConcatWords:
     """Load the words of a set, or of all sets below a folder, one after the other.
 
     Raises:
@@ -236,7 +276,7 @@ def load_words(path: Path | str, charset: Charset, options: WordOptions | None =
     """
     path = Path(path)
     listed = path.name.endswith(LIST_SUFFIX) or not path.exists()
-    find = find_sets if options is None or options.labelled else find_all
+    find = find_sets if source is None or source.labels == "own" else find_all
     sets = [open_set(path)] if listed else find(path)
-    loaded = [WordDataset(records, charset, options) for records in sets]
+    loaded = [WordDataset(records, charset, source, options) for records in sets]
     return loaded[0] if len(loaded) == 1 else ConcatWords(loaded)

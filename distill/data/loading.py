@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import threading
@@ -13,11 +12,11 @@ from typing import Literal
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from distill.data.batch import Batch, Sample, collate
-from distill.data.datasets import Words
-from distill.data.sampling import Draw, InOrder, MixedSampler
+from distill.data.batch import Batch, collate
+from distill.data.datasets import MixtureWords, Words
+from distill.data.sampling import InOrder, MixedSampler
 
 Context = Literal["fork", "spawn", "forkserver"]
 _PREFETCH = 4
@@ -32,19 +31,6 @@ class Source:
     """Relative to the other sources."""
 
 
-class MixtureWords(Dataset[Sample]):
-    """The words of several sources, asked for by `Draw`; `Sample.index` counts over all sources."""
-
-    def __init__(self, sources: Sequence[Words]) -> None:
-        self.sources = tuple(sources)
-        self.starts = [sum(len(words) for words in self.sources[:number]) for number in range(len(self.sources))]
-
-    def __getitem__(self, draw: Draw) -> Sample:
-        """Give the drawn word."""
-        found, start = self.sources[draw.source].sample(draw.word, draw.epoch), self.starts[draw.source]
-        return dataclasses.replace(found, index=found.index + start) if start else found
-
-
 def build_loader(
     sources: Sequence[Source], batch_size: int, workers: int = 0, seed: int = 0, rank: int = 0, world: int = 1,
     start_batch: int = 0, *, context: Context | None = None, pin_memory: bool = False,
@@ -55,7 +41,7 @@ def build_loader(
     was taken up changes it.
 
     Args:
-        sources: words and their shares.
+        sources: words, and how much of each batch they make up.
         batch_size: words in a batch of this process.
         workers: loader processes; 0 loads in this one.
         seed: seed of the order (the augmentation's seed is the words' own).
@@ -114,6 +100,6 @@ def start_worker(number: int) -> None:
 def _stop_with_parent() -> None:
     with contextlib.suppress(OSError):
         while True:
-            told = signal.sigwaitinfo({signal.SIGTERM})
-            if told.si_pid == os.getppid():
+            received = signal.sigwaitinfo({signal.SIGTERM})
+            if received.si_pid == os.getppid():
                 os._exit(0)

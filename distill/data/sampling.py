@@ -1,14 +1,14 @@
-"""MixedSampler: which words stand in which batch, as a function of seed and position alone."""
+"""Decide which words stand in which batch, as a function of seed and position alone."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
-from distill.data.permutation import Permutation
 from students.errors import UserError
 
 
@@ -24,17 +24,17 @@ class Draw(NamedTuple):
 
 
 class MixedSampler(Sampler[list[Draw]]):
-    """Batches with a fixed share of each source, without end.
+    """Batches with a fixed part of each source, without end.
 
     Each source goes through its own permutation, drawn from (seed, source, epoch), and starts another one when it is
     exhausted. Batch k of all processes together is one block of each source, cut into equal parts: every process
-    gets as many batches, and as many words of each source. Shares that don't divide a batch are met over time:
+    gets as many batches, and as many words of each source. Ratios that don't divide a batch are met over time:
     of two sources none is ever a whole word away from its share. No batch needs those before it, so starting late
     costs nothing, and nothing is kept that grows with the number of words.
 
     Args:
         lengths: words of each source.
-        shares: share of each source in a batch, relative to the others.
+        ratios: share of each source in a batch, relative to the others.
         batch_size: words in a batch of one process.
         seed: seed of the order.
         rank: number of this process.
@@ -42,20 +42,20 @@ class MixedSampler(Sampler[list[Draw]]):
         start_batch: batches that were consumed before.
 
     Raises:
-        UserError: for an empty source, or shares that make no batch.
+        UserError: for an empty source, or ratios that make no batch.
     """
 
     def __init__(
-        self, lengths: Sequence[int], shares: Sequence[float], batch_size: int, *, seed: int = 0, rank: int = 0,
+        self, lengths: Sequence[int], ratios: Sequence[float], batch_size: int, *, seed: int = 0, rank: int = 0,
         world: int = 1, start_batch: int = 0,
     ) -> None:  # fmt: skip
         if not lengths or min(lengths) < 1:
             raise UserError("a source of training words is empty; leave it out or check its path")
-        check_shares(shares)
+        check_ratios(ratios)
         if batch_size < 1:
             raise UserError(f"a batch of {batch_size} words; give at least 1")
         self.lengths, self.batch_size = tuple(lengths), batch_size
-        self.shares = np.asarray(shares, dtype=np.float64) / sum(shares)
+        self.ratios = np.asarray(ratios, dtype=np.float64) / sum(ratios)
         self.seed, self.rank, self.world = seed, rank, world
         self.start_batch = start_batch
         self._orders: dict[int, tuple[int, Permutation]] = {}
@@ -73,13 +73,13 @@ class MixedSampler(Sampler[list[Draw]]):
         """Count the words of each source (S,) int64 among the first `words` of a process.
 
         Word after word goes to the source with the highest share / (words it has + 1/2): Sainte-Lague's rule. The
-        counts are worked out at once, from rounded shares that few words are added to or taken from.
+        counts are worked out at once, from rounded ratios that few words are added to or taken from.
         """
-        counts = np.rint(words * self.shares).astype(np.int64)
+        counts = np.rint(words * self.ratios).astype(np.int64)
         while counts.sum() < words:
-            counts[np.argmax(self.shares / (counts + 0.5))] += 1
+            counts[np.argmax(self.ratios / (counts + 0.5))] += 1
         while counts.sum() > words:
-            last = np.where(counts > 0, self.shares / (counts - 0.5), np.inf)
+            last = np.where(counts > 0, self.ratios / (counts - 0.5), np.inf)
             counts[len(last) - 1 - np.argmin(last[::-1])] -= 1
         return counts
 
@@ -87,33 +87,33 @@ class MixedSampler(Sampler[list[Draw]]):
         draws: list[Draw] = []
         for source, count in enumerate(counts.tolist()):
             start = int(taken[source]) * self.world + self.rank * count
-            place, end = start, start + count
-            while place < end:
-                epoch, step = divmod(place, self.lengths[source])
-                steps = np.arange(step, min(self.lengths[source], step + end - place))
+            position, end = start, start + count
+            while position < end:
+                epoch, step = divmod(position, self.lengths[source])
+                steps = np.arange(step, min(self.lengths[source], step + end - position))
                 draws += [Draw(source, word, epoch) for word in self._order(source, epoch)(steps).tolist()]
-                place += len(steps)
+                position += len(steps)
         return draws
 
     def _order(self, source: int, epoch: int) -> Permutation:
-        held = self._orders.get(source)
-        if held is None or held[0] != epoch:
-            held = (epoch, permutation(self.lengths[source], self.seed, source, epoch))
-            self._orders[source] = held
-        return held[1]
+        current = self._orders.get(source)
+        if current is None or current[0] != epoch:
+            current = (epoch, draw_order(self.lengths[source], self.seed, source, epoch))
+            self._orders[source] = current
+        return current[1]
 
 
-def check_shares(shares: Sequence[float]) -> None:
-    """Refuse shares that make no batch.
+def check_ratios(ratios: Sequence[float]) -> None:
+    """Refuse ratios that make no batch.
 
     Raises:
         UserError: when one is negative, or all are 0.
     """
-    if min(shares, default=0) < 0 or sum(shares) <= 0:
-        raise UserError(f"sources with shares of {list(shares)}: give each at least 0, and one more")
+    if min(ratios, default=0) < 0 or sum(ratios) <= 0:
+        raise UserError(f"sources with ratios of {list(ratios)}: give each at least 0, and one more")
 
 
-def permutation(length: int, seed: int, source: int, epoch: int) -> Permutation:
+def draw_order(length: int, seed: int, source: int, epoch: int) -> Permutation:
     """Draw the order of a source in an epoch."""
     return Permutation(length, (seed % 2**32, source, epoch))
 
@@ -136,3 +136,55 @@ class InOrder(Sampler[list[Draw]]):
         """Give all batches."""
         for start in range(0, len(self.words), self.batch_size):
             yield [Draw(0, word, 0) for word in self.words[start : start + self.batch_size]]
+
+
+_ROUNDS = 8
+_STEP, _FIRST, _SECOND = (np.uint64(number) for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+"""The constants of SplitMix64."""
+
+
+class Permutation:
+    """A bijection of 0..length - 1 drawn by a key: the same in every process, of a size that no length changes.
+
+    A place is written as (left, right) in a rectangle with hardly more places than `length`. In each round of a
+    generalised Feistel network one of the two is shifted by a hash of the other, which can be undone, so no two places
+    meet. What lands beyond the length walks on through the network until it is inside (cycle walking: Black and
+    Rogaway, "Ciphers with arbitrary finite domains", 2002).
+
+    Args:
+        length: how many places there are; below 2**62.
+        key: whole numbers from 0 on; another key gives another order.
+    """
+
+    def __init__(self, length: int, key: tuple[int, ...]) -> None:
+        self.length = length
+        left = max(math.isqrt(max(length - 1, 0)) + 1, 1)  # the smallest square root that is not too small
+        self._sides = (np.uint64(left), np.uint64(max(-(-length // left), 1)))
+        self._keys = np.random.SeedSequence(key).generate_state(_ROUNDS, np.uint64)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        """Give what stands at places (K,), each from 0 to length - 1: (K,) int64."""
+        found = self._mixed(np.asarray(places).astype(np.uint64))
+        outside = np.flatnonzero(found >= self.length)
+        while len(outside):
+            found[outside] = self._mixed(found[outside])
+            outside = outside[found[outside] >= self.length]
+        return found.astype(np.int64)
+
+    def _mixed(self, places: np.ndarray) -> np.ndarray:
+        parts = list(np.divmod(places, self._sides[1]))
+        for number, key in enumerate(self._keys):
+            moved = number % 2
+            parts[moved] = (parts[moved] + _hashed(parts[1 - moved] + key) % self._sides[moved]) % self._sides[moved]
+        return parts[0] * self._sides[1] + parts[1]
+
+
+def _hashed(numbers: np.ndarray) -> np.ndarray:
+    """Scatter 64-bit numbers (K,) over 64 bits, as SplitMix64 does."""
+    mixed = numbers * _STEP
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
+    return mixed ^ (mixed >> np.uint64(31))

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from distill.config import Config, StudentSection, TeacherSection
 from distill.conversion.clipocr import GUIDANCE, stored_name
 from distill.conversion.guidance import CLIP_FOLDER
-from distill.data.batch import COLUMNS, Batch
+from distill.data.batch import Batch
+from distill.data.columns import COLUMNS
 from distill.training.building import build_task
 from distill.training.distillation import DistillationTask
 from losses.heads import published_name

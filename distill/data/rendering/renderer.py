@@ -1,4 +1,4 @@
-"""WordRenderer: from (seed, index) to a crop that looks cut from a photograph, its label, and where each letter is."""
+"""Render words: from (seed, index) to a crop that looks cut from a photograph, its label, and where each letter is."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from typing import Any
 import cv2
 import numpy as np
 
+from distill.data.columns import COLUMNS
 from distill.data.rendering import effects
 from distill.data.rendering.atlas import FontAtlas
 from distill.data.rendering.colours import draw_palette
 from distill.data.rendering.layout import draw_setting, set_word
 from distill.data.rendering.texture import NoiseBank, TextureBank
 from distill.data.rendering.warp import Placement, draw_warp
-from distill.data.words import Split, WordSampler
+from distill.data.rendering.vocabulary import Split, WordSampler
 from students.errors import UserError
-
-COLUMNS = 32
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class RenderedWord:
     Attributes:
         image: (H, W, 3) uint8 RGB, as large as a crop of a photograph: H 10 to 96, W up to 288.
         label: what stands there, in its case.
-        columns: (32,) uint8, the ASCII code of the character over each 32nd of the width, 0 for none.
+        columns: (32,) uint32, the code point of the character over each 32nd of the width, 0 for none.
         quality: the JPEG quality it should be stored with.
     """
 
@@ -42,6 +41,14 @@ class RenderedWord:
     label: str
     columns: np.ndarray
     quality: int
+
+    def encode(self) -> bytes:
+        """Encode the picture as JPEG in its quality."""
+        options = (cv2.IMWRITE_JPEG_QUALITY, self.quality)
+        done, data = cv2.imencode(".jpg", cv2.cvtColor(self.image, cv2.COLOR_RGB2BGR), options)
+        if not done:
+            raise RuntimeError(f"OpenCV can't encode a picture of shape {self.image.shape}")
+        return data.tobytes()
 
 
 class WordRenderer:

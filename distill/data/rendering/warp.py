@@ -173,7 +173,7 @@ class Placement:
         return cv2.resize(source, small, interpolation=cv2.INTER_AREA), (small[0] / width, small[1] / height)
 
     def columns(self, text: str, count: int = 32) -> np.ndarray:
-        """Name the character over each of `count` equal columns of the crop: (count,) uint8 ASCII codes, 0 for none."""
+        """Find the character over each of `count` equal columns: code points (count,) uint32, 0 for none."""
         edges = np.array(self.word.spans, np.float32).T  # (2, characters)
         middles = np.array(self.word.middles, np.float32)
         u = (edges - np.float32(self._center[0])) * np.float32(self.warp.stretch / CAP_HEIGHT)
@@ -183,6 +183,6 @@ class Placement:
         distance = np.abs(_STEPS[1 : count + 1] - middle[:, None])
         distance[distance > reach[:, None]] = np.inf
         nearest = distance.argmin(axis=0)
-        codes = np.frombuffer(text.encode("ascii"), np.uint8)
-        found = np.isfinite(distance[nearest, np.arange(count)])
-        return codes[nearest] * found.astype(np.uint8)
+        codes = np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))
+        covered = np.isfinite(distance[nearest, np.arange(count)])
+        return codes[nearest] * covered.astype(np.uint32)

@@ -1,22 +1,25 @@
-"""A set of rendered words on disk: an LMDB and recipe.json, which says how the words were made."""
+"""Sets of rendered words on disk: an LMDB, and recipe.json, which says how the words were made."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 from rich.console import Console
 
-from distill.data.fonts import FontChoice, choose_fonts
+from distill.data.columns import pack_columns
 from distill.data.progress import followed
-from distill.data.rendered import render_records, test_labels
+from distill.data.rendering.fonts import FontChoice, choose_fonts
 from distill.data.rendering.renderer import WordRenderer
-from distill.data.words import Split
+from distill.data.rendering.vocabulary import Split, distinct_labels
 from distill.data.writing import LmdbWriter
 from distill.locks import one_at_a_time
 from students.charset import Charset
@@ -24,12 +27,14 @@ from students.errors import UserError
 from students.files import write_file
 
 RECIPE = "recipe.json"
-"""What says, beside the LMDB, how its words were made."""
+"""File beside the LMDB that says how its words were made."""
+CHUNK = 100
+"""Words that a rendering process hands over at a time."""
 
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """What is to be rendered."""
+    """What is to be rendered; it stands in recipe.json."""
 
     words: int
     """How many."""
@@ -37,8 +42,8 @@ class RenderRequest:
     """`train`, `test` (held-out words and fonts, no word twice) or `all`."""
     seed: int = 0
     """The same seed gives the same words, whatever the number of workers."""
-    charset: str = "94"
-    """Alphabet whose characters may occur, in any case: 36, 62, 94 or a file."""
+    charset: str = Charset.load("94").characters
+    """Characters that may occur, in any case."""
     fonts: tuple[str, ...] = ()
     """Further folders of fonts, with all below."""
     system_fonts: bool = True
@@ -46,29 +51,32 @@ class RenderRequest:
     max_fonts: int = 400
     """How many fonts at most, chosen by seed."""
     difficulty: float = 1.0
-    """How hard the street is on the words, 0 to 1; 1 is as varied as real crops."""
+    """How hard the words are to read, 0 (plain) to 1 (as varied as real crops)."""
 
     @property
     def characters(self) -> str:
-        """Characters that may be drawn."""
-        return both_cases(Charset.load(self.charset).characters)
+        """Characters that may be drawn: both cases, because pictures have both, and labels keep theirs."""
+        return "".join(sorted(set(self.charset) | set(self.charset.lower()) | set(self.charset.upper())))
 
-    def prepare(self) -> tuple[WordRenderer, FontChoice]:
+    def build_renderer(self) -> tuple[WordRenderer, FontChoice]:
         """Look for fonts and build the renderer.
 
         Raises:
             UserError: when a font folder is missing, no font is left, or there are too few held-out words.
         """
-        choice = choose_fonts(
+        fonts = choose_fonts(
             self.fonts, split=self.split, seed=self.seed, system=self.system_fonts, max_fonts=self.max_fonts
         )
-        labels = test_labels(self.words, self.seed, self.split, self.characters)
-        return WordRenderer(choice.fonts, self.seed, self.split, self.characters, labels, self.difficulty), choice
+        labels = distinct_labels(self.words, self.seed, self.characters) if self.split == "test" else None
+        return WordRenderer(fonts.fonts, self.seed, self.split, self.characters, labels, self.difficulty), fonts
 
 
-def both_cases(characters: str) -> str:
-    """Add the other case of each character: pictures have both, and labels keep theirs."""
-    return "".join(sorted(set(characters) | set(characters.lower()) | set(characters.upper())))
+class Record(NamedTuple):
+    """What the LMDB stores for one word."""
+
+    image: bytes
+    label: str
+    columns: bytes
 
 
 def render_once(request: RenderRequest, folder: Path, workers: int = 0) -> dict[str, Any]:
@@ -81,7 +89,7 @@ def render_once(request: RenderRequest, folder: Path, workers: int = 0) -> dict[
         folder.parent.mkdir(parents=True, exist_ok=True)
         with one_at_a_time(folder.with_name(f".{folder.name}.lock")):
             if not (folder / "data.mdb").is_file():
-                return write_set(request, *request.prepare(), folder, workers)
+                return write_set(request, *request.build_renderer(), folder, workers)
     except OSError as error:
         raise UserError(f"{folder} can't be written ({error}); give another folder, or make room") from None
     recipe: dict[str, Any] = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
@@ -89,15 +97,15 @@ def render_once(request: RenderRequest, folder: Path, workers: int = 0) -> dict[
 
 
 def write_set(
-    request: RenderRequest, renderer: WordRenderer, choice: FontChoice, folder: Path, workers: int = 0,
+    request: RenderRequest, renderer: WordRenderer, fonts: FontChoice, folder: Path, workers: int = 0,
     overwrite: bool = False, console: Console | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Render a set into `folder`, which appears when it is whole; gives its recipe.
 
     Args:
         request: what is rendered.
-        renderer: as `request.prepare` gave it.
-        choice: likewise.
+        renderer: as `request.build_renderer` gave it.
+        fonts: likewise.
         folder: the LMDB's folder.
         workers: rendering processes; 0 takes one a core.
         overwrite: replace an LMDB that is there.
@@ -117,12 +125,49 @@ def write_set(
         "schema": 1,
         **dataclasses.asdict(request),
         "font_folders": list(request.fonts),
-        "fonts": [font.name for font in choice.fonts],
-        "families": list(choice.families),
-        "dropped": choice.dropped,
+        "fonts": [font.name for font in fonts.fonts],
+        "families": list(fonts.families),
+        "dropped": fonts.dropped,
         "workers": workers,
         "seconds": round(seconds, 1),
         "words_per_second": round(request.words / max(seconds, 1e-9), 1),
     }
     write_file(folder / RECIPE, json.dumps(recipe, indent=1) + "\n")
     return recipe
+
+
+def render_records(renderer: WordRenderer, words: int, workers: int) -> Iterator[Record]:
+    """Render words 0 to `words` - 1 in some processes, and give them in order."""
+    chunks = [range(start, min(start + CHUNK, words)) for start in range(0, words, CHUNK)]
+    if workers <= 1:
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            for chunk in chunks:
+                yield from _render_chunk(renderer, chunk)
+        finally:
+            cv2.setNumThreads(threads)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers, _Worker.start, (renderer,)) as pool:
+        for records in pool.imap(_Worker.work, chunks):
+            yield from records
+
+
+def _render_chunk(renderer: WordRenderer, chunk: range) -> list[Record]:
+    words = [renderer.render(index) for index in chunk]
+    return [Record(word.encode(), word.label, pack_columns(word.columns)) for word in words]
+
+
+class _Worker:
+    """A rendering process; the renderer is handed over once instead of with every chunk."""
+
+    renderer: WordRenderer
+
+    @classmethod
+    def start(cls, renderer: WordRenderer) -> None:
+        cv2.setNumThreads(1)
+        cls.renderer = renderer
+
+    @classmethod
+    def work(cls, chunk: range) -> list[Record]:
+        return _render_chunk(cls.renderer, chunk)
