@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from distill.benchmarking.measuring import Row, Setup, interleaved, row
-from distill.data.augmentation import Policy
 from distill.data.batch import Batch
-from distill.data.datasets import WordOptions, load_words
+from distill.data.datasets import load_words
 from distill.data.loading import Source, build_loader
+from distill.data.sections import Augmentation, SourceSection
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
 
@@ -36,11 +36,11 @@ def loader_words_per_s(setup: Setup) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "words"
         write_crops(place, 256 if setup.quick else WORDS)
-        policies: tuple[Policy, ...] = ("strong",) if setup.quick else ("none", "light", "strong")
+        policies: tuple[Augmentation, ...] = ("strong",) if setup.quick else ("none", "light", "strong")
         batches = 2 if setup.quick else 8
         sides: dict[str, Callable[[], None]] = {}
         for policy in policies:
-            words = load_words(place, charset, WordOptions(augmentation=policy))
+            words = load_words(place, charset, SourceSection(augmentation=policy))
             loaded = iter(build_loader([Source(words)], BATCH))
             sides[policy] = partial(take, loaded, batches)
         for name, seconds in interleaved(sides, setup).items():
@@ -54,7 +54,7 @@ def loader_words_per_s(setup: Setup) -> Iterator[Row]:
 
 def _with_workers(place: Path, charset: Charset, workers: int, setup: Setup) -> list[float]:
     """Give words a second by the wall's clock, round by round; what lies ready at the start does not count."""
-    words = load_words(place, charset, WordOptions(augmentation="strong"))
+    words = load_words(place, charset, SourceSection(augmentation="strong"))
     loaded = iter(build_loader([Source(words)], BATCH, workers))
     take(loaded, 10 * workers)
     rates = []

@@ -7,15 +7,20 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image, ImageDraw
 from rich.console import Console
 
-from distill.data.render_set import RenderRequest, write_set
-from distill.data.rendering.sheet import draw_sheet
+from distill.data.rendering.render_set import RenderRequest, write_set
+from distill.data.rendering.renderer import RenderedWord
 from distill.data.writing import check_output
 from distill.errors import exit_on_user_error
 from distill.parser import CommandParser
+from students.charset import Charset
 from students.errors import UserError
 from students.files import replacing
+
+CELL_WIDTH, CELL_HEIGHT, LABEL_HEIGHT = 160, 56, 14
+"""Pixels of a word and of the label below it on a sheet."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,14 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         words=arguments.words,
         split=arguments.split,
         seed=arguments.seed,
-        charset=arguments.charset,
+        charset=Charset.load(arguments.charset).characters,
         fonts=tuple(map(str, arguments.fonts)),
         system_fonts=not arguments.no_system_fonts,
         max_fonts=arguments.max_fonts,
         difficulty=arguments.difficulty,
     )
     console.print("looking for fonts")
-    renderer, choice = request.prepare()
+    renderer, choice = request.build_renderer()
     found, families, dropped = len(choice.fonts), len(choice.families), len(choice.dropped)
     console.print(f"{found} fonts of {families} families, {dropped} dropped (recipe.json says why)")
     if arguments.sheet is not None:
@@ -87,3 +92,18 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--sheet {arguments.sheet} is no PNG; a name that ends in .png would work")
     if arguments.sheet is not None and (not arguments.sheet.resolve().parent.is_dir() or arguments.sheet.is_dir()):
         raise UserError(f"--sheet {arguments.sheet} can't be written; give a file in a folder that exists")
+
+
+def draw_sheet(words: Sequence[RenderedWord], columns: int = 10) -> Image.Image:
+    """Draw crops in a grid, at one size, with their labels underneath."""
+    rows = -(-len(words) // columns)
+    sheet = Image.new("RGB", (columns * CELL_WIDTH, rows * (CELL_HEIGHT + LABEL_HEIGHT)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, word in enumerate(words):
+        x, y = number % columns * CELL_WIDTH, number // columns * (CELL_HEIGHT + LABEL_HEIGHT)
+        crop = Image.fromarray(word.image)
+        scale = min((CELL_WIDTH - 6) / crop.width, (CELL_HEIGHT - 2) / crop.height)
+        size = max(1, round(crop.width * scale)), max(1, round(crop.height * scale))
+        sheet.paste(crop.resize(size, Image.Resampling.BILINEAR), (x, y))
+        pen.text((x, y + CELL_HEIGHT), word.label, fill="black")
+    return sheet

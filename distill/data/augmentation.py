@@ -3,7 +3,7 @@
 All randomness comes from the generator handed in, so a sample looks the same whichever worker prepares it. timm's own
 drawing of strengths uses global generators and is not used. The operations make exactly the pictures of Pillow and
 timm, in less time: a picture is an array (H, W, 3) uint8 or Pillow's RGB image; what maps levels is one look-up in an
-array, the rest runs in Pillow; each operation takes either kind and writes to neither, so that few have to be converted.
+array, the rest runs in Pillow; each operation takes either kind and writes to neither, so that few are converted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ def sample_generator(seed: int, name: str, epoch: int, index: int) -> random.Ran
     """Seed the generator of one sample of the set `name` in one epoch."""
     key = (seed % 2**32, zlib.crc32(f"augmentation:{name}".encode()), epoch, index)
     return random.Random(sum(part << (64 * number) for number, part in enumerate(key)))
-
 
 
 def auto_contrast(picture: Picture) -> Picture:
@@ -139,7 +138,7 @@ def gaussian_blur(picture: Picture, radius: int) -> Picture:
 
 
 def poisson_noise(picture: Picture, rate: int, rng: random.Random) -> Picture:
-    """Add Poisson(rate) with a random sign to each pixel, the same to its three channels (as the reference implementation).
+    """Add Poisson(rate) with a random sign, the same to a pixel's channels, as in the reference implementation.
 
     Chances are those of the distribution to 1 in 65,536, the step of the numbers that are drawn.
     """

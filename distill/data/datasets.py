@@ -120,6 +120,7 @@ class WordDataset(Dataset[Sample]):
         options: what the run asks of all words.
 
     Attributes:
+        positions: where the words stand in the set.
         dropped: how many records were left out, by reason.
 
     Raises:
@@ -137,12 +138,12 @@ class WordDataset(Dataset[Sample]):
         cached = self.source.cache == "memory"
         if self.source.augmentation == "strong" and cached:
             raise UserError("augmentation: strong needs pictures of their original size; set cache: none, or light")
-        self._positions = self._select()
+        self.positions = self._select()
         self._builder = SampleBuilder(charset, self.source, self.options, records.name)
         self._cache = PixelCache(records, self.options.image_size) if cached else None
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self.positions)
 
     def __getitem__(self, index: int) -> Sample:
         """Give a word as in epoch 0; see `sample`."""
@@ -156,7 +157,7 @@ class WordDataset(Dataset[Sample]):
         """
         for step in range(len(self)):
             number = (index + step) % len(self)
-            position = self._positions[number]
+            position = self.positions[number]
             try:
                 picture = self._picture(position)
                 label, codes = self.label(number), self.records.columns(position) if self.labelled else None
@@ -172,7 +173,7 @@ class WordDataset(Dataset[Sample]):
         """Give the cleaned label of a word without its picture; "" when a teacher is to label it."""
         if not self.labelled:
             return ""
-        return self.charset.clean(self.records.label(self._positions[index]), self.options.max_length) or ""
+        return self.charset.clean(self.records.label(self.positions[index]), self.options.max_length) or ""
 
     @property
     def labelled(self) -> bool:

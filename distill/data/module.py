@@ -14,19 +14,15 @@ from torch.utils.data import DataLoader
 
 from distill.data.batch import Batch
 from distill.data.datasets import ConcatWords, WordDataset, WordOptions, Words, load_words
-from distill.data.fonts import choose_fonts
-from distill.data.live import SyntheticWords
 from distill.data.loading import Source, build_loader, build_test_loader
-from distill.data.render_set import RenderRequest, both_cases, render_once
-from distill.data.rendered import RenderedWords
-from distill.data.sampling import check_shares
+from distill.data.rendering.render_set import RenderRequest, render_once
+from distill.data.rendering.synthetic import SyntheticWords
+from distill.data.sampling import check_ratios
 from distill.data.sections import DataSection, SourceSection
 from students.charset import Charset
 from students.errors import UserError
 
 Loaded = WordDataset | ConcatWords
-LIVE_WORDS = 2**40
-"""Words that can be rendered in the loader before the first comes again."""
 
 
 class DataModule:
@@ -86,7 +82,7 @@ class DataModule:
                     f"{self.place(source.path)}: no such folder{root}; give one that holds LMDBs, at any depth"
                 )
         rendered = [section.synthetic.ratio] if section.synthetic.words > 0 else []
-        check_shares([source.ratio for source in section.train] + rendered)
+        check_ratios([source.ratio for source in section.train] + rendered)
         if section.validation is not None and not self.place(section.validation).exists():
             place = self.place(section.validation)
             raise UserError(f"{place}: no such folder to validate on; give a set, or leave data.validation out")
@@ -156,29 +152,26 @@ class DataModule:
         self._tell(console, "to validate on", self.validation)
 
     def _load(self, path: Path, source: SourceSection, number: int, max_corrupt: float) -> Loaded:
-        return load_words(path, self.charset, self._options(source, number, max_corrupt))
+        return load_words(path, self.charset, source, self._options(number, max_corrupt))
 
     def _live(self, number: int) -> SyntheticWords:
-        render, source = self.section.synthetic, self.section.synthetic.source
-        fonts = choose_fonts(render.fonts, split="train", seed=render.seed).fonts
-        characters = both_cases(self.charset.characters)
-        rendered = RenderedWords(fonts, LIVE_WORDS, render.seed, "train", characters, render.difficulty)
-        return SyntheticWords(rendered, self.charset, self._options(source, number, 0.0), render.words)
-
-    def _options(self, source: SourceSection, number: int, max_corrupt: float) -> WordOptions:
-        return WordOptions(
-            augmentation=source.augmentation, versions=source.fixed_augmentations, cache=source.cache,
-            seed=self.seed + number,
-            max_length=self.max_length, max_corrupt=max_corrupt, image_size=self.image_size,
-            labelled=source.labels == "own",
+        synthetic = self.section.synthetic
+        request = RenderRequest(
+            synthetic.words, "train", synthetic.seed, self.charset.characters, tuple(synthetic.fonts),
+            difficulty=synthetic.difficulty,
         )  # fmt: skip
+        renderer, _ = request.build_renderer()
+        return SyntheticWords(renderer, self.charset, synthetic.words, synthetic.source, self._options(number, 0.0))
+
+    def _options(self, number: int, max_corrupt: float) -> WordOptions:
+        return WordOptions(self.max_length, self.image_size, self.seed + number, max_corrupt)
 
     def _tell(self, console: Console, what: str, words: Words) -> None:
         parts = words.parts if isinstance(words, ConcatWords) else (words,)
         dropped: Counter[str] = Counter()
         for part in parts:
             dropped += part.dropped if isinstance(part, WordDataset) else Counter()
-        if any(isinstance(part, WordDataset) and not part.options.labelled for part in parts):
+        if any(isinstance(part, WordDataset) and not part.labelled for part in parts):
             what += ", read by the teacher"
         left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
         more = f" (left out: {left_out})" if left_out else ""

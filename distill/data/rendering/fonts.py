@@ -16,9 +16,9 @@ from random import Random
 
 import numpy as np
 
-from distill.data import legibility
+from distill.data.rendering import legibility
 from distill.data.rendering.atlas import FontAtlas, UnusableFontError, draw_glyphs, load_face
-from distill.data.words import Split
+from distill.data.rendering.vocabulary import Split
 from distill.errors import import_extra
 from students.errors import UserError
 

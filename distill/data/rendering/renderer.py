@@ -21,8 +21,8 @@ from distill.data.rendering.atlas import FontAtlas
 from distill.data.rendering.colours import draw_palette
 from distill.data.rendering.layout import draw_setting, set_word
 from distill.data.rendering.texture import NoiseBank, TextureBank
-from distill.data.rendering.warp import Placement, draw_warp
 from distill.data.rendering.vocabulary import Split, WordSampler
+from distill.data.rendering.warp import Placement, draw_warp
 from students.errors import UserError
 
 

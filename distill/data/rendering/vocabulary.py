@@ -154,6 +154,15 @@ class WordSampler:
         return text.upper() if random.random() < 0.2 else text
 
 
+def distinct_labels(words: int, seed: int, charset: str | None = None) -> list[str]:
+    """Draw the labels of a test set beforehand, so that no word occurs twice.
+
+    Raises:
+        UserError: if there are not that many held-out words.
+    """
+    return WordSampler("test", charset).distinct(words, Random(f"labels {seed}"))
+
+
 def change_case(word: str, random: Random) -> str:
     """Give a word one of the cases of signs: UPPER 42%, Title 28%, lower 27%, mixed 3%."""
     dice = random.random()

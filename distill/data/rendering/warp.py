@@ -107,14 +107,14 @@ class Placement:
         self._radius = 2 * half_width / self._bend if abs(self._bend) > 0.05 else 0.0
         self._tilt = warp.tilt[0] / max(half_width, half_height), warp.tilt[1] / max(half_height, 0.5)
         self._turn = math.cos(warp.angle), math.sin(warp.angle)
-        x, y = self._forward(_RIM[0] * np.float32(half_width), _RIM[1] * np.float32(half_height))
+        x, y = self.to_crop(_RIM[0] * np.float32(half_width), _RIM[1] * np.float32(half_height))
         x0, y0, x1, y1 = float(x.min()), float(y.min()), float(x.max()), float(y.max())
         x0, y0, x1, y1 = x0 - margins[0], y0 - margins[1], x1 + margins[2], y1 + margins[3]
         self.scale = min(cap, MAX_WIDTH / (x1 - x0), MAX_HEIGHT / (y1 - y0))
         self._origin = x0, y0
         self.size = max(8, round((x1 - x0) * self.scale)), max(8, round((y1 - y0) * self.scale))
 
-    def _forward(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def to_crop(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Map stretched text units to crop units: wave, arc, shear, perspective, rotation."""
         amplitude, number, phase = self.warp.wave
         if amplitude:
@@ -128,8 +128,8 @@ class Placement:
         cos, sin = self._turn
         return cos * u - sin * v, sin * u + cos * v
 
-    def _backward(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Undo `_forward`, step by step."""
+    def to_text(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Map crop units back to stretched text units: `to_crop` undone, step by step."""
         cos, sin = self._turn
         u, v = cos * x + sin * y, cos * y - sin * x
         depth = np.maximum(0.2, 1 - self._tilt[0] * u - self._tilt[1] * v)
@@ -153,7 +153,7 @@ class Placement:
         # One cell more on each side, because enlarging repeats the outermost half cell.
         x = _STEPS[:columns] * np.float32(CELL / self.scale) + np.float32(self._origin[0])
         y = _STEPS[:rows] * np.float32(CELL / self.scale) + np.float32(self._origin[1])
-        u, v = self._backward(x[None, :], y[:, None])
+        u, v = self.to_text(x[None, :], y[:, None])
         coarse = np.empty((rows, columns, 2), np.float32)
         coarse[..., 0] = (u * (CAP_HEIGHT / self.warp.stretch) + self._center[0]) * shrink[0] - 0.5
         coarse[..., 1] = (v * CAP_HEIGHT + self._center[1]) * shrink[1] - 0.5
@@ -177,7 +177,7 @@ class Placement:
         edges = np.array(self.word.spans, np.float32).T  # (2, characters)
         middles = np.array(self.word.middles, np.float32)
         u = (edges - np.float32(self._center[0])) * np.float32(self.warp.stretch / CAP_HEIGHT)
-        x, _ = self._forward(u, (middles - np.float32(self._center[1])) * np.float32(1 / CAP_HEIGHT))
+        x, _ = self.to_crop(u, (middles - np.float32(self._center[1])) * np.float32(1 / CAP_HEIGHT))
         x = (x - np.float32(self._origin[0])) * np.float32(self.scale * count / self.size[0])  # in columns
         middle, reach = (x[0] + x[1]) / 2, np.abs(x[1] - x[0]) / 2
         distance = np.abs(_STEPS[1 : count + 1] - middle[:, None])

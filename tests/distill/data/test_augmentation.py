@@ -1,4 +1,4 @@
-"""Augmentation: its own generators, its limits, and that it stays what METHOD 1.5 says."""
+"""Augmentation: limits as docs/method.md, section 1.5, says; pictures of timm and Pillow, number for number."""
 
 from __future__ import annotations
 
@@ -10,8 +10,22 @@ from PIL import Image
 from timm.data import auto_augment
 
 from distill.data import augmentation
-from distill.data.augmentation import OPERATIONS, LightAugment, RandAugment, apply, stream
-from distill.data.operations import Picture
+from distill.data.augmentation import (
+    GREY,
+    OPERATIONS,
+    RESAMPLED,
+    TIMM_OPERATIONS,
+    LightAugment,
+    Picture,
+    RandAugment,
+    Resample,
+    apply,
+    colour_factor,
+    limited_strength,
+    poisson_noise,
+    sample_generator,
+    signed_poisson,
+)
 
 
 @pytest.fixture
@@ -42,7 +56,7 @@ def test_every_operation_keeps_mode_and_size_and_leaves_global_generators_alone(
     [("Rotate", 30.0), ("ShearX", 0.9), ("ShearY", 0.2), ("TranslateXRel", 0.1), ("TranslateYRel", 0.3)],
 )
 def test_limits_of_geometry(name: str, most: float) -> None:
-    strengths = {augmentation._TIMM[name][1](0.5, random.Random(seed))[0] for seed in range(20)}
+    strengths = {TIMM_OPERATIONS[name][1](0.5, random.Random(seed))[0] for seed in range(20)}
     assert strengths == {most / 2, -most / 2}
 
 
@@ -54,19 +68,19 @@ def test_strengths_without_a_sign_are_timms(name: str) -> None:
         strength = auto_augment.LEVEL_TO_ARG[name]
         expected = strength(magnitude, {}) if strength else ()
         expected = expected if isinstance(expected, tuple) else (expected,)
-        assert augmentation._TIMM[name][1](magnitude / 10, random.Random(0)) == expected
+        assert TIMM_OPERATIONS[name][1](magnitude / 10, random.Random(0)) == expected
 
 
 def test_colour_factors_are_timms_pair() -> None:
-    assert {augmentation._factor(0.5, random.Random(seed))[0] for seed in range(20)} == {1.45, 0.55}
-    assert {augmentation._factor(1.0, random.Random(seed))[0] for seed in range(20)} == {1.9, 0.1}
+    assert {colour_factor(0.5, random.Random(seed))[0] for seed in range(20)} == {1.45, 0.55}
+    assert {colour_factor(1.0, random.Random(seed))[0] for seed in range(20)} == {1.9, 0.1}
 
 
 @pytest.mark.parametrize(
     ("strength", "most", "expected"), [(2.0, 10.0, 2), (2.0, 1.6, 2), (2.0, 0.4, 1), (20.0, 25.6, 20), (20.0, 6.4, 6)]
 )
 def test_blur_and_noise_are_limited_by_the_longer_side(strength: float, most: float, expected: int) -> None:
-    assert augmentation._limited(strength, most) == expected
+    assert limited_strength(strength, most) == expected
 
 
 def test_operations_are_drawn_without_replacement_and_applied_half_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +104,8 @@ def test_operations_are_drawn_without_replacement_and_applied_half_the_time(monk
 
 def test_streams_differ_in_every_part() -> None:
     parts = [(0, "a", 0, 0), (1, "a", 0, 0), (0, "b", 0, 0), (0, "a", 1, 0), (0, "a", 0, 1), (-1, "a", 0, 0)]
-    assert len({stream(*part).random() for part in parts}) == len(parts)
-    assert stream(3, "a", 2, 1).random() == stream(3, "a", 2, 1).random()
+    assert len({sample_generator(*part).random() for part in parts}) == len(parts)
+    assert sample_generator(3, "a", 2, 1).random() == sample_generator(3, "a", 2, 1).random()
 
 
 def test_light_augmentation_keeps_characters_under_their_columns() -> None:
@@ -107,3 +121,52 @@ def test_light_augmentation_keeps_characters_under_their_columns() -> None:
         assert abs(edge - 63) <= 4
     assert len(seen) > 150
     assert pixels.max() == 200, "the input is left as it was"
+
+
+RANGES = {
+    "Rotate": (-30.0, 30.0), "PosterizeIncreasing": (1, 4), "SolarizeIncreasing": (0, 256), "SolarizeAdd": (0, 110),
+    "ColorIncreasing": (0.1, 1.9), "ContrastIncreasing": (0.1, 1.9), "BrightnessIncreasing": (0.1, 1.9),
+    "ShearX": (-0.9, 0.9), "ShearY": (-0.2, 0.2), "TranslateXRel": (-0.1, 0.1), "TranslateYRel": (-0.3, 0.3),
+}  # fmt: skip
+"""Strengths at any magnitude; the other operations have none."""
+
+
+def pictures() -> list[np.ndarray]:
+    """Noise, few levels, one level, large areas, and very small ones."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (31, 97, 3), dtype=np.uint8)
+    areas = np.repeat(np.repeat(rng.integers(0, 256, (4, 9, 3), dtype=np.uint8), 8, 0), 11, 1)
+    return [noise, noise // 8 + 100, np.full_like(noise, 77), areas, noise[:1, :1], noise[:2, :300], noise[:16, :16]]
+
+
+@pytest.mark.parametrize("name", TIMM_OPERATIONS)
+def test_operations_are_timms(name: str) -> None:
+    rng = random.Random(0)
+    operation, _ = TIMM_OPERATIONS[name]
+    for pixels in pictures():
+        for resample in (Resample.BILINEAR, Resample.BICUBIC):
+            low, high = RANGES.get(name, (0, 0))
+            strength = rng.randint(low, high) if isinstance(low, int) else rng.uniform(low, high)
+            given = (strength,) if name in RANGES else ()
+            expected = auto_augment.NAME_TO_OP[name](Image.fromarray(pixels), *given, fillcolor=GREY, resample=resample)
+            made = operation(pixels, *given, *((resample,) if name in RESAMPLED else ()))
+            assert np.array_equal(made, expected), (pixels.shape, given, resample)
+
+
+def test_poisson_noise_is_grey_with_both_signs() -> None:
+    flat = np.full((100, 200, 3), 120, np.uint8)
+    noise = np.asarray(poisson_noise(flat, 9, random.Random(0))).astype(int) - 120
+    assert (noise[..., 0] == noise[..., 1]).all()
+    assert (noise[..., 0] == noise[..., 2]).all()
+    assert abs(noise.mean()) < 0.5
+    assert np.abs(noise[..., 0]).mean() == pytest.approx(9, abs=0.2)
+
+
+@pytest.mark.parametrize("rate", [1, 7, 21, 41])
+def test_poisson_noise_has_the_distributions_moments(rate: int) -> None:
+    drawn = np.abs(signed_poisson(rate).astype(np.float64))
+    centred = drawn - drawn.mean()
+    assert drawn.mean() == pytest.approx(rate, abs=1e-3)
+    assert (centred**2).mean() == pytest.approx(rate, rel=2e-3)
+    assert (centred**3).mean() == pytest.approx(rate, rel=2e-2)
+    assert signed_poisson(rate).astype(int).sum() == 0

@@ -15,8 +15,8 @@ from PIL import Image
 
 from distill.data.batch import collate
 from distill.data.datasets import ConcatWords, WordDataset, WordOptions, load_words
-from distill.data.live import SyntheticWords
 from distill.data.lmdb_reader import LmdbRecords
+from distill.data.sections import SourceSection
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
 from students.errors import UserError
@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_keeps_what_the_alphabet_can_write(folder: Path) -> None:
-    words = WordDataset(LmdbRecords(folder), CHARSET, WordOptions(max_corrupt=0.5))
+    words = WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.5))
     assert (len(words), words.dropped) == (3, {"empty": 1, "too long": 1})
     assert [words.label(index) for index in range(3)] == ["hello", "broken", "world5"]
     sample = words[0]
@@ -65,7 +65,7 @@ def test_characters_outside_the_alphabet_have_no_column(tmp_path: Path) -> None:
 
 
 def test_a_batch_marks_unknown_columns(folder: Path) -> None:
-    words = WordDataset(LmdbRecords(folder), CHARSET, WordOptions(max_corrupt=0.5))
+    words = WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.5))
     batch = collate([words[0], words[2]])
     assert (batch.labels, batch.indices.tolist(), len(batch)) == (["hello", "world5"], [0, 2], 2)
     assert batch.images.shape == (2, 3, 32, 128)
@@ -75,7 +75,7 @@ def test_a_batch_marks_unknown_columns(folder: Path) -> None:
 
 
 def test_a_corrupt_record_is_named_and_replaced(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    words = WordDataset(LmdbRecords(folder), CHARSET, WordOptions(max_corrupt=0.2))
+    words = WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.2))
     with caplog.at_level(logging.WARNING):
         assert words[1].label == "world5"
         assert words[1].label == "world5"
@@ -84,7 +84,7 @@ def test_a_corrupt_record_is_named_and_replaced(folder: Path, caplog: pytest.Log
 
 
 def test_too_many_corrupt_records_are_an_error(folder: Path) -> None:
-    words = WordDataset(LmdbRecords(folder), CHARSET, WordOptions(max_corrupt=0.0))
+    words = WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.0))
     assert words[0].label == "hello"
     with pytest.raises(UserError, match="record 3 of words can't be read as a picture"):
         words[1]
@@ -94,7 +94,7 @@ def test_missing_labels_count_as_corrupt(tmp_path: Path) -> None:
     with LmdbWriter(tmp_path / "words") as writer:
         writer.add(picture(1), "a")
         writer.count += 1
-    assert WordDataset(LmdbRecords(tmp_path / "words"), CHARSET, WordOptions(max_corrupt=0.5)).dropped == {
+    assert WordDataset(LmdbRecords(tmp_path / "words"), CHARSET, options=WordOptions(max_corrupt=0.5)).dropped == {
         "no label": 1
     }
     with pytest.raises(UserError, match="1 of 2 records without a label"):
@@ -104,8 +104,8 @@ def test_missing_labels_count_as_corrupt(tmp_path: Path) -> None:
 @pytest.mark.parametrize("augmentation", ["light", "strong"])
 def test_augmentation_follows_from_seed_epoch_and_index(folder: Path, augmentation: str) -> None:
     def image(seed: int, index: int, epoch: int) -> torch.Tensor:
-        options = WordOptions(max_corrupt=0.5, augmentation=augmentation, seed=seed)  # type: ignore[arg-type]
-        words = WordDataset(LmdbRecords(folder), CHARSET, options)
+        source = SourceSection(augmentation=augmentation)  # type: ignore[arg-type]
+        words = WordDataset(LmdbRecords(folder), CHARSET, source, WordOptions(max_corrupt=0.5, seed=seed))
         words.sample(0, 3)
         return words.sample(index, epoch).image
 
@@ -116,13 +116,13 @@ def test_augmentation_follows_from_seed_epoch_and_index(folder: Path, augmentati
 
 
 def test_the_cache_gives_the_same_pixels(folder: Path) -> None:
-    cached = WordOptions(max_corrupt=0.5, augmentation="light", cache="memory")
-    plain = WordDataset(LmdbRecords(folder), CHARSET, WordOptions(max_corrupt=0.5, augmentation="light"))
-    words = WordDataset(LmdbRecords(folder), CHARSET, cached)
+    cached = SourceSection(augmentation="light", cache="memory"), WordOptions(max_corrupt=0.5)
+    plain = WordDataset(LmdbRecords(folder), CHARSET, SourceSection(augmentation="light"), WordOptions(max_corrupt=0.5))
+    words = WordDataset(LmdbRecords(folder), CHARSET, *cached)
     files = sorted(file.name.split("-")[0] for file in folder.iterdir())
     assert files == ["data.mdb", "pixels", "readable"]
     written = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
-    again = pickle.loads(pickle.dumps(WordDataset(LmdbRecords(folder), CHARSET, cached)))  # noqa: S301  pickled here
+    again = pickle.loads(pickle.dumps(WordDataset(LmdbRecords(folder), CHARSET, *cached)))  # noqa: S301  pickled here
     for index in (0, 1, 2):
         for epoch in (0, 5):
             expected = plain.sample(index, epoch)
@@ -138,14 +138,14 @@ def test_the_cache_of_read_only_data_lies_with_the_user(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder)
-    WordDataset(LmdbRecords(folder), CHARSET, WordOptions(cache="memory"))
+    WordDataset(LmdbRecords(folder), CHARSET, SourceSection(cache="memory"))
     assert len(list((tmp_path / "home" / "symdistill").glob("pixels-words-*.npy"))) == 1
     assert [file.name for file in folder.iterdir()] == ["data.mdb"]
 
 
 def test_strong_augmentation_needs_the_original_pictures(folder: Path) -> None:
     with pytest.raises(UserError, match="cache: none"):
-        WordDataset(LmdbRecords(folder), CHARSET, WordOptions(augmentation="strong", cache="memory"))
+        WordDataset(LmdbRecords(folder), CHARSET, SourceSection(augmentation="strong", cache="memory"))
 
 
 def test_sets_are_put_together_in_order(tmp_path: Path) -> None:
@@ -161,23 +161,3 @@ def test_sets_are_put_together_in_order(tmp_path: Path) -> None:
     assert (len(twice), twice[6].label, twice[6].index) == (8, "c", 6)
     with pytest.raises(IndexError):
         twice[8]
-
-
-class Stripes:
-    """Pictures made when asked for."""
-
-    def __len__(self) -> int:
-        return 6
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, str, np.ndarray]:
-        return np.full((20, 60, 3), index, np.uint8), f"W{index}", np.full(32, ord("W"), np.uint8)
-
-
-def test_words_made_while_training_change_with_the_epoch() -> None:
-    words = SyntheticWords(Stripes(), CHARSET, words=3)
-    assert [[words.sample(index, epoch).label for index in range(3)] for epoch in range(3)] == [
-        ["w0", "w1", "w2"], ["w3", "w4", "w5"], ["w0", "w1", "w2"],
-    ]  # fmt: skip
-    columns = words[0].columns
-    assert columns is not None
-    assert columns.tolist() == [CHARSET.ids["w"]] * 32

@@ -150,8 +150,8 @@ def test_few_labels_and_other_sets_need_no_index(folder: Path, tmp_path: Path, m
 
 def test_workers_get_paths(folder: Path) -> None:
     words = WordDataset(LmdbRecords(folder), CHARSET)
-    words._kept[0]
-    pickled = pickle.dumps(words._kept)
+    words.positions[0]
+    pickled = pickle.dumps(words.positions)
     assert len(pickled) < 500
     again = pickle.loads(pickled)  # noqa: S301  pickled here
     assert isinstance(again, Positions)
@@ -172,5 +172,5 @@ def test_processes_that_start_together_agree(folder: Path) -> None:
 def test_missing_labels_are_counted_as_without_an_index(folder: Path) -> None:
     put(folder, b"label-000000001", None)
     with pytest.raises(UserError, match="1 of 14 records without a label that can be read"):
-        WordDataset(LmdbRecords(folder), CHARSET, WordOptions(max_corrupt=0.05))
-    assert WordDataset(LmdbRecords(folder), CHARSET, WordOptions(max_corrupt=0.1)).dropped["no label"] == 1
+        WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.05))
+    assert WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.1)).dropped["no label"] == 1

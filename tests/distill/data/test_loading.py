@@ -14,8 +14,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from distill.data.batch import Batch
-from distill.data.datasets import WordOptions, load_words
+from distill.data.datasets import load_words
 from distill.data.loading import Context, Source, build_loader, build_test_loader
+from distill.data.sections import SourceSection
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
 
@@ -37,8 +38,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def loader(root: Path, workers: int, context: Context | None = None, start_batch: int = 0) -> DataLoader[Batch]:
     sources = [
-        Source(load_words(root / "rendered", CHARSET, WordOptions(augmentation="light", cache="memory")), 0.7),
-        Source(load_words(root / "real", CHARSET, WordOptions(augmentation="strong")), 0.3),
+        Source(load_words(root / "rendered", CHARSET, SourceSection(augmentation="light", cache="memory")), 0.7),
+        Source(load_words(root / "real", CHARSET, SourceSection(augmentation="strong")), 0.3),
     ]
     return build_loader(sources, 8, workers, seed=5, start_batch=start_batch, context=context)
 

@@ -16,13 +16,14 @@ from distill.data.datasets import WordDataset, WordOptions, load_words
 from distill.data.overlap import find_overlaps
 from distill.data.pictures import PictureRecords, find_pictures
 from distill.data.records import BadRecordError, Records
+from distill.data.sections import SourceSection
 from distill.data.trees import find_all, find_sets
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
 from students.errors import UserError
 
 CHARSET = Charset.load("36")
-UNREAD = WordOptions(labelled=False, max_corrupt=0.5)
+UNREAD = SourceSection(labels="pseudo"), WordOptions(max_corrupt=0.5)
 
 
 def noise(seed: int) -> bytes:
@@ -81,7 +82,7 @@ def test_a_picture_without_a_label_is_a_record(tree: Path) -> None:
 
 
 def test_words_that_a_teacher_reads_have_no_label(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
-    words = load_words(tree, CHARSET, UNREAD)
+    words = load_words(tree, CHARSET, *UNREAD)
     assert len(words) == 6, "what the alphabet can't write counts too"
     with caplog.at_level(logging.WARNING):
         batch = collate([pickle.loads(pickle.dumps(words)).sample(index, 0) for index in range(6)])  # noqa: S301  our own
@@ -96,7 +97,7 @@ def test_words_that_a_teacher_reads_have_no_label(tree: Path, caplog: pytest.Log
 
 
 def test_one_folder_of_pictures_is_a_source(tree: Path) -> None:
-    words = load_words(tree / "deep", CHARSET, UNREAD)
+    words = load_words(tree / "deep", CHARSET, *UNREAD)
     assert isinstance(words, WordDataset)
     assert (len(words), words.label(0)) == (2, "")
     with pytest.raises(UserError, match="holds no LMDB"):

@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from distill.config import AuxSection, Config, GuidanceSection, TeacherSection
-from distill.data.augmentation import Policy
 from distill.data.batch import Batch
-from distill.data.datasets import WordOptions, load_words
-from distill.data.live import SyntheticWords
-from distill.data.loading import MixtureWords, Source, build_loader
+from distill.data.datasets import load_words
+from distill.data.loading import Source, build_loader
+from distill.data.sections import Augmentation, SourceSection
 from distill.training.building import build_teachers
 from distill.training.distillation import DistillationTask
 from distill.training.trainer import check_gradients
@@ -29,13 +27,15 @@ KINDS = {"bridge": "word_embed", "linguistic": "norm_head", "visual": "norm_head
 
 @pytest.fixture
 def batch(material: Path) -> Batch:
-    loader = build_loader([Source(load_words(material / "train", CHARSET, WordOptions()))], 6)
+    loader = build_loader([Source(load_words(material / "train", CHARSET))], 6)
     found: Batch = next(iter(loader))
     return found
 
 
 def test_pictures_without_augmentation_come_back(material: Path) -> None:
-    plain, light = (load_words(material / "train", CHARSET, WordOptions(augmentation=how)) for how in ("none", "light"))
+    plain, light = (
+        load_words(material / "train", CHARSET, SourceSection(augmentation=how)) for how in ("none", "light")
+    )
     mixed = next(iter(build_loader([Source(plain), Source(light)], 6)))
     assert mixed.versions == (0,) * 3 + (None,) * 3
     assert mixed.pictures == [*((index, 0) for index in mixed.indices[:3].tolist()), None, None, None]
@@ -47,33 +47,13 @@ def test_pictures_without_augmentation_come_back(material: Path) -> None:
 
 
 @pytest.mark.parametrize("augmentation", ["light", "strong"])
-def test_versions_of_a_picture_come_back_in_turn(material: Path, augmentation: Policy) -> None:
-    words = load_words(material / "train", CHARSET, WordOptions(augmentation=augmentation, versions=3))
+def test_versions_of_a_picture_come_back_in_turn(material: Path, augmentation: Augmentation) -> None:
+    words = load_words(material / "train", CHARSET, SourceSection(augmentation=augmentation, fixed_augmentations=3))
     seen = [[words.sample(index, epoch) for index in range(6)] for epoch in range(5)]
     assert [samples[0].version for samples in seen] == [0, 1, 2, 0, 1]
     for first, later, same in ((0, 3, True), (1, 4, True), (0, 1, False), (1, 2, False), (0, 2, False)):
         equal = all((a.pixels == b.pixels).all() for a, b in zip(seen[first], seen[later], strict=True))
         assert equal == same
-
-
-@pytest.mark.parametrize(
-    ("words", "augmentation", "versions", "returns"),
-    [(2, "none", 0, True), (1, "none", 0, False), (2, "light", 0, False), (2, "light", 1, True), (1, "none", 1, True)],
-)
-def test_rendered_pictures_come_back_when_their_source_is_as_long(
-    words: int, augmentation: Policy, versions: int, returns: bool
-) -> None:
-    class Two:
-        def __len__(self) -> int:
-            return 2
-
-        def __getitem__(self, index: int) -> tuple[np.ndarray, str, np.ndarray]:
-            return np.full((32, 64, 3), 100 + 40 * index, np.uint8), "ab"[index], np.zeros(32, np.uint8)
-
-    live = SyntheticWords(Two(), CHARSET, WordOptions(augmentation=augmentation, versions=versions), words)
-    first, later = (MixtureWords([live]).sources[0].sample(0, epoch) for epoch in (0, 1))
-    assert (first.version is not None) == returns
-    assert returns == bool((first.pixels == later.pixels).all())
 
 
 def test_a_warm_step_gives_the_same_terms(student: Student, teacher: ClipTeacher, batch: Batch) -> None:

@@ -7,9 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.data import legibility
-from distill.data.fonts import FontChoice, choose_fonts, family_key, font_files, held_out_families, packaged_fonts
+from distill.data.rendering import legibility
 from distill.data.rendering.atlas import CAP_HEIGHT, UnusableFontError, draw_glyphs
+from distill.data.rendering.fonts import (
+    FontChoice,
+    choose_fonts,
+    family_key,
+    font_files,
+    held_out_families,
+    packaged_fonts,
+)
 from students.errors import UserError
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from distill.data import render_set
-from distill.data.render_set import RECIPE, RenderRequest, render_once
+from distill.data.rendering import render_set
+from distill.data.rendering.render_set import RECIPE, RenderRequest, render_once
 from students.errors import UserError
 
 
@@ -20,7 +20,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that were rendered, each in no time, but not at once."""
     folders: list[Path] = []
 
-    def write(request: RenderRequest, renderer: Any, choice: Any, folder: Path, workers: int) -> dict[str, Any]:
+    def write(request: RenderRequest, renderer: Any, fonts: Any, folder: Path, workers: int) -> dict[str, Any]:
         folders.append(folder)
         time.sleep(0.1)
         folder.mkdir()
@@ -30,7 +30,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return recipe
 
     monkeypatch.setattr(render_set, "write_set", write)
-    monkeypatch.setattr(RenderRequest, "prepare", lambda request: (None, None))
+    monkeypatch.setattr(RenderRequest, "build_renderer", lambda request: (None, None))
     return folders
 
 
@@ -47,7 +47,7 @@ def test_of_several_one_renders_and_the_others_find_it(rendered: list[Path], tmp
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_a_place_that_can_not_be_written_is_the_users_mistake(rendered: list[Path], tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_written_is_the_users_mistake(rendered: list[Path], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="train-7-0 can't be written"):
         render_once(RenderRequest(7, "train"), tmp_path / "file" / "train-7-0")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import string
 from random import Random
 
 import pytest
 
-from distill.data.words import WordSampler, change_case, is_held_out, word_key
+from distill.data.rendering.vocabulary import Split, WordSampler, change_case, is_held_out, word_key
 from students.errors import UserError
 
 
@@ -65,3 +67,18 @@ def test_charset_is_kept() -> None:
 def test_mistakes_are_named(bad: dict[str, str]) -> None:
     with pytest.raises(UserError):
         WordSampler(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("split", "charset", "digest"),
+    [
+        ("train", None, "753bc1bf53756758d139b8da"),
+        ("train", string.digits + string.ascii_letters, "42f2e10c8d577cd8794527a8"),
+        ("test", None, "37e0d44210ca48270b9f66da"),
+        ("test", string.digits + string.ascii_letters, "eb406818daedf1d172d3c6f0"),
+    ],
+)
+def test_words_of_ascii_alphabets_stay_what_they_are(split: Split, charset: str | None, digest: str) -> None:
+    sampler, random = WordSampler(split, charset), Random(11)
+    words = "\n".join(sampler.draw(random) for _ in range(2_000))
+    assert hashlib.sha256(words.encode()).hexdigest()[:24] == digest

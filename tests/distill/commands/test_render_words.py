@@ -1,0 +1,46 @@
+"""The command render_words: the same words with any number of processes, and mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import lmdb
+import numpy as np
+import pytest
+
+from distill.commands.render_words import main
+
+
+def test_command_writes_the_same_words_with_any_workers(tmp_path: Path) -> None:
+    common = ["--words", "130", "--seed", "4", "--no-system-fonts", "--max-fonts", "6"]
+    assert main([*common, "--out", str(tmp_path / "one"), "--workers", "1", "--sheet", str(tmp_path / "a.png")]) == 0
+    assert main([*common, "--out", str(tmp_path / "two"), "--workers", "2"]) == 0
+    first, second = _records(tmp_path / "one"), _records(tmp_path / "two")
+    assert first == second
+    assert first[b"num-samples"] == b"130"
+    assert len(first) == 3 * 130 + 1
+    image = cv2.imdecode(np.frombuffer(first[b"image-000000130"], np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    assert len(first[b"columns-000000001"]) == 32
+    recipe = json.loads((tmp_path / "one" / "recipe.json").read_text())
+    assert recipe["seed"] == 4
+    assert recipe["split"] == "train"
+    assert recipe["families"]
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_command_refuses_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--out", str(tmp_path)]) == 2
+    assert main([]) == 2
+    assert main(["--out", str(tmp_path / "x"), "--words", "0"]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 3
+    assert "--overwrite" in lines[0]
+    assert not (tmp_path / "x").exists()
+
+
+def _records(folder: Path) -> dict[bytes, bytes]:
+    with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        return dict(transaction.cursor())
