@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,15 +85,22 @@ LISTS = {SourceSection: "data.train[]", TeacherSection: "teachers[]"}
 Schema = TypeVar("Schema", Config, TeacherConfig)
 
 
-def load_config(schema: type[Schema], file: str | Path, overrides: Sequence[str] = ()) -> Schema:
-    """Merge defaults, a YAML file (or the name of a shipped one) and `key=value` overrides.
+def load_config(
+    schema: type[Schema], source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any] = ()
+) -> Schema:
+    """Merge defaults, a configuration and overrides.
+
+    Args:
+        schema: the dataclass of the configuration.
+        source: a YAML file, the name of a shipped one, or its content.
+        overrides: `key=value` with YAML values, or values by key; a key may have dots, a value may be a section.
 
     Raises:
         UserError: for a missing file, a key that is unknown (naming the nearest known), or a value of the wrong kind.
     """
     merged: Any = OmegaConf.structured(schema)
-    path = _find(file)
-    given = several(_read_yaml(path))
+    path = "the configuration" if isinstance(source, Mapping) else str(_find(source))
+    given = several(dict(source) if isinstance(source, Mapping) else _read_yaml(Path(path)))
     try:
         _check_containers(schema(), given)
         merged = OmegaConf.merge(merged, given)
@@ -101,15 +108,16 @@ def load_config(schema: type[Schema], file: str | Path, overrides: Sequence[str]
         raise UserError(f"{path}: {error}") from None
     except (OmegaConfBaseException, TypeError) as error:
         raise UserError(f"{path}: {_explain(schema, error)}") from None
-    for item in overrides:
-        key, value = next(iter(several(dict([_read_override(item)])).items()))
+    items = overrides.items() if isinstance(overrides, Mapping) else map(_read_override, overrides)
+    for given_key, given_value in items:
+        key, value = next(iter(several({given_key: given_value}).items()))
         try:
             _check_containers(schema(), nested(key, value))
             OmegaConf.update(merged, key, value)
         except UserError as error:
-            raise UserError(f"{item}: {error}") from None
+            raise UserError(f"{given_key}={given_value}: {error}") from None
         except (OmegaConfBaseException, TypeError, ValueError) as error:
-            raise UserError(f"{item}: {_explain(schema, error, key)}") from None
+            raise UserError(f"{given_key}={given_value}: {_explain(schema, error, key)}") from None
     try:
         config: Schema = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:

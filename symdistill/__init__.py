@@ -1,39 +1,105 @@
-"""Distil large scene-text models into small readers.
+"""Distil large scene text models into small readers: the public Python interface.
 
-This is the public interface in Python. Importing it is cheap; torch is imported when a function needs it.
+Importing it is cheap; torch is imported by the functions that need it.
 
     import symdistill
 
-    reader = symdistill.load("tiny")
-    print(reader.read("word.png").text)
+    reading = symdistill.load("tiny").read("word.png")
+    print(reading.text, reading.confidence)
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from students.charset import Charset, Reading
 from students.errors import UserError
 
 if TYPE_CHECKING:
+    from distill.training.distill_run import Result
     from students.reading import Reader
+    from students.stages import Stages, StudentShape
+    from teachers.guidance import Guidance, TeacherShape
+    from teachers.registry import register_reader, register_teacher
+    from teachers.teacher import Teacher
 
-__all__ = ["UserError", "__version__", "load"]
+__all__ = [
+    "Charset", "Guidance", "Reader", "Reading", "Result", "Stages", "StudentShape", "Teacher", "TeacherShape",
+    "UserError", "__version__", "distill", "load", "load_teacher", "register_reader", "register_teacher",
+]  # fmt: skip
+
+_MODULES = {
+    "Guidance": "teachers.guidance", "Reader": "students.reading", "Result": "distill.training.distill_run",
+    "Stages": "students.stages", "StudentShape": "students.stages", "Teacher": "teachers.teacher",
+    "TeacherShape": "teachers.guidance", "register_reader": "teachers.registry",
+    "register_teacher": "teachers.registry",
+}  # fmt: skip
+"""Names that are imported on first use, with their modules."""
 
 
 def load(name: str | Path) -> Reader:
-    """Open a reader: a shipped name, a folder, a repository of the Hugging Face hub, or an ONNX file.
+    """Open a reader: a shipped name, a folder, a repository of the Hugging Face hub, or an ONNX file (without torch).
 
     Raises:
         UserError: when there is no such reader, or its files are damaged.
     """
-    from teachers.readers import load_reader
+    if str(name).lower().endswith(".onnx"):
+        from distill.deployment.onnx_reader import OnnxReader
+
+        return OnnxReader(name)
+    from teachers.registry import load_reader
 
     return load_reader(name)
 
 
+def load_teacher(name: str, weights: str | None = None, image_size: tuple[int, int] = (32, 128)) -> Teacher:
+    """Load a frozen teacher by any name that `teacher.name` of a configuration takes.
+
+    Args:
+        name: a shipped or registered name, a folder, a weights file, or a model of open_clip's zoo.
+        weights: open_clip tag or local file of a CLIP's weights, where `name` does not say it.
+        image_size: height and width of the student's pictures in pixels.
+
+    Raises:
+        UserError: when there is no such teacher, or it cannot teach.
+    """
+    from teachers.registry import load_teacher as load
+
+    return load(name, weights, image_size=image_size)
+
+
+def distill(
+    config: str | Path | Mapping[str, Any], *, resume: str | None = None, overwrite: bool = False, **overrides: Any
+) -> Result:
+    """Train a student under a teacher, compare it with its baseline and teacher, and write its folder.
+
+    A second run in the same process is fine. Ctrl-C saves and returns a result with `finished` false.
+
+    Args:
+        config: name of a shipped configuration, path of a YAML file, or its content.
+        resume: `auto` continues the run in its folder from the latest checkpoint; or a checkpoint folder.
+        overwrite: replace an earlier run in the folder.
+        overrides: keys of the configuration: `train={"steps": 50}`, or with dots `**{"train.steps": 50}`.
+
+    Returns:
+        A result with `student` (a reader), `report` (docs/reference/report-json.md) and `folder`.
+
+    Raises:
+        UserError: for anything in the configuration, the data or the folder that cannot work.
+    """
+    from distill.config import Config, load_config
+    from distill.training.distill_run import distill as run
+
+    return run(load_config(Config, config, overrides), resume, overwrite)
+
+
 def __getattr__(name: str) -> Any:
-    """Look the version up on first use."""
+    """Import a name, or look up the version, on first use."""
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from configparser import ConfigParser

@@ -1,4 +1,4 @@
-"""The documentation speaks the truth: its commands parse, its configurations load, its examples run.
+"""The documentation is true: its commands parse, its configurations load, its examples run, its names resolve.
 
 Every fenced `bash` block of README.md, CONTRIBUTING.md and docs/ is read. Each command's arguments go through that
 command's own parser and its configuration is loaded with its overrides. Blocks under an HTML comment `<!-- run -->`
@@ -9,8 +9,8 @@ are executed, in order, in one empty folder a page; so are `python` blocks under
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
-import importlib.util
 import os
 import re
 import shlex
@@ -20,9 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 from distill.config import Config, TeacherConfig, load_config
+from distill.training.optim import learning_rate
 
+INTERNAL = ("distill", "losses", "teachers", "students")
+PACKAGES = "|".join(("symdistill", *INTERNAL))
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
@@ -75,8 +79,8 @@ def launched(words: list[str]) -> list[str] | None:
 
 
 def named(words: list[str]) -> list[str] | None:
-    """`tools/NAME.py ...` or `-m distill NAME ...` as `NAME ...`."""
-    if words[:2] == ["-m", "distill"]:
+    """`tools/NAME.py ...` or `-m symdistill NAME ...` as `NAME ...`."""
+    if words[:2] == ["-m", "symdistill"]:
         return words[2:]
     if words[0].startswith("tools/"):
         assert (ROOT / words[0]).is_file(), f"no {words[0]}"
@@ -189,19 +193,81 @@ def test_marked_examples_run(page: Path, slow: bool, tmp_path: Path, monkeypatch
             assert importlib.import_module("symdistill.__main__").main(command) in (0, None), words
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-        if "://" not in target and not target.startswith("#"):
-            assert os.path.exists(page.parent / target.split("#")[0]), f"{page.name} links to {target}"
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert os.path.exists(file), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name} links to {target}, which has no such heading"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_and_functions_exist_under_the_names_given(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:students|teachers|losses|distill|tools|configs|tests|docs)/[\w/.-]+\.\w+)`", text):
+    for name in re.findall(rf"`((?:{PACKAGES}|tools|configs|tests|docs)/[\w/.-]+\.\w+)`", text):
         assert "NAME" in name or (ROOT / name).exists(), f"{page.name} names {name}"
-    for module, name in re.findall(r"`((?:students|teachers|losses|distill)(?:\.[a-z_]+)*)\.(\w+)`", text):
-        assert hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}"), (
-            f"{page.name} names {module}.{name}"
-        )
+    for dotted in re.findall(rf"`((?:{PACKAGES})(?:\.\w+)+)(?:\([^`]*\))?`", text):
+        assert resolves(dotted), f"{page.name} names {dotted}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_examples_import_nothing_of_ours_but_the_front_door(page: Path) -> None:
+    for block in (block for block in blocks(page) if block.language == "python"):
+        for node in ast.walk(ast.parse(block.body)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0] in INTERNAL], f"{page.name} imports {names}"
+
+
+def test_the_five_lines_of_the_readme_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture = Image.new("RGB", (150, 40), "white")
+    ImageDraw.Draw(picture).text((10, 4), "street", fill="black", font=ImageFont.load_default(28))
+    picture.save("word.png")
+    first = next(block for block in blocks(ROOT / "README.md") if block.language == "python")
+    assert len([line for line in first.body.splitlines() if line]) <= 5
+    exec(compile(first.body, "README.md", "exec"), {})  # noqa: S102  our own page
+    assert capsys.readouterr().out.startswith("street ")
+
+
+def test_the_table_of_learning_rates_is_right() -> None:
+    rows = re.findall(
+        r"^\| (\d+)[^|]*\| (\d+) \| (\d+) \| (\d+) \| ([\d.e-]+) \|$",
+        (ROOT / "docs" / "howto" / "several-processes.md").read_text(encoding="utf-8"), re.MULTILINE,
+    )  # fmt: skip
+    assert len(rows) == 3
+    for processes, batch, accumulation, words, rate in rows:
+        count, size, steps = int(processes), int(batch), int(accumulation)
+        assert count * size * steps == int(words)
+        found = learning_rate(1.4e-3, grad_accum=steps, devices=count, batch_per_device=size)
+        assert found == pytest.approx(float(rate), abs=5e-7)
+
+
+def resolves(dotted: str) -> bool:
+    """Whether a dotted name is that of a module, or of something in one."""
+    parts = dotted.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            value: Any = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for number, name in enumerate(parts[cut:]):
+            fields = getattr(value, "__dataclass_fields__", {})
+            if name in fields and number == len(parts) - cut - 1:
+                return True
+            if not hasattr(value, name):
+                return False
+            value = getattr(value, name)
+        return True
+    return False

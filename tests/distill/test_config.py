@@ -187,3 +187,19 @@ def test_shipped_ones_load_are_short_and_open_with_their_command(path: Path) -> 
     schema = TeacherConfig if "tools/train_teacher.py" in opening else Config
     assert schema is TeacherConfig or "tools/distill.py" in opening
     load_config(schema, path)
+
+
+def test_values_from_python_are_merged_as_those_of_a_file() -> None:
+    overrides = {"train": {"steps": 50}, "data.synthetic": {"words": 400}, "out": "2024_11_25", "eval.baseline": False}
+    config = load_config(Config, "quickstart", overrides)
+    shipped = load_config(Config, "quickstart")
+    assert (config.train.steps, config.data.synthetic.words, config.out) == (50, 400, "2024_11_25")
+    assert config.train.batch_size == shipped.train.batch_size, "the rest of a section stays"
+    assert config.data.synthetic.test_words == shipped.data.synthetic.test_words
+    assert load_config(Config, {"name": "mine", "train": {"steps": 3}}).train.steps == 3
+
+
+@pytest.mark.parametrize("overrides", [{"train": {"stepz": 1}}, {"train.stepz": 1}])
+def test_an_unknown_key_from_python_names_the_nearest(overrides: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"unknown key 'train\.stepz'; the nearest known one is 'train\.steps'"):
+        load_config(Config, {}, overrides)
