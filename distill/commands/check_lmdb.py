@@ -15,7 +15,7 @@ from rich.table import Table
 
 from distill.data.audit import Overlap, SetReport, examine, find_overlaps, sample_sheet
 from distill.data.records import Records
-from distill.data.trees import find_sets, open_set
+from distill.data.trees import open_set, open_sets
 from distill.errors import UserError, exit_on_user_error
 from distill.parser import CommandParser
 from students.charset import Charset
@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     charset = Charset.load(given.charset)
     single = given.data.is_file() or not given.data.exists()
-    sets: list[Records] = [open_set(given.data)] if single else find_sets(given.data)
-    against = find_sets(given.against) if given.against is not None else None
+    sets: list[Records] = [open_set(given.data)] if single else open_sets(given.data)
+    against = open_sets(given.against) if given.against is not None else None
     sheet = given.sheet or Path(f"{sets[0].name if len(sets) == 1 else given.data.resolve().name}-samples.png")
     for file in (*(() if given.no_sheet else (sheet,)), *((given.json,) if given.json else ())):
         if not file.resolve().parent.is_dir() or file.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,10 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--batch must be 1 or more")
     decoding, refine_iters = chosen(given)
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
-    from distill.deployment.crops import find_images
+    from distill.data.folders import find_pictures, list_names
     from distill.evaluation.readers import choose_decoder_dtype, choose_decoding, open_reader
 
-    paths = find_images(given.images)
+    found_files = find_pictures(given.images)
+    paths = found_files.pictures
+    if found_files.others:
+        print(f"left out, no pictures by their names: {list_names(found_files.others)}", file=sys.stderr)
     reader = open_reader(given.student)
     choose_decoding([reader], decoding, refine_iters)
     choose_decoder_dtype([reader], given.decoder_dtype)

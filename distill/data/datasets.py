@@ -21,13 +21,12 @@ from distill.data.augmentation import LightAugment, Picture, RandAugment, as_ima
 from distill.data.batch import Sample
 from distill.data.columns import column_ids, unpack_columns
 from distill.data.decoding import decode
-from distill.data.kept import Positions
-from distill.data.label_index import keep
+from distill.data.label_index import Positions, select_records
 from distill.data.pixel_cache import PixelCache
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
 from distill.data.sampling import Draw
 from distill.data.sections import SourceSection
-from distill.data.trees import find_all, find_sets, open_set
+from distill.data.trees import open_all, open_set, open_sets
 from students.charset import Charset
 from students.errors import UserError
 from students.pictures import DamagedPictureError, resize
@@ -188,7 +187,7 @@ class WordDataset(Dataset[Sample]):
     def _select(self) -> Sequence[int] | Positions:
         if not self.labelled:
             return range(len(self.records))
-        selected = keep(self.records, self.charset, self.options.max_length)
+        selected = select_records(self.records, self.charset, self.options.max_length)
         self.dropped = selected.dropped
         if self.dropped["no label"] > self.options.max_corrupt * len(self.records):
             raise UserError(self._too_many_corrupt(self.dropped["no label"], "without a label that can be read"))
@@ -273,11 +272,11 @@ def load_words(
     """Load the words of a set, or of all sets below a folder, one after the other.
 
     Raises:
-        UserError: see `find_sets` (`find_all` where labels are not wanted) and `WordDataset`.
+        UserError: see `open_sets` (`open_all` where labels are not wanted) and `WordDataset`.
     """
     path = Path(path)
     listed = path.name.endswith(LIST_SUFFIX) or not path.exists()
-    find = find_sets if source is None or source.labels == "own" else find_all
+    find = open_sets if source is None or source.labels == "own" else open_all
     sets = [open_set(path)] if listed else find(path)
     loaded = [WordDataset(records, charset, source, options) for records in sets]
     return loaded[0] if len(loaded) == 1 else ConcatWords(loaded)

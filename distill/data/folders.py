@@ -1,25 +1,20 @@
-"""FolderRecords: a folder of pictures with a file of labels, as a data set without conversion."""
+"""Folders of pictures as data sets: with a label file, or without labels; and the search for pictures."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from distill.data.label_files import LABEL_FILES, find_label_file, read_label_file
 from distill.data.records import BadRecordError
 from students.errors import UserError
+from students.pictures import PICTURE_ENDINGS
 
-LABEL_FILES = ("labels.tsv", "labels.csv", "labels.jsonl")
-"""File names that make a folder a data set."""
-FILE_COLUMNS = ("file", "filename", "file_name", "image", "path")
-LABEL_COLUMNS = ("label", "text", "word")
-
-
-def label_file(folder: Path) -> Path | None:
-    """Find the label file of an image folder; None when it has none."""
-    return next((folder / name for name in LABEL_FILES if (folder / name).is_file()), None)
+CACHE_FOLDERS = ("blobs", "objects", "md5")
+"""Folders of download caches that hold the contents which data sets are links to."""
 
 
 class FolderRecords:
@@ -27,131 +22,189 @@ class FolderRecords:
 
     Args:
         path: the folder.
-        labels: the label file; by default one of `LABEL_FILES` in the folder. Its ending says how it is read.
+        labels: the label file; by default the one of `LABEL_FILES` that the folder has. Its ending says how it is read.
 
     Raises:
-        UserError: for a missing or unreadable label file, or one that names files outside of the folder.
+        UserError: when there is no label file, or several, or it can't be read (see `read_label_file`).
     """
 
     def __init__(self, path: Path, labels: Path | None = None) -> None:
         self.path, self.name = Path(path), Path(path).resolve().name
-        found = labels or label_file(self.path)
-        if found is None:
-            raise UserError(f"{path} has no file of labels; put a {' or '.join(LABEL_FILES)} into it")
-        self.label_file = found
-        rows = read_labels(found)
-        for number, (file, _) in enumerate(rows, start=1):
-            if not _stays_inside(file):
-                raise UserError(f"{found}, entry {number}: {file!r} leads out of the folder; name files inside {path}")
-        self._rows = rows
+        file = labels or find_label_file(self.path)
+        if file is None:
+            raise UserError(f"{path} has no label file; put a {' or '.join(LABEL_FILES)} into it")
+        self.label_file = read_label_file(file, self.path)
+        self._entries = self.label_file.entries
+        self._own, self._cache = self.path.resolve(), _cache_of(self.path, file)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._entries)
+
+    @property
+    def repeated(self) -> int:
+        """Entries left out because they say again what an earlier one says."""
+        return self.label_file.repeated
 
     def labels(self) -> Iterator[tuple[int, str | None]]:
         """See `Records`."""
-        yield from ((position, label) for position, (_, label) in enumerate(self._rows))
+        yield from ((position, entry.label) for position, entry in enumerate(self._entries))
 
     def label(self, position: int) -> str:
         """See `Records`."""
-        return self._rows[position][1]
+        return self._entries[position].label
 
     def image(self, position: int) -> bytes:
         """See `Records`."""
-        file = self.path / self._rows[position][0]
-        # A link inside of the folder could still lead out of it.
-        if not file.resolve().is_relative_to(self.path.resolve()):
-            raise BadRecordError(f"{self.describe(position)} is a link that leads out of the folder")
-        try:
-            return file.read_bytes()
-        except OSError as error:
-            raise BadRecordError(f"{self.describe(position)} can't be read: {error.strerror}") from None
+        file = self.path / self._entries[position].file
+        target = file.resolve()
+        if not target.is_relative_to(self._own) and not (self._cache and target.is_relative_to(self._cache)):
+            raise BadRecordError(f"{self.describe(position)} is a link that leads out of the folder, to {target}")
+        return read_bytes(file, self.describe(position))
 
     def columns(self, position: int) -> bytes | None:
-        """Give None: pictures in folders carry no column labels."""
+        """Return None: pictures in folders carry no column labels."""
         return None
 
     def describe(self, position: int) -> str:
         """Name a record by its file."""
-        return f"{self._rows[position][0]} of {self.name}"
+        return f"{self._entries[position].file} of {self.name}"
 
     def fingerprint(self) -> str:
-        """See `Records`: from the names, sizes and times of label file and pictures."""
-        digest = hashlib.sha256(str(self.path.resolve()).encode())
-        for file in (self.label_file, *(self.path / name for name, _ in self._rows)):
-            stat = file.stat() if file.is_file() else None
-            digest.update(f"{file.name}|{stat and (stat.st_size, stat.st_mtime_ns)}".encode())
-        return digest.hexdigest()[:16]
+        """See `Records`: from the label file, and names, sizes and times of the pictures."""
+        return fingerprint_files(
+            self.path, [self.label_file.path, *(self.path / entry.file for entry in self._entries)]
+        )
+
+    def unlisted(self) -> list[str]:
+        """List the pictures in the folder that its label file does not name."""
+        listed = {self.path / entry.file for entry in self._entries}
+        return [str(file.relative_to(self.path)) for file in walk_files(self.path).pictures if file not in listed]
 
 
-def read_labels(file: Path) -> list[tuple[str, str]]:
-    """Read (file name, label) pairs from a tsv, csv or jsonl file.
+class PictureRecords:
+    """Pictures whose words nobody has written down, in their order.
 
-    Tables have the file name in the first column and the label in the second, or a first line that names them
-    (`file` or `filename`, `label` or `text`). In a tsv nothing is quoted, so that labels may hold quotes.
+    Args:
+        path: the folder they lie in or below.
+        files: the pictures.
+    """
+
+    def __init__(self, path: Path, files: Collection[Path]) -> None:
+        self.path, self.name = Path(path), Path(path).resolve().name
+        self._files = list(files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def labels(self) -> Iterator[tuple[int, str | None]]:
+        """See `Records`."""
+        yield from ((position, None) for position in range(len(self)))
+
+    def label(self, position: int) -> str:
+        """Refuse: there are none."""
+        raise BadRecordError(f"{self.describe(position)} has no label")
+
+    def image(self, position: int) -> bytes:
+        """See `Records`."""
+        return read_bytes(self._files[position], self.describe(position))
+
+    def columns(self, position: int) -> bytes | None:
+        """Return None: pictures in folders carry no column labels."""
+        return None
+
+    def describe(self, position: int) -> str:
+        """Name a record by its file."""
+        return f"{self._files[position].relative_to(self.path)} of {self.name}"
+
+    def fingerprint(self) -> str:
+        """See `Records`: from the names, sizes and times of the pictures."""
+        return fingerprint_files(self.path, self._files)
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """What a search for pictures came upon."""
+
+    pictures: list[Path]
+    """Files whose names end as pictures do (`PICTURE_ENDINGS`)."""
+    others: list[Path]
+    """All other files but label files, and those with such names that are no files: broken links, pipes."""
+
+
+def find_pictures(places: Sequence[str | Path]) -> FoundFiles:
+    """List picture files: files as they are given, whatever their names, and folders walked through.
 
     Raises:
-        UserError: for a missing file, another kind of file, or an entry without name or label.
+        UserError: when a place does not exist or a folder has no pictures.
     """
-    readers = {".tsv": _read_tsv, ".txt": _read_tsv, ".csv": _read_csv, ".jsonl": _read_jsonl}
-    reader = readers.get(file.suffix.lower())
-    if reader is None:
-        raise UserError(f"{file}: labels are read from .tsv, .csv or .jsonl")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file of labels") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file} is no UTF-8 text; save it as UTF-8") from None
-    return reader(file, text)
-
-
-def _stays_inside(file: str) -> bool:
-    path = PurePosixPath(file.replace("\\", "/"))
-    return bool(file) and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
-
-
-def _read_tsv(file: Path, text: str) -> list[tuple[str, str]]:
-    return _pairs(file, [line.split("\t") for line in text.split("\n")])
-
-
-def _read_csv(file: Path, text: str) -> list[tuple[str, str]]:
-    try:
-        return _pairs(file, list(csv.reader(text.splitlines(keepends=True), strict=True)))
-    except csv.Error as error:
-        raise UserError(f"{file} can't be read as CSV: {error}") from None
-
-
-def _pairs(file: Path, rows: list[list[str]]) -> list[tuple[str, str]]:
-    first, second, start = 0, 1, 0
-    header = [cell.strip().lower() for cell in rows[0]] if rows else []
-    names = next((header.index(name) for name in FILE_COLUMNS if name in header), None)
-    texts = next((header.index(name) for name in LABEL_COLUMNS if name in header), None)
-    if names is not None and texts is not None:
-        first, second, start = names, texts, 1
-    pairs = []
-    for number, row in enumerate(rows[start:], start=start + 1):
-        if not any(cell.strip() for cell in row):
+    pictures: list[Path] = []
+    others: list[Path] = []
+    for place in map(Path, places):
+        if not place.is_dir():
+            if not place.exists():
+                raise UserError(f"{place}: no such file or folder; give pictures of one word each, or folders of them")
+            pictures.append(place)
             continue
-        if len(row) <= max(first, second):
-            raise UserError(f"{file}, line {number}: needs a file name and a label, not {','.join(row)[:60]!r}")
-        pairs.append((row[first].strip(), row[second].rstrip("\r")))
-    return pairs
+        found = walk_files(place)
+        if not found.pictures:
+            raise UserError(f"{place}: no pictures in this folder ({', '.join(PICTURE_ENDINGS)})")
+        pictures += found.pictures
+        others += found.others
+    return FoundFiles(pictures, others)
 
 
-def _read_jsonl(file: Path, text: str) -> list[tuple[str, str]]:
-    pairs = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            entry = None
-        found = entry if isinstance(entry, dict) else {}
-        name = next((found[key] for key in FILE_COLUMNS if key in found), None)
-        label = next((found[key] for key in LABEL_COLUMNS if key in found), None)
-        if not isinstance(name, str) or not isinstance(label, str):
-            raise UserError(f'{file}, line {number}: write {{"file": "word.png", "label": "word"}}, with text in both')
-        pairs.append((name, label))
-    return pairs
+def list_names(files: Sequence[str | Path], most: int = 20) -> str:
+    """Name up to `most` files, and count the rest."""
+    names = ", ".join(map(str, files[:most]))
+    return names if len(files) <= most else f"{names} and {len(files) - most} more"
+
+
+def walk_files(folder: Path, besides: Collection[Path] = ()) -> FoundFiles:
+    """Find pictures at any depth by the endings of their names; hidden files and folders are passed over.
+
+    Args:
+        folder: where to look; links to folders are not followed, they may lead back.
+        besides: folders that are passed over, with all that is in them.
+    """
+    pictures, others, apart = [], [], set(besides)
+    for place, folders, files in os.walk(folder):
+        inside = Path(place) not in apart
+        folders[:] = [name for name in folders if inside and not name.startswith(".")]
+        for file in (Path(place, name) for name in files if inside and not name.startswith(".")):
+            if file.suffix.lower() in PICTURE_ENDINGS and file.is_file():
+                pictures.append(file)
+            elif file.name not in LABEL_FILES:
+                others.append(file)
+    return FoundFiles(sorted(pictures), sorted(others))
+
+
+def read_bytes(file: Path, description: str) -> bytes:
+    """Read a picture file; raises `BadRecordError` when that fails."""
+    try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for without end
+            raise BadRecordError(f"{description} is no ordinary file")
+        return file.read_bytes()
+    except OSError as error:
+        raise BadRecordError(f"{description} can't be read: {error.strerror}") from None
+
+
+def fingerprint_files(folder: Path, files: Collection[Path]) -> str:
+    """Hash the names below a folder, sizes and times of files; a missing one counts as such."""
+    digest = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape"))
+    for file in files:
+        stat = file.stat() if file.is_file() else None
+        name = os.path.relpath(file, folder).encode("utf-8", "surrogateescape")
+        digest.update(name + f"|{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _cache_of(folder: Path, label_file: Path) -> Path | None:
+    """Find the download cache that a data set is a folder of links to; None when it is none.
+
+    The label file is a link then, as the pictures are: to a file in `blobs` (the Hugging Face hub) or in another folder
+    of contents, `objects` (git-annex, git-lfs) or `md5` (dvc), with folders inside; else beside the pictures' files.
+    """
+    if not label_file.is_symlink() or label_file.parent.resolve() != folder.resolve():
+        return None
+    target = label_file.resolve()
+    return next((place for place in target.parents if place.name in CACHE_FOLDERS), target.parent)

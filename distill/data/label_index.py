@@ -1,4 +1,7 @@
-"""The label index: what an alphabet keeps of an LMDB, in files that are made once and mapped by all processes."""
+"""Which records of a set an alphabet can be taught with: the label rules over many labels at a time, and their index.
+
+The index of an LMDB lies in files that are written once and mapped by all processes.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,16 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from distill.data.caches import user_cache
-from distill.data.kept import CHUNK, Kept, Labels, Positions, chunks, judge
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.progress import followed
 from distill.data.records import Records
@@ -26,80 +30,198 @@ LOG = logging.getLogger(__name__)
 
 INDEX = "labels.index"
 """Folder of the index, in the LMDB's own."""
-LEAST = 20_000
-"""Records from which on an index is made: fewer labels are read in a moment."""
-_VERSION = 1
+MIN_RECORDS = 20_000
+"""Records from which on an index is written: fewer labels are read in a moment."""
+CHUNK = 1 << 16
+"""Labels that the rules are applied to at a time."""
+NO_LABEL = b"\xff"
+"""Stands for a label that is missing: no UTF-8, so it is read as none."""
+_VERSION = 2
 _TEXT, _ENDS, _POSITIONS, _STATE = "labels.bin", "ends.npy", "positions.npy", "state.json"
 Notes = dict[str, Any]
 
 
-def keep(records: Records, charset: Charset, max_length: int) -> Kept:
-    """Judge the labels of a set by the rules of METHOD 1.6.
+class Labels(NamedTuple):
+    """N labels as they are stored, one after the other."""
 
-    An LMDB of many words is walked through once. From then on its labels, and the positions that are kept for each
-    alphabet and length, lie in files, which are made again when the LMDB has changed. Other sets are read each time.
+    text: bytes
+    """All of them."""
+    ends: np.ndarray
+    """(N,) uint64: where in `text` each ends."""
+
+
+class Positions:
+    """Positions in a set (N,), in memory or in a file that each process maps on first use; pickled as a path.
+
+    Args:
+        source: the array, or the file that holds it (.npy).
     """
-    if isinstance(records, LmdbRecords) and len(records) >= LEAST:
-        found = _indexed(records, charset, max_length)
-        if found is not None:
-            return found
-    return judge(chunks(records), charset, max_length)
+
+    def __init__(self, source: np.ndarray | Path) -> None:
+        self._source = source
+        self._mapped: np.ndarray | None = None
+        self._length = len(self.array)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_mapped": None}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, number: int) -> int:
+        """Return one position."""
+        return int(self.array[number])
+
+    @property
+    def array(self) -> np.ndarray:
+        """All positions, ascending; not to be written to."""
+        if isinstance(self._source, np.ndarray):
+            return self._source
+        if self._mapped is None:
+            self._mapped = np.load(self._source, mmap_mode="r", allow_pickle=False)
+        return self._mapped
 
 
-def _indexed(records: LmdbRecords, charset: Charset, max_length: int) -> Kept | None:
-    def make(folder: Path) -> Notes:
-        labels = _part(records, "labels", lambda place: _write_labels(records, place))
-        found = chunks(records) if labels is None else _stored(labels[0])
-        kept = judge(found, charset, max_length)
-        np.save(folder / _POSITIONS, kept.positions.array)
-        return dict(kept.dropped)
+@dataclass(frozen=True)
+class Selection:
+    """The records of a set that the label rules leave."""
 
-    rules = hashlib.sha256(f"{max_length}|{charset.characters}".encode()).hexdigest()[:16]
-    part = _part(records, f"kept-{rules}", make)
-    return None if part is None else Kept(Positions(part[0] / _POSITIONS), Counter(part[1]))
+    positions: Positions
+    """Where they stand in the set."""
+    dropped: Counter[str]
+    """How many others there are, by reason."""
 
 
-def _part(records: LmdbRecords, name: str, make: Callable[[Path], Notes]) -> tuple[Path, Notes] | None:
-    """Give the folder of one part of the index, made when none fits the LMDB as it is, and what is noted of it.
+def select_records(records: Records, charset: Charset, max_length: int, keep_illegible: bool = False) -> Selection:
+    """Apply the label rules (`Charset.examine`) to all labels of a set.
 
-    It lies with the LMDB, or with the user where that can't be written to; None when it can't be kept at all.
+    An LMDB of many words is walked through once. From then on its labels, and the positions that are left for each
+    alphabet and length, lie in files, which are written anew when the LMDB has changed. Other sets are read each time.
+
+    Args:
+        records: the set.
+        charset: the alphabet.
+        max_length: longest label in characters.
+        keep_illegible: take marks for illegible words, such as `###`, for words.
+    """
+    if isinstance(records, LmdbRecords) and len(records) >= MIN_RECORDS:
+        selection = _select_by_index(records, charset, max_length, keep_illegible)
+        if selection is not None:
+            return selection
+    return apply_label_rules(read_labels(records), charset, max_length, keep_illegible)
+
+
+def apply_label_rules(
+    chunks: Iterable[Labels], charset: Charset, max_length: int, keep_illegible: bool = False
+) -> Selection:
+    """Apply the label rules to chunks of labels that follow each other; see `select_records`.
+
+    Labels of printable ASCII are judged by look-ups, others and possible marks for illegible words one by one:
+    `Charset.clean` gives the same for each.
+    """
+    codes = range(256)
+    plain = np.array([32 < code < 127 for code in codes])
+    writable = np.array([32 < code < 127 and charset.adapt(chr(code)) != "" for code in codes])
+    marks = np.array([chr(code) in "#*" for code in codes])
+    positions, dropped, start = [], Counter[str](), 0
+    for labels in chunks:
+        letters = np.frombuffer(labels.text, np.uint8)
+        starts = np.concatenate([labels.ends[:1] * 0, labels.ends[:-1]])
+        written = _count(writable[letters], starts, labels.ends)
+        odd = _count(~plain[letters] | marks[letters], starts, labels.ends) > 0
+        odd |= (written <= 1) & (_count(letters == ord("."), starts, labels.ends) > 0)
+        long = labels.ends - starts > max_length
+        dropped["too long"] += int((long & ~odd).sum())
+        dropped["empty"] += int(((written == 0) & ~long & ~odd).sum())
+        left = (written > 0) & ~long
+        for number in np.flatnonzero(odd).tolist():
+            stored = labels.text[int(starts[number]) : int(labels.ends[number])]
+            reason = _drop_reason(stored, charset, max_length, keep_illegible)
+            left[number] = reason is None
+            dropped[reason or ""] += 1
+        positions.append(start + np.flatnonzero(left))
+        start += len(labels.ends)
+    found = np.concatenate([np.empty(0, np.int64), *positions]).astype(np.uint32 if start < 2**32 else np.uint64)
+    return Selection(
+        Positions(found), Counter({reason: count for reason, count in dropped.items() if reason and count})
+    )
+
+
+def read_labels(records: Records) -> Iterator[Labels]:
+    """Walk through the labels of a set, in chunks."""
+    # What UTF-8 can't write of a label no alphabet has: the rules remove it too.
+    stored = (NO_LABEL if label is None else label.encode("utf-8", "ignore") for _, label in records.labels())
+    while taken := list(islice(stored, CHUNK)):
+        yield Labels(b"".join(taken), np.cumsum([len(label) for label in taken], dtype=np.uint64))
+
+
+def _count(marked: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Count the marked bytes of each label (N,)."""
+    counts = np.concatenate([[0], np.cumsum(marked)])
+    return counts[ends] - counts[starts]
+
+
+def _drop_reason(stored: bytes, charset: Charset, max_length: int, keep_illegible: bool) -> str | None:
+    try:
+        return charset.examine(stored.decode("utf-8"), max_length, keep_illegible=keep_illegible).reason
+    except UnicodeDecodeError:
+        return "no label"
+
+
+def _select_by_index(records: LmdbRecords, charset: Charset, max_length: int, keep_illegible: bool) -> Selection | None:
+    def write(folder: Path) -> Notes:
+        stored = _open_part(records, "labels", lambda place: _write_labels(records, place))
+        labels = read_labels(records) if stored is None else _read_stored(stored[0])
+        selection = apply_label_rules(labels, charset, max_length, keep_illegible)
+        np.save(folder / _POSITIONS, selection.positions.array)
+        return dict(selection.dropped)
+
+    rules = hashlib.sha256(f"{max_length}|{keep_illegible}|{charset.characters}".encode()).hexdigest()[:16]
+    part = _open_part(records, f"positions-{rules}", write)
+    return None if part is None else Selection(Positions(part[0] / _POSITIONS), Counter(part[1]))
+
+
+def _open_part(records: LmdbRecords, name: str, write: Callable[[Path], Notes]) -> tuple[Path, Notes] | None:
+    """Return the folder of one part of the index and its notes; written when none fits the LMDB as it is.
+
+    It lies with the LMDB, or in the user's cache where that can't be written to; None when it can't be stored at all.
     """
     key = hashlib.sha256(str(records.path.resolve()).encode()).hexdigest()[:16]
-    places = (records.path / INDEX / name, user_cache() / f"{records.name}-{key}.index" / name)
+    folders = (records.path / INDEX / name, user_cache() / f"{records.name}-{key}.index" / name)
     state = {"version": _VERSION, **records.state()}
-    for place in places:
-        notes = _notes(place, state)
+    for folder in folders:
+        notes = _read_notes(folder, state)
         if notes is not None:
-            return place, notes
-    for place in places:
+            return folder, notes
+    for folder in folders:
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with one_at_a_time(place.with_name(f".{name}.lock")):
-                notes = _notes(place, state)  # of processes that start together the first has made it
-                return place, _made(place, make, state) if notes is None else notes
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with one_at_a_time(folder.with_name(f".{name}.lock")):
+                notes = _read_notes(folder, state)  # of processes that start together the first has written it
+                return folder, _write_part(folder, write, state) if notes is None else notes
         except OSError as error:
-            failed = error
-    LOG.warning("no index of %s can be kept (%s); its labels are read at each start", records.path, failed)
+            reason = error
+    LOG.warning("no index of %s can be stored (%s); its labels are read at each start", records.path, reason)
     return None
 
 
-def _made(place: Path, make: Callable[[Path], Notes], state: Notes) -> Notes:
-    with replacing(place) as beside:
+def _write_part(folder: Path, write: Callable[[Path], Notes], state: Notes) -> Notes:
+    with replacing(folder) as beside:
         beside.mkdir()
-        notes = make(beside)
+        notes = write(beside)
         stored = {"of": state, "notes": notes, "files": _sizes(beside)}
         (beside / _STATE).write_text(json.dumps(stored), encoding="utf-8")
     return notes
 
 
-def _sizes(place: Path) -> Notes:
-    return {file.name: file.stat().st_size for file in place.iterdir() if file.name != _STATE}
+def _sizes(folder: Path) -> Notes:
+    return {file.name: file.stat().st_size for file in folder.iterdir() if file.name != _STATE}
 
 
-def _notes(place: Path, state: Notes) -> Notes | None:
+def _read_notes(folder: Path, state: Notes) -> Notes | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        stored = json.loads((place / _STATE).read_text(encoding="utf-8"))
-        if stored["of"] == state and stored["files"] == _sizes(place):
+        stored = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        if stored["of"] == state and stored["files"] == _sizes(folder):
             return dict(stored["notes"])
     return None
 
@@ -108,8 +230,8 @@ def _write_labels(records: LmdbRecords, folder: Path) -> Notes:
     ends = np.lib.format.open_memmap(folder / _ENDS, mode="w+", dtype=np.uint64, shape=(len(records),))
     with (folder / _TEXT).open("wb") as file:
         done = 0
-        walked = followed(chunks(records), -(-len(records) // CHUNK), f"index of the labels of {records.name}")
-        for labels in walked:
+        chunks = followed(read_labels(records), -(-len(records) // CHUNK), f"index of the labels of {records.name}")
+        for labels in chunks:
             ends[done : done + len(labels.ends)] = labels.ends + np.uint64(file.tell())
             file.write(labels.text)
             done += len(labels.ends)
@@ -117,7 +239,7 @@ def _write_labels(records: LmdbRecords, folder: Path) -> Notes:
     return {}
 
 
-def _stored(folder: Path) -> Iterator[Labels]:
+def _read_stored(folder: Path) -> Iterator[Labels]:
     ends = np.load(folder / _ENDS, mmap_mode="r", allow_pickle=False)
     with (folder / _TEXT).open("rb") as file:
         for start in range(0, len(ends), CHUNK):

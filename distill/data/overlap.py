@@ -16,7 +16,7 @@ from PIL import Image
 from distill.data.caches import user_cache
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records
-from distill.data.trees import find_all, find_sets
+from distill.data.trees import open_all, open_sets
 from students.charset import Charset
 from students.files import replacing
 from students.pictures import DamagedPictureError, decode_picture
@@ -79,8 +79,8 @@ def find_overlaps(
     Raises:
         UserError: when a folder holds no sets.
     """
-    trained = _Tree(find_all(train) if isinstance(train, Path | str) else train, cache)
-    tested = _Tree(find_sets(test) if isinstance(test, Path | str) else test, cache)
+    trained = _Tree(open_all(train) if isinstance(train, Path | str) else train, cache)
+    tested = _Tree(open_sets(test) if isinstance(test, Path | str) else test, cache)
     found: dict[int, Overlap] = {}
     equal: tuple[tuple[Kind, np.ndarray, np.ndarray], ...] = (
         ("equal bytes", tested.prints.content, trained.prints.content),

@@ -1,19 +1,20 @@
-"""Finding sets: LMDBs and image folders at any depth, and lists that cut a set from a larger one."""
+"""Find and open sets: LMDBs and folders of pictures at any depth, and lists that cut a set from a larger one."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
-from distill.data.folders import LABEL_FILES, FolderRecords, label_file
+from distill.data.folders import FolderRecords, PictureRecords, walk_files
+from distill.data.label_files import LABEL_FILES, find_label_file, has_label_file
 from distill.data.lmdb_reader import DATA_FILE, LmdbRecords
-from distill.data.pictures import PictureRecords, find_pictures
 from distill.data.records import LIST_SUFFIX, Records, cut_by_list, read_list
 from students.errors import UserError
 
 
 def open_set(path: Path | str) -> Records:
-    """Open one set: an LMDB, an image folder, a list (`SET.indices.txt`), or `SET` where there is only its list.
+    """Open one set: an LMDB, a folder of pictures with labels, a list (`SET.indices.txt`), or `SET` for its list.
 
     Raises:
         UserError: when there is nothing of these.
@@ -28,62 +29,86 @@ def open_set(path: Path | str) -> Records:
         raise UserError(f"{path}: no such folder; give the folder of an LMDB, or one of pictures with {LABEL_FILES[0]}")
     if (path / DATA_FILE).is_file():
         return LmdbRecords(path)
-    if label_file(path) is not None:
+    if find_label_file(path) is not None:
         return FolderRecords(path)
     raise UserError(f"{path} holds neither an LMDB ({DATA_FILE}) nor pictures with {', '.join(LABEL_FILES)}")
 
 
-def find_sets(root: Path | str) -> list[Records]:
-    """Open every LMDB and image folder at or below a folder, sorted by path.
+def open_sets(root: Path | str) -> list[Records]:
+    """Open every LMDB and every folder of labelled pictures at or below a folder, sorted by path.
 
     Raises:
         UserError: when there are none, or one can't be read.
     """
-    found: list[Records] = [open_set(folder) for folder in _folders(_existing(root))]
-    if not found:
+    sets: list[Records] = [open_set(folder) for folder in find_sets(root)]
+    if not sets:
         raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures with {LABEL_FILES[0]}, at any depth")
-    return found
+    return sets
 
 
-def find_all(root: Path | str) -> list[Records]:
-    """Open all sets as `find_sets` does, and as one more set the pictures that belong to none, which have no labels.
+def open_all(root: Path | str) -> list[Records]:
+    """Open all sets as `open_sets` does, and as one more set the pictures that belong to none, which have no labels.
 
     Raises:
         UserError: when there are neither, or a set can't be read.
     """
-    place = _existing(root)
-    folders = _folders(place)
-    pictures = find_pictures(place, folders)
-    found: list[Records] = [open_set(folder) for folder in folders]
+    folders = find_sets(root)
+    pictures = walk_files(Path(root), folders).pictures
+    sets: list[Records] = [open_set(folder) for folder in folders]
     if pictures:
-        found.append(PictureRecords(place, pictures))
-    if not found:
+        sets.append(PictureRecords(Path(root), pictures))
+    if not sets:
         raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures, at any depth")
-    return found
+    return sets
+
+
+def find_sets(root: Path | str, lists: bool = False, besides: Collection[str] = ()) -> list[Path]:
+    """Find the sets at or below a folder, sorted; one that is reached by several paths is given once, by its own.
+
+    Args:
+        root: where to look; links are followed.
+        lists: give lists too, by their paths without the suffix.
+        besides: folders in `root` that are passed over.
+
+    Raises:
+        UserError: when there is no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give one that holds LMDBs, at any depth")
+    found: dict[str, tuple[bool, Path]] = {}
+    seen: set[str] = set()
+    for place, folders, files in os.walk(root, followlinks=True):
+        # Hidden folders are sets that are still being written; a link may lead back to where the walk has been.
+        apart = besides if Path(place) == root else ()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in apart)
+        sets = [Path(place, name.removesuffix(LIST_SUFFIX)) for name in files if lists and name.endswith(LIST_SUFFIX)]
+        real = os.path.realpath(place)
+        if is_set(Path(place)):
+            sets.append(Path(place))
+            folders.clear()
+        elif real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        for path in sets:
+            stored = _stored_in(path)
+            content = os.path.realpath(stored)
+            linked = content != os.path.join(os.path.realpath(root), os.path.relpath(stored, root))
+            found[content] = min((linked, path), found.get(content, (True, path)))
+    return sorted({path for _, path in found.values()})
 
 
 def is_set(path: Path) -> bool:
     """Tell whether a folder is one set: an LMDB or pictures with labels."""
-    return (path / DATA_FILE).is_file() or label_file(path) is not None
+    return (path / DATA_FILE).is_file() or has_label_file(path)
 
 
-def _existing(root: Path | str) -> Path:
-    if not Path(root).is_dir():
-        raise UserError(f"{root}: no such folder; give one that holds LMDBs, at any depth")
-    return Path(root)
-
-
-def _folders(root: Path) -> list[Path]:
-    found, seen = [], set()
-    for place, folders, _ in os.walk(root, followlinks=True):
-        real = os.path.realpath(place)
-        # Hidden folders are sets that are still being written; a link may lead back to where the walk has been.
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
-        if real not in seen and is_set(Path(place)):
-            found.append(Path(place))
-            folders.clear()
-        seen.add(real)
-    return sorted(found)
+def _stored_in(path: Path) -> Path:
+    """Give the file or folder that makes a set what it is: two paths to one are one set."""
+    if (path / DATA_FILE).is_file():
+        return path / DATA_FILE
+    return path if has_label_file(path) else path.with_name(path.name + LIST_SUFFIX)
 
 
 def _cut(file: Path) -> Records:

@@ -10,34 +10,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from distill.data.folders import find_pictures
 from distill.data.lmdb_reader import DATA_FILE
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
-from distill.data.trees import find_sets, open_set
+from distill.data.trees import open_set, open_sets
 from students.errors import UserError
 from students.pictures import DamagedPictureError, decode_picture, to_tensor
-
-ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
-"""What counts as a picture when a folder is given."""
-
-
-def find_images(places: Sequence[str | Path]) -> list[Path]:
-    """List picture files: files as they are given, folders gone through in order of names.
-
-    Raises:
-        UserError: when a place does not exist or a folder has no pictures.
-    """
-    found: list[Path] = []
-    for place in map(Path, places):
-        if not place.is_dir():
-            if not place.exists():
-                raise UserError(f"{place}: no such file or folder; give pictures of one word each, or folders of them")
-            found.append(place)
-            continue
-        inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
-        if not inside:
-            raise UserError(f"{place}: no pictures in this folder ({', '.join(sorted(ENDINGS))})")
-        found += inside
-    return found
 
 
 def load_crops(places: Sequence[str | Path], size: tuple[int, int], most: int = 512) -> Tensor:
@@ -56,9 +34,9 @@ def load_crops(places: Sequence[str | Path], size: tuple[int, int], most: int = 
         if place.name.endswith(LIST_SUFFIX):
             sets = [open_set(place)]
         else:
-            sets = find_sets(place) if place.is_dir() and any(place.rglob(DATA_FILE)) else []
+            sets = open_sets(place) if place.is_dir() and any(place.rglob(DATA_FILE)) else []
         if not sets:
-            pictures += [decode_picture(path) for path in spread(find_images([place]), share)]
+            pictures += [decode_picture(path) for path in spread(find_pictures([place]).pictures, share)]
         for part, records in zip(split(share, len(sets)), sets, strict=True):
             pictures += load_records(records, part)
     if not pictures:

@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image
 from rapidfuzz import process
 
-from distill.data.folders import LABEL_FILES
+from distill.data.label_files import LABEL_FILES
 from distill.data.lmdb_reader import DATA_FILE
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records, SubsetRecords
-from distill.data.trees import is_set, open_set
+from distill.data.trees import find_sets, is_set, open_set
 from students.charset import Charset
 from students.errors import UserError
 from students.pictures import DamagedPictureError, decode_picture
@@ -129,7 +129,7 @@ def locate_benchmarks(data: str | Path, sets: str) -> dict[str, Path]:
         return {recognise(name): data}
     if not data.is_dir():
         raise UserError(f"{data}: no such folder; give one with test/SET in it, or one LMDB")
-    found = find_sets(data / "test" if (data / "test").is_dir() else data)
+    found = name_sets(data / "test" if (data / "test").is_dir() else data)
     return {name: found[name] for name in choose(sets, found, data)}
 
 
@@ -163,16 +163,16 @@ def open_benchmark(
     return Benchmark(name, records, positions, labels, vocabulary, dict(dropped), partial)
 
 
-def find_sets(root: Path) -> dict[str, Path]:
-    """Find the sets at and below `root`: name to path, the six first, the others sorted.
+def name_sets(root: Path) -> dict[str, Path]:
+    """Find the test sets at and below `root`: name to path, the six first, the others sorted.
 
-    A known set goes by its known name, another by its path below `root`.
+    A known set goes by its known name, another by its path below `root`; folders called `train` are no test.
 
     Raises:
         UserError: when there is none.
     """
     found: dict[str, Path] = {}
-    for path in walk(root):
+    for path in find_sets(root, lists=True, besides=("train",)):
         known = recognise(path.name)
         name = known if known in COUNTS and known not in found else path.relative_to(root).as_posix()
         found[name] = path
@@ -181,23 +181,6 @@ def find_sets(root: Path) -> dict[str, Path]:
         raise UserError(f"{root} holds no test set; put {wanted} there for each")
     order = {name: number for number, name in enumerate(COUNTS)}
     return {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))}
-
-
-def walk(root: Path) -> list[Path]:
-    """List the paths of sets at any depth, those that are lists without their suffix, sorted."""
-    paths: set[Path] = set()
-    seen: set[str] = set()
-    for place, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(place)
-        # A link may lead back; what begins with a dot is still being written; training words are no test.
-        hidden = {name for name in folders if name.startswith(".") or (Path(place) == root and name == "train")}
-        here = sorted(set(folders) - hidden)
-        folders[:] = [] if real in seen else [name for name in here if not is_set(Path(place, name))]
-        if real not in seen:
-            paths |= {Path(place, name) for name in here if is_set(Path(place, name))}
-            paths |= {Path(place, name.removesuffix(LIST_SUFFIX)) for name in files if name.endswith(LIST_SUFFIX)}
-        seen.add(real)
-    return sorted(paths)
 
 
 def recognise(name: str) -> str:

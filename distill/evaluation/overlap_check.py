@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.overlap import find_overlaps
-from distill.data.trees import find_all
+from distill.data.trees import open_all
 from distill.evaluation.benchmarks import Benchmark
 from students.errors import UserError
 
@@ -47,10 +47,10 @@ def find_training(data: Path, against: Path | None) -> Path | None:
         UserError: when the one that was named holds no words.
     """
     if against is not None:
-        find_all(against)
+        open_all(against)
         return against
     try:
-        find_all(data / "train")
+        open_all(data / "train")
     except UserError:
         return None
     return data / "train"

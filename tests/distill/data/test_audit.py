@@ -14,7 +14,7 @@ from distill.commands.check_lmdb import main
 from distill.data.audit import examine, find_overlaps, sample_sheet
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.overlap import difference_hash
-from distill.data.trees import find_sets
+from distill.data.trees import open_sets
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
 
@@ -130,7 +130,7 @@ def test_the_overlap_check_finds_equal_and_nearly_equal_pictures(tmp_path: Path)
         ("record 10 of SET", "record 1 of B", "nearly equal"),
     ]
     assert all(overlap.correlation > 0.97 for overlap in overlaps)
-    assert find_overlaps(find_sets(tmp_path / "train"), [LmdbRecords(test)]) == overlaps, "fingerprints that were kept"
+    assert find_overlaps(open_sets(tmp_path / "train"), [LmdbRecords(test)]) == overlaps, "fingerprints that were kept"
     assert find_overlaps(tmp_path / "train" / "B", tmp_path / "train" / "deep") == []
 
 

@@ -1,17 +1,31 @@
-"""Image folders with labels."""
+"""Folders of pictures, with labels and without; and the search for pictures."""
 
 from __future__ import annotations
 
+import io
+import logging
+import os
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from distill.data.datasets import WordDataset, load_words
-from distill.data.folders import FolderRecords, read_labels
+from distill.data.batch import collate
+from distill.data.datasets import WordDataset, WordOptions, load_words
+from distill.data.folders import FolderRecords, PictureRecords, find_pictures, walk_files
+from distill.data.overlap import find_overlaps
 from distill.data.records import BadRecordError, Records
+from distill.data.sections import SourceSection
+from distill.data.trees import open_all, open_sets
+from distill.data.writing import LmdbWriter
 from students.charset import Charset
 from students.errors import UserError
+
+
+CHARSET = Charset.load("36")
+UNREAD = SourceSection(labels="pseudo"), WordOptions(max_corrupt=0.5)
 
 
 @pytest.fixture
@@ -42,17 +56,10 @@ def test_every_form_gives_the_same_words(folder: Path, name: str) -> None:
     assert [words[index].label for index in range(2)] == ["sayit", "twothree"]
 
 
-@pytest.mark.parametrize(("header", "row"), [("filename,text", "1.png,a"), ("label,source,file", "a,web,1.png")])
-def test_a_first_line_may_name_the_columns(tmp_path: Path, header: str, row: str) -> None:
-    file = tmp_path / "labels.csv"
-    file.write_text(f"{header}\r\n{row}\r\n", encoding="utf-8-sig")
-    assert read_labels(file) == [("1.png", "a")]
-
-
 @pytest.mark.parametrize("name", ["/etc/passwd", "../1.png", "sub/../../1.png", "..\\1.png", "C:/1.png", ""])
 def test_names_must_stay_inside(folder: Path, name: str) -> None:
     (folder / "labels.tsv").write_text(f"1.png\tok\n{name}\tword\n")
-    with pytest.raises(UserError, match=r"entry 2.*out of the folder"):
+    with pytest.raises(UserError, match=r"line 2.*out of the folder"):
         FolderRecords(folder)
 
 
@@ -65,22 +72,6 @@ def test_a_link_must_not_lead_out(folder: Path, tmp_path: Path) -> None:
         records.image(0)
     with pytest.raises(BadRecordError, match=r"gone\.png of mine.*No such file"):
         records.image(1)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "told"),
-    [
-        ("labels.tsv", "1.png label\n", "line 1"),
-        ("labels.jsonl", '{"file": "1.png"}\n', "line 1"),
-        ("labels.jsonl", '{"file": "1.png", "label": 7}\n', "line 1"),
-        ("labels.jsonl", "not json\n", "line 1"),
-        ("labels.csv", '1.png,"open\n', "CSV"),
-    ],
-)
-def test_a_broken_label_file_is_refused(folder: Path, name: str, text: str, told: str) -> None:
-    (folder / name).write_text(text)
-    with pytest.raises(UserError, match=told):
-        FolderRecords(folder)
 
 
 def test_a_folder_without_labels_is_refused(folder: Path) -> None:
@@ -97,3 +88,172 @@ def test_the_fingerprint_follows_the_files(folder: Path) -> None:
     assert FolderRecords(folder).fingerprint() == before
     Image.new("RGB", (31, 10), "blue").save(folder / "1.png")
     assert FolderRecords(folder).fingerprint() != before
+
+
+def test_pictures_of_one_name_in_two_folders_have_two_fingerprints(tmp_path: Path) -> None:
+    prints = set()
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / name / "1.png")
+        os.utime(tmp_path / name / "1.png", (1e9, 1e9))
+        (tmp_path / "labels.tsv").write_text(f"{name}/1.png\tword\n")
+        os.utime(tmp_path / "labels.tsv", (1e9, 1e9))
+        prints.add(FolderRecords(tmp_path).fingerprint())
+    assert len(prints) == 2
+
+
+@pytest.mark.parametrize("cache", ["blobs", "objects/ab", "anything"])
+def test_a_folder_of_links_into_a_download_cache_is_read(tmp_path: Path, cache: str) -> None:
+    (tmp_path / cache).mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / cache / "1111", "PNG")
+    (tmp_path / cache / "2222").write_text("a.png\tword\nb.png\tpass\n")
+    Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
+    folder = tmp_path / "snapshots" / "abc"
+    folder.mkdir(parents=True)
+    (folder / "labels.tsv").symlink_to(tmp_path / cache / "2222")
+    (folder / "a.png").symlink_to(tmp_path / cache / "1111")
+    (folder / "b.png").symlink_to(tmp_path / "secret.png")
+    records = FolderRecords(folder)
+    assert records.image(0) == (tmp_path / cache / "1111").read_bytes()
+    with pytest.raises(BadRecordError, match=r"b\.png of abc is a link that leads out of the folder, to .*secret"):
+        records.image(1)
+
+
+def test_pictures_that_no_label_file_names_are_listed(folder: Path) -> None:
+    (folder / "labels.tsv").write_text("./1.png\tword\n1.png\tword\n")
+    (folder / "notes.txt").touch()
+    records = FolderRecords(folder)
+    assert (len(records), records.repeated, records.unlisted()) == (1, 1, ["sub/2.png"])
+
+
+def test_two_label_files_in_one_folder_are_refused(folder: Path) -> None:
+    for name in ("labels.csv", "labels.jsonl"):
+        (folder / name).write_text(FORMS[name], encoding="utf-8")
+    with pytest.raises(UserError, match=r"labels\.csv and labels\.jsonl; remove all but one"):
+        FolderRecords(folder)
+    assert len(FolderRecords(folder, folder / "labels.csv")) == 2
+    with pytest.raises(UserError, match="remove all but one"):
+        open_sets(folder.parent)
+
+
+def test_what_is_no_ordinary_file_is_a_bad_record(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.png")
+    (folder / "labels.tsv").write_text("pipe.png\tword\nsub\tword\n")
+    records = FolderRecords(folder)
+    for position in (0, 1):
+        with pytest.raises(BadRecordError, match="no ordinary file"):
+            records.image(position)
+
+
+
+
+def noise(seed: int) -> bytes:
+    stored = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(stored, format="PNG")
+    return stored.getvalue()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Three pictures nobody labelled, one that is broken, an LMDB, a labelled folder, and what is none of these."""
+    root = tmp_path / "tree"
+    for name, data in {
+        "b.png": noise(1), "deep/er/a.JPG": noise(2), "deep/z.webp": noise(3), "torn.png": noise(4)[:99],
+        "notes.txt": b"no picture", ".hidden.png": noise(5), ".hidden/c.png": noise(6),
+        "labelled/x.png": noise(7), "labelled/labels.tsv": b"x.png\tword\n", "labelled/more/y.png": noise(8),
+    }.items():  # fmt: skip
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    with LmdbWriter(root / "stored") as writer:
+        writer.add(noise(9), "?!", bytes([72] * 32))
+    return root
+
+
+def test_pictures_are_found_by_their_names(tree: Path) -> None:
+    found = walk_files(tree, [tree / "labelled", tree / "stored"])
+    names = [str(file.relative_to(tree)) for file in found.pictures]
+    assert names == ["b.png", "deep/er/a.JPG", "deep/z.webp", "torn.png"]
+    assert found.others == [tree / "notes.txt"]
+
+
+def test_every_ending_that_pillow_opens_is_found_and_the_rest_is_listed(tmp_path: Path) -> None:
+    pictures = ["a.png", "b.avif", "c.jfif", "d.jpe", "e.jp2", "f.QOI", "g.dds"]
+    others = ["h.pdf", "i.txt", "j.eps", "noending"]
+    for name in (*pictures, *others, "labels.tsv", ".hidden"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "folder.png" / "z.png").touch()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    found = find_pictures([tmp_path, tmp_path / "noending"])
+    assert [file.name for file in found.pictures] == [*pictures, "z.png", "noending"], "a file that is named is taken"
+    assert sorted(file.name for file in found.others) == sorted([*others, "gone.png", "pipe.png"])
+
+
+def test_places_without_pictures_are_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "i.txt").touch()
+    with pytest.raises(UserError, match="no pictures in this folder"):
+        find_pictures([tmp_path])
+    with pytest.raises(UserError, match="no such file or folder"):
+        find_pictures([tmp_path / "gone.png"])
+
+
+def test_all_words_of_a_tree(tree: Path) -> None:
+    labelled, stored, pictures = open_all(tree)
+    assert [records.name for records in open_sets(tree)] == [labelled.name, stored.name] == ["labelled", "stored"]
+    assert isinstance(pictures, PictureRecords)
+    assert isinstance(pictures, Records)
+    assert len(pictures) == 4
+    (tree / "empty").mkdir()
+    with pytest.raises(UserError, match="no pictures, at any depth"):
+        open_all(tree / "empty")
+
+
+def test_a_picture_without_a_label_is_a_record(tree: Path) -> None:
+    records = PictureRecords(tree, walk_files(tree / "deep").pictures)
+    assert list(records.labels()) == [(0, None), (1, None)]
+    assert records.image(0) == noise(2)
+    assert records.columns(0) is None
+    assert records.describe(1) == "deep/z.webp of tree"
+    with pytest.raises(BadRecordError, match="no label"):
+        records.label(0)
+    before = records.fingerprint()
+    (tree / "deep" / "z.webp").write_bytes(noise(11) + b" ")
+    assert records.fingerprint() != before
+    (tree / "deep" / "z.webp").unlink()
+    with pytest.raises(BadRecordError, match=r"z\.webp of tree can't be read"):
+        records.image(1)
+
+
+def test_words_that_a_teacher_reads_have_no_label(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = load_words(tree, CHARSET, *UNREAD)
+    assert len(words) == 6, "what the alphabet can't write counts too"
+    with caplog.at_level(logging.WARNING):
+        batch = collate([pickle.loads(pickle.dumps(words)).sample(index, 0) for index in range(6)])  # noqa: S301  our own
+    assert "torn.png" in caplog.text
+    assert batch.labels == [""] * 6
+    assert bool((batch.columns == -1).all()), "nor are its columns known"
+    kept = batch.select([4, 1], ["one", "two"])
+    assert kept.labels == ["one", "two"]
+    assert kept.indices.tolist() == [4, 1]
+    assert kept.sources == ("tree", "stored")
+    assert bool((kept.images == batch.images[[4, 1]]).all())
+
+
+def test_one_folder_of_pictures_is_a_source(tree: Path) -> None:
+    words = load_words(tree / "deep", CHARSET, *UNREAD)
+    assert isinstance(words, WordDataset)
+    assert (len(words), words.label(0)) == (2, "")
+    with pytest.raises(UserError, match="holds no LMDB"):
+        load_words(tree / "deep", CHARSET)
+
+
+def test_the_overlap_check_searches_them_too(tree: Path, tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "test") as writer:
+        for seed in (20, 3, 9, 6):
+            writer.add(noise(seed), f"word{seed}")
+    found = find_overlaps(tree, tmp_path / "test", tmp_path / "cache")
+    assert [(overlap.label, overlap.train) for overlap in found] == [
+        ("word3", "deep/z.webp of tree"), ("word9", "record 1 of stored"),
+    ]  # fmt: skip

@@ -16,7 +16,7 @@ from PIL import Image
 from distill.data import lmdb_reader
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.records import BadRecordError, Records, SubsetRecords
-from distill.data.trees import find_sets, open_set
+from distill.data.trees import open_set, open_sets
 from distill.evaluation.benchmarks import locate_benchmarks
 from students.errors import UserError
 
@@ -170,13 +170,13 @@ def test_finds_sets_at_any_depth_in_order(tmp_path: Path) -> None:
     for name in ("b/deep/er", "a", "c", ".d.writing-1"):
         words(tmp_path / name, ["x"])
     (tmp_path / "b" / "round").symlink_to(tmp_path)
-    assert [str(records.path.relative_to(tmp_path)) for records in find_sets(tmp_path)] == ["a", "b/deep/er", "c"]
-    assert [records.name for records in find_sets(tmp_path / "a")] == ["a"]
+    assert [str(records.path.relative_to(tmp_path)) for records in open_sets(tmp_path)] == ["a", "b/deep/er", "c"]
+    assert [records.name for records in open_sets(tmp_path / "a")] == ["a"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no LMDB"):
-        find_sets(tmp_path / "empty")
+        open_sets(tmp_path / "empty")
     with pytest.raises(UserError, match="no such folder"):
-        find_sets(tmp_path / "nowhere")
+        open_sets(tmp_path / "nowhere")
 
 
 def test_a_list_cuts_a_set_from_the_larger_one(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_real_sets_have_their_counts(shared: Path) -> None:
         "CUTE80": 288, "IC13_1015": 1015, "IC13_857": 857, "IC15_1811": 1811, "IC15_2077": 2077, "IIIT5k": 3000,
         "SVT": 647, "SVTP": 645,
     }  # fmt: skip
-    train = {records.path.name: len(records) for records in find_sets(shared / "data" / "train")}
+    train = {records.path.name: len(records) for records in open_sets(shared / "data" / "train")}
     assert {name: train[name] for name in ("IC15_train", "MLT_latin", "MLT17_en_fr", "MJSynth")} == {
         "IC15_train": 4468, "MLT_latin": 9215, "MLT17_en_fr": 8733, "MJSynth": 1695,
     }  # fmt: skip

@@ -15,7 +15,8 @@ from safetensors import safe_open
 
 from distill.deployment import folder as folders
 from distill.deployment.card import Card, read_sections, scores_from_report
-from distill.deployment.crops import draw_words, find_images, load_crops
+from distill.data.folders import find_pictures
+from distill.deployment.crops import draw_words, load_crops
 from distill.deployment.example import onnx_example
 from distill.deployment.folder import ParityError, save_folder
 from distill.deployment.parity import Parity
@@ -140,7 +141,7 @@ def test_crops_come_from_lmdbs_files_and_folders(learned, tmp_path: Path) -> Non
     learned.pictures[0].save(pictures / "b.png")
     learned.pictures[1].save(pictures / "inner" / "a.JPG")
     (pictures / "notes.txt").write_text("no picture")
-    assert [path.name for path in find_images([pictures])] == ["b.png", "a.JPG"]
+    assert [path.name for path in find_pictures([pictures]).pictures] == ["b.png", "a.JPG"]
     data = (pictures / "b.png").read_bytes()
     tree = tmp_path / "tree" / "words" / "set"
     tree.mkdir(parents=True)
