@@ -167,7 +167,7 @@ def _first_cells(line: str, delimiter: str) -> list[str]:
 
 def _is_understood(cells: list[str], folder: Path) -> bool:
     """Tell whether a first row is a header with known names or begins with a picture."""
-    return bool(cells) and (_find_columns(cells) is not None or _is_picture(cells[0], folder))
+    return len(cells) > 1 and (_find_columns(cells) is not None or _is_picture(cells[0], folder))
 
 
 def _is_picture(cell: str, folder: Path) -> bool:

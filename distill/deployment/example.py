@@ -9,7 +9,7 @@ import json
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession("student.onnx")
 facts = session.get_modelmeta().custom_metadata_map
@@ -18,9 +18,29 @@ charset, (height, width) = json.loads(facts["charset"]), json.loads(facts["image
 
 {spell}
 
+def load(path):
+    picture = ImageOps.exif_transpose(Image.open(path))  # upright
+    if picture.mode[0] in "IF":  # more than 8 bits
+        values = np.asarray(picture, float)
+        low, high = values.min(), values.max()
+        whites = (1,) * (picture.mode == "F") + (255, 1023, 4095, 16383, 65535)
+        if low >= 0 and high <= 65535:
+            low, high = 0, min(white for white in whites if white >= high)
+        picture = Image.fromarray(np.rint((values - low) * (255 / max(high - low, 1e-300))).astype(np.uint8))
+    if picture.has_transparency_data:  # goes on white, or on black where what is visible is light
+        picture = picture.convert("RGBA")
+        alpha, color = picture.getchannel("A"), picture.convert("RGB")
+        weights, grey = np.asarray(alpha, float), np.asarray(picture.convert("L"))
+        picture = color
+        if weights.min() < weights.max():
+            light = (grey * weights).sum() > 127.5 * weights.sum()
+            picture = Image.new("RGB", color.size, "black" if light else "white")
+            picture.paste(color, mask=alpha)
+    return np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC), np.float32)
+
+
 def read(paths):
-    pictures = [Image.open(path).convert("RGB").resize((width, height), Image.Resampling.BICUBIC) for path in paths]
-    images = np.stack([np.asarray(picture, np.float32) for picture in pictures]).transpose(0, 3, 1, 2)
+    images = np.stack([load(path) for path in paths]).transpose(0, 3, 1, 2)
     logits = session.run(["logits"], {{"images": (images / 255 - 0.5) / 0.5}})[0]
     chances = np.exp(logits - logits.max(axis=2, keepdims=True))
     chances /= chances.sum(axis=2, keepdims=True)

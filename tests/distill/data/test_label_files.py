@@ -69,7 +69,10 @@ def test_names_of_columns_are_those_in_use(tmp_path: Path, file: str, label: str
 
 def test_pictures_need_no_ending_when_they_are_there(tmp_path: Path) -> None:
     (tmp_path / "1111").touch()
-    assert pairs(read_label_file(write(tmp_path, "1111,Harbour\n2222,Bank\n"))) == [("1111", "Harbour"), ("2222", "Bank")]
+    assert pairs(read_label_file(write(tmp_path, "1111,Harbour\n2222,Bank\n"))) == [
+        ("1111", "Harbour"),
+        ("2222", "Bank"),
+    ]
     with pytest.raises(UserError, match="neither a header"):
         read_label_file(write(tmp_path, "2222,Bank\n1111,Harbour\n"))
     (tmp_path / "else").mkdir()

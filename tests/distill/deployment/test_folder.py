@@ -7,20 +7,24 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import lmdb
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
+from distill.data.folders import find_pictures
 from distill.deployment import folder as folders
 from distill.deployment.card import Card, read_sections, scores_from_report
-from distill.data.folders import find_pictures
 from distill.deployment.crops import draw_words, load_crops
 from distill.deployment.example import onnx_example
 from distill.deployment.folder import ParityError, save_folder
 from distill.deployment.parity import Parity
 from students.errors import UserError
+from students.pictures import decode_picture, resize
 from students.student import Student
 
 REPORT = {
@@ -65,20 +69,51 @@ def test_sections_of_a_card_come_back(learned, tmp_path: Path) -> None:
     assert read_sections(tmp_path / "none") == {}
 
 
+def run_example(folder: Path, expression: str) -> Any:
+    """Evaluate an expression behind the program of the card, with all that it must not need out of the way."""
+    block = "import sys\nfor name in ('torch', 'onnx', 'students', 'distill'):\n    sys.modules[name] = None\n"
+    script = block + onnx_example("attention") + f"\nprint(json.dumps({expression}))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True, timeout=60
+    )
+    return json.loads(done.stdout)
+
+
 def test_onnx_example_of_the_card_needs_no_torch(learned, onnx_file: Path, tmp_path: Path) -> None:
     for number, picture in enumerate(learned.pictures):
         picture.save(tmp_path / f"{number}.png")
     (tmp_path / "student.onnx").write_bytes(onnx_file.read_bytes())
     files = [f"{number}.png" for number in range(len(learned.pictures))]
-    block = "import sys\nfor name in ('torch', 'onnx', 'students', 'distill'):\n    sys.modules[name] = None\n"
-    script = block + onnx_example("positions") + f"\nprint(json.dumps(list(read({files!r}))))\n"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
-    )
-    words, sure = zip(*json.loads(done.stdout), strict=True)
+    found = run_example(tmp_path, f"list(read({files!r}))")
+    words, sure = zip(*found, strict=True)
     assert list(words) == learned.words
     expected = [reading.confidence for reading in learned.student.read_batch(learned.images)]
     assert list(sure) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_example_decodes_pictures_as_the_readers_do(learned, onnx_file: Path, tmp_path: Path) -> None:
+    grey = np.asarray(learned.pictures[0].convert("L"))
+    (tmp_path / "student.onnx").write_bytes(onnx_file.read_bytes())
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    dark, light = (Image.new("RGBA", grey.shape[::-1], (level, level, level, 255)) for level in (30, 250))
+    dark.putalpha(Image.fromarray(grey))
+    light.putalpha(Image.fromarray(grey))
+    even = light.copy()
+    even.putalpha(90)
+    pictures = {
+        "turned.jpg": Image.fromarray(grey), "dark.png": dark, "light.webp": light, "even.png": even,
+        "grey.png": Image.fromarray(grey.astype(np.uint16) * 257),
+        "12-bit.png": Image.fromarray(grey.astype(np.uint16) * 16),
+        "palette.png": dark.quantize(8), "float.tif": Image.fromarray(grey / np.float32(255)),
+        "wide.tif": Image.fromarray(grey.astype(np.int32) * 99_999 - 5),
+    }  # fmt: skip
+    for name, picture in pictures.items():
+        picture.save(tmp_path / name, **({"exif": turned} if name == "turned.jpg" else {}))
+    found = run_example(tmp_path, f"[load(name).tolist() for name in {list(pictures)!r}]")
+    for name, pixels in zip(pictures, found, strict=True):
+        expected = resize(decode_picture(tmp_path / name), learned.student.image_size)
+        assert np.array_equal(np.array(pixels), expected), name
 
 
 def test_existing_folder_is_only_replaced_when_asked_and_a_students(learned, tmp_path: Path) -> None:
