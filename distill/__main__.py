@@ -6,8 +6,6 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from rapidfuzz import process
-
 from distill.commands import commands
 from distill.errors import UserError, exit_on_user_error
 
@@ -16,7 +14,7 @@ USAGE = "usage: symdistill COMMAND [ARGUMENT...]"
 
 @exit_on_user_error
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that `argv` opens with and give its exit code.
+    """Run the command that `argv` opens with and return its exit code.
 
     Raises:
         SystemExit: when the command's own arguments are wrong (2) or ask for help (0).
@@ -24,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     known = commands()
     if not words or words[0] in ("-h", "--help", "help"):
-        print(listing(known), file=sys.stdout if words else sys.stderr)
+        print(command_list(known), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
     name = words[0].replace("-", "_")
     if name not in known:
@@ -34,17 +32,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def listing(known: dict[str, str]) -> str:
-    """List the commands, one line each."""
+def command_list(known: dict[str, str]) -> str:
+    """Format the commands, one line each."""
     width = max(map(len, known), default=0)
-    lines = [f"  {name.replace('_', '-'):{width}}  {told}" for name, told in known.items()]
-    return "\n".join([USAGE, "", *lines, "", "symdistill COMMAND --help tells a command's arguments."])
+    lines = [f"  {name.replace('_', '-'):{width}}  {summary}" for name, summary in known.items()]
+    return "\n".join([USAGE, "", *lines, "", "symdistill COMMAND --help lists a command's arguments."])
 
 
 def nearest(name: str, known: dict[str, str]) -> str:
     """Name the nearest command, if one is near."""
-    found = process.extractOne(name, list(known), score_cutoff=60) if known else None
-    return f"; the nearest is {str(found[0]).replace('_', '-')!r}" if found else ""
+    from rapidfuzz import process
+
+    match = process.extractOne(name, list(known), score_cutoff=60)
+    return f"; the nearest is {str(match[0]).replace('_', '-')!r}" if match else ""
 
 
 if __name__ == "__main__":

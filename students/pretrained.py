@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from students.errors import UserError
 
@@ -128,7 +128,22 @@ def load_weights(reader: nn.Module, folder: Path) -> None:
     file = folder / "model.safetensors"
     try:
         stored = load_file(file)
+        check_finite(stored, str(file))
         reader.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in stored.items()})
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = " ".join(" ".join(str(error).splitlines()[:2]).split())
         raise UserError(f"{file} can't be loaded: {reason[:200]}; export the student again") from None
+
+
+def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
+    """Check that weights are numbers.
+
+    Raises:
+        UserError: naming a weight that holds NaN or infinite values.
+    """
+    for name, weight in weights.items():
+        if weight.is_floating_point() and not bool(weight.isfinite().all()):
+            raise UserError(
+                f"{source}: {name} has values that are NaN or infinite: the training diverged; take weights of an "
+                "earlier step"
+            )

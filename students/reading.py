@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
+import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from students.charset import DECODERS, Charset, LogitsKind, Reading
 from students.errors import UserError
 from students.files import replacing
-from students.pictures import decode_picture, to_tensor
+from students.picture_reader import PictureReader
 from students.pretrained import config_from, load_weights, locate, read_stored
 from students.projections import DecoderDtype
 
@@ -25,7 +25,7 @@ Decoding = Literal["ar", "nar"]
 Self = TypeVar("Self", bound="Reader")
 
 
-class Reader(nn.Module):
+class Reader(PictureReader, nn.Module):
     """A reader of word pictures, which come normalised with mean 0.5 and std 0.5 at `image_size`.
 
     Subclasses say what their folders are called (`FORMAT`) and what they are built from (`CONFIG`, a frozen
@@ -88,7 +88,7 @@ class Reader(nn.Module):
         changed = {name: value for name, value in chosen.items() if value is not None}
         if changed and not self.chooses_decoding:
             raise UserError(
-                f"this {type(self).__name__.lower()} reads as it was trained to; leave --nar and --refine_iters out"
+                f"this {type(self).__name__.lower()} reads as it was trained to; leave --nar and --refine-iters out"
             )
         self.config = dataclasses.replace(self.config, **changed)
 
@@ -113,22 +113,14 @@ class Reader(nn.Module):
         """Decode the logits of a forward pass to words."""
         return DECODERS[self.LOGITS](self.charset, logits)
 
-    def read(self, images: Sequence[str | Path | Image.Image], batch_size: int = 64) -> list[Reading]:
-        """Read picture files or Pillow pictures.
-
-        Raises:
-            UserError: when a file is missing or can't be decoded.
-        """
-        pictures = [decode_picture(image) for image in images]
+    def read_arrays(self, images: np.ndarray) -> list[Reading]:
+        """Read normalised pictures (N, 3, H, W) float32 in eval mode, whatever mode it is in."""
         was_training = self.training
         self.eval()
-        readings: list[Reading] = []
-        for start in range(0, len(pictures), batch_size):
-            readings += self.read_batch(
-                to_tensor(pictures[start : start + batch_size], self.image_size).to(self.device)
-            )
-        self.train(was_training)
-        return readings
+        try:
+            return self.read_batch(torch.from_numpy(images).to(self.device))
+        finally:
+            self.train(was_training)
 
     def save_pretrained(self, folder: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
         """Write config.json and model.safetensors into `folder`, each as a whole; `float16` halves the latter."""

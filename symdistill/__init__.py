@@ -20,6 +20,7 @@ from students.errors import UserError
 
 if TYPE_CHECKING:
     from distill.training.distill_run import Result
+    from students.picture_reader import PictureReader
     from students.reading import Reader
     from students.stages import Stages, StudentShape
     from teachers.guidance import Guidance, TeacherShape
@@ -40,7 +41,7 @@ _MODULES = {
 """Names that are imported on first use, with their modules."""
 
 
-def load(name: str | Path) -> Reader:
+def load(name: str | Path) -> PictureReader:
     """Open a reader: a shipped name, a folder, a repository of the Hugging Face hub, or an ONNX file (without torch).
 
     Raises:

@@ -70,7 +70,7 @@ def test_a_mistake_in_the_arguments_is_told_in_one_line(command: Path, capsys: p
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("error: ")
-    assert said.err.endswith("--help tells the arguments\n")
+    assert said.err.endswith("--help lists the arguments\n")
     assert said.err.count("\n") == 1
 
 

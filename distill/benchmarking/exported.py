@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
 
 from distill.benchmarking.measuring import Row, Setup, interleaved, row
 from distill.deployment.crops import draw_words
-from distill.deployment.onnx import export_onnx
-from distill.deployment.reader import OnnxReader
+from distill.deployment.onnx_export import export_onnx
+from distill.deployment.onnx_reader import OnnxReader
+from students.picture_reader import PictureReader
 from students.pretrained import shipped
 from students.student import Student
 
@@ -29,13 +30,14 @@ def onnx_ms(setup: Setup) -> Iterator[Row]:
             path = Path(folder) / "student.onnx"
             export_onnx(student, path)
             reader = OnnxReader(path, threads=1)
-        sides = {"onnx": partial(read_all, reader, pictures), "pytorch": partial(read_all, student, pictures)}
+        arrays = [picture.numpy() for picture in pictures]
+        sides = {"onnx": partial(read_all, reader, arrays), "pytorch": partial(read_all, student, arrays)}
         for program, seconds in interleaved(sides, setup).items():
             case = {"student": name, "program": program, "precision": "float32", "batch": 1}
             yield row("onnx_ms", case, [1000 * value / WORDS for value in seconds], "ms")
 
 
-def read_all(reader: OnnxReader | Student, pictures: Sequence[Tensor]) -> None:
+def read_all(reader: PictureReader, pictures: Sequence[np.ndarray]) -> None:
     """Read pictures one by one."""
     for picture in pictures:
-        reader.read_batch(picture)
+        reader.read_arrays(picture)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distill.benchmarking.measuring import Row, Setup
-from distill.evaluation.machine import describe_machine, versions
+from distill.evaluation.report import describe_machine, versions
 from students.files import write_file
 
 SCHEMA = 1

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from distill.commands import CommandParser
 from distill.errors import UserError, exit_on_user_error
-from distill.parser import CommandParser
 
 
 def parser() -> argparse.ArgumentParser:

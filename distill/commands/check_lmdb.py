@@ -1,4 +1,4 @@
-"""`tools/check_lmdb.py`: the data doctor, and the overlap check between training and test words."""
+"""Check data sets of words, and search training words for test words."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from distill.commands import CommandParser
 from distill.data.audit import Overlap, SetReport, examine, find_overlaps, sample_sheet
 from distill.data.records import Records
 from distill.data.trees import open_set, open_sets
 from distill.errors import UserError, exit_on_user_error
-from distill.parser import CommandParser
 from students.charset import Charset
 from students.files import replacing, write_file
 

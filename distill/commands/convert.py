@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distill.commands import CommandParser
 from distill.conversion import LAYOUTS, UNKNOWN, converter
 from distill.errors import UserError, exit_on_user_error
-from distill.parser import CommandParser
 
 if TYPE_CHECKING:
-    from distill.conversion.converted import Converted
+    from distill.conversion.layout import Converted
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     image = parse_pair("--image", given.image, "height and width", "32,128")
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     from distill.conversion.checkpoints import read_checkpoint
-    from distill.conversion.converted import ConversionOptions
+    from distill.conversion.layout import ConversionOptions
     from distill.deployment.card import UNKNOWN as NOT_RECORDED
     from distill.deployment.card import Card
     from distill.deployment.folder import check_folder, save_folder

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.decoding_arguments import add_arguments, add_decoder_dtype, chosen
+from distill.commands import CommandParser, add_decoder_dtype, add_decoding_options, chosen_decoding
 from distill.errors import UserError, exit_on_user_error
-from distill.parser import CommandParser
 
 if TYPE_CHECKING:
-    from distill.evaluation.readers import WordReader
+    from distill.deployment.readers import WordReader
     from students.charset import Charset
 
 TEACHER = "a CLIP (as for distill), which chooses from a lexicon, or a folder of a reader, which reads openly"
@@ -40,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--overwrite", action="store_true", help="replace the report in an --out that exists")
     add("--threads", type=int, metavar="K", help="CPU threads; times a word are on one thread always")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where sets are read (%(default)s)")
-    add_arguments(made)
+    add_decoding_options(made)
     add_decoder_dtype(made)
     return made
 
@@ -71,7 +70,7 @@ def check(given: argparse.Namespace) -> None:
     for name in ("limit", "threads"):
         if (value := getattr(given, name)) is not None and value < 1:
             raise UserError(f"--{name} must be 1 or more, not {value}")
-    chosen(given)
+    chosen_decoding(given)
     if given.decoder_dtype != "float32" and given.device == "cuda":
         raise UserError(f"--decoder-dtype {given.decoder_dtype} is for the CPU; leave it out, or --device cuda")
     if given.doctor:
@@ -95,12 +94,11 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str], started: flo
     """Compare, print the tables, and write them where that is asked for."""
     from rich.console import Console
 
-    from distill.evaluation.benchmarks import open_benchmarks
+    from distill.deployment.readers import choose_device
+    from distill.evaluation.benchmarks import check_overlap, find_training, open_benchmarks
     from distill.evaluation.compare import compare
-    from distill.evaluation.overlap_check import check_overlap, find_training
-    from distill.evaluation.readers import choose_device
+    from distill.evaluation.gallery import write_galleries
     from distill.evaluation.report import build_report, check_output, write_report
-    from distill.evaluation.sheets import write_sheets
     from distill.evaluation.tables import print_report
     from students.charset import Charset
 
@@ -120,15 +118,14 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str], started: flo
     print_report(report, Console())
     if out is not None:
         write_report(out, report)
-        write_sheets(out, comparison)
+        write_galleries(out, comparison)
         print(f"wrote {out / 'report.json'}")
 
 
 def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader]:
     """Open all readers, students first; readers of one name go by what was typed."""
+    from distill.deployment.readers import choose_decoder_dtype, choose_decoding, open_reader
     from distill.evaluation.lexicon import NearestWordReader, read_lexicon
-    from distill.evaluation.readers import choose_decoder_dtype, choose_decoding, open_reader
-    from distill.evaluation.teachers import open_teacher
 
     typed = [*given.student, *given.baseline, *given.teacher]
     again = next((name for name in typed if typed.count(name) > 1), None)
@@ -137,8 +134,8 @@ def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader
     lexicon = read_lexicon(given.lexicon, charset) if given.lexicon else None
     readers: list[WordReader] = [open_reader(name, "student", given.threads) for name in given.student]
     readers += [open_reader(name, "baseline", given.threads) for name in given.baseline]
-    readers += [open_teacher(name, charset, lexicon, given.threads) for name in given.teacher]
-    choose_decoding(readers, *chosen(given))
+    readers += [open_reader(name, "teacher", given.threads, charset, lexicon) for name in given.teacher]
+    choose_decoding(readers, *chosen_decoding(given))
     choose_decoder_dtype(readers, given.decoder_dtype)
     names = [reader.name for reader in readers]
     for reader, name in zip(readers, typed, strict=True):

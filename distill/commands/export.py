@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.decoding_arguments import add_arguments, chosen
+from distill.commands import CommandParser, add_decoding_options, chosen_decoding
 from distill.errors import UserError, exit_on_user_error
-from distill.parser import CommandParser
 
 if TYPE_CHECKING:
     from distill.deployment.card import Card
@@ -37,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--report", metavar="FILE", help="report.json whose scores go on the card")
     made.add_argument("--training", metavar="TEXT", help="what it was trained on, for the card")
     made.add_argument("--terms", metavar="TEXT", help="terms that follow from the training data, for the card")
-    add_arguments(made)
+    add_decoding_options(made)
     made.add_argument("--overwrite", action="store_true", help="replace the student in DIR")
     return made
 
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--verify compares the ONNX file with PyTorch; add --onnx")
     if given.words < 1:
         raise UserError("--words must be 1 or more")
-    decoding, refine_iters = chosen(given)
+    decoding, refine_iters = chosen_decoding(given)
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.crops import load_crops
     from distill.deployment.folder import ParityError, check_folder, save_folder

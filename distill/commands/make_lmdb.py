@@ -1,4 +1,4 @@
-"""`tools/make_lmdb.py`: an image folder with labels becomes an LMDB."""
+"""Pack a folder of labelled pictures into an LMDB."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from distill.commands import CommandParser
 from distill.data.folders import FolderRecords
 from distill.data.progress import followed
 from distill.data.records import BadRecordError
 from distill.data.writing import LmdbWriter
 from distill.errors import UserError, exit_on_user_error
-from distill.parser import CommandParser
 from students.charset import Charset
 from students.pictures import DamagedPictureError, decode_picture
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from distill.decoding_arguments import add_arguments, add_decoder_dtype, chosen
+from distill.commands import CommandParser, add_decoder_dtype, add_decoding_options, chosen_decoding
 from distill.errors import UserError, exit_on_user_error
-from distill.parser import CommandParser
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from students.charset import Reading
 
 SHOW_PROGRESS_FROM = 500
 """Pictures from which on a terminal shows a progress bar."""
@@ -22,16 +21,16 @@ SHOW_PROGRESS_FROM = 500
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = CommandParser(prog="read", description=__doc__)
-    made.add_argument(
+    command = CommandParser(prog="read", description=__doc__)
+    command.add_argument(
         "--student", default="tiny", metavar="S", help="shipped name, folder of a reader, or ONNX file (%(default)s)"
     )
-    made.add_argument("images", nargs="+", metavar="IMAGE", help="picture files, or folders of them")
-    made.add_argument("--json", action="store_true", help="print a JSON list instead of lines with tabs")
-    made.add_argument("--batch", type=int, default=64, metavar="N", help="pictures read at once (%(default)s)")
-    add_arguments(made)
-    add_decoder_dtype(made)
-    return made
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="picture files, or folders of them")
+    command.add_argument("--json", action="store_true", help="print a JSON list instead of lines with tabs")
+    command.add_argument("--batch", type=int, default=64, metavar="N", help="pictures read at once (%(default)s)")
+    add_decoding_options(command)
+    add_decoder_dtype(command)
+    return command
 
 
 @exit_on_user_error
@@ -40,43 +39,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     if given.batch < 1:
         raise UserError("--batch must be 1 or more")
-    decoding, refine_iters = chosen(given)
-    # torch and its friends take seconds to import: what the arguments alone tell is checked before.
+    decoding, refine_iters = chosen_decoding(given)
+    # An ONNX file is read without torch, which takes seconds to import; so is a mistake in the arguments found.
     from distill.data.folders import find_pictures, list_names
-    from distill.evaluation.readers import choose_decoder_dtype, choose_decoding, open_reader
+    from distill.deployment.readers import choose_decoder_dtype, choose_decoding, open_model
 
-    found_files = find_pictures(given.images)
-    paths = found_files.pictures
-    if found_files.others:
-        print(f"left out, no pictures by their names: {list_names(found_files.others)}", file=sys.stderr)
-    reader = open_reader(given.student)
+    files = find_pictures(given.images)
+    if files.others:
+        print(f"left out, no pictures by their names: {list_names(files.others)}", file=sys.stderr)
+    reader = open_model(given.student)
     choose_decoding([reader], decoding, refine_iters)
     choose_decoder_dtype([reader], given.decoder_dtype)
-    found: list[tuple[Path, str, float]] = []
-    for start, images in batches(paths, reader.image_size, given.batch):
-        readings = reader.read_batch(images)
-        names = paths[start : start + len(readings)]
-        found += [(path, reading.text, reading.confidence) for path, reading in zip(names, readings, strict=True)]
+    readings = [*with_progress(reader.model.read_iter(files.pictures, given.batch), len(files.pictures))]
+    results = list(zip(files.pictures, readings, strict=True))
+    for path, reading in results:
+        if not math.isfinite(reading.confidence):
+            raise UserError(f"{given.student} gives NaN instead of probabilities for {path}: its weights are damaged")
     if given.json:
         rows = [
-            json.dumps({"path": str(path), "word": word, "confidence": round(sure, 6)}) for path, word, sure in found
+            json.dumps({"path": str(path), "word": reading.text, "confidence": round(reading.confidence, 6)})
+            for path, reading in results
         ]
         print("[" + ",\n ".join(rows) + "]")
     else:
-        for path, word, sure in found:
-            print(f"{path}\t{word}\t{sure:.4f}")
+        for path, reading in results:
+            print(f"{path}\t{reading.text}\t{reading.confidence:.4f}")
     return 0
 
 
-def batches(paths: Sequence[Path], size: tuple[int, int], batch: int) -> Iterator[tuple[int, Tensor]]:
-    """Load pictures batch by batch: the first one's number and normalised (N, 3, H, W)."""
+def with_progress(readings: Iterable[Reading], total: int) -> Iterable[Reading]:
+    """Show a progress bar on a terminal while many pictures are read."""
+    if total < SHOW_PROGRESS_FROM or not sys.stderr.isatty():
+        return readings
     from rich.console import Console
     from rich.progress import track
 
-    from students.pictures import decode_picture, to_tensor
-
-    console = Console(stderr=True)
-    silent = len(paths) < SHOW_PROGRESS_FROM or not console.is_terminal
-    starts = range(0, len(paths), batch)
-    for start in track(starts, "reading", console=console, transient=True, disable=silent):
-        yield start, to_tensor([decode_picture(path) for path in paths[start : start + batch]], size)
+    return track(readings, "reading", total, console=Console(stderr=True), transient=True)

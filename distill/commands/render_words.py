@@ -10,11 +10,11 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 from rich.console import Console
 
+from distill.commands import CommandParser
 from distill.data.rendering.render_set import RenderRequest, write_set
 from distill.data.rendering.renderer import RenderedWord
 from distill.data.writing import check_output
 from distill.errors import exit_on_user_error
-from distill.parser import CommandParser
 from students.charset import Charset
 from students.errors import UserError
 from students.files import replacing

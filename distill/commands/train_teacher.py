@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from distill.commands import CommandParser
 from distill.errors import exit_on_user_error
-from distill.parser import CommandParser
 
 
 def parser() -> argparse.ArgumentParser:

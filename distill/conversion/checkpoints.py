@@ -1,4 +1,4 @@
-"""Read published checkpoints safely: Lightning files, bare state dicts, safetensors. Nothing in them is run.
+"""Read checkpoints of other programs safely: Lightning files, bare state dicts, safetensors. Nothing in them is run.
 
 A training checkpoint holds more than weights: schedules, callbacks and settings, some of them objects of classes that
 torch's tensors-only reader refuses. Such objects become empty stand-ins, so that the weights beside them can be read
@@ -24,24 +24,28 @@ from students.errors import UserError
 
 BROKEN = (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, TypeError, OSError)
 """What the readers of weights raise for a file that is none, is cut off, or asks for what isn't allowed."""
-WRAPPERS = ("module.", "model.")
-"""What stands before every name when the stored module wrapped another."""
+WRAPPERS = ("module.", "model.", "net.")
+"""Prefixes of every name when the stored module wrapped another."""
+MARKS = ("_orig_mod.", "_forward_module.")
+"""What torch.compile and Lightning Fabric put into names, in front or inside."""
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "module")
+"""Keys under which training programs store the weights."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     path: Path
     tensors: dict[str, Tensor]
-    """The weights by name, without the name of a wrapper around all of them."""
+    """The weights by name, without the prefix of a wrapper around all of them."""
     settings: dict[str, Any]
     """The hyper-parameters that are plain values: numbers, strings, truth values, None, and lists of those."""
     steps: int | None
     """Optimizer steps it was trained for, if it says so."""
 
     def with_prefix(self, prefix: str) -> dict[str, Tensor]:
-        """Give the weights whose names start with `prefix`, without it."""
+        """Return the weights whose names start with `prefix`, without it."""
         return {name[len(prefix) :]: value for name, value in self.tensors.items() if name.startswith(prefix)}
 
 
@@ -53,15 +57,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file; give a published checkpoint (.ckpt, .pt, .pth or .safetensors)")
+        raise UserError(f"{path}: no such file; give a checkpoint (.ckpt, .pt, .pth or .safetensors)")
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else load_torch(path)
     except BROKEN as error:
         raise UserError(f"{path}: can't be read as a checkpoint ({reason(error)}); download it again") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}, no checkpoint; give a file of weights by name")
-    weights = content.get("state_dict", content)
-    tensors = {str(k): v for k, v in weights.items() if isinstance(v, Tensor)} if isinstance(weights, Mapping) else {}
+    tensors = find_weights(content)
     if not tensors:
         raise UserError(f"{path}: holds no weights; give a Lightning checkpoint or a state dict")
     stored = content.get("hyper_parameters")
@@ -70,12 +73,20 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(path, unwrap(tensors), settings, steps if isinstance(steps, int) else None)
 
 
+def find_weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Find the weights by name in a checkpoint: under one of `CONTAINERS`, however deep, or at its top."""
+    for key in CONTAINERS:
+        if isinstance(inner := content.get(key), Mapping) and (weights := find_weights(inner)):
+            return weights
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
 def reason(error: Exception) -> str:
-    """Give the line of a reader's message that says what is wrong; torch wraps it into advice about its defaults."""
+    """Extract what is wrong from a reader's message, which torch wraps into advice about its defaults."""
     lines = (line.rpartition("WeightsUnpickler error:")[2].strip() for line in str(error).splitlines())
-    # Of some files it says nothing but a number: the opcode that it stumbled over.
-    told = (line for line in lines if line.strip("'0123456789") and not line.startswith("Weights only load failed"))
-    return next(told, type(error).__name__)[:200]
+    # For some files it says nothing but a number: the opcode that it doesn't know.
+    useful = (line for line in lines if line.strip("'0123456789") and not line.startswith("Weights only load failed"))
+    return next(useful, type(error).__name__)[:200]
 
 
 def load_torch(path: Path) -> Any:
@@ -100,14 +111,14 @@ class StandIn:
         pass
 
     def __setstate__(self, state: object) -> None:
-        """Take no state."""
+        """Ignore the state."""
 
 
 class StandInDict:
-    """A plain dictionary in place of a foreign kind of one: the reader puts entries only into a true one."""
+    """A plain dictionary in place of a foreign kind of one: torch puts entries only into a true one."""
 
     def __new__(cls, *_: object, **__: object) -> OrderedDict[str, Any]:  # type: ignore[misc]
-        """Give the plain one."""
+        """Return the plain one."""
         return OrderedDict()
 
 
@@ -119,8 +130,9 @@ def is_plain(value: object) -> bool:
 
 
 def unwrap(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Cut off the names of wrappers that stand before every name."""
-    for wrapper in WRAPPERS:
-        if all(name.startswith(wrapper) for name in tensors):
-            return unwrap({name[len(wrapper) :]: value for name, value in tensors.items()})
+    """Remove the marks of compilers from names, and the prefixes of wrappers that all names share."""
+    for mark in MARKS:
+        tensors = {name.replace(mark, ""): value for name, value in tensors.items()}
+    while wrapper := next((each for each in WRAPPERS if all(name.startswith(each) for name in tensors)), None):
+        tensors = {name.removeprefix(wrapper): value for name, value in tensors.items()}
     return tensors

@@ -1,20 +1,18 @@
-"""CLIP4STR's training checkpoints: the CLIP that reads, with the switches that change what it reads.
+"""Convert CLIP4STR's training checkpoints: the CLIP that reads, with the switches that change what it reads.
 
-All sizes come from the weights; what weights can't tell comes from the settings beside them. The published program
-computes quick-GELU and takes width // 64 attention heads whatever CLIP it started from, OpenCLIP's too, and so must
-whoever reads with its weights.
+All sizes come from the weights; what weights can't tell comes from the settings beside them. The reference
+implementation computes quick-GELU and takes width // 64 attention heads whatever CLIP it started from, OpenCLIP's too,
+and so must whoever reads with its weights.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from typing import Any
 
 from distill.conversion import UNKNOWN
 from distill.conversion.checkpoints import Checkpoint
-from distill.conversion.converted import ConversionOptions, Converted, fill
-from distill.conversion.sizes import Sizes, depth, need
+from distill.conversion.layout import ConversionOptions, Converted, Sizes, count_blocks, fill, need
 from students.charset import CHARSETS
 from students.errors import UserError
 from teachers.backbones import ClipSizes
@@ -39,19 +37,19 @@ def convert(checkpoint: Checkpoint, options: ConversionOptions) -> Converted:
     """
     sizes = Sizes(checkpoint, options)
     reader = Clip4Str(reader_config(checkpoint, sizes))
-    used = fill(reader, checkpoint, published_name)
-    left = [name for name in checkpoint.tensors if name not in used]
+    used = fill(reader, checkpoint, stored_name)
+    unused = [name for name in checkpoint.tensors if name not in used]
     missing = [] if reader.config.language else [f"{CROSS}*"]
-    return Converted(reader.eval(), {UNKNOWN: left}, missing, sizes.assumed)
+    return Converted(reader.eval(), {UNKNOWN: unused}, missing, sizes.assumed)
 
 
-def published_name(own: str) -> str:
-    """Give the published name of one of our weights: a decoder's layers and final norm have a module of their own."""
-    return re.sub(rf"^({VISUAL}|{CROSS})decoder\.", r"\1", own)
+def stored_name(name: str) -> str:
+    """Map one of our weights' names to the checkpoint's: our decoders hold layers and final norm in a module."""
+    return re.sub(rf"^({VISUAL}|{CROSS})decoder\.", r"\1", name)
 
 
 def reader_config(checkpoint: Checkpoint, sizes: Sizes) -> Clip4StrConfig:
-    """Read everything that a reader is built from.
+    """Read the configuration of the reader from weights and settings.
 
     Raises:
         UserError: see `convert`.
@@ -60,23 +58,24 @@ def reader_config(checkpoint: Checkpoint, sizes: Sizes) -> Clip4StrConfig:
         checkpoint, f"{VISUAL}head.weight", f"{VISUAL}pos_queries", f"{VISUAL}layers.0.linear1.weight"
     )
     width, clip = queries.shape[2], clip_sizes(checkpoint, sizes)
+    heads = None if sizes.options.heads is None else sizes.options.heads[1]
     return Clip4StrConfig(
         charset=sizes.charset(head.shape[0]),
         caption_charset=caption_charset(checkpoint, sizes),
         max_length=queries.shape[1] - 1,
         clip=clip,
-        decoder_depth=depth(checkpoint.tensors, f"{VISUAL}layers."),
-        decoder_heads=decoder_heads(checkpoint, sizes),
+        decoder_depth=count_blocks(checkpoint.tensors, f"{VISUAL}layers."),
+        decoder_heads=heads or sizes.integer("dec_num_heads", 8, "decoder heads"),
         decoder_mlp_ratio=hidden.shape[0] / width,
         dropout=sizes.dropout(),
-        context=told(checkpoint, sizes, "context_length", 16, "tokens of a caption"),
-        share_dim=shares_dim(checkpoint, clip, width),
-        text_features="embedding" if said(checkpoint, "cross_token_embeding", False) else "tower",
-        pooled=said(checkpoint, "clip_cls_eot_feature", False),
-        image_detach=said(checkpoint, "image_detach", True),
+        context=sizes.integer("context_length", 16, "tokens of a caption"),
+        share_dim=shares_dim(checkpoint, clip, width, sizes),
+        text_features="embedding" if sizes.switch("cross_token_embeding", False) else "tower",
+        pooled=sizes.switch("clip_cls_eot_feature", False),
+        image_detach=sizes.switch("image_detach", True),
         language=any(name.startswith(CROSS) for name in checkpoint.tensors),
-        decoding="ar" if said(checkpoint, "decode_ar", True) else "nar",
-        refine_iters=told(checkpoint, sizes, "refine_iters", 1, "refine_iters"),
+        decoding="ar" if sizes.switch("decode_ar", True) else "nar",
+        refine_iters=sizes.integer("refine_iters", 1, "refine_iters"),
     )
 
 
@@ -92,9 +91,9 @@ def clip_sizes(checkpoint: Checkpoint, sizes: Sizes) -> ClipSizes:
         )
     convolution, positions, *_ = need(checkpoint, *(CLIP + name for name in CLIP_NEEDS))
     patches = len(positions) - 1
-    told = sizes.options.image is not None or "img_size" in checkpoint.settings
-    height = width = 0  # square, as every CLIP is, unless it says or can't be
-    if told or math.isqrt(patches) ** 2 != patches:
+    stated = sizes.options.image is not None or "img_size" in checkpoint.settings
+    height = width = 0  # square, as every CLIP is, unless stated or impossible
+    if stated or math.isqrt(patches) ** 2 != patches:
         height, width = sizes.image((convolution.shape[2], convolution.shape[3]), patches)
     config = config_from_shapes(checkpoint.with_prefix(CLIP), None if height == width else (height, width))
     entries = config["text_cfg"]["vocab_size"]
@@ -106,8 +105,8 @@ def clip_sizes(checkpoint: Checkpoint, sizes: Sizes) -> ClipSizes:
     return ClipSizes(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu=True)
 
 
-def shares_dim(checkpoint: Checkpoint, clip: ClipSizes, width: int) -> bool:
-    """Say whether the visual decoder looks at tokens in the joint space; the width tells, unless both are equal.
+def shares_dim(checkpoint: Checkpoint, clip: ClipSizes, width: int, sizes: Sizes) -> bool:
+    """Tell whether the visual decoder reads tokens of the joint space, by its width, or by a switch when both agree.
 
     Raises:
         UserError: for a decoder of neither width.
@@ -117,35 +116,15 @@ def shares_dim(checkpoint: Checkpoint, clip: ClipSizes, width: int) -> bool:
             f"{checkpoint.path}: its visual decoder is {width} wide, its CLIP {clip.image_width} or "
             f"{clip.joint_width}; they don't belong together"
         )
-    told = clip.joint_width != clip.image_width
-    return width == clip.joint_width if told else said(checkpoint, "use_share_dim", True)
+    if clip.joint_width == clip.image_width:
+        return sizes.switch("use_share_dim", True)
+    return width == clip.joint_width
 
 
 def caption_charset(checkpoint: Checkpoint, sizes: Sizes) -> str:
-    """Give the alphabet that captions are adapted to: the one the program was evaluated with."""
-    found: Any = checkpoint.settings.get("charset_test")
-    if isinstance(found, str) and found:
-        return found
+    """Return the alphabet of captions: the one that the reference implementation was evaluated with."""
+    stored = checkpoint.settings.get("charset_test")
+    if isinstance(stored, str) and stored:
+        return stored
     sizes.assumed.append("alphabet of captions: the usual 36 characters")
     return CHARSETS["36"]
-
-
-def decoder_heads(checkpoint: Checkpoint, sizes: Sizes) -> int:
-    """Give the heads of both decoders, which no shape tells."""
-    given = None if sizes.options.heads is None else sizes.options.heads[1]
-    return given or told(checkpoint, sizes, "dec_num_heads", 8, "decoder heads")
-
-
-def told(checkpoint: Checkpoint, sizes: Sizes, name: str, published: int, what: str) -> int:
-    """Give a number from the settings, or the published one, and say so."""
-    found: Any = checkpoint.settings.get(name)
-    if type(found) is int:
-        return found
-    sizes.assumed.append(f"{what}: {published}, as published")
-    return published
-
-
-def said(checkpoint: Checkpoint, name: str, published: bool) -> bool:
-    """Give a switch, or its published setting when the file doesn't say."""
-    found: Any = checkpoint.settings.get(name)
-    return found if isinstance(found, bool) else published

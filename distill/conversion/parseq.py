@@ -1,7 +1,7 @@
-"""PARSeq's weights: the released files (bare state dicts, torch-hub layout) and Lightning training checkpoints.
+"""Convert PARSeq's weights: released files (bare state dicts, torch-hub layout) and Lightning training checkpoints.
 
 Both hold the same names; a Lightning module puts `model.` before each. A bare file says neither its alphabet nor
-its attention heads: the released ones have 94 characters and the heads of the two published sizes.
+its attention heads: the released ones have 94 characters and the heads of the two released sizes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from typing import Any
 
 from distill.conversion import UNKNOWN
 from distill.conversion.checkpoints import Checkpoint
-from distill.conversion.converted import ConversionOptions, Converted, fill
-from distill.conversion.sizes import Sizes, depth, need
+from distill.conversion.layout import ConversionOptions, Converted, Sizes, count_blocks, fill, need
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
 
 CLASS_TOKEN = "encoder.cls_token"
-"""What an encoder has in CLIP-OCR and not in PARSeq."""
+"""A weight of CLIP-OCR's encoder that PARSeq's lacks."""
 
 
 def convert(checkpoint: Checkpoint, options: ConversionOptions) -> Converted:
@@ -45,8 +44,8 @@ def parseq_config(checkpoint: Checkpoint, sizes: Sizes) -> ParseqConfig:
         "encoder.blocks.0.mlp.fc1.weight", "decoder.layers.0.linear1.weight", "head.weight",
     )  # fmt: skip
     width, patch = queries.shape[2], (patches.shape[2], patches.shape[3])
-    published, settings = ParseqConfig(), checkpoint.settings
-    greedy: Any = settings.get("decode_ar")
+    settings = checkpoint.settings
+    autoregressive: Any = settings.get("decode_ar")
     refine_iters: Any = settings.get("refine_iters")
     return ParseqConfig(
         charset=sizes.charset(len(head)),
@@ -54,13 +53,13 @@ def parseq_config(checkpoint: Checkpoint, sizes: Sizes) -> ParseqConfig:
         image_size=sizes.image(patch, grid.shape[1]),
         patch=patch,
         width=width,
-        depth=depth(checkpoint.tensors, "encoder.blocks."),
+        depth=count_blocks(checkpoint.tensors, "encoder.blocks."),
         heads=sizes.heads("encoder", width),
         mlp_ratio=len(hidden) / width,
-        decoder_depth=depth(checkpoint.tensors, "decoder.layers."),
+        decoder_depth=count_blocks(checkpoint.tensors, "decoder.layers."),
         decoder_heads=sizes.heads("decoder", width),
         decoder_mlp_ratio=len(decoder_hidden) / width,
         dropout=sizes.dropout(),
-        decoding="nar" if greedy is False else "ar",
-        refine_iters=refine_iters if type(refine_iters) is int and refine_iters >= 0 else published.refine_iters,
+        decoding="nar" if autoregressive is False else "ar",
+        refine_iters=refine_iters if type(refine_iters) is int and refine_iters >= 0 else ParseqConfig.refine_iters,
     )

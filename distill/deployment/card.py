@@ -1,7 +1,8 @@
-"""The card of a student: what it reads, how large it is, what it learned from and on which terms, how to use it."""
+"""The card of a student: what it reads, its size, what it learned from and on which terms, how to use it."""
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Mapping
@@ -9,53 +10,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.deployment.example import onnx_example
 from students.charset import LogitsKind
 from students.errors import UserError
 from students.reading import Reader
-from students.student import Student
 
 UNKNOWN = "Not recorded."
 CONFIDENCES: dict[LogitsKind, str] = {
     "attention": "the product of the token probabilities",
     "ctc": "the probability of the word, summed over all its alignments with the columns,",
 }
-"""What a card says of the confidence."""
+"""What a confidence is, by how words are decoded."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a card says that the weights can't tell."""
+    """What a card says that the weights don't tell."""
 
     name: str
-    """What the student is called."""
+    """The student's name."""
     training: str = UNKNOWN
     """Data, steps, seed and teacher it learned from; Markdown."""
     terms: str = UNKNOWN
     """Terms of use that follow from the training data; Markdown."""
     scores: str = UNKNOWN
-    """Its scores, as `scores_from_report` writes them; Markdown."""
+    """Its scores, as `scores_from_report` formats them; Markdown."""
 
     def write(self, student: Reader, onnx: bool = False) -> str:
-        """Write the card of `student` as Markdown; `onnx` says whether student.onnx lies beside it."""
+        """Write the card of `student` as Markdown; with `onnx` there is a student.onnx beside it."""
+        height, width = student.image_size
         sections = {"Training": self.training, "Terms": self.terms, "Scores": self.scores}
         parts = [
             "---\ntags: [scene-text-recognition, ocr]\nlibrary_name: symdistill\n---",
-            f"# {self.name}\n\nReads the word in a picture of one word. The picture is resized to "
-            f"{student.image_size[0]} x {student.image_size[1]} pixels without keeping its aspect.\n\n{facts(student)}",
+            f"# {self.name}\n\nReads the word in a picture of one word. The picture is resized to {height} x {width} "
+            f"pixels without keeping its aspect.\n\n{properties(student)}",
             *(f"## {title}\n\n{text.strip() or UNKNOWN}" for title, text in sections.items()),
-            f"## Use\n\n{use(student, onnx)}",
+            f"## Use\n\n{usage(student, onnx)}",
             f"## Limits\n\n{limits(student)}",
         ]
         return "\n\n".join(parts) + "\n"
 
 
-def facts(student: Reader) -> str:
-    """Give the table of what is known from the reader itself."""
+def properties(student: Reader) -> str:
+    """Format the table of what the reader itself tells."""
     charset = student.charset
-    shown = charset.characters.replace("`", "\\`").replace("|", "\\|")
+    characters = html.escape(charset.characters.replace("`", "\\`").replace("|", "\\|"), quote=False)
     rows = {
-        "characters": f"{len(charset.characters)}: <code>{html(shown)}</code>",
+        "characters": f"{len(charset.characters)}: <code>{characters}</code>",
         "longest word": f"{student.config.max_length} characters",
         "parameters": f"{student.parameters_count / 1e6:.2f} M",
         **student.summary(),
@@ -63,31 +63,25 @@ def facts(student: Reader) -> str:
     return "| | |\n| --- | --- |\n" + "\n".join(f"| {key} | {value} |" for key, value in rows.items())
 
 
-def html(text: str) -> str:
-    """Escape what would be taken for markup inside <code>."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def use(student: Reader, onnx: bool) -> str:
-    """Say how to read with the folder, and with the ONNX file when there is one."""
+def usage(student: Reader, onnx: bool) -> str:
+    """Explain how to read with the folder, and with the ONNX file when there is one."""
     shell = "symdistill read --student THIS_FOLDER word.png" + (
         "\nsymdistill read --student THIS_FOLDER/student.onnx word.png" if onnx else ""
     )
-    if isinstance(student, Student):
-        python = 'from students import Student\n\nprint(Student.from_pretrained("THIS_FOLDER").read(["word.png"]))'
-    else:
-        python = 'from teachers.registry import load_reader\n\nprint(load_reader("THIS_FOLDER").read(["word.png"]))'
+    python = 'import symdistill\n\nprint(symdistill.load("THIS_FOLDER").read("word.png"))'
     parts = [f"```text\n{shell}\n```", f"```python\n{python}\n```"]
     if onnx:
-        example = onnx_example(student.LOGITS)
-        parts.append(f"student.onnx needs onnxruntime, numpy and Pillow only:\n\n```python\n{example}```")
+        program = onnx_program(student.LOGITS)
+        parts.append(
+            'Without PyTorch, `symdistill.load("THIS_FOLDER/student.onnx")` reads in the same way. Without symdistill, '
+            f"onnxruntime, numpy and Pillow are enough:\n\n```python\n{program}```"
+        )
     return "\n\n".join(parts)
 
 
 def limits(student: Reader) -> str:
-    """Say what the student can't do."""
-    charset = student.charset
-    folded = charset.apply_case("aA")
+    """List what the student can't do."""
+    folded = student.charset.apply_case("aA")
     case = {"aa": "Letters are read as lower case. ", "AA": "Letters are read as upper case. "}.get(folded, "")
     return (
         f"{case}One word a picture: it finds no words in a larger picture. Characters outside its alphabet are left "
@@ -96,7 +90,7 @@ def limits(student: Reader) -> str:
 
 
 def read_sections(folder: str | Path) -> dict[str, str]:
-    """Read the sections of the card in `folder`, so that a student exported again keeps them; empty without a card."""
+    """Read the sections of the card in `folder`, for a student that is exported again; empty without a card."""
     try:
         text = (Path(folder) / "README.md").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -106,7 +100,7 @@ def read_sections(folder: str | Path) -> dict[str, str]:
 
 
 def scores_from_report(file: str | Path, name: str) -> str:
-    """Write the scores of the student `name` in a report.json as a Markdown table.
+    """Format the scores of the student `name` in a report.json as a Markdown table.
 
     Raises:
         UserError: when the file is no report, or has no such student in it.
@@ -123,7 +117,7 @@ def scores_from_report(file: str | Path, name: str) -> str:
         )
     reader = students.get(name) or next(iter(students.values()))
     lines = [
-        "| set | words | right | accuracy % | 95% interval | 1-NED % |",
+        "| set | words | right | word accuracy % | 95% interval | 1-NED % |",
         "| --- | ---: | ---: | ---: | --- | ---: |",
     ]
     try:
@@ -150,3 +144,74 @@ def load_report(path: Path) -> Mapping[str, Any]:
     if isinstance(readers, list) and all(isinstance(reader, dict) and "name" in reader for reader in readers):
         return dict(report)
     raise UserError(f"{path} is no report of an evaluation; give the report.json of one")
+
+
+PROGRAM = """\
+import json
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("student.onnx")
+stored = session.get_modelmeta().custom_metadata_map
+charset, (height, width) = json.loads(stored["charset"]), json.loads(stored["image_size"])
+
+
+{decode}
+
+def load(path):
+    picture = ImageOps.exif_transpose(Image.open(path))  # upright
+    if picture.mode[0] in "IF":  # more than 8 bits
+        values = np.asarray(picture, float)
+        low, high = values.min(), values.max()
+        whites = (1,) * (picture.mode == "F") + (255, 1023, 4095, 16383, 65535)
+        if low >= 0 and high <= 65535:
+            low, high = 0, min(white for white in whites if white >= high)
+        picture = Image.fromarray(np.rint((values - low) * (255 / max(high - low, 1e-300))).astype(np.uint8))
+    if picture.has_transparency_data:  # goes on white, or on black where what is visible is light
+        picture = picture.convert("RGBA")
+        alpha, color = picture.getchannel("A"), picture.convert("RGB")
+        weights, grey = np.asarray(alpha, float), np.asarray(picture.convert("L"))
+        picture = color
+        if weights.min() < weights.max():
+            light = (grey * weights).sum() > 127.5 * weights.sum()
+            picture = Image.new("RGB", color.size, "black" if light else "white")
+            picture.paste(color, mask=alpha)
+    return np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC), np.float32)
+
+
+def read(paths):
+    images = np.stack([load(path) for path in paths]).transpose(0, 3, 1, 2)
+    logits = session.run(["logits"], {{"images": (images / 255 - 0.5) / 0.5}})[0]
+    probabilities = np.exp(logits - logits.max(axis=2, keepdims=True))
+    probabilities /= probabilities.sum(axis=2, keepdims=True)
+    return [decode(word) for word in probabilities]
+"""
+"""A program that reads with student.onnx, without this project; the tests run it as it stands on a card."""
+DECODE: dict[LogitsKind, str] = {
+    "attention": """\
+def decode(probabilities):
+    ids = probabilities.argmax(axis=1)
+    length = int(ids.argmin()) if 0 in ids else len(ids)  # 0 is the end token
+    return "".join(charset[i - 1] for i in ids[:length]), float(probabilities.max(axis=1)[: length + 1].prod())
+""",
+    "ctc": """\
+def decode(probabilities):
+    ids = probabilities.argmax(axis=1)
+    ids = ids[(ids != 0) & (ids != np.append(0, ids[:-1]))]  # 0 is the blank; repetitions are one character
+    path = np.zeros(2 * len(ids) + 1, int)  # blanks may stand around characters, and must between equal ones
+    path[1::2] = ids
+    jumps = (path != 0) & (path != np.append([0, 0], path)[:-2])
+    ways = probabilities[0, path] * (np.arange(len(path)) < 2)
+    for column in probabilities[1:]:  # sums the probabilities of all alignments of the word
+        ways = column[path] * (ways + np.append(0, ways)[:-1] + jumps * np.append([0, 0], ways)[:-2])
+    return "".join(charset[i - 1] for i in ids), float(ways[-2:].sum())
+""",
+}
+"""Its function from (steps, C + 1) probabilities to a word and its confidence, by how words are decoded."""
+
+
+def onnx_program(logits: LogitsKind) -> str:
+    """Return the program for a reader with this kind of logits."""
+    return PROGRAM.format(decode=DECODE[logits])

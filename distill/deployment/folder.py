@@ -1,4 +1,4 @@
-"""The folder of a reader: config.json, model.safetensors, README.md and, when asked for, student.onnx. Nothing else."""
+"""Write the folder of a reader: config.json, model.safetensors, README.md and, when asked for, student.onnx."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from torch import Tensor
 
 from distill.deployment.card import Card
 from distill.deployment.crops import draw_words
-from distill.deployment.onnx import check_exportable, export_onnx
+from distill.deployment.onnx_export import check_exportable, export_onnx
+from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Parity, check_parity
-from distill.deployment.reader import OnnxReader
 from students.errors import UserError
 from students.files import replacing
+from students.pretrained import check_finite
 from students.reading import Reader
 from teachers.registry import READERS, load_reader
 
 ONNX_FILE = "student.onnx"
 PARTS = ("guidance",)
-"""Folders that may lie in a student's: what goes on distilling a converted one. Export leaves them out."""
+"""Folders that may be part of a student's: what a converted one needs to be distilled on. Export leaves them out."""
 
 
 class ParityError(Exception):
-    """The exported student reads otherwise than PyTorch does."""
+    """ONNX and PyTorch read differently."""
 
     def __init__(self, parity: Parity) -> None:
         super().__init__(str(parity))
@@ -36,7 +37,7 @@ class ParityError(Exception):
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written."""
+    """The folder that was written."""
 
     folder: Path
     files: dict[str, int]
@@ -56,10 +57,10 @@ def save_folder(
     overwrite: bool = False,
     parts: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> Exported:
-    """Write a student's folder beside its place, check it, and rename it there.
+    """Write a student's folder, checked before it gets its name.
 
-    The student is loaded back from what was written, and the ONNX file is made from that and compared with it: what
-    is checked is what is handed out.
+    The student is loaded back from what was written, and the ONNX file is exported from that and compared with it, so
+    that what is checked is what is handed out.
 
     Args:
         student: the student; neither its device nor its mode is changed.
@@ -72,11 +73,13 @@ def save_folder(
         parts: further folders in it, of `PARTS`, and what writes each.
 
     Raises:
-        UserError: when `folder` exists and may not be replaced, or there is no ONNX of such a reader.
+        UserError: when `folder` exists and may not be replaced, weights are NaN or infinite, or there is no ONNX of
+            such a reader.
         ParityError: when ONNX and PyTorch differ; nothing is left behind then.
     """
     folder = Path(folder)
     check_folder(folder, overwrite)
+    check_finite(student.state_dict(), card.name)
     if onnx:
         check_exportable(student)
     with replacing(folder) as beside:
@@ -93,15 +96,15 @@ def save_folder(
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
-    """Refuse a place that can't be written to, or that holds anything but a student to be replaced.
+    """Check that a student's folder may be written: it is new, or holds a student to be replaced.
 
     Raises:
         UserError: naming what is in the way.
     """
     if not folder.exists():
-        parent = next(place for place in [folder.parent, *folder.parent.parents] if place.exists())
+        parent = next(parent for parent in folder.absolute().parents if parent.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise UserError(f"{folder} can't be made: {parent} is no folder that can be written to; give another --out")
+            raise UserError(f"{folder} can't be created: {parent} is no folder to write into; give another --out")
         return
     if not folder.is_dir():
         raise UserError(f"{folder} is a file; give another --out")
@@ -114,7 +117,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 
 def holds_student(folder: Path) -> bool:
-    """Say whether `folder` is a student's and nothing else."""
+    """Tell whether `folder` is a student's and holds nothing else."""
     own = {"config.json", "model.safetensors", "README.md", ONNX_FILE, *PARTS}
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -124,7 +127,7 @@ def holds_student(folder: Path) -> bool:
 
 
 def export_checked(folder: Path, name: str, images: Tensor | None) -> Parity:
-    """Write student.onnx from the student in `folder` and compare the two; raises `ParityError` on a difference."""
+    """Export student.onnx from the student in `folder` and compare the two; raises `ParityError` on a difference."""
     student = load_reader(folder)
     export_onnx(student, folder / ONNX_FILE, name)
     if images is None:

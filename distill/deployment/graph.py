@@ -1,156 +1,143 @@
-"""From exported parts to one ONNX graph: the Loop around a step, shared weights, means that keep their digits."""
+"""Assemble the exported parts of a reader into one ONNX graph: a Loop around the decoding step, weights stored once."""
 
 from __future__ import annotations
 
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
+from distill.deployment.onnx_reader import INPUT, OUTPUT
+
 OPSET = 18
 """Old enough for every onnxruntime since 1.14, new enough for the exporter."""
-INPUT, OUTPUT = "images", "logits"
 
 
-def join(
-    opening: ModelProto, step: ModelProto, most_steps: int, classes: int, closing: ModelProto | None = None
+def assemble(
+    opening: ModelProto, step: ModelProto, max_steps: int, classes: int, closing: ModelProto | None = None
 ) -> ModelProto:
-    """Build the whole: the opening's nodes, a Loop over the step, its logits turned to (N, steps, classes), a closing.
+    """Build the graph of a reader that decodes step by step.
+
+    The opening's nodes come first, then a Loop over the step, whose logits are transposed to (N, steps, classes),
+    then the closing.
 
     Args:
-        opening: images -> carried values (content, ended, cache), then the memory.
-        step: position, carried values, memory -> whether to go on, carried values, logits (N, classes).
-        most_steps: of the Loop.
+        opening: images -> loop state (content, ended, cache), then the memory's keys and values.
+        step: position, loop state, memory -> whether to continue, loop state, logits (N, classes).
+        max_steps: most iterations of the Loop.
         classes: C + 1.
-        closing: logits (N, most_steps, classes), memory -> logits; None ends with the Loop's.
+        closing: logits (N, max_steps, classes), memory -> logits; None ends with the Loop's.
     """
     graph = opening.graph
-    mean_by_axis(graph)
-    made = [output.name for output in graph.output]
-    layers = (len(made) - 2) // 2
-    carried, memory = made[: 2 + layers], made[2 + layers :]
-    trips = whole_number(graph, "most_steps", most_steps)
-    *_, by_step = add_loop(graph, step.graph, carried, memory, trips, "ar")
-    read = words_first(graph, by_step, OUTPUT if closing is None else "greedy/logits")
+    reduce_axis_by_axis(graph)
+    outputs = [output.name for output in graph.output]
+    layers = (len(outputs) - 2) // 2
+    state, memory = outputs[: 2 + layers], outputs[2 + layers :]
+    stacked = add_loop(graph, step.graph, state, memory, max_steps)
+    logits = OUTPUT if closing is None else "ar/logits"
+    graph.node.append(helper.make_node("Transpose", [stacked], [logits], f"{logits}/batch_first", perm=[1, 0, 2]))
     if closing is not None:
-        append(graph, closing.graph, [lengthen(graph, read, most_steps), *memory], [OUTPUT], "closing")
+        append(graph, closing.graph, [pad_steps(graph, logits, max_steps), *memory], [OUTPUT], "closing")
     return finish(opening, classes)
 
 
-def add_loop(
-    graph: GraphProto, step: GraphProto, carried: list[str], memory: list[str], trips: str, name: str
-) -> list[str]:
-    """Let a Loop over a step follow; gives the names of the last carried values, then of what each step gave, stacked.
-
-    Args:
-        graph: grows.
-        step: position (or nothing), carried values, memory -> whether to go on, carried values, what it gives.
-        carried: values of the graph that the Loop starts with.
-        memory: values that every step looks at.
-        trips: value that says how many steps there are at most.
-        name: of the Loop; its values are called after it.
-    """
-    body = loop_body(step, carried=len(carried), memory=memory, prefix=f"{name}/step")
-    share_weights(graph, body)
-    graph.initializer.append(helper.make_tensor(f"{name}/go_on", TensorProto.BOOL, [], [True]))
-    results = [f"{name}/result{number}" for number in range(len(body.output) - 1)]
-    graph.node.append(helper.make_node("Loop", [trips, f"{name}/go_on", *carried], results, name, body=body))
-    return results
-
-
-def words_first(graph: GraphProto, by_step: str, output: str) -> str:
-    """Turn logits (steps, N, classes) to (N, steps, classes), call them `output`, and give that name."""
-    graph.node.append(helper.make_node("Transpose", [by_step], [output], f"{output}/words_first", perm=[1, 0, 2]))
-    return output
-
-
-def whole_number(graph: GraphProto, name: str, value: int) -> str:
-    """Put a scalar into the graph and give its name."""
-    graph.initializer.append(helper.make_tensor(name, TensorProto.INT64, [], [value]))
-    return name
-
-
-def whole(model: ModelProto, classes: int) -> ModelProto:
+def assemble_whole(model: ModelProto, classes: int) -> ModelProto:
     """Build the graph of a reader that was exported in one piece, images -> logits."""
     graph = model.graph
-    mean_by_axis(graph)
+    reduce_axis_by_axis(graph)
     rename({graph.input[0].name: INPUT, graph.output[0].name: OUTPUT}, graph.node)
     return finish(model, classes)
 
 
-def lengthen(graph: GraphProto, logits: str, steps: int) -> str:
-    """Fill logits (N, S, classes) up to (N, steps, classes) with zeros, and name the result.
+def add_loop(graph: GraphProto, step: GraphProto, state: list[str], memory: list[str], max_steps: int) -> str:
+    """Append a Loop over a step and name its stacked logits (steps, N, classes).
 
-    A Loop that stopped early has seen every word's end, and what follows an end is closed to all that look.
+    Args:
+        graph: grows.
+        step: position, loop state, memory -> whether to continue, loop state, logits.
+        state: values of the graph that the Loop starts with.
+        memory: values of the graph that every step reads.
+        max_steps: most iterations.
     """
-    own = f"{logits}/lengthen"
-    for name, dims, values in (("steps", [1], [steps]), ("before", [4], [0] * 4), ("after", [1], [0])):
-        graph.initializer.append(helper.make_tensor(f"{own}/{name}", TensorProto.INT64, dims, values))
-    graph.node.extend(
-        [helper.make_node("Shape", [logits], [f"{own}/seen"], start=1, end=2),
-         helper.make_node("Sub", [f"{own}/steps", f"{own}/seen"], [f"{own}/lacking"]),
-         helper.make_node("Concat", [f"{own}/before", f"{own}/lacking", f"{own}/after"], [f"{own}/pads"], axis=0),
-         helper.make_node("Pad", [logits, f"{own}/pads"], [f"{own}/logits"])]
+    body = loop_body(step, len(state), memory)
+    share_weights(graph, body)
+    graph.initializer.extend(
+        [helper.make_tensor("max_steps", TensorProto.INT64, [], [max_steps]),
+         helper.make_tensor("loop/continue", TensorProto.BOOL, [], [True])]
     )  # fmt: skip
-    return f"{own}/logits"
+    results = [f"loop/result{number}" for number in range(len(body.output) - 1)]
+    graph.node.append(helper.make_node("Loop", ["max_steps", "loop/continue", *state], results, "loop", body=body))
+    return results[-1]
 
 
-def append(graph: GraphProto, part: GraphProto, inputs: list[str], outputs: list[str], name: str) -> list[str]:
-    """Let a copy of a part follow: its inputs are values of the graph, its outputs get names, its values a prefix."""
-    part = copied(part)
-    given = dict(zip([value.name for value in part.input], inputs, strict=True))
-    given |= dict(zip([value.name for value in part.output], outputs, strict=True))
+def loop_body(step: GraphProto, states: int, memory: list[str]) -> GraphProto:
+    """Turn a step into a Loop's body: iteration, condition and `states` values in; the memory comes from outside."""
+    prefix = "loop/step"
+    position, *inputs = [value.name for value in step.input]
+    outer = dict(zip(inputs[states:], memory, strict=True))
+    names = {name for node in step.node for name in [*node.input, *node.output] if name}
+    names |= {value.name for value in [*step.input, *step.output, *step.initializer]}
+    rename({name: outer.get(name, f"{prefix}/{name}") for name in names}, step.node)
+    for tensor in step.initializer:
+        tensor.name = f"{prefix}/{tensor.name}"
+    types = {value.name: value.type.tensor_type.elem_type for value in [*step.input, *step.output]}
+    body_inputs = [
+        helper.make_tensor_value_info(f"{prefix}/{position}", TensorProto.INT64, []),
+        helper.make_tensor_value_info(f"{prefix}/continue", TensorProto.BOOL, []),
+        *(helper.make_tensor_value_info(f"{prefix}/{name}", types[name], None) for name in inputs[:states]),
+    ]
+    body_outputs = [
+        helper.make_tensor_value_info(f"{prefix}/{value.name}", types[value.name], None if number else [])
+        for number, value in enumerate(step.output)
+    ]
+    return helper.make_graph(list(step.node), prefix, body_inputs, body_outputs, list(step.initializer))
+
+
+def pad_steps(graph: GraphProto, logits: str, steps: int) -> str:
+    """Pad logits (N, S, classes) to (N, steps, classes) with zeros and name the result.
+
+    A Loop that stopped early has seen the end of every word, and positions behind an end are masked in a refinement.
+    """
+    prefix = f"{logits}/pad"
+    for name, dims, values in (("steps", [1], [steps]), ("before", [4], [0] * 4), ("after", [1], [0])):
+        graph.initializer.append(helper.make_tensor(f"{prefix}/{name}", TensorProto.INT64, dims, values))
+    graph.node.extend(
+        [helper.make_node("Shape", [logits], [f"{prefix}/decoded"], start=1, end=2),
+         helper.make_node("Sub", [f"{prefix}/steps", f"{prefix}/decoded"], [f"{prefix}/missing"]),
+         helper.make_node("Concat", [f"{prefix}/before", f"{prefix}/missing", f"{prefix}/after"], [f"{prefix}/pads"],
+                          axis=0),
+         helper.make_node("Pad", [logits, f"{prefix}/pads"], [f"{prefix}/logits"])]
+    )  # fmt: skip
+    return f"{prefix}/logits"
+
+
+def append(graph: GraphProto, part: GraphProto, inputs: list[str], outputs: list[str], prefix: str) -> None:
+    """Append a part whose inputs are values of the graph; its outputs get names, its own values a prefix."""
+    names = dict(zip([value.name for value in part.input], inputs, strict=True))
+    names |= dict(zip([value.name for value in part.output], outputs, strict=True))
     own = {value for node in part.node for value in [*node.input, *node.output] if value}
-    rename({value: given.get(value, f"{name}/{value}") for value in own}, part.node)
+    rename({value: names.get(value, f"{prefix}/{value}") for value in own}, part.node)
     for tensor in part.initializer:
-        tensor.name = f"{name}/{tensor.name}"
+        tensor.name = f"{prefix}/{tensor.name}"
     share_weights(graph, part)
     graph.node.extend(part.node)
-    return outputs
-
-
-def copied(part: GraphProto) -> GraphProto:
-    """Copy a part, so that it can follow once more."""
-    made = GraphProto()
-    made.CopyFrom(part)
-    return made
 
 
 def finish(model: ModelProto, classes: int) -> ModelProto:
-    """Declare input and output, and leave out all that says where the graph comes from."""
+    """Declare input and output, and drop every trace of where the graph was exported."""
     graph = model.graph
     size = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]
     del graph.input[:], graph.output[:], graph.value_info[:]
     graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *size]))
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", "steps", classes]))
     graph.name = "student"
-    forget_traces(graph)
+    drop_traces(graph)
     return helper.make_model(
         graph, producer_name="symdistill", ir_version=model.ir_version,
         opset_imports=[helper.make_opsetid("", OPSET)],
     )  # fmt: skip
 
 
-def loop_body(step: GraphProto, carried: int, memory: list[str], prefix: str) -> GraphProto:
-    """Make a copy of the step a Loop body: position, condition, carried values in; the memory is seen from outside."""
-    step = copied(step)
-    names = [value.name for value in step.input]
-    position, *states = names if len(names) > carried + len(memory) else ("position", *names)
-    outside = dict(zip(states[carried:], memory, strict=True))
-    own = {name for node in step.node for name in [*node.input, *node.output] if name}
-    own |= {tensor.name for tensor in step.initializer} | set(names) | {value.name for value in step.output}
-    rename({name: outside.get(name, f"{prefix}/{name}") for name in own}, step.node)
-    for tensor in step.initializer:
-        tensor.name = f"{prefix}/{tensor.name}"
-    types = {value.name: value.type.tensor_type.elem_type for value in [*step.input, *step.output]}
-    inputs = [helper.make_tensor_value_info(f"{prefix}/{position}", TensorProto.INT64, []),
-              helper.make_tensor_value_info(f"{prefix}/go_on_in", TensorProto.BOOL, [])]  # fmt: skip
-    inputs += [helper.make_tensor_value_info(f"{prefix}/{name}", types[name], None) for name in states[:carried]]
-    results = [helper.make_tensor_value_info(f"{prefix}/{value.name}", types[value.name], [] if k == 0 else None)
-               for k, value in enumerate(step.output)]  # fmt: skip
-    return helper.make_graph(list(step.node), prefix, inputs, results, list(step.initializer))
-
-
 def rename(names: dict[str, str], nodes: list[NodeProto]) -> None:
-    """Rename values in `nodes`; neither part has control flow, so there are no inner graphs to follow."""
+    """Rename values in `nodes`, which hold no inner graphs."""
     for node in nodes:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
@@ -158,58 +145,56 @@ def rename(names: dict[str, str], nodes: list[NodeProto]) -> None:
             node.name = names.get(node.output[0], node.output[0])
 
 
-def share_weights(graph: GraphProto, body: GraphProto) -> None:
-    """Move a part's weights into the graph, those that it has already only once."""
-    known = {content_of(tensor): tensor.name for tensor in graph.initializer}
-    same = {}
-    for tensor in body.initializer:
-        name = known.setdefault(content_of(tensor), tensor.name)
-        same[tensor.name] = name
+def share_weights(graph: GraphProto, part: GraphProto) -> None:
+    """Move a part's weights into the graph, storing equal ones once."""
+    stored = {tensor_key(tensor): tensor.name for tensor in graph.initializer}
+    shared = {}
+    for tensor in part.initializer:
+        name = stored.setdefault(tensor_key(tensor), tensor.name)
+        shared[tensor.name] = name
         if name == tensor.name:
             graph.initializer.append(tensor)
-    rename(same, body.node)
-    del body.initializer[:]
+    rename(shared, part.node)
+    del part.initializer[:]
 
 
-def mean_by_axis(graph: GraphProto) -> None:
-    """Take means over several axes one axis at a time.
+def tensor_key(tensor: TensorProto) -> tuple[int, tuple[int, ...], bytes]:
+    """Return type, shape and bytes of a weight: equal keys are equal weights."""
+    array = onnx.numpy_helper.to_array(tensor)
+    return tensor.data_type, tuple(tensor.dims), array.tobytes()
 
-    onnxruntime adds up all numbers of a mean in one running sum. Over the 4,096 pixels of a channel that costs three
-    digits, which the division by the small spread of a flat picture brings to the fore.
+
+def reduce_axis_by_axis(graph: GraphProto) -> None:
+    """Replace means over several axes by means over one axis after the other.
+
+    onnxruntime sums all numbers of a mean in one running sum. Over the 4,096 pixels of a channel that costs three
+    digits, which the division by the small spread of a flat picture amplifies.
     """
-    constant = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     nodes = list(graph.node)
     del graph.node[:]
     for node in nodes:
-        axes = constant.get(node.input[1]) if node.op_type == "ReduceMean" and len(node.input) > 1 else None
-        keeps = all(attribute.i for attribute in node.attribute if attribute.name == "keepdims")
-        if axes is None or axes.size < 2 or not keeps:
+        axes = constants.get(node.input[1]) if node.op_type == "ReduceMean" and len(node.input) > 1 else None
+        keeps_dims = all(attribute.i for attribute in node.attribute if attribute.name == "keepdims")
+        if axes is None or axes.size < 2 or not keeps_dims:
             graph.node.append(node)
             continue
-        value = node.input[0]
-        for turn, axis in enumerate(sorted(axes.tolist(), reverse=True)):
-            made = node.output[0] if turn == axes.size - 1 else f"{node.output[0]}/axis{axis}"
-            graph.initializer.append(helper.make_tensor(f"{node.output[0]}/only{axis}", TensorProto.INT64, [1], [axis]))
-            graph.node.append(
-                helper.make_node("ReduceMean", [value, f"{node.output[0]}/only{axis}"], [made], keepdims=1)
-            )
-            value = made
+        value, output = node.input[0], node.output[0]
+        for number, axis in enumerate(sorted(axes.tolist(), reverse=True)):
+            result = output if number == axes.size - 1 else f"{output}/axis{axis}"
+            graph.initializer.append(helper.make_tensor(f"{output}/only{axis}", TensorProto.INT64, [1], [axis]))
+            graph.node.append(helper.make_node("ReduceMean", [value, f"{output}/only{axis}"], [result], keepdims=1))
+            value = result
 
 
-def forget_traces(graph: GraphProto) -> None:
-    """Drop what the exporter notes on every node: lines of source, with the paths of the machine it ran on."""
+def drop_traces(graph: GraphProto) -> None:
+    """Drop the exporter's notes on every node: lines of source, with the paths of the machine it ran on."""
     for node in graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                forget_traces(attribute.g)
+                drop_traces(attribute.g)
     for value in [graph, *graph.input, *graph.output, *graph.initializer]:
         value.doc_string = ""
         del value.metadata_props[:]
-
-
-def content_of(tensor: TensorProto) -> tuple[int, tuple[int, ...], bytes]:
-    """Type, shape and bytes of a weight: what makes two of them one."""
-    array = onnx.numpy_helper.to_array(tensor)
-    return tensor.data_type, tuple(tensor.dims), array.tobytes()

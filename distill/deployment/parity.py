@@ -1,7 +1,8 @@
-"""Does an exported student read as PyTorch does: logits and strings, over batch sizes and word lengths."""
+"""Compare an exported student with PyTorch: logits and words, over batch sizes and word lengths."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,14 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distill.deployment.reader import OnnxReader
+from distill.deployment.onnx_reader import OnnxReader
 from students.reading import Reader
 
 BATCHES = (1, 2, 3, 5, 8, 16, 33, 64)
-"""Batch sizes that are gone through in turn; one, small odd ones, and some beside powers of two."""
+"""Batch sizes, used in turn: one, small odd ones, and some beside powers of two."""
 
 TOLERANCE = 1e-3
-"""Largest difference of a logit; float32 in another order of summation stays well below."""
+"""Largest difference of a logit; float32 in another order of summation differs by far less."""
 
 TIE = 1e-4
 """Two tokens whose logits are this near are equally good: which one is chosen depends on the order of summation."""
@@ -42,7 +43,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared, and where the two differ."""
+    """The result of a comparison."""
 
     words: int
     batches: tuple[int, ...]
@@ -74,56 +75,56 @@ def check_parity(
 ) -> Parity:
     """Read the same pictures with both and compare.
 
-    Every batch goes through both programs; logits are compared row by row up to and including each word's end token
-    (what comes after it belongs to no reading), those of columns all, and so are the strings.
+    Logits are compared position by position up to and including each word's end token (what comes after it belongs to
+    no reading), those of a CTC reader in all columns, and so are the words.
 
     Args:
         student: the student in PyTorch, eval mode, on the CPU.
         reader: the same student as ONNX.
         images: normalised pictures (N, 3, H, W).
         batches: batch sizes, used in turn until the pictures are used up.
-        tolerance: largest difference of a logit that is none.
+        tolerance: largest difference of a logit that counts as none.
     """
     differences: list[Difference] = []
     lengths: Counter[int] = Counter()
     sizes: set[int] = set()
     largest, ties = 0.0, 0
-    for start, size in cuts(len(images), batches):
+    for start, size in split_batches(len(images), batches):
         chunk = images[start : start + size]
         sizes.add(size)
         with torch.inference_mode():
-            ours = student(chunk).float()
-        theirs = torch.from_numpy(reader.logits(chunk.numpy()))
-        read, seen = student.readings(ours), student.readings(theirs)
-        for row, (expected, found) in enumerate(zip(read, seen, strict=True)):
-            gap, tie = distance(ours[row, : len(expected.token_probs)], theirs[row])
-            lengths[len(expected.text)] += 1
-            largest = max(largest, gap)
+            expected = student(chunk).float()
+        exported = torch.from_numpy(reader.logits(chunk.numpy()))
+        pairs = zip(student.readings(expected), student.readings(exported), strict=True)
+        for row, (ours, theirs) in enumerate(pairs):
+            difference, tie = logit_difference(expected[row, : len(ours.token_probs)], exported[row])
+            lengths[len(ours.text)] += 1
+            largest = max(largest, difference)
             ties += tie
-            if not gap <= tolerance or (expected.text != found.text and not tie):
-                differences.append(Difference(start + row, size, expected.text, found.text, gap))
+            if not difference <= tolerance or (ours.text != theirs.text and not tie):
+                differences.append(Difference(start + row, size, ours.text, theirs.text, difference))
     return Parity(len(images), tuple(sorted(sizes)), dict(lengths), largest, ties, tuple(differences))
 
 
-def distance(ours: Tensor, theirs: Tensor) -> tuple[float, bool]:
-    """Compare the logits (rows, C + 1) of one reading with those of the other program.
+def logit_difference(expected: Tensor, exported: Tensor) -> tuple[float, bool]:
+    """Compare the logits (T, C + 1) of one reading with those of the other program.
 
     Returns:
-        The largest difference up to the first row where the two choose another token (later rows follow from another
-        beginning), infinity when there are too few rows or no numbers; and whether that choice was a tie.
+        The largest difference up to the first position where the two choose another token (later ones follow from
+        another context), infinity when there are too few positions or no numbers; and whether that choice was a tie.
     """
-    rows = min(len(ours), len(theirs))
-    parting = (ours[:rows].argmax(dim=-1) != theirs[:rows].argmax(dim=-1)).nonzero().flatten().tolist()
-    if not parting and len(theirs) < len(ours):
+    steps = min(len(expected), len(exported))
+    other = (expected[:steps].argmax(dim=-1) != exported[:steps].argmax(dim=-1)).nonzero().flatten().tolist()
+    if not other and len(exported) < len(expected):
         return float("inf"), False
-    compared = parting[0] + 1 if parting else rows
-    gap = float((ours[:compared] - theirs[:compared]).abs().max())
-    best, second = ours[compared - 1].topk(2).values.tolist()
-    return (gap if gap == gap else float("inf")), bool(parting) and best - second <= TIE
+    compared = other[0] + 1 if other else steps
+    difference = float((expected[:compared] - exported[:compared]).abs().max())
+    best, second = expected[compared - 1].topk(2).values.tolist()
+    return (float("inf") if math.isnan(difference) else difference), bool(other) and best - second <= TIE
 
 
-def cuts(count: int, batches: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Cut `count` pictures into batches of the given sizes in turn: start and size of each."""
+def split_batches(count: int, batches: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Split `count` pictures into batches of the given sizes in turn: start and size of each."""
     start = turn = 0
     while start < count:
         size = min(batches[turn % len(batches)], count - start)

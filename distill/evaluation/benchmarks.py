@@ -1,4 +1,7 @@
-"""Benchmarks: the test sets of the field by name and count, found under DATA/test (METHOD 1.6)."""
+"""Benchmarks: the test sets of the field by name and count, found under DATA/test, and the overlap check.
+
+Labels go through the rules of docs/method.md, section 1.6.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from rapidfuzz import process
 
 from distill.data.label_files import LABEL_FILES
 from distill.data.lmdb_reader import DATA_FILE
+from distill.data.overlap import find_overlaps
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records, SubsetRecords
-from distill.data.trees import find_sets, is_set, open_set
+from distill.data.trees import find_sets, is_set, open_all, open_set
 from students.charset import Charset
 from students.errors import UserError
 from students.pictures import DamagedPictureError, decode_picture
@@ -75,14 +79,14 @@ class Benchmark:
 
     @property
     def note(self) -> str | None:
-        """What to say beside its results: dropped labels, a count that differs from the known one, a part only."""
-        said = [f"{count} labels dropped ({reason})" for reason, count in sorted(self.dropped.items())]
+        """A warning beside its results: dropped labels, a count that differs from the known one, a part only."""
+        parts = [f"{count} labels dropped ({reason})" for reason, count in sorted(self.dropped.items())]
         whole = len(self) + sum(self.dropped.values())
         if self.partial:
-            said.insert(0, f"{len(self)} words of {len(self.records)} only, for a quick look")
+            parts.insert(0, f"{len(self)} words of {len(self.records)} only, for a quick look")
         elif self.known is not None and len(self) != self.known:
-            said.insert(0, f"{len(self)} words scored of {whole}, but {self.known} are known: not the set of the field")
-        return f"{self.name}: {'; '.join(said)}" if said else None
+            parts.insert(0, f"{len(self)} words scored of {whole}, the set of the field has {self.known}")
+        return f"{self.name}: {'; '.join(parts)}" if parts else None
 
     def load(self, number: int) -> Image.Image:
         """Decode the `number`-th word's picture.
@@ -113,8 +117,8 @@ def open_benchmarks(
     Raises:
         UserError: when data is missing or broken, or a wanted set isn't there.
     """
-    places = locate_benchmarks(data, sets)
-    return [open_benchmark(name, path, charset, limit, max_length) for name, path in places.items()]
+    paths = locate_benchmarks(data, sets)
+    return [open_benchmark(name, path, charset, limit, max_length) for name, path in paths.items()]
 
 
 def locate_benchmarks(data: str | Path, sets: str) -> dict[str, Path]:
@@ -221,3 +225,47 @@ def averaged(benchmarks: Sequence[Benchmark]) -> list[str]:
 
 def _key(name: str) -> str:
     return "".join(char for char in name.lower() if char.isalnum())
+
+
+@dataclass(frozen=True)
+class OverlapCheck:
+    """Test words that are among training words."""
+
+    against: str
+    """The training tree that was searched."""
+    overlaps: tuple[str, ...]
+    """One line for each test word that is there too."""
+
+
+def check_overlap(benchmarks: Sequence[Benchmark], against: Path, cache: Path | None = None) -> OverlapCheck:
+    """Search a training tree for the pictures of test sets, by content and by perceptual hash.
+
+    Each picture is listed once, also when two sets have it.
+
+    Args:
+        benchmarks: the test sets.
+        against: the training tree.
+        cache: where fingerprints are cached; None takes the user's cache.
+
+    Raises:
+        UserError: when there is no such tree.
+    """
+    overlaps = find_overlaps(against, [benchmark.records for benchmark in benchmarks], cache)
+    lines = (f"{overlap.test} ({overlap.label}) is {overlap.train} too: {overlap.kind}" for overlap in overlaps)
+    return OverlapCheck(str(against), tuple(dict.fromkeys(lines)))
+
+
+def find_training(data: Path, against: Path | None) -> Path | None:
+    """Return the training tree to search: the one that was named, else DATA/train when words lie there.
+
+    Raises:
+        UserError: when the one that was named holds no words.
+    """
+    if against is not None:
+        open_all(against)
+        return against
+    try:
+        open_all(data / "train")
+    except UserError:
+        return None
+    return data / "train"

@@ -1,26 +1,31 @@
-"""The comparison: every reader on the same words of the same sets, counted, timed and tested pair by pair."""
+"""Compare readers: all of them on the same words of the same sets, counted, timed and tested pair by pair."""
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 
+import torch
 from PIL import Image
 from rich.console import Console
 
 from distill.data.progress import followed
-from distill.evaluation.agreement import Agreement, Pair, agreement
+from distill.deployment.readers import ReadingKind, Role, WordReader, place
 from distill.evaluation.benchmarks import Benchmark, averaged
 from distill.evaluation.lexicon import ClosedReader
-from distill.evaluation.metrics import Tally, tally
-from distill.evaluation.readers import ReadingKind, Role, WordReader, place
-from distill.evaluation.timing import ms_per_word
+from distill.evaluation.metrics import Agreement, Pair, Tally, agreement, tally
 from students.charset import Charset
 from students.errors import UserError
 from students.pictures import to_tensor
+
+WARM_UP = 3
+"""Words read before the clock counts."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,15 @@ class SetResult:
     predictions: tuple[str, ...]
     """What was read, after the rule for predictions."""
     confidences: tuple[float, ...]
-    """How sure the reader was of each."""
+    """Confidence of each prediction."""
     hits: tuple[bool, ...]
-    """Whether each was right."""
+    """Whether each is right."""
     lexicon: int | None = None
-    """Words that were chosen among; None for open reading."""
+    """Number of words that were chosen among; None for open reading."""
     partial: bool = False
     """Whether only some words of the set were read."""
+    unreadable: int = 0
+    """Words with a character that the reader's alphabet lacks."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class ReaderResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out."""
+    """The result of `compare`."""
 
     readers: tuple[ReaderResult, ...]
     pairs: tuple[Pair, ...]
@@ -70,14 +77,16 @@ class Comparison:
     """Sets that averages and pairs are taken over."""
     benchmarks: tuple[Benchmark, ...]
     device: str
-    """Where the sets were read; times a word are the CPU's always."""
+    """Where the sets were read; times a word are always the CPU's."""
+    warnings: tuple[str, ...] = ()
+    """What the numbers leave out: labels that a reader can't write in its alphabet."""
 
 
 def compare(
     readers: Sequence[WordReader], benchmarks: Sequence[Benchmark], charset: Charset, device: str = "cpu",
     threads: int | None = None, batch_size: int = 64, timed_words: int = 50, console: Console | None = None,
 ) -> Comparison:  # fmt: skip
-    """Let every reader read every set.
+    """Read every set with every reader, and compare.
 
     Args:
         readers: with names that differ; a `ClosedReader` without a lexicon gets each set's own words.
@@ -90,29 +99,32 @@ def compare(
         console: where progress goes.
 
     Raises:
-        UserError: when a picture can't be read, or two readers have one name.
+        UserError: when a picture can't be read, two readers have one name, or a reader's weights give no numbers.
     """
     repeated = [name for name, count in Counter(reader.name for reader in readers).items() if count > 1]
     if repeated or not readers or not benchmarks:
         raise UserError(f"{repeated[0]!r} stands twice in the comparison" if repeated else "nothing to compare")
     chosen = averaged(benchmarks)
     pictures = sample_pictures([benchmark for benchmark in benchmarks if benchmark.name in chosen], timed_words)
-    milliseconds = [ms_per_word(over(reader, benchmarks[0]), pictures) for reader in readers]
+    milliseconds = [ms_per_word(with_lexicon(reader, benchmarks[0]), pictures) for reader in readers]
     placed = [place(reader, device, threads) for reader in readers]
     raw = read_all(placed, benchmarks, batch_size, console)
     results = tuple(
         ReaderResult(
-            reader.name, reader.role, reader.reading, reader.params, reader.charset, ms_per_word=took,
-            sets={each.name: score(each, read, charset) for each in benchmarks}, seconds=read.seconds,
+            reader.name, reader.role, reader.reading, reader.params, reader.charset, ms_per_word=duration,
+            sets={each.name: score(each, readings, charset, reader) for each in benchmarks}, seconds=readings.seconds,
         )
-        for reader, took, read in zip(readers, milliseconds, raw, strict=True)
+        for reader, duration, readings in zip(readers, milliseconds, raw, strict=True)
     )  # fmt: skip
-    pairs = tuple(pair(a, b, chosen) for a, b in combinations(results, 2) if a.reading == b.reading)
-    return Comparison(results, pairs, unlike_pairs(results, chosen), tuple(chosen), tuple(benchmarks), device)
+    pairs = tuple(make_pair(a, b, chosen) for a, b in combinations(results, 2) if a.reading == b.reading)
+    return Comparison(
+        results, pairs, unlike_pairs(results, chosen), tuple(chosen), tuple(benchmarks), device,
+        tuple(alphabet_warnings(results, charset)),
+    )  # fmt: skip
 
 
 class RawReadings:
-    """What one reader gave, before the rules for predictions."""
+    """What one reader read, before the rules for predictions."""
 
     def __init__(self) -> None:
         self.words: dict[str, list[tuple[str, float]]] = {}
@@ -123,76 +135,130 @@ class RawReadings:
 def read_all(
     readers: Sequence[WordReader], benchmarks: Sequence[Benchmark], batch_size: int, console: Console | None
 ) -> list[RawReadings]:
-    """Read every set with every reader; each picture is decoded once."""
+    """Read every set with every reader; each picture is decoded once.
+
+    Raises:
+        UserError: see `compare`.
+    """
     raw = [RawReadings() for _ in readers]
     total = sum(-(-len(benchmark) // batch_size) for benchmark in benchmarks)
     current: str | None = None
     ready: list[WordReader] = []
-    for benchmark, start in followed(chunks(benchmarks, batch_size), total, "reading", console):
+    for benchmark, start in followed(batches(benchmarks, batch_size), total, "reading", console):
         if benchmark.name != current:
-            current, ready = benchmark.name, [over(reader, benchmark) for reader in readers]
-            for read, reader in zip(raw, ready, strict=True):
-                read.words[current] = []
-                read.lexicons[current] = len(reader.words) if isinstance(reader, ClosedReader) else None
+            current, ready = benchmark.name, [with_lexicon(reader, benchmark) for reader in readers]
+            for result, reader in zip(raw, ready, strict=True):
+                result.words[current] = []
+                result.lexicons[current] = len(reader.words) if isinstance(reader, ClosedReader) else None
         pictures = [benchmark.load(number) for number in range(start, min(start + batch_size, len(benchmark)))]
         inputs = {size: to_tensor(pictures, size) for size in {reader.image_size for reader in ready}}
-        for read, reader in zip(raw, ready, strict=True):
+        for result, reader in zip(raw, ready, strict=True):
             started = time.perf_counter()
             readings = reader.read_batch(inputs[reader.image_size])
-            read.seconds += time.perf_counter() - started
-            read.words[benchmark.name] += [(reading.text, reading.confidence) for reading in readings]
+            result.seconds += time.perf_counter() - started
+            if not all(math.isfinite(reading.confidence) for reading in readings):
+                raise UserError(f"{reader.name} gives NaN instead of probabilities: its weights are damaged")
+            result.words[benchmark.name] += [(reading.text, reading.confidence) for reading in readings]
     return raw
 
 
-def chunks(benchmarks: Sequence[Benchmark], batch_size: int) -> Iterator[tuple[Benchmark, int]]:
-    """Give each batch of each set by its first word's number."""
+def batches(benchmarks: Sequence[Benchmark], batch_size: int) -> Iterator[tuple[Benchmark, int]]:
+    """Yield each batch of each set by its first word's number."""
     for benchmark in benchmarks:
         for start in range(0, len(benchmark), batch_size):
             yield benchmark, start
 
 
-def over(reader: WordReader, benchmark: Benchmark) -> WordReader:
+def with_lexicon(reader: WordReader, benchmark: Benchmark) -> WordReader:
     """Give a closed-lexicon reader the set's words; leave others as they are."""
     return reader.over(benchmark.vocabulary) if isinstance(reader, ClosedReader) else reader
 
 
-def score(benchmark: Benchmark, read: RawReadings, charset: Charset) -> SetResult:
+def score(benchmark: Benchmark, raw: RawReadings, charset: Charset, reader: WordReader) -> SetResult:
     """Score what one reader read of a set.
 
     Raises:
         RuntimeError: when not every word of the set was read exactly once.
     """
-    words = read.words[benchmark.name]
+    words = raw.words[benchmark.name]
     if len(words) != len(benchmark):
         raise RuntimeError(f"{len(words)} readings of the {len(benchmark)} words of {benchmark.name}")
     predictions = tuple(charset.adapt(text) for text, _ in words)
-    counted = tally(predictions, benchmark.labels)
     hits = tuple(word == label for word, label in zip(predictions, benchmark.labels, strict=True))
-    sure = tuple(confidence for _, confidence in words)
-    return SetResult(counted, predictions, sure, hits, read.lexicons[benchmark.name], benchmark.partial)
+    confidences = tuple(confidence for _, confidence in words)
+    missing = set() if reader.reading == "closed-lexicon" else unwritable(reader.charset, charset)
+    return SetResult(
+        tally(predictions, benchmark.labels), predictions, confidences, hits, raw.lexicons[benchmark.name],
+        benchmark.partial, sum(not missing.isdisjoint(label) for label in benchmark.labels),
+    )  # fmt: skip
 
 
-def pair(a: ReaderResult, b: ReaderResult, averaged: Sequence[str]) -> Pair:
-    """Set two readers against each other, set by set; the total is over the sets `averaged`."""
+def unwritable(characters: str, charset: Charset) -> set[str]:
+    """Return the characters of the test alphabet that no prediction of a reader with these `characters` has."""
+    return set(charset.characters) - set(charset.adapt(characters))
+
+
+def alphabet_warnings(results: Sequence[ReaderResult], charset: Charset) -> Iterator[str]:
+    """Say for each open reader how many characters of the test alphabet, and words with them, it can't write."""
+    for result in results:
+        missing = unwritable(result.charset, charset)
+        if result.reading == "open" and missing:
+            words = sum(each.unreadable for each in result.sets.values())
+            total = sum(each.tally.words for each in result.sets.values())
+            yield (
+                f"{result.name} can't write {len(missing)} of the {len(charset.characters)} characters that are scored "
+                f"({''.join(sorted(missing))}): {words} of the {total} words have one of them and count as misread"
+            )
+
+
+def make_pair(a: ReaderResult, b: ReaderResult, averaged: Sequence[str]) -> Pair:
+    """Compare two readers word by word, set by set; the total is over the sets `averaged`."""
     sets = {name: agreement(result.hits, b.sets[name].hits) for name, result in a.sets.items()}
     return Pair(a.name, b.name, sets, sum((sets[name] for name in averaged), Agreement()), a.reading == b.reading)
 
 
 def unlike_pairs(results: Sequence[ReaderResult], averaged: Sequence[str]) -> tuple[Pair, ...]:
-    """Set students that read openly against teachers that choose from a lexicon, for want of a fairer pair.
+    """Pair students that read openly with teachers that choose from a lexicon, where there is no fairer pair.
 
-    There is a fairer one where students were asked to choose from the lexicon too.
+    There is a fairer one when students were asked to choose from the lexicon too.
     """
     students = [result for result in results if result.role != "teacher"]
     if any(student.reading == "closed-lexicon" for student in students):
         return ()
     teachers = [result for result in results if result.role == "teacher" and result.reading == "closed-lexicon"]
-    return tuple(pair(student, teacher, averaged) for student in students for teacher in teachers)
+    return tuple(make_pair(student, teacher, averaged) for student in students for teacher in teachers)
 
 
 def sample_pictures(benchmarks: Sequence[Benchmark], count: int) -> list[Image.Image]:
     """Load `count` pictures spread evenly over the words of all sets, or all when there are fewer."""
-    places = [(benchmark, number) for benchmark in benchmarks for number in range(len(benchmark))]
-    count = min(count, len(places))
-    spread = (places[step * len(places) // count] for step in range(count))
+    words = [(benchmark, number) for benchmark in benchmarks for number in range(len(benchmark))]
+    count = min(count, len(words))
+    spread = (words[step * len(words) // count] for step in range(count))
     return [benchmark.load(number) for benchmark, number in spread]
+
+
+def ms_per_word(reader: WordReader, pictures: Sequence[Image.Image]) -> float:
+    """Measure the median time of reading one picture alone on one CPU thread, resizing included, in milliseconds.
+
+    The reader may be moved to the CPU for it; the caller places it afterwards.
+    """
+    alone = place(reader, "cpu", 1)
+    seconds = []
+    with one_thread():
+        for number, picture in enumerate([*pictures[:WARM_UP], *pictures]):
+            started = time.perf_counter()
+            alone.read_batch(to_tensor([picture], alone.image_size))
+            if number >= min(WARM_UP, len(pictures)):
+                seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

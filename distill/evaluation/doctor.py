@@ -13,11 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from distill.deployment.reader import OnnxReader
-from distill.evaluation.machine import versions
-from distill.evaluation.report import check_output
+from distill.deployment.onnx_reader import OnnxReader
+from distill.deployment.readers import is_onnx
+from distill.evaluation.report import check_output, versions
 from distill.evaluation.tables import grid
-from distill.evaluation.teachers import is_onnx
 from students.charset import Charset
 from students.files import write_file
 from students.pretrained import name_of
@@ -75,7 +74,7 @@ def examine(name: str, charset: Charset) -> Checkup:
     """Examine a teacher, whether it reads or chooses; raises `UserError` when there is none."""
     if is_onnx(name):
         stored = OnnxReader(name)
-        return examine_reader(stored.name, "ONNX file", stored.alphabet, stored.max_length, charset)
+        return examine_reader(stored.name, "ONNX file", stored.charset, stored.max_length, charset)
     if not is_reader(name):
         return examine_clip(name, charset)
     reader = load_reader(name)

@@ -1,7 +1,11 @@
-"""Gallery: a grid of words with what was read of them, green when right and red when wrong, as one picture."""
+"""Galleries: pictures of words with what was read of them, right in green and wrong in red, as one image.
+
+Training draws one of each validation; a comparison writes one a reader, and one a pair of student and teacher.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from distill.evaluation.benchmarks import Benchmark
+from distill.evaluation.compare import Comparison, ReaderResult
 from students.files import replacing
 
 CELL = (176, 84)
@@ -20,12 +26,16 @@ PICTURE = (168, 42)
 LINE, HEADING = 16, 28
 """Height of a line of text and of a heading, pixels."""
 RIGHT, WRONG, INK = (20, 120, 50), (190, 30, 30), (40, 40, 40)
+WORDS = 36
+"""Words of a reader's gallery, and of each half of a pair's."""
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+WordIndex = tuple[Benchmark, int]
+"""A word: its set and its number there."""
 
 
 class Cell(Protocol):
-    """What a gallery shows of one word."""
+    """One word of a gallery."""
 
     @property
     def image(self) -> np.ndarray:
@@ -34,7 +44,7 @@ class Cell(Protocol):
 
     @property
     def lines(self) -> list[tuple[str, Colour]]:
-        """What stands below the picture."""
+        """The lines of text below the picture."""
         ...
 
 
@@ -45,11 +55,11 @@ class GalleryItem:
     image: np.ndarray
     """(H, W, 3) uint8."""
     label: str
-    """What it says."""
+    """The true word."""
     prediction: str
     """What was read."""
     confidence: float
-    """How sure the reader was, 0 to 1."""
+    """The reader's confidence, 0 to 1."""
 
     @property
     def right(self) -> bool:
@@ -58,9 +68,9 @@ class GalleryItem:
 
     @property
     def lines(self) -> list[tuple[str, Colour]]:
-        """What was read, and below the label when that differs."""
-        said = (f"{self.prediction or '(nothing)'}  {self.confidence:.2f}", RIGHT if self.right else WRONG)
-        return [said] if self.right else [said, (self.label, INK)]
+        """What was read, and below it the label when that differs."""
+        prediction = (f"{self.prediction or '(nothing)'}  {self.confidence:.2f}", RIGHT if self.right else WRONG)
+        return [prediction] if self.right else [prediction, (self.label, INK)]
 
 
 @dataclass(frozen=True)
@@ -70,18 +80,18 @@ class AgreementItem:
     image: np.ndarray
     """(H, W, 3) uint8."""
     label: str
-    """What it says."""
+    """The true word."""
     readings: tuple[tuple[str, float], ...]
-    """What each read and how sure it was."""
+    """Prediction and confidence of each."""
 
     @property
     def lines(self) -> list[tuple[str, Colour]]:
         """The label, and what each read."""
-        read = [
+        predictions = [
             (f"{prediction or '(nothing)'}  {confidence:.2f}", RIGHT if prediction == self.label else WRONG)
             for prediction, confidence in self.readings
         ]
-        return [(self.label, INK), *read]
+        return [(self.label, INK), *predictions]
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
@@ -91,27 +101,25 @@ def to_pixels(image: Tensor) -> np.ndarray:
 
 
 def choose(right: Sequence[bool], confidences: Sequence[float], count: int) -> list[int]:
-    """Choose words to show: half of `count` misread, the surest first, and words that were read, spread evenly."""
-    wrong = sorted((place for place, hit in enumerate(right) if not hit), key=lambda place: -confidences[place])
-    read = [place for place, hit in enumerate(right) if hit]
-    shown = wrong[: max(count // 2, count - len(read))]
-    rest = min(count - len(shown), len(read))
-    return [*shown, *(read[step * len(read) // rest] for step in range(rest))]
+    """Choose words to draw: half of `count` misread, the most confident first, and read ones, spread evenly."""
+    wrong = sorted((number for number, hit in enumerate(right) if not hit), key=lambda number: -confidences[number])
+    read = [number for number, hit in enumerate(right) if hit]
+    chosen = wrong[: max(count // 2, count - len(read))]
+    rest = min(count - len(chosen), len(read))
+    return [*chosen, *(read[step * len(read) // rest] for step in range(rest))]
 
 
 def pick(items: Sequence[GalleryItem], count: int) -> list[GalleryItem]:
-    """Pick items to show, see `choose`."""
-    return [
-        items[place] for place in choose([item.right for item in items], [item.confidence for item in items], count)
-    ]
+    """Pick items to draw, see `choose`."""
+    return [items[number] for number in choose([i.right for i in items], [i.confidence for i in items], count)]
 
 
 def draw_gallery(items: Sequence[Cell], columns: int = 6) -> np.ndarray:
     """Draw words in a grid: (H, W, 3) uint8; one empty cell when there are none."""
-    return draw_sheet([("", items)], columns)
+    return draw_sections([("", items)], columns)
 
 
-def draw_sheet(sections: Sequence[tuple[str, Sequence[Cell]]], columns: int = 6) -> np.ndarray:
+def draw_sections(sections: Sequence[tuple[str, Sequence[Cell]]], columns: int = 6) -> np.ndarray:
     """Draw several grids below each other, each under its heading where it has one: (H, W, 3) uint8."""
     if not any(heading for heading, _ in sections):
         columns = max(1, min(columns, max((len(items) for _, items in sections), default=0)))
@@ -130,7 +138,7 @@ def draw_section(heading: str, items: Sequence[Cell], columns: int) -> Image.Ima
     above = HEADING if heading else 0
     canvas = Image.new("RGB", (columns * CELL[0], above + height * max(1, -(-len(items) // columns))), "white")
     draw, large, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=15), ImageFont.load_default(size=13)
-    draw.text((4, 6), fitting(draw, heading, large, canvas.width - 8), fill=INK, font=large)
+    draw.text((4, 6), shorten(draw, heading, large, canvas.width - 8), fill=INK, font=large)
     for number, item in enumerate(items):
         row, column = divmod(number, columns)
         draw_item(canvas, (column * CELL[0], above + row * height), item, font)
@@ -147,11 +155,11 @@ def draw_item(canvas: Image.Image, corner: tuple[int, int], item: Cell, font: Fo
     draw = ImageDraw.Draw(canvas)
     for number, (text, colour) in enumerate(item.lines):
         below = top + PICTURE[1] + 1 + LINE * number
-        draw.text((left, below), fitting(draw, text, font, PICTURE[0]), fill=colour, font=font)
+        draw.text((left, below), shorten(draw, text, font, PICTURE[0]), fill=colour, font=font)
 
 
-def fitting(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
-    """Cut a text to a width, with three dots where it was cut."""
+def shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
+    """Cut a text to a width in pixels, with three dots where it was cut."""
     if draw.textlength(text, font=font) <= width:
         return text
     while text and draw.textlength(text + "...", font=font) > width:
@@ -159,7 +167,76 @@ def fitting(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str
     return text + "..."
 
 
-def write_sheet(path: Path, sections: Sequence[tuple[str, Sequence[Cell]]], columns: int = 6) -> None:
-    """Write a sheet as PNG, beside its place and renamed; see `draw_sheet`."""
+def write_gallery(path: Path, sections: Sequence[tuple[str, Sequence[Cell]]], columns: int = 6) -> None:
+    """Write grids as one PNG, which appears whole or not at all; see `draw_sections`."""
     with replacing(path) as beside:
-        Image.fromarray(draw_sheet(sections, columns)).save(beside, format="PNG")
+        Image.fromarray(draw_sections(sections, columns)).save(beside, format="PNG")
+
+
+def write_galleries(folder: Path, comparison: Comparison) -> None:
+    """Write `words-READER.png` for open readers and `agreement-STUDENT-TEACHER.png` for students with teachers."""
+    readers = {reader.name: reader for reader in comparison.readers}
+    for reader in comparison.readers:
+        if reader.reading == "open":
+            sections = [("", reader_words(reader, comparison.benchmarks))]
+            write_gallery(folder / f"words-{file_name(reader.name)}.png", sections)
+    for pair in (*comparison.pairs, *comparison.unlike):
+        student, teacher = readers[pair.a], readers[pair.b]
+        if student.role != "teacher" and teacher.role == "teacher":
+            file = folder / f"agreement-{file_name(pair.a)}-{file_name(pair.b)}.png"
+            write_gallery(file, disagreements(student, teacher, comparison.benchmarks))
+
+
+def reader_words(reader: ReaderResult, benchmarks: Sequence[Benchmark]) -> list[Cell]:
+    """Choose misread and read words of one reader."""
+    words = all_words(benchmarks)
+    results = [reader.sets[benchmark.name] for benchmark in benchmarks]
+    right = [hit for result in results for hit in result.hits]
+    confidences = [confidence for result in results for confidence in result.confidences]
+    chosen = (words[number] for number in choose(right, confidences, WORDS))
+    return [
+        GalleryItem(np.asarray(benchmark.load(n)), benchmark.labels[n], *prediction(reader, (benchmark, n)))
+        for benchmark, n in chosen
+    ]
+
+
+def disagreements(
+    student: ReaderResult, teacher: ReaderResult, benchmarks: Sequence[Benchmark]
+) -> list[tuple[str, list[Cell]]]:
+    """Collect words that only the student read, and words that only the teacher read; most confident errors first."""
+    sections: list[tuple[str, list[Cell]]] = []
+    for right, wrong in ((student, teacher), (teacher, student)):
+        words = [word for word in all_words(benchmarks) if is_hit(right, word) and not is_hit(wrong, word)]
+        words.sort(key=lambda word: -prediction(wrong, word)[1])
+        items: list[Cell] = [
+            AgreementItem(
+                np.asarray(benchmark.load(n)), benchmark.labels[n],
+                (prediction(student, (benchmark, n)), prediction(teacher, (benchmark, n))),
+            )
+            for benchmark, n in words[:WORDS]
+        ]  # fmt: skip
+        count = f"{len(items)} of {len(words)} words that only {right.name} got right"
+        closed = " (chosen from a lexicon)" if teacher.reading != student.reading else ""
+        sections.append((f"{count}; below each: label, {student.name}, {teacher.name}{closed}", items))
+    return sections
+
+
+def all_words(benchmarks: Sequence[Benchmark]) -> list[WordIndex]:
+    """List the words of all sets."""
+    return [(benchmark, number) for benchmark in benchmarks for number in range(len(benchmark))]
+
+
+def is_hit(reader: ReaderResult, word: WordIndex) -> bool:
+    """Tell whether a reader read a word exactly."""
+    return reader.sets[word[0].name].hits[word[1]]
+
+
+def prediction(reader: ReaderResult, word: WordIndex) -> tuple[str, float]:
+    """Return what a reader read of a word, and its confidence."""
+    result = reader.sets[word[0].name]
+    return result.predictions[word[1]], result.confidences[word[1]]
+
+
+def file_name(name: str) -> str:
+    """Turn a reader's name into part of a file name."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", name)

@@ -10,7 +10,7 @@ import torch
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
-from distill.evaluation.readers import ReadingKind, Role, WordReader, place
+from distill.deployment.readers import ReadingKind, Role, WordReader, place
 from students.charset import Charset, Reading
 from students.errors import UserError
 

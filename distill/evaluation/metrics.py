@@ -1,4 +1,7 @@
-"""Metrics: words read right, 1-NED, the Wilson interval, and McNemar's exact test (METHOD 1.6)."""
+"""Metrics: word accuracy, 1-NED, Wilson's interval, and two readers on the same words with McNemar's exact test.
+
+They are defined in docs/method.md, section 1.6.
+"""
 
 from __future__ import annotations
 
@@ -28,56 +31,56 @@ class Tally:
 
     @property
     def accuracy(self) -> float:
-        """Words right, percent; 0 without words."""
+        """Word accuracy in percent; 0 without words."""
         return percent(self.hits, self.words)
 
     @property
     def one_minus_ned(self) -> float:
-        """1-NED, percent; 0 without words."""
+        """1-NED in percent; 0 without words."""
         return percent(self.one_minus_ned_sum, self.words)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95% Wilson interval of the accuracy, percent."""
+        """95% Wilson interval of the accuracy in percent."""
         return wilson(self.hits, self.words)
 
 
 def tally(predictions: Sequence[str], labels: Sequence[str]) -> Tally:
-    """Score adapted predictions against cleaned labels, one by one.
+    """Score predictions against labels one by one, both after the rules of the alphabet.
 
     Raises:
         ValueError: when there are not as many predictions as labels.
     """
-    similarities = [similarity(read, label) for read, label in zip(predictions, labels, strict=True)]
-    hits = sum(read == label for read, label in zip(predictions, labels, strict=True))
+    similarities = [similarity(prediction, label) for prediction, label in zip(predictions, labels, strict=True)]
+    hits = sum(prediction == label for prediction, label in zip(predictions, labels, strict=True))
     return Tally(len(similarities), hits, math.fsum(similarities))
 
 
 def similarity(prediction: str, label: str) -> float:
-    """Give 1 - edit distance / length of the longer string: 1 for equal strings, 0 when nothing agrees."""
+    """Return 1 - edit distance / length of the longer string: 1 for equal strings, 0 when nothing agrees."""
     return 1.0 - Levenshtein.normalized_distance(prediction, label)
 
 
 def percent(part: float, whole: int) -> float:
-    """Give a share in percent; 0 of nothing is 0."""
+    """Return a ratio in percent; 0 of nothing is 0."""
     return 100.0 * part / whole if whole else 0.0
 
 
 def wilson(hits: int, words: int, z: float = Z_95) -> tuple[float, float]:
-    """Give Wilson's score interval of a share in percent (Wilson 1927); (0, 100) without words."""
+    """Return Wilson's score interval of a ratio in percent (Wilson 1927); (0, 100) without words."""
     if words == 0:
         return 0.0, 100.0
-    share, weight = hits / words, z * z / words
-    centre = (share + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * math.sqrt(share * (1 - share) / words + weight / (4 * words))
-    # At 0 and at all hits the bound is exact; rounding must not push it past the share itself.
+    ratio, weight = hits / words, z * z / words
+    centre = (ratio + weight / 2) / (1 + weight)
+    half = z / (1 + weight) * math.sqrt(ratio * (1 - ratio) / words + weight / (4 * words))
+    # At no hits and at all hits the bound is exact; rounding must not push it past the ratio itself.
     low = 0.0 if hits == 0 else centre - half
     high = 1.0 if hits == words else centre + half
     return 100.0 * low, 100.0 * high
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Give McNemar's exact two-sided p: how likely a split at least this uneven is when both read equally well.
+    """Return McNemar's exact two-sided p: how likely a split at least this uneven is between equally good readers.
 
     Args:
         only_a: words that only the first reader read.
@@ -90,3 +93,56 @@ def mcnemar(only_a: int, only_b: int) -> float:
         tail += term
     # Whole numbers throughout: 2 ** -7248 is no float, the quotient is.
     return min(1.0, 2 * tail / 2**trials)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Words by which of two readers read them; agreements over disjoint words add up."""
+
+    both: int = 0
+    """Words that both read."""
+    only_a: int = 0
+    """Words that only the first read."""
+    only_b: int = 0
+    """Words that only the second read."""
+    neither: int = 0
+    """Words that neither read."""
+
+    def __add__(self, other: Agreement) -> Agreement:
+        return Agreement(
+            self.both + other.both, self.only_a + other.only_a, self.only_b + other.only_b, self.neither + other.neither
+        )
+
+    @property
+    def words(self) -> int:
+        """Number of words."""
+        return self.both + self.only_a + self.only_b + self.neither
+
+
+def agreement(a: Sequence[bool], b: Sequence[bool]) -> Agreement:
+    """Count words by which of two readers read them.
+
+    Raises:
+        ValueError: when there are not as many words of one as of the other.
+    """
+    both = list(zip(a, b, strict=True))
+    return Agreement(*(both.count(case) for case in ((True, True), (True, False), (False, True), (False, False))))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two readers on the same words, set by set."""
+
+    a: str
+    b: str
+    sets: dict[str, Agreement]
+    """Every set."""
+    total: Agreement
+    """Over the sets that averages are taken over."""
+    same_task: bool = True
+    """Whether both read openly, or both choose from a lexicon; else the counts are no test of which is better."""
+
+    @property
+    def p(self) -> float | None:
+        """McNemar's exact p; None for readers whose tasks differ."""
+        return mcnemar(self.total.only_a, self.total.only_b) if self.same_task else None

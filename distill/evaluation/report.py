@@ -1,25 +1,29 @@
-"""report.json: a comparison as plain data, in the form of docs/reference/report-json.md."""
+"""report.json: a comparison as plain data, in the form of docs/reference/report-json.md, and where it was computed."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from distill.evaluation.agreement import Agreement, Pair
+import torch
+
+from distill.evaluation.benchmarks import OverlapCheck
 from distill.evaluation.compare import Comparison, ReaderResult
-from distill.evaluation.machine import describe_machine, versions
-from distill.evaluation.metrics import Tally, percent
-from distill.evaluation.overlap_check import OverlapCheck
+from distill.evaluation.metrics import Agreement, Pair, Tally, percent
 from distill.evaluation.tables import to_markdown
 from students.errors import UserError
 from students.files import write_file
 
-SCHEMA = 1
+SCHEMA = 2
 REPORT, TABLE = "report.json", "report.md"
+PACKAGES = ("symdistill", "torch", "timm", "open_clip_torch", "onnxruntime", "Pillow", "rapidfuzz")
+"""Packages whose versions can change a number."""
 
 
 def build_report(
@@ -31,17 +35,18 @@ def build_report(
 ) -> dict[str, Any]:
     """Build the report of a comparison.
 
-    Beside the keys that are always there, `notes` says what is unusual about the sets, `averaged_sets` names the sets
-    that averages and pairs are over when those aren't all, `overlaps` stands when the overlap check ran, `unlike_pairs`
-    where students read openly and teachers choose from a lexicon, a set of which only some words were read has
-    `partial`, and one read by closed lexicon the size of the `lexicon`.
+    Beside the keys that are always there, `warnings` says what is unusual about sets and readers, `averaged_sets` names
+    the sets that averages and pairs are over when those aren't all, `overlaps` is there when the overlap check ran,
+    `unlike_pairs` where students read openly and teachers choose from a lexicon; a set of which only some words were
+    read has `partial`, one read by closed lexicon the size of the `lexicon`, and one with words that the reader can't
+    write their number, `unreadable`.
 
     Args:
-        comparison: what came out.
-        command: what was typed.
+        comparison: the result of `compare`.
+        command: the command line.
         config: the resolved configuration, of the run or of the evaluation.
         seconds: wall time by part; reading times are added.
-        overlaps: what the overlap check found.
+        overlaps: the result of the overlap check.
     """
     reading = {f"read {reader.name}": round(reader.seconds, 2) for reader in comparison.readers}
     report: dict[str, Any] = {
@@ -56,18 +61,19 @@ def build_report(
     }
     if comparison.unlike:
         report["unlike_pairs"] = [pair_entry(pair) for pair in comparison.unlike]
-    notes = [benchmark.note for benchmark in comparison.benchmarks if benchmark.note]
-    if notes:
-        report["notes"] = notes
+    warnings = [*(benchmark.note for benchmark in comparison.benchmarks if benchmark.note), *comparison.warnings]
+    if warnings:
+        report["warnings"] = warnings
     if len(comparison.averaged) != len(comparison.benchmarks):
         report["averaged_sets"] = list(comparison.averaged)
     if overlaps is not None:
-        report["overlaps"] = {"against": overlaps.against, "words": len(overlaps.found), "found": list(overlaps.found)}
+        lines = list(overlaps.overlaps)
+        report["overlaps"] = {"against": overlaps.against, "words": len(lines), "found": lines}
     return report
 
 
 def reader_entry(reader: ReaderResult, averaged: Sequence[str]) -> dict[str, Any]:
-    """Give a reader's part of the report; averages are over the sets `averaged`."""
+    """Return a reader's part of the report; averages are over the sets `averaged`."""
     benchmarks: dict[str, dict[str, Any]] = {}
     for name, result in reader.sets.items():
         low, high = result.tally.interval
@@ -79,18 +85,20 @@ def reader_entry(reader: ReaderResult, averaged: Sequence[str]) -> dict[str, Any
             benchmarks[name]["lexicon"] = result.lexicon
         if result.partial:
             benchmarks[name]["partial"] = True
-    counted = [reader.sets[name].tally for name in averaged]
-    whole = sum(counted, Tally())
+        if result.unreadable:
+            benchmarks[name]["unreadable"] = result.unreadable
+    tallies = [reader.sets[name].tally for name in averaged]
+    total = sum(tallies, Tally())
     return {
         "name": reader.name, "role": reader.role, "reading": reader.reading, "params": reader.params,
         "charset": reader.charset, "ms_per_word": round(reader.ms_per_word, 3), "benchmarks": benchmarks,
-        "average_by_word": round(percent(whole.hits, whole.words), 4),
-        "average_by_set": round(sum(each.accuracy for each in counted) / len(counted), 4),
+        "average_by_word": round(percent(total.hits, total.words), 4),
+        "average_by_set": round(sum(each.accuracy for each in tallies) / len(tallies), 4),
     }  # fmt: skip
 
 
 def pair_entry(pair: Pair) -> dict[str, Any]:
-    """Give a pair's part of the report; `p` is left out where the two differ in how they read."""
+    """Return a pair's part of the report; `p` is left out where the two differ in how they read."""
     entry = {"a": pair.a, "b": pair.b, **agreement_entry(pair.total)}
     if pair.p is not None:
         entry["p"] = pair.p
@@ -98,24 +106,56 @@ def pair_entry(pair: Pair) -> dict[str, Any]:
 
 
 def agreement_entry(agreement: Agreement) -> dict[str, int]:
-    """Give the counts of two readers on the same words."""
+    """Return the counts of two readers on the same words."""
     return {
         "words": agreement.words, "only_a": agreement.only_a, "only_b": agreement.only_b, "both": agreement.both,
         "neither": agreement.neither,
     }  # fmt: skip
 
 
+def describe_machine(device: str = "cpu") -> dict[str, Any]:
+    """Return platform, processor, usable cores, threads, and the device that reads."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = torch.cuda.get_device_name() if device.startswith("cuda") else None
+    return {
+        "platform": f"{platform.system()} {platform.machine()}", "processor": processor_name(), "cores": usable,
+        "threads": torch.get_num_threads(), "device": f"{device} ({gpu})" if gpu else device,
+    }  # fmt: skip
+
+
+def processor_name() -> str:
+    """Name the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return model or platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that are installed."""
+    installed = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    installed["torch"] = torch.__version__
+    return installed
+
+
 def check_output(folder: str | Path, overwrite: bool, report: str = REPORT) -> Path:
-    """Refuse an output folder that exists, before any work; with `overwrite`, one that holds no `report`.
+    """Check before any work that a report may be written into a folder, and return it.
 
     Raises:
-        UserError: see above.
+        UserError: when it exists and `overwrite` isn't asked for, holds no `report`, or can't be created.
     """
     folder = Path(folder)
     if not folder.exists():
-        blocker = next(parent for parent in folder.absolute().parents if parent.exists())
-        if not blocker.is_dir() or not os.access(blocker, os.W_OK):
-            raise UserError(f"{folder} can't be made: {blocker} is no folder to write into; give another --out")
+        parent = next(parent for parent in folder.absolute().parents if parent.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise UserError(f"{folder} can't be created: {parent} is no folder to write into; give another --out")
         return folder
     if not overwrite:
         raise UserError(f"{folder} exists; give another --out, or --overwrite to replace the report in it")
@@ -125,7 +165,7 @@ def check_output(folder: str | Path, overwrite: bool, report: str = REPORT) -> P
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:
-    """Write report.json and report.md into a folder, each beside its place and renamed."""
+    """Write report.json and report.md into a folder, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {REPORT: json.dumps(report, indent=2, allow_nan=False) + "\n", TABLE: to_markdown(report)}
     for name, text in texts.items():

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 TITLES = {
-    "open": "Open reading: words right, % (95% interval)",
-    "closed-lexicon": "Closed lexicon: words right, %, choosing among given words; not comparable with open reading",
+    "open": "Open reading: word accuracy, % (95% interval)",
+    "closed-lexicon": "Closed lexicon: word accuracy, %, choosing among given words; not comparable with open reading",
 }
 AGREEMENTS = {
     "pairs": "Student against teacher: words by who read them",
@@ -21,6 +21,8 @@ AGREEMENTS = {
 }
 PAIR_COUNTS = {"words": "words", "both": "both", "only_a": "only a", "only_b": "only b", "neither": "neither"}
 AGREEMENT_COUNTS = PAIR_COUNTS | {"only_a": "student only", "only_b": "teacher only"}
+MAX_OVERLAPS = 20
+"""Overlaps that are listed; the rest is counted."""
 AVERAGES = (("average by word", "average_by_word"), ("average by set", "average_by_set"))
 
 
@@ -38,12 +40,12 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
         if couples := student_teacher(report, key):
             console.print(Text(title, style="bold"))
             console.print(agreement_table(couples))
-    for line in remarks(report):
+    for line in warnings(report):
         console.print(Text(line), soft_wrap=True)
 
 
 def reading_table(readers: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out sets by reader: a column a reader, so that any number of sets fits a narrow terminal."""
+    """Format sets by reader: a column a reader, so that any number of sets fits a narrow terminal."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("set", no_wrap=True)
     table.add_column("words", justify="right")
@@ -51,7 +53,7 @@ def reading_table(readers: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(Text(f"{reader['name']}\n({reader['role']})"), justify="right")
     for name, first in readers[0]["benchmarks"].items():
         counted = f"{first['words']}{' (part)' if first.get('partial') else ''}"
-        table.add_row(name, counted, *(cell(reader["benchmarks"][name]) for reader in readers))
+        table.add_row(Text(name), counted, *(cell(reader["benchmarks"][name]) for reader in readers))
     table.add_section()
     for title, key in AVERAGES:
         table.add_row(title, "", *(Text(f"{reader[key]:.2f}", style="bold") for reader in readers))
@@ -62,7 +64,7 @@ def reading_table(readers: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def cell(entry: Mapping[str, Any]) -> str:
-    """Give one score: percent with its interval, and the lexicon's size where there is one."""
+    """Format one score: percent with its interval, and the lexicon's size where there is one."""
     if "lexicon" in entry:
         return f"{entry['accuracy']:.2f} (of {entry['lexicon']} words)"
     low, high = entry["interval"]
@@ -70,7 +72,7 @@ def cell(entry: Mapping[str, Any]) -> str:
 
 
 def pair_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out pairs of readers."""
+    """Format pairs of readers."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("a", "b"):
         table.add_column(title, overflow="fold")
@@ -82,14 +84,14 @@ def pair_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def student_teacher(report: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """Give the pairs of a student or baseline with a teacher."""
+    """Select the pairs of a student or baseline with a teacher."""
     roles = {reader["name"]: reader["role"] for reader in report["readers"]}
     pairs = report.get(key, [])
     return [pair for pair in pairs if roles[pair["a"]] != "teacher" and roles[pair["b"]] == "teacher"]
 
 
 def agreement_rows(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Lay out pairs set by set, and all sets that are averaged: student, teacher, set, counts."""
+    """Format pairs set by set, and all sets that are averaged: student, teacher, set, counts."""
     return [
         [pair["a"], pair["b"], name, *(str(counts[key]) for key in AGREEMENT_COUNTS)]
         for pair in pairs
@@ -98,7 +100,7 @@ def agreement_rows(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def agreement_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out students against teachers; a pair's names stand in its first row."""
+    """Format students against teachers; a pair's names stand in its first row."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("student", "teacher", "set"):
         table.add_column(title, overflow="fold")
@@ -113,20 +115,22 @@ def agreement_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def remarks(report: Mapping[str, Any]) -> list[str]:
-    """Say what the numbers leave out: odd counts, what is averaged, overlaps."""
-    said = list(report.get("notes", []))
+def warnings(report: Mapping[str, Any]) -> list[str]:
+    """List what a reader of the numbers has to know: odd counts, alphabets, what is averaged, overlaps."""
+    lines = list(report.get("warnings", []))
     if "averaged_sets" in report:
-        said.append(f"averages and pairs are over {', '.join(report['averaged_sets'])}: no word counts twice")
+        lines.append(f"averages and pairs are over {', '.join(report['averaged_sets'])}: no word counts twice")
     overlaps = report.get("overlaps")
     if overlaps is not None:
-        said.append(f"overlap check: {overlaps['words']} test words are among those of {overlaps['against']}")
-        said += overlaps["found"][:20]
-    return said
+        lines.append(f"overlap check: {overlaps['words']} test words are among those of {overlaps['against']}")
+        lines += overlaps["found"][:MAX_OVERLAPS]
+        if overlaps["words"] > MAX_OVERLAPS:
+            lines.append(f"and {overlaps['words'] - MAX_OVERLAPS} more, listed in report.json")
+    return lines
 
 
 def to_markdown(report: Mapping[str, Any]) -> str:
-    """Write a report as Markdown: what was typed and where, readers by set, intervals, pairs."""
+    """Format a report as Markdown: command and machine, readers by set, intervals, pairs."""
     machine = report["machine"]
     parts = [
         "# Comparison", f"```text\n{report['command']}\n```",
@@ -147,17 +151,16 @@ def to_markdown(report: Mapping[str, Any]) -> str:
         parts += ["## Pairs", "McNemar's exact test on the same words.", table]
     for key, title in AGREEMENTS.items():
         if couples := student_teacher(report, key):
-            heading, _, told = title.partition(": ")
+            heading, _, explanation = title.partition(": ")
             table = grid(["student", "teacher", "set", *AGREEMENT_COUNTS.values()], agreement_rows(couples))
-            parts += [f"## {heading}", f"{told.capitalize()}.", table]
-    said = remarks(report)
-    if said:
-        parts += ["## Remarks", "\n".join(f"- {line}" for line in said)]
+            parts += [f"## {heading}", f"{explanation.capitalize()}.", table]
+    if lines := warnings(report):
+        parts += ["## Warnings", "\n".join(f"- {line}" for line in lines)]
     return "\n\n".join(parts) + "\n"
 
 
 def score_lines(readers: Sequence[Mapping[str, Any]]) -> str:
-    """Lay out readers by set, as the field's papers do."""
+    """Format readers by set, as the field's papers do."""
     names = list(readers[0]["benchmarks"])
     head = ["reader", "role", *names, "average by word", "average by set", "parameters", "ms a word"]
     rows = [
@@ -172,7 +175,7 @@ def score_lines(readers: Sequence[Mapping[str, Any]]) -> str:
 
 
 def detail_lines(readers: Sequence[Mapping[str, Any]]) -> str:
-    """Lay out one line a reader and set, with counts, interval and 1-NED."""
+    """Format one line a reader and set, with counts, interval and 1-NED."""
     rows = [
         [
             reader["name"], name, entry["words"], entry["hits"], f"{entry['accuracy']:.2f}",
@@ -187,6 +190,6 @@ def detail_lines(readers: Sequence[Mapping[str, Any]]) -> str:
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Lay out a Markdown table; a bar in a name is escaped."""
+    """Format a Markdown table; a bar in a name is escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(entry).replace("|", "\\|") for entry in line) + " |" for line in lines)

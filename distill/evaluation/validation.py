@@ -1,4 +1,4 @@
-"""Validation during training: words right and 1-NED over a set that is split over processes, counted exactly."""
+"""Validation during training: word accuracy and 1-NED over a set that is split over processes, counted exactly."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ValidationResult:
 
     @property
     def accuracy(self) -> float:
-        """Words right, percent."""
+        """Word accuracy, percent."""
         return percent(self.hits, self.words)
 
     @property
@@ -51,22 +51,22 @@ def validate(
     size: int | None = None,
     samples: int = 24,
 ) -> ValidationResult:
-    """Read a validation set; every process calls this with its own share of the words.
+    """Read a validation set; every process calls this with its own part of the words.
 
     Args:
         model_read: reads normalised pictures (N, 3, H, W), in eval mode.
-        loader: this process's words: process r of W takes the words r, r + W, ... of the set, none twice.
+        loader: this process's words: process r of W reads the words r, r + W, ... of the set, none twice.
         charset: test alphabet; predictions go through its rules, labels are clean already.
         accelerator: sums the counts over processes; None when there is one.
         size: words of the whole set, which the sum must meet.
-        samples: how many words to keep for a gallery.
+        samples: number of words for a gallery.
 
     Raises:
         RuntimeError: when the processes together did not read as many words as the set has.
-        UserError: when a word stands for another one, which can't be read.
+        UserError: when a word's picture can't be read.
     """
-    words = hits = similarities = places = 0
-    kept: list[GalleryItem] = []
+    words = hits = similarities = positions = 0
+    gallery: list[GalleryItem] = []
     for batch in loader:
         images = batch.images if accelerator is None else batch.images.to(accelerator.device)
         readings = model_read(images)
@@ -74,31 +74,30 @@ def validate(
             raise RuntimeError(f"{len(readings)} readings of {len(batch)} pictures")
         predictions = [charset.adapt(reading.text) for reading in readings]
         words += len(batch)
-        places += int(batch.indices.sum())
-        hits += sum(read == label for read, label in zip(predictions, batch.labels, strict=True))
-        similarities += sum(
-            round(UNIT * similarity(read, label)) for read, label in zip(predictions, batch.labels, strict=True)
-        )
-        kept = keep_some(kept, batch, readings, predictions, samples)
-    counts = torch.tensor([words, hits, similarities, places])
+        positions += int(batch.indices.sum())
+        pairs = list(zip(predictions, batch.labels, strict=True))
+        hits += sum(prediction == label for prediction, label in pairs)
+        similarities += sum(round(UNIT * similarity(prediction, label)) for prediction, label in pairs)
+        gallery = add_samples(gallery, batch, readings, predictions, samples)
+    counts = torch.tensor([words, hits, similarities, positions])
     if accelerator is not None and accelerator.num_processes > 1:
         counts = accelerator.reduce(counts.to(accelerator.device), reduction="sum").cpu()
-    words, hits, similarities, places = counts.tolist()
+    words, hits, similarities, positions = counts.tolist()
     if size is not None and words != size:
-        raise RuntimeError(f"validation read {words} words of a set of {size}: the shares of the processes are wrong")
-    # The loader puts the next word in the place of one that is broken; then the sum of positions does not fit.
-    if size is not None and places != size * (size - 1) // 2:
+        raise RuntimeError(f"validation read {words} words of a set of {size}: it was split wrongly over processes")
+    # The loader replaces a broken record by the next one; then the sum of positions does not fit.
+    if size is not None and positions != size * (size - 1) // 2:
         raise UserError("a validation word's picture can't be read; check-lmdb names all such records")
-    return ValidationResult(words, hits, similarities / UNIT, tuple(pick(kept, samples)))
+    return ValidationResult(words, hits, similarities / UNIT, tuple(pick(gallery, samples)))
 
 
-def keep_some(
-    kept: list[GalleryItem], batch: Batch, readings: list[Reading], predictions: list[str], count: int
+def add_samples(
+    gallery: list[GalleryItem], batch: Batch, readings: list[Reading], predictions: list[str], count: int
 ) -> list[GalleryItem]:
-    """Keep the first `count` misread and the first `count` read words."""
-    room = {right: count - sum(item.right == right for item in kept) for right in (True, False)}
-    for image, label, reading, read in zip(batch.images, batch.labels, readings, predictions, strict=True):
-        if room[read == label] > 0:
-            room[read == label] -= 1
-            kept.append(GalleryItem(to_pixels(image), label, read, reading.confidence))
-    return kept
+    """Add words of a batch, up to the first `count` misread and the first `count` read ones."""
+    room = {right: count - sum(item.right == right for item in gallery) for right in (True, False)}
+    for image, label, reading, prediction in zip(batch.images, batch.labels, readings, predictions, strict=True):
+        if room[prediction == label] > 0:
+            room[prediction == label] -= 1
+            gallery.append(GalleryItem(to_pixels(image), label, prediction, reading.confidence))
+    return gallery

@@ -17,10 +17,9 @@ from rich.console import Console
 from distill.config import Config, as_dict
 from distill.deployment.card import Card, scores_from_report
 from distill.deployment.folder import save_folder
-from distill.evaluation.benchmarks import locate_benchmarks, open_benchmarks
+from distill.deployment.readers import ModelReader, WordReader
+from distill.evaluation.benchmarks import check_overlap, locate_benchmarks, open_benchmarks
 from distill.evaluation.compare import compare
-from distill.evaluation.overlap_check import check_overlap
-from distill.evaluation.readers import StudentReader, WordReader
 from distill.evaluation.report import build_report, write_report
 from distill.evaluation.tables import print_report
 from distill.evaluation.teachers import teacher_reader
@@ -227,10 +226,10 @@ class DistillRun(TrainingRun[Config]):
     def _readers(self, student: Reader, charset: Charset) -> list[WordReader]:
         """List what is scored: the student, its baseline, and teachers that read or have a closed lexicon."""
         config = self.config
-        readers: list[WordReader] = [StudentReader(student, config.name)]
+        readers: list[WordReader] = [ModelReader(student, config.name)]
         if config.eval.baseline:
             baseline = self.out / "baseline"
-            readers.append(StudentReader(load_reader(baseline / "student"), f"{config.name}-baseline", "baseline"))
+            readers.append(ModelReader(load_reader(baseline / "student"), f"{config.name}-baseline", "baseline"))
             stored = json.loads((baseline / "report.json").read_text(encoding="utf-8"))
             self.seconds["train baseline"] = stored["seconds"]["train"]
         if config.eval.teacher:

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from distill.config import TeacherConfig
-from distill.evaluation.machine import describe_machine, versions
+from distill.evaluation.report import describe_machine, versions
 from distill.training.accelerator import own_process_state
 from distill.training.clip4str import build_clip4str
 from distill.training.contrastive import ContrastiveTask, score_teacher

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from distill.config import Clip4StrSection
 from distill.conversion.checkpoints import read_checkpoint
-from distill.conversion.clip4str import convert, published_name
-from distill.conversion.converted import ConversionOptions
+from distill.conversion.clip4str import convert, stored_name
+from distill.conversion.layout import ConversionOptions
 from distill.training.clip4str import Clip4StrTask
 from distill.training.permuted import PermutedInputs
 from students.permuted import PermutationOptions
@@ -71,7 +71,7 @@ def trained_on(case: Case, reader: Clip4Str, settings: Mapping[str, Any]) -> tup
 def gradient_norms(reader: Clip4Str) -> dict[str, float | None]:
     """Give the norm of every weight's gradient by its published name, None where there is none."""
     return {
-        published_name(name): None if weight.grad is None else float(weight.grad.double().norm())
+        stored_name(name): None if weight.grad is None else float(weight.grad.double().norm())
         for name, weight in reader.named_parameters()
     }
 

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.config import Config, StudentSection, TeacherSection
-from distill.conversion.clipocr import GUIDANCE, stored_name
-from distill.conversion.guidance import CLIP_FOLDER
+from distill.conversion.clipocr import CLIP_FOLDER, GUIDANCE, stored_name
 from distill.data.batch import Batch
 from distill.data.columns import COLUMNS
 from distill.training.building import build_task

@@ -15,8 +15,8 @@ from tests.reference.clip4str_cases import (
     images_of,
     margin,
     passes_of,
-    published_name,
     reader_of,
+    stored_name,
 )
 
 SURE = 1e-3
@@ -26,7 +26,7 @@ SURE = 1e-3
 @pytest.mark.parametrize("case", cases("clip4str"))
 def test_every_weight_has_its_place_and_size(case: Case) -> None:
     reader, clip = reader_of(case), case.numbers["clip"]
-    own = {published_name(name): list(weight.shape) for name, weight in reader.state_dict().items()}
+    own = {stored_name(name): list(weight.shape) for name, weight in reader.state_dict().items()}
     assert own == case.numbers["state_dict_keys"]
     sizes, visual = reader.config.clip, reader.clip_model.visual
     assert (sizes.image_width, sizes.text_width, sizes.joint_width) == (

@@ -14,7 +14,7 @@ from distill.training.optim import adamw, build_schedule
 from students.permuted import permuted_orders
 from teachers.clip4str import Clip4Str, OrderLogits
 from tests.reference.cases import Case, cases, close, close_gradient, near
-from tests.reference.clip4str_cases import fresh_reader, gradient_norms, images_of, published_name, trained_on
+from tests.reference.clip4str_cases import fresh_reader, gradient_norms, images_of, stored_name, trained_on
 
 
 @cache
@@ -115,7 +115,7 @@ def check_reading(case: Case, reader: Clip4Str, variant: str) -> None:
 
 @pytest.mark.parametrize("case", cases("clip4str"))
 def test_stored_gradients_and_what_is_frozen(case: Case) -> None:
-    weights = {published_name(name): weight for name, weight in trained(case).named_parameters()}
+    weights = {stored_name(name): weight for name, weight in trained(case).named_parameters()}
     assert {name for name, weight in weights.items() if not weight.requires_grad} == set(case.numbers["frozen"])
     idle = [name for name, weight in weights.items() if weight.requires_grad and weight.grad is None]
     assert idle == case.numbers["trainable_without_gradient"]
@@ -131,7 +131,7 @@ def test_stored_gradients_and_what_is_frozen(case: Case) -> None:
 def test_parameter_groups(case: Case) -> None:
     task, stored = task_of(case), case.numbers["optimizer"]["groups"]
     peak, optim = stored[0]["max_lr"], published().optim
-    names = {id(weight): published_name(name) for name, weight in task.reader.named_parameters()}
+    names = {id(weight): stored_name(name) for name, weight in task.reader.named_parameters()}
     groups = task.parameter_groups(peak, case.numbers["model"]["weight_decay"])
     assert [{names[id(weight)] for weight in group["params"]} for group in groups] == [
         set(group["names"]) for group in stored

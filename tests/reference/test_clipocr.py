@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.conversion.checkpoints import read_checkpoint
 from distill.conversion.clipocr import convert
-from distill.conversion.converted import ConversionOptions
+from distill.conversion.layout import ConversionOptions
 from distill.training.distillation import DistillationTask, character_loss
 from students.encoders import TimmEncoder
 from students.student import Student

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.conversion.checkpoints import read_checkpoint
-from distill.conversion.converted import ConversionOptions, Converted
+from distill.conversion.layout import ConversionOptions, Converted
 from distill.conversion.parseq import convert
 from distill.training.permuted import ParseqTask, PermutedInputs
 from students.parseq import Parseq

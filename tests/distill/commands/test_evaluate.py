@@ -58,7 +58,7 @@ def test_compares_and_writes(place: Path, tmp_path: Path, capsys: pytest.Capture
     report = json.loads((out / "report.json").read_text())
     assert report["readers"][0]["benchmarks"]["words"]["partial"] is True
     assert report["readers"][2]["benchmarks"]["words"]["lexicon"] == 10
-    assert "quick look" in report["notes"][0]
+    assert "quick look" in report["warnings"][0]
 
 
 def test_teachers_that_read_are_scored_openly(
@@ -127,8 +127,8 @@ def test_an_alphabet_of_ones_own(place: Path, tmp_path: Path, capsys: pytest.Cap
         (["--charset", "none.txt"], "no alphabet 'none.txt'"),
         (["--doctor"], "--doctor needs a teacher"),
         (["--doctor", "--teacher", "words-small"], "leave --student out"),
-        (["--student", "nobody"], "no student 'nobody'"),
-        (["--teacher", "nobody"], "unknown teacher 'nobody'"),
+        (["--student", "nobody"], "unknown teacher or reader 'nobody'"),
+        (["--teacher", "nobody"], "unknown teacher or reader 'nobody'"),
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--data", "."], "holds no test set"),
     ],

@@ -93,7 +93,7 @@ def test_mistakes_are_one_line_and_write_nothing(
     out = str(tmp_path / "out")
     assert "--overwrite" in refused(capsys, "--student", str(source), "--out", str(there))
     assert "not replaced" in refused(capsys, "--student", str(source), "--out", str(there), "--overwrite")
-    assert "no student" in refused(capsys, "--student", "tinny", "--out", out)
+    assert "did you mean tiny" in refused(capsys, "--student", "tinny", "--out", out)
     assert "add --onnx" in refused(capsys, "--student", str(source), "--out", out, "--verify", str(there))
     assert "no pictures" in refused(capsys, "--student", str(source), "--out", out, "--onnx", "--verify", str(there))
     assert "is a file" in refused(capsys, "--student", str(source / "model.safetensors"), "--out", out)

@@ -61,15 +61,15 @@ def test_how_a_reader_reads_may_be_chosen(
     parseq.save_pretrained(tmp_path)
     pictures = str(places[1])
     for options, chosen in (
-        ([], ("ar", 0)), (["--refine_iters", "2"], ("ar", 2)), (["--nar"], ("nar", 0)),
+        ([], ("ar", 0)), (["--refine-iters", "2"], ("ar", 2)), (["--nar"], ("nar", 0)),
     ):  # fmt: skip
         assert main(["--student", str(tmp_path), *options, pictures]) == 0
         parseq.choose_decoding(*chosen)
         expected = [f"{reading.text}\t{reading.confidence:.4f}" for reading in parseq.read(learned.pictures)]
         assert [line.partition("\t")[2] for line in capsys.readouterr().out.splitlines()] == expected
     for student in (places[0], onnx_file):
-        assert "none of these chooses how to read" in refused(capsys, "--student", str(student), "--nar", pictures)
-    assert "--refine_iters must be 0 or more" in refused(capsys, "--refine_iters", "-1", pictures)
+        assert "can decode in another way" in refused(capsys, "--student", str(student), "--nar", pictures)
+    assert "--refine-iters must be 0 or more" in refused(capsys, "--refine-iters", "-1", pictures)
 
 
 def test_weights_of_the_decoder_may_be_int8(
@@ -115,6 +115,6 @@ def test_mistakes_are_one_line(places, tmp_path: Path, capsys: pytest.CaptureFix
     picture = str(pictures / "00.png")
     assert "none.png" in refused(capsys, "--student", str(student), str(tmp_path / "none.png"))
     assert "no pictures" in refused(capsys, "--student", str(student), str(tmp_path))
-    assert "no student" in refused(capsys, "--student", "tinny", picture)
+    assert "did you mean tiny" in refused(capsys, "--student", "tinny", picture)
     assert "--batch" in refused(capsys, "--student", str(student), "--batch", "0", picture)
     assert "is no ONNX" in refused(capsys, "--student", picture, picture)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from distill.commands.convert import main
 from distill.conversion.checkpoints import read_checkpoint
-from distill.conversion.clip4str import convert, published_name
-from distill.conversion.converted import ConversionOptions, Converted
+from distill.conversion.clip4str import convert, stored_name
+from distill.conversion.layout import ConversionOptions, Converted
 from students.charset import CHARSETS
 from students.errors import UserError
 from teachers.backbones import ClipSizes
@@ -57,7 +57,7 @@ def reader() -> Clip4Str:
 
 
 def published(reader: Clip4Str) -> dict[str, Tensor]:
-    return {published_name(name): value for name, value in reader.state_dict().items()}
+    return {stored_name(name): value for name, value in reader.state_dict().items()}
 
 
 def save(file: Path, tensors: dict[str, Tensor], settings: dict[str, Any]) -> Path:

@@ -11,7 +11,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN
 
 from distill.conversion.checkpoints import read_checkpoint
 from distill.conversion.clipocr import convert
-from distill.conversion.converted import ConversionOptions, Converted
+from distill.conversion.layout import ConversionOptions, Converted
 from losses.heads import GuidanceHeads
 from losses.stored_heads import load_heads
 from students.errors import UserError
@@ -68,7 +68,7 @@ def test_sizes_that_a_bare_file_does_not_tell(published: Published, tmp_path: Pa
     found = done(tmp_path / "bare.pt", charset=str(alphabet), heads=(2, 4))
     assert same(found.reader, published.student)
     assert found.reader.config.dropout == 0.1, "published"
-    assert found.assumed == ["picture size: 32x128, the published one"]
+    assert found.assumed == ["picture size: 32x128, that of the released weights"]
 
 
 def test_what_contradicts_the_file_is_refused(published: Published, tmp_path: Path) -> None:

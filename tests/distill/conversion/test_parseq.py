@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distill.commands.convert import main
 from distill.conversion.checkpoints import read_checkpoint
-from distill.conversion.converted import ConversionOptions, Converted
+from distill.conversion.layout import ConversionOptions, Converted
 from distill.conversion.parseq import convert
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
@@ -104,6 +104,6 @@ def test_the_command_writes_a_folder_that_reads(
     assert reader.config == CONFIG
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "nar, refine_iters: 2" in card
-    assert "load_reader" in card
+    assert 'symdistill.load("THIS_FOLDER")' in card
     assert main(["parseq", str(file), "--out", str(out), "--heads", "4"]) == 2
     assert "--heads 4: give encoder and decoder with a comma" in capsys.readouterr().err

@@ -18,9 +18,8 @@ from safetensors import safe_open
 
 from distill.data.folders import find_pictures
 from distill.deployment import folder as folders
-from distill.deployment.card import Card, read_sections, scores_from_report
+from distill.deployment.card import Card, onnx_program, read_sections, scores_from_report
 from distill.deployment.crops import draw_words, load_crops
-from distill.deployment.example import onnx_example
 from distill.deployment.folder import ParityError, save_folder
 from distill.deployment.parity import Parity
 from students.errors import UserError
@@ -72,7 +71,7 @@ def test_sections_of_a_card_come_back(learned, tmp_path: Path) -> None:
 def run_example(folder: Path, expression: str) -> Any:
     """Evaluate an expression behind the program of the card, with all that it must not need out of the way."""
     block = "import sys\nfor name in ('torch', 'onnx', 'students', 'distill'):\n    sys.modules[name] = None\n"
-    script = block + onnx_example("attention") + f"\nprint(json.dumps({expression}))\n"
+    script = block + onnx_program("attention") + f"\nprint(json.dumps({expression}))\n"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True, timeout=60
     )

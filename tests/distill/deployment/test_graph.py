@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from onnx import ModelProto, TensorProto, helper
 
-from distill.deployment.graph import OPSET, mean_by_axis, share_weights
+from distill.deployment.graph import OPSET, reduce_axis_by_axis, share_weights
 
 
 def model(*axes: int) -> ModelProto:
@@ -29,7 +29,7 @@ def test_means_axis_by_axis_keep_their_digits() -> None:
     images = np.random.default_rng(0).uniform(0.85, 0.95, (4, 3, 32, 128)).astype(np.float32)
     for axes in ((2, 3), (1, 2, 3), (3,)):
         made = model(*axes)
-        mean_by_axis(made.graph)
+        reduce_axis_by_axis(made.graph)
         assert [node.op_type for node in made.graph.node] == ["ReduceMean"] * len(axes)
         exact = images.astype(np.float64).mean(axis=axes, keepdims=True)
         found = run(made, images)

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from distill.deployment.crops import draw_words
-from distill.deployment.parity import check_parity, cuts, distance
-from distill.deployment.reader import OnnxReader
+from distill.deployment.onnx_reader import OnnxReader
+from distill.deployment.parity import check_parity, logit_difference, split_batches
 from students.errors import UserError
 from students.student import Student
 
@@ -35,7 +35,7 @@ def test_logits_and_steps_equal_at_every_batch_size(learned, reader: OnnxReader,
 
 
 def test_strings_equal_for_every_length(learned, reader: OnnxReader) -> None:
-    readings = reader.read_batch(learned.images)
+    readings = reader.read_arrays(learned.images.numpy())
     assert [reading.text for reading in readings] == learned.words
     expected = learned.student.read_batch(learned.images)
     assert [r.confidence for r in readings] == pytest.approx([r.confidence for r in expected], abs=1e-4)
@@ -87,20 +87,20 @@ def test_only_a_tie_excuses_another_choice() -> None:
     theirs = ours.clone()
     theirs[1] = torch.tensor([0.0, 1.00005, 1.0])
     theirs[2] = 7.0  # follows from another beginning
-    gap, tie = distance(ours, theirs)
+    gap, tie = logit_difference(ours, theirs)
     assert tie
     assert gap == pytest.approx(5e-5, abs=1e-6)
-    assert distance(ours, ours[:2]) == (float("inf"), False), "a reading without its end"
-    assert distance(ours, torch.cat([ours, ours])) == (0.0, False), "steps after the end are nobody's"
+    assert logit_difference(ours, ours[:2]) == (float("inf"), False), "a reading without its end"
+    assert logit_difference(ours, torch.cat([ours, ours])) == (0.0, False), "steps after the end are nobody's"
     ours[1, 2] = 1.01
-    gap, tie = distance(ours, theirs)
+    gap, tie = logit_difference(ours, theirs)
     assert not tie
     assert gap == pytest.approx(0.01)
-    assert distance(ours, ours * float("nan"))[0] == float("inf")
+    assert logit_difference(ours, ours * float("nan"))[0] == float("inf")
 
 
 def test_cuts_use_all_pictures_once() -> None:
-    assert list(cuts(10, (1, 4))) == [(0, 1), (1, 4), (5, 1), (6, 4)]
+    assert list(split_batches(10, (1, 4))) == [(0, 1), (1, 4), (5, 1), (6, 4)]
 
 
 def test_file_is_whole_and_no_larger_than_its_weights(learned, onnx_file: Path) -> None:
@@ -116,14 +116,13 @@ def test_file_is_whole_and_no_larger_than_its_weights(learned, onnx_file: Path) 
 
 
 def test_reader_knows_all_from_the_file(reader: OnnxReader, learned) -> None:
-    assert (reader.name, reader.role, reader.reading) == ("mini", "student", "open")
-    assert reader.charset == "0123456789abcd"
+    assert (reader.name, reader.charset.characters) == ("mini", "0123456789abcd")
     assert (reader.image_size, reader.max_length) == ((32, 128), 10)
-    assert reader.params == learned.student.parameters_count
+    assert reader.parameters_count == learned.student.parameters_count
 
 
 def test_export_leaves_the_student_as_it_was(learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from distill.deployment import onnx as exporter
+    from distill.deployment import onnx_export as exporter
 
     seen = []
     monkeypatch.setitem(exporter.BUILDERS, Student, lambda student: seen.append(student.training) or 1 / 0)
@@ -159,9 +158,9 @@ def test_broken_files_are_the_users_mistake(onnx_file: Path, tmp_path: Path) -> 
         OnnxReader(short)
     with pytest.raises(UserError, match="holds no student"):
         OnnxReader(edited(onnx_file, tmp_path / "other.onnx", format=None))
-    with pytest.raises(UserError, match="lacks the facts"):
+    with pytest.raises(UserError, match="lacks what a reader needs"):
         OnnxReader(edited(onnx_file, tmp_path / "facts.onnx", charset=None))
-    with pytest.raises(UserError, match="lacks the facts"):
+    with pytest.raises(UserError, match="lacks what a reader needs"):
         OnnxReader(edited(onnx_file, tmp_path / "size.onnx", image_size=json.dumps("32")))
 
 

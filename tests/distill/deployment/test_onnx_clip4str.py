@@ -1,4 +1,4 @@
-"""A CLIP4STR as one ONNX file: both branches, the text tower and its captions agree with PyTorch."""
+"""A CLIP4STR's visual branch as one ONNX file agrees with PyTorch; its cross branch is refused."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ import onnx
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from distill.deployment.crossed import CrossBeginning, Crossing, CrossRefinement, Opening, Spelling
-from distill.deployment.onnx import export_onnx
-from distill.deployment.parts import Refinements, paired
-from distill.deployment.reader import OnnxReader
+from distill.deployment.onnx_export import export_onnx
+from distill.deployment.onnx_reader import OnnxReader
 from students.charset import CHARSETS
 from students.errors import UserError
 from teachers.backbones import ClipSizes
@@ -58,79 +55,42 @@ def pictures(reader: Clip4Str, count: int) -> Tensor:
     [
         {"refine_iters": 0, "decoder_depth": 2},
         {"refine_iters": 1},
-        {"refine_iters": 2, "seed": 6, "decoder_depth": 2, "share_dim": False, "pooled": True},
+        {"refine_iters": 2, "seed": 6, "decoder_depth": 2, "share_dim": False},
         {"decoding": "nar", "refine_iters": 2, "share_dim": False},
-        {"language": False},
-        {"language": False, "decoding": "nar"},
     ],
-    ids=["ar", "refined", "pooled", "nar", "visual", "visual nar"],
+    ids=["ar", "refined", "wide", "nar"],
 )
-def test_it_agrees_with_pytorch_at_every_length_and_batch(changed: dict[str, Any], tmp_path: Path) -> None:
-    reader = make(**changed)
+def test_the_visual_branch_agrees_with_pytorch_at_every_length_and_batch(
+    changed: dict[str, Any], tmp_path: Path
+) -> None:
+    reader = make(language=False, **changed)
     export_onnx(reader, tmp_path / "student.onnx")
     exported = OnnxReader(tmp_path / "student.onnx", threads=1)
     images = pictures(reader, 24)
-    steps, captions = set(), set()
+    lengths = set()
     for batch in (*images[:16].split(1), images[16:19], images[19:]):
         with torch.no_grad():
-            passes = list(reader.passes(batch))
-        steps.add(passes[0].visual.shape[1])
-        captions.update(caption for each in passes for caption in each.captions)
-        found, expected = exported.logits(batch.numpy()), passes[-1].logits.numpy()
-        assert found.shape == expected.shape
-        np.testing.assert_allclose(found, expected, atol=5e-4)
-    if reader.config.decoding == "ar":
-        assert len(steps) > 2, "words of several lengths"
-    assert len(captions) > 5 or not reader.config.language
+            expected = reader(batch)
+        lengths |= {len(reading.text) for reading in reader.readings(expected)}
+        logits = exported.logits(batch.numpy())
+        assert logits.shape == expected.shape
+        np.testing.assert_allclose(logits, expected.numpy(), atol=5e-4)
+    assert len(lengths) > 2, "words of several lengths"
     stored = onnx.load(tmp_path / "student.onnx").graph.initializer
     weights = sum(np.prod(tensor.dims) for tensor in stored if tensor.data_type == onnx.TensorProto.FLOAT)
-    assert weights < 1.02 * reader.parameters_count, "each weight is kept once"
-
-
-def caption(crossing: Crossing, logits: Tensor) -> Tensor:
-    ids, merging = Spelling(crossing.captions)(logits), crossing.captions.merging
-    assert merging is not None
-    for _ in range(logits.shape[1] - 1):
-        ids = merging(ids)[1]
-    return ids
-
-
-@pytest.mark.parametrize("decoder_depth", [1, 2])
-def test_the_parts_give_what_the_reader_gives(decoder_depth: int) -> None:
-    reader = make(decoder_depth=decoder_depth, refine_iters=2)
-    decoder, cross = reader.visual_decoder, reader.cross_decoder
-    assert cross is not None
-    crossing, refining = Crossing(reader, cross), Refinements(decoder, 1)
-    lengths = set()
-    for image in pictures(reader, 16).split(1):
-        with torch.no_grad():
-            passes = list(reader.passes(image))
-            _, memory, seen = Opening(reader, crossing)(image)
-            visual, read = passes[0].visual, passes[0].cross
-            assert read is not None
-            steps = decoder.steps(None)
-            filled = F.pad(visual, (0, 0, 0, steps - visual.shape[1]))
-            _, joined = CrossBeginning(crossing)(caption(crossing, filled), seen)
-            greedy = cross.greedy(paired(joined), visual.shape[1], stop=False)
-            refined = F.pad(read[:, :-1], (0, 0, 0, steps - read.shape[1] + 1))
-            for _ in range(2):
-                filled = refining(filled, memory)
-                refined = CrossRefinement(crossing)(refined, caption(crossing, filled), seen)
-        lengths.add(visual.shape[1])
-        torch.testing.assert_close(greedy, read, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(refined, passes[-1].logits, rtol=1e-4, atol=1e-5)
-    assert len(lengths) > 2, "words of several lengths"
+    assert weights < 1.02 * reader.parameters_count, "each weight is stored once"
 
 
 def test_weights_that_no_file_holds_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    reader = make()
-    monkeypatch.setattr("distill.deployment.onnx.MOST_BYTES", 4 * reader.parameters_count - 1)
+    reader = make(language=False)
+    monkeypatch.setattr("distill.deployment.onnx_export.MAX_BYTES", 4 * reader.parameters_count - 1)
     with pytest.raises(UserError, match="don't fit an ONNX file"):
         export_onnx(reader, tmp_path / "student.onnx")
     assert not list(tmp_path.iterdir())
 
 
-def test_captions_that_need_the_tokenizer_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="leave --onnx out"):
-        export_onnx(make(charset=CHARSETS["94"], caption_charset=CHARSETS["94"]), tmp_path / "student.onnx")
+def test_a_cross_branch_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--visual-branch") as refused:
+        export_onnx(make(), tmp_path / "student.onnx")
+    assert "\n" not in str(refused.value)
     assert not list(tmp_path.iterdir())

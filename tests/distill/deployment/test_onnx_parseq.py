@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.deployment.onnx import export_onnx
+from distill.deployment.onnx_export import export_onnx
+from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import check_parity
-from distill.deployment.reader import OnnxReader
 from students.parseq import Parseq, ParseqConfig
 from students.reading import Decoding
 

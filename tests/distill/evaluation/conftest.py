@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from distill.data.writing import LmdbWriter
-from distill.evaluation.readers import ReadingKind, Role
+from distill.deployment.readers import ReadingKind, Role
 from students.charset import CHARSETS, Charset, Reading
 
 

@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from distill.evaluation.benchmarks import COUNTS, SIX, averaged, open_benchmarks, recognise
+from distill.data.writing import LmdbWriter
+from distill.evaluation.benchmarks import (
+    COUNTS,
+    SIX,
+    averaged,
+    check_overlap,
+    find_training,
+    open_benchmarks,
+    recognise,
+)
 from students.charset import Charset
 from students.errors import UserError
 
@@ -37,7 +49,7 @@ def test_a_count_that_differs_is_said(tmp_path: Path, charset: Charset, make_set
     (svt,) = open_benchmarks(tmp_path, "SVT", charset)
     assert svt.labels == ("one", "two")
     assert svt.note is not None
-    assert "2 words scored of 4, but 647 are known" in svt.note
+    assert "2 words scored of 4, the set of the field has 647" in svt.note
     assert "1 labels dropped (empty)" in svt.note
     assert "1 labels dropped (too long)" in svt.note
 
@@ -78,6 +90,13 @@ def test_no_word_counts_twice_in_averages(tmp_path: Path, charset: Charset, make
     assert averaged(open_benchmarks(tmp_path, "own_2,other", charset)) == ["own_2", "other"]
 
 
+def test_a_set_that_a_link_reaches_again_is_scored_once(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
+    make_set(tmp_path / "test" / "mine", ["one", "two"])
+    (tmp_path / "test" / "alias").symlink_to("mine")
+    (found,) = open_benchmarks(tmp_path, "all", charset)
+    assert (found.name, found.labels) == ("mine", ("one", "two"))
+
+
 @pytest.mark.parametrize(
     ("sets", "message"), [("six", "has no set IIIT5k"), ("SVTX", "did you mean 'SVT'"), (",", "there are SVT")]
 )
@@ -97,10 +116,40 @@ def test_bad_data_is_one_mistake(tmp_path: Path, charset: Charset, make_set: Mak
 
 
 def test_a_broken_picture_is_never_left_out(tmp_path: Path, charset: Charset) -> None:
-    from distill.data.writing import LmdbWriter
-
     with LmdbWriter(tmp_path / "set") as writer:
         writer.add(b"no picture", "word")
     (found,) = open_benchmarks(tmp_path / "set", "all", charset)
     with pytest.raises(UserError, match="record 1 of set can't be read"):
         found.load(0)
+
+
+def noise(seed: int) -> bytes:
+    stored = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(stored, format="PNG")
+    return stored.getvalue()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three test words, the second of which was trained on."""
+    for folder, seeds in {"test/SVT": (0, 1, 2), "train/mine": (3, 1, 4)}.items():
+        with LmdbWriter(tmp_path / "data" / folder) as writer:
+            for seed in seeds:
+                writer.add(noise(seed), f"word{seed}")
+    return tmp_path / "data"
+
+
+def test_a_test_word_among_training_words_is_named(data: Path, tmp_path: Path, charset: Charset) -> None:
+    found = check_overlap(open_benchmarks(data, "all", charset), data / "train", tmp_path / "cache")
+    assert found.against == str(data / "train")
+    (line,) = found.overlaps
+    assert "record 2 of SVT (word1) is record 2 of mine too: equal bytes" in line
+
+
+def test_training_words_are_found_beside_the_tests(data: Path) -> None:
+    assert find_training(data, None) == data / "train"
+    assert find_training(data / "test" / "SVT", None) is None
+    assert find_training(data, data / "test") == data / "test"
+    with pytest.raises(UserError, match="no such folder"):
+        find_training(data, data / "absent")

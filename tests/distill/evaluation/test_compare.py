@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.evaluation.agreement import Agreement
 from distill.evaluation.benchmarks import Benchmark, open_benchmarks
 from distill.evaluation.compare import compare
 from distill.evaluation.lexicon import LexiconReader
+from distill.evaluation.metrics import Agreement
 from students.charset import Charset
 from students.errors import UserError
 

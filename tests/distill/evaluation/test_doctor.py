@@ -101,7 +101,7 @@ def test_what_captions_lose_is_in_every_form(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (["--teacher", "nobody"], "unknown teacher 'nobody'"),
+        (["--teacher", "nobody"], "unknown teacher or reader 'nobody'"),
         (["--charset", "nothing"], "no alphabet 'nothing'"),
         (["--data", "."], "leave --data out"),
         (["--closed-lexicon"], "leave --closed-lexicon out"),

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
+from distill.evaluation.benchmarks import Benchmark, open_benchmarks
+from distill.evaluation.compare import compare
 from distill.evaluation.gallery import (
     CELL,
     HEADING,
@@ -16,12 +21,18 @@ from distill.evaluation.gallery import (
     AgreementItem,
     GalleryItem,
     choose,
+    disagreements,
     draw_gallery,
-    draw_sheet,
+    draw_sections,
     pick,
+    reader_words,
     to_pixels,
-    write_sheet,
+    write_galleries,
+    write_gallery,
 )
+from students.charset import Charset, Reading
+
+from .conftest import FakeReader, seen
 
 
 def item(label: str, read: str, confidence: float = 0.5) -> GalleryItem:
@@ -54,7 +65,7 @@ def test_read_words_are_green_and_misread_red() -> None:
 
 def test_an_empty_gallery_is_a_picture_too(tmp_path: Path) -> None:
     assert draw_gallery([]).shape == (CELL[1], CELL[0], 3)
-    write_sheet(tmp_path / "words.png", [("", [item("cat", "cat")])])
+    write_gallery(tmp_path / "words.png", [("", [item("cat", "cat")])])
     with Image.open(tmp_path / "words.png") as stored:
         assert stored.size == CELL
     assert [file.name for file in tmp_path.iterdir()] == ["words.png"]
@@ -64,11 +75,56 @@ def test_what_two_read_stands_below_the_label() -> None:
     grey = np.full((20, 60, 3), 128, np.uint8)
     first = AgreementItem(grey, "cat", (("cat", 0.5), ("", 0.25)))
     assert first.lines == [("cat", INK), ("cat  0.50", RIGHT), ("(nothing)  0.25", WRONG)]
-    sheet = draw_sheet([("only a", [first] * 3), ("only b", [])], columns=2)
+    sheet = draw_sections([("only a", [first] * 3), ("only b", [])], columns=2)
     assert sheet.shape == (2 * (HEADING + CELL[1]) + LINE + CELL[1] + LINE, 2 * CELL[0], 3)
     cell = sheet[HEADING : HEADING + CELL[1] + LINE, : CELL[0]]
     for colour in (INK, RIGHT, WRONG):
         assert (cell == colour).all(axis=-1).any()
     assert (sheet[:HEADING] == INK).all(axis=-1).any()
-    long = draw_sheet([("w" * 999, [])], columns=1)
+    long = draw_sections([("w" * 999, [])], columns=1)
     assert long.shape == (HEADING + CELL[1], CELL[0], 3)
+
+
+class SureReader(FakeReader):
+    """Is the surer the later the word."""
+
+    def read_batch(self, images: Tensor) -> list[Reading]:
+        return [Reading(self.words.get(level, ""), level / 10, (level / 10,)) for level in seen(images)]
+
+
+@pytest.fixture
+def benchmarks(tmp_path: Path, charset: Charset, make_set: Callable[[Path, Sequence[str]], Path]) -> list[Benchmark]:
+    make_set(tmp_path / "test" / "set", ["zero", "one", "two", "three", "four"])
+    return open_benchmarks(tmp_path, "all", charset)
+
+
+def test_the_surest_mistakes_on_either_side_come_first(benchmarks: list[Benchmark], charset: Charset) -> None:
+    student = SureReader("mine", {0: "zero", 1: "one", 2: "two", 3: "x"})
+    teacher = SureReader("other", {0: "zero", 1: "y", 2: "z", 3: "three"}, role="teacher")
+    result = compare([student, teacher], benchmarks, charset)
+    (only_student, first), (only_teacher, second) = disagreements(*result.readers, benchmarks)
+    assert only_student == "2 of 2 words that only mine got right; below each: label, mine, other"
+    assert only_teacher.startswith("1 of 1 words that only other got right")
+    assert [[text for text, _ in item.lines] for item in first] == [
+        ["two", "two  0.20", "z  0.20"], ["one", "one  0.10", "y  0.10"],
+    ]  # fmt: skip
+    assert [[text for text, _ in item.lines] for item in second] == [["three", "x  0.30", "three  0.30"]]
+    assert first[0].image.mean() == 2
+    shown = [item.lines[0][0] for item in reader_words(result.readers[0], benchmarks)]
+    assert shown == ["(nothing)  0.40", "x  0.30", "zero  0.00", "one  0.10", "two  0.20"]
+
+
+def test_a_sheet_for_every_student_with_every_teacher(
+    benchmarks: list[Benchmark], charset: Charset, tmp_path: Path
+) -> None:
+    readers = [
+        FakeReader("a/b", {0: "zero"}), FakeReader("baseline", {0: "zero"}, role="baseline"),
+        FakeReader("t", {0: "zero"}, role="teacher"), FakeReader("clip", {}, role="teacher", reading="closed-lexicon"),
+    ]  # fmt: skip
+    out = tmp_path / "out"
+    out.mkdir()
+    write_galleries(out, compare(readers, benchmarks, charset))
+    assert sorted(file.name for file in out.iterdir()) == [
+        "agreement-a_b-clip.png", "agreement-a_b-t.png", "agreement-baseline-clip.png", "agreement-baseline-t.png",
+        "words-a_b.png", "words-baseline.png", "words-t.png",
+    ]  # fmt: skip

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from distill.deployment.readers import WordReader
 from distill.evaluation.lexicon import ClosedReader, LexiconReader, NearestWordReader, read_lexicon
-from distill.evaluation.readers import WordReader
 from students.charset import Charset
 from students.errors import UserError
 from teachers.clip import ClipTeacher

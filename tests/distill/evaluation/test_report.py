@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from distill.evaluation.benchmarks import open_benchmarks
+from distill.evaluation.benchmarks import OverlapCheck, open_benchmarks
 from distill.evaluation.compare import Comparison, compare
 from distill.evaluation.lexicon import LexiconReader
-from distill.evaluation.overlap_check import OverlapCheck
 from distill.evaluation.report import build_report, check_output, write_report
 from distill.evaluation.tables import print_report, to_markdown
 from students.charset import Charset
@@ -35,7 +34,7 @@ def test_report_has_the_documented_form(comparison: Comparison) -> None:
     assert list(report) == [
         "schema", "command", "config", "machine", "versions", "seconds", "readers", "pairs", "unlike_pairs",
     ]  # fmt: skip
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert report["command"] == "symdistill evaluate --data 'a b'"
     assert report["seconds"]["total"] == 1.5
     first = report["readers"][0]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from distill.deployment.readers import ModelReader, OnnxWordReader, WordReader, open_reader
 from distill.evaluation.doctor import examine
 from distill.evaluation.lexicon import LexiconReader
-from distill.evaluation.readers import OnnxStudent, StudentReader, WordReader
-from distill.evaluation.teachers import open_teacher, teacher_reader
+from distill.evaluation.teachers import teacher_reader
 from students.charset import Charset
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
@@ -38,7 +38,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize(("kind", "charset"), [("parseq", "0123abc"), ("clip4str", Clip4StrConfig.charset)])
 def test_a_teacher_that_reads_is_scored_openly(kind: str, charset: str, folders: dict[str, str]) -> None:
-    reader = open_teacher(folders[kind], Charset.load("36"), lexicon=["word"])
+    reader = open_reader(folders[kind], "teacher", charset=Charset.load("36"), lexicon=["word"])
     assert isinstance(reader, WordReader)
     assert (reader.name, reader.role, reader.reading) == (kind, "teacher", "open")
     assert reader.charset == charset
@@ -47,16 +47,16 @@ def test_a_teacher_that_reads_is_scored_openly(kind: str, charset: str, folders:
 
 
 def test_a_raw_clip_is_scored_by_lexicon(folders: dict[str, str]) -> None:
-    reader = open_teacher(folders["clip"], Charset.load("36"))
+    reader = open_reader(folders["clip"], "teacher", charset=Charset.load("36"))
     assert (reader.name, reader.role, reader.reading) == ("clip", "teacher", "closed-lexicon")
-    fixed = open_teacher(folders["clip"], Charset.load("36"), ["one", "two"])
+    fixed = open_reader(folders["clip"], "teacher", None, Charset.load("36"), ["one", "two"])
     assert isinstance(fixed, LexiconReader)
     assert fixed.words == ("one", "two")
 
 
 def test_an_onnx_file_is_a_teacher_that_reads(onnx_file: Path, learned: Learned) -> None:
-    reader = open_teacher(str(onnx_file), Charset.load("36"), threads=1)
-    assert isinstance(reader, OnnxStudent)
+    reader = open_reader(str(onnx_file), "teacher", 1, Charset.load("36"))
+    assert isinstance(reader, OnnxWordReader)
     assert (reader.role, reader.reading) == ("teacher", "open")
     assert [reading.text for reading in reader.read_batch(learned.images)] == learned.words
 
@@ -64,7 +64,7 @@ def test_an_onnx_file_is_a_teacher_that_reads(onnx_file: Path, learned: Learned)
 def test_teachers_of_a_run_take_part_as_what_they_are(folders: dict[str, str]) -> None:
     charset = Charset.load("36")
     opened = teacher_reader(load_teacher(folders["parseq"]), charset)
-    assert isinstance(opened, StudentReader)
+    assert isinstance(opened, ModelReader)
     assert (opened.name, opened.role, opened.reading) == ("parseq", "teacher", "open")
     assert teacher_reader(load_teacher(folders["clip"]), charset).reading == "closed-lexicon"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.evaluation.readers import OnnxStudent, StudentReader, WordReader, open_reader, place
+from distill.deployment.readers import ModelReader, OnnxWordReader, WordReader, open_reader, place
 from students.errors import UserError
 from students.sizes import StudentConfig
 from students.student import Student
@@ -26,7 +26,7 @@ def test_folder_and_onnx_read_alike(learned: Learned, onnx_file: Path, tmp_path:
         assert [reading.text for reading in reader.read_batch(learned.images)] == learned.words
     assert place(onnx, "cpu", 1) is onnx
     other = place(onnx, "cpu", 2)
-    assert isinstance(other, OnnxStudent)
+    assert isinstance(other, OnnxWordReader)
     assert (other.threads, other.name, other.role) == (2, onnx.name, "baseline")
 
 
@@ -36,7 +36,7 @@ def test_reading_leaves_a_student_in_training() -> None:
         taps="even",
     )  # fmt: skip
     student = Student(config).train()
-    reader = StudentReader(student, "loop")
+    reader = ModelReader(student, "loop")
     first, second = (reader.read_batch(torch.zeros(1, 3, 32, 128)) for _ in range(2))
     assert first == second, "dropout must be off"
     assert student.training

@@ -1,0 +1,199 @@
+"""Whatever reads pictures of words, behind one protocol, and the one function that opens it by name or path.
+
+Nothing here imports torch before a reader needs it: an ONNX file is opened and read without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from distill.deployment.onnx_reader import OnnxReader
+from students.charset import Charset, Reading
+from students.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from students.projections import DecoderDtype
+    from students.reading import Decoding, Reader
+
+Role = Literal["student", "baseline", "teacher"]
+ReadingKind = Literal["open", "closed-lexicon"]
+
+
+@runtime_checkable
+class WordReader(Protocol):
+    """Reads words from pictures."""
+
+    name: str
+    """Its name in tables."""
+    role: Role
+    """A student, the same student trained without a teacher, or a teacher."""
+    reading: ReadingKind
+    """`open` reads any word; `closed-lexicon` chooses among given ones, which is far easier."""
+    params: int
+    """Number of its weights."""
+    charset: str
+    """Characters it can read."""
+    image_size: tuple[int, int]
+    """Height and width of its input."""
+
+    def read_batch(self, images: Tensor) -> list[Reading]:
+        """Read normalised pictures (N, 3, H, W): one reading each."""
+        ...
+
+
+class ModelReader:
+    """A reader in memory, computed by PyTorch.
+
+    Args:
+        model: put into eval mode when it reads, and back.
+        name: its name in tables.
+        role: its role in a comparison.
+    """
+
+    reading: ReadingKind = "open"
+
+    def __init__(self, model: Reader, name: str, role: Role = "student") -> None:
+        self.model, self.name, self.role = model, name, role
+        self.params, self.charset = model.parameters_count, model.charset.characters
+        self.image_size = model.image_size
+
+    def read_batch(self, images: Tensor) -> list[Reading]:
+        """See `WordReader`."""
+        was_training = self.model.training
+        self.model.eval()
+        readings = self.model.read_batch(images.to(self.model.device))
+        self.model.train(was_training)
+        return readings
+
+    def place(self, device: str, threads: int | None) -> ModelReader:
+        """Move to a device; threads are torch's own."""
+        self.model.to(device)
+        return self
+
+
+class OnnxWordReader:
+    """A reader in one ONNX file, on the CPU.
+
+    Raises:
+        UserError: when the file is missing or not a student's, see `OnnxReader`.
+    """
+
+    reading: ReadingKind = "open"
+
+    def __init__(self, path: Path, name: str | None = None, role: Role = "student", threads: int | None = None) -> None:
+        self.path, self.role, self.threads = path, role, threads
+        self.model = OnnxReader(path, threads)
+        self.name = name or self.model.name
+        self.params, self.charset = self.model.parameters_count, self.model.charset.characters
+        self.image_size = self.model.image_size
+
+    def read_batch(self, images: Tensor) -> list[Reading]:
+        """See `WordReader`."""
+        return self.model.read_arrays(images.numpy())
+
+    def place(self, device: str, threads: int | None) -> OnnxWordReader:
+        """Return the same reader with another number of threads, which a session takes when it is opened."""
+        return self if threads == self.threads else OnnxWordReader(self.path, self.name, self.role, threads)
+
+
+def open_reader(
+    name_or_path: str,
+    role: Role = "student",
+    threads: int | None = None,
+    charset: Charset | None = None,
+    lexicon: Sequence[str] | None = None,
+) -> WordReader:
+    """Open whatever can read words: a model that reads, an ONNX file, or a CLIP that chooses from a lexicon.
+
+    Args:
+        name_or_path: an ONNX file, or a name as for `teacher.name`, see `teachers.names.resolve`.
+        role: its role in a comparison.
+        threads: CPU threads of an ONNX file; None leaves the choice to onnxruntime.
+        charset: the test alphabet, for a CLIP's lexicon; None accepts only what reads openly.
+        lexicon: words that a CLIP chooses among; None for those of each test set itself.
+
+    Raises:
+        UserError: when there is no such reader, its files are broken, or it is a CLIP and no alphabet is given.
+    """
+    if charset is None or is_onnx(name_or_path):
+        return open_model(name_or_path, role, threads)
+    from teachers.registry import is_reader, load_teacher
+
+    if is_reader(name_or_path):
+        return open_model(name_or_path, role)
+    from distill.evaluation.teachers import teacher_reader
+
+    return teacher_reader(load_teacher(name_or_path), charset, lexicon)
+
+
+def open_model(name_or_path: str, role: Role = "student", threads: int | None = None) -> ModelReader | OnnxWordReader:
+    """Open a model that reads any word; see `open_reader`."""
+    path = Path(name_or_path)
+    if is_onnx(name_or_path) or path.is_file():
+        return OnnxWordReader(path, role=role, threads=threads)
+    from students.pretrained import name_of
+    from teachers.registry import load_reader
+
+    return ModelReader(load_reader(name_or_path), name_of(name_or_path), role)
+
+
+def is_onnx(name_or_path: str) -> bool:
+    """Tell whether a name is that of an ONNX file."""
+    return Path(name_or_path).suffix.lower() == ".onnx"
+
+
+def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, refine_iters: int | None) -> None:
+    """Change how those readers decode that have a choice; None leaves what is configured.
+
+    Raises:
+        UserError: when something is chosen and none of them has a choice.
+    """
+    if decoding is None and refine_iters is None:
+        return
+    able = [reader for reader in readers if isinstance(reader, ModelReader) and reader.model.chooses_decoding]
+    if not able:
+        raise UserError(
+            "none of these can decode in another way, as PARSeq, CLIP4STR and students that refine do; leave --nar and "
+            "--refine-iters out (an ONNX file reads as it was exported)"
+        )
+    for reader in able:
+        reader.model.choose_decoding(decoding, refine_iters)
+
+
+def choose_decoder_dtype(readers: Sequence[WordReader], dtype: DecoderDtype) -> None:
+    """Let those readers that are in memory decode with weights of another type.
+
+    Raises:
+        UserError: when that is chosen and none of them can.
+    """
+    if dtype == "float32":
+        return
+    able = [reader for reader in readers if isinstance(reader, ModelReader)]
+    if not able:
+        raise UserError("none of these decodes in PyTorch; leave --decoder-dtype out")
+    for reader in able:
+        reader.model.choose_decoder_dtype(dtype)
+
+
+def place(reader: WordReader, device: str, threads: int | None) -> WordReader:
+    """Put a reader on a device with a number of CPU threads, where it has a choice."""
+    placed = getattr(reader, "place", None)
+    return reader if placed is None else placed(device, threads)
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
+    """Choose the device to read on: with `auto` the GPU when there is one.
+
+    Raises:
+        UserError: when a GPU is asked for that torch can't use.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise UserError("no GPU that torch can use is here; take --device cpu")
+    return "cuda" if available and wanted != "cpu" else "cpu"

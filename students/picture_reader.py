@@ -1,0 +1,75 @@
+"""Read pictures of every kind, one or many, batch by batch: what readers in PyTorch and in ONNX have in common.
+
+The module imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TypeAlias, overload
+
+import numpy as np
+from PIL import Image
+
+from students.charset import Charset, Reading
+from students.pictures import decode_picture, to_array
+
+Picture: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
+"""A path, an encoded picture, a Pillow picture, or an array (H, W) or (H, W, channels)."""
+
+
+class PictureReader:
+    """What reads pictures of words, in PyTorch or in ONNX; subclasses have `image_size` and `read_arrays`."""
+
+    charset: Charset
+    """Its alphabet."""
+    max_length: int
+    """Longest word in characters."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        raise NotImplementedError
+
+    def read_arrays(self, images: np.ndarray) -> list[Reading]:
+        """Read normalised pictures (N, 3, H, W) float32: one reading each."""
+        raise NotImplementedError
+
+    @overload
+    def read(self, pictures: Picture, batch_size: int = ...) -> Reading: ...  # type: ignore[overload-overlap]
+    @overload
+    def read(self, pictures: Iterable[Picture], batch_size: int = ...) -> list[Reading]: ...
+    def read(self, pictures: Picture | Iterable[Picture], batch_size: int = 64) -> Reading | list[Reading]:
+        """Read one picture, or many.
+
+        Args:
+            pictures: one path, Pillow picture or array, or any number of them; an array (N, H, W, C) is N pictures.
+            batch_size: pictures that are decoded and read at once.
+
+        Returns:
+            A reading for one picture, a list of readings for many.
+
+        Raises:
+            UserError: when a file is missing or can't be decoded.
+        """
+        if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
+            return list(self.read_iter(pictures, batch_size))
+        if isinstance(pictures, str | Path | bytes | Image.Image | np.ndarray):
+            return next(self.read_iter([pictures]))
+        return list(self.read_iter(pictures, batch_size))
+
+    def read_iter(self, pictures: Iterable[Picture], batch_size: int = 64) -> Iterator[Reading]:
+        """Read pictures lazily: no more than `batch_size` of them are taken and decoded at a time.
+
+        Args:
+            pictures: see `read`; any iterable, also one without end.
+            batch_size: pictures that are read at once.
+
+        Raises:
+            UserError: see `read`.
+        """
+        remaining = iter(pictures)
+        while batch := [decode_picture(picture) for picture in islice(remaining, batch_size)]:
+            yield from self.read_arrays(to_array(batch, self.image_size))
