@@ -55,17 +55,13 @@ class TeacherSection:
     weight: float = 1.0
     """Multiplies all its terms."""
     text_cache_mb: int = 256
-    """MiB in which a process keeps what a CLIP shows of labels, for when they come again; 0 keeps nothing."""
-    text_store: str | None = None
-    """Folder in which processes and runs share that; null shares nothing."""
-    text_store_mb: int = 8192
-    """MiB that it may take there."""
+    """MiB for a CLIP's features of labels, cached for when they come again; 0 caches none."""
     image_cache_mb: int = 0
-    """MiB for what a CLIP shows of pictures that come back: of sources without augmentation, or with `versions`."""
+    """MiB for a CLIP's features of pictures that come back: without augmentation, or with `fixed_augmentations`."""
     image_cache_half: bool = False
-    """Keep that in half precision: twice as many pictures, and no longer exact."""
+    """Cache those in half precision: twice as many pictures, and no longer exact."""
     control: Literal["none", "shuffled", "untrained"] = "none"
-    """For experiments: `shuffled` tells it labels of other words of the batch, `untrained` gives it fresh weights."""
+    """For experiments: `shuffled` gives it the labels of other words, `untrained` gives it fresh weights."""
     heads: str | None = None
     """Folder of guidance heads to start from, as `convert --guidance` writes it; null starts from nothing."""
 

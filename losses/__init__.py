@@ -1,9 +1,10 @@
-"""Losses: how far a student's stages are from a teacher's guidance."""
+"""Losses between a student's stages and a teacher's guidance; `losses.registry` knows them by name."""
 
 from __future__ import annotations
 
-from losses.heads import GuidanceHeads
-from losses.lcl import lcl
-from losses.symmetric import SymmetricOptions, symmetric_terms
+from losses import kd, registry, symmetric
+from losses.registry import register_loss
 
-__all__ = ["GuidanceHeads", "SymmetricOptions", "lcl", "symmetric_terms"]
+registry.close_built_in()
+
+__all__ = ["kd", "register_loss", "symmetric"]

@@ -1,4 +1,4 @@
-"""SharedAlphabet: what a student and a reading teacher can both say about a position, whatever their alphabets."""
+"""SharedAlphabet: the character classes that a student and a reading teacher have in common."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from students.charset import Charset
 class SharedAlphabet(nn.Module):
     """The characters that two alphabets have in common, each character beside its own.
 
-    A character that the other side has in the other case only joins that one: a teacher of 94 characters tells a
-    student of 36 how likely `H` or `h` is, and a teacher of 36 tells a student of 94 the same, which keeps the choice
-    of the case to itself. Characters without a counterpart are left out on their side, and what remains is
-    renormalised.
+    A character that the other side has in the other case only joins that one: between 94 and 36 characters `H` and
+    `h` are one class, in either direction. Characters without a counterpart are left out on their side, and the
+    remaining probabilities are renormalised.
 
     Args:
         student: the student's alphabet.
@@ -23,7 +22,7 @@ class SharedAlphabet(nn.Module):
     Attributes:
         left_out: the teacher's characters that the student lacks in either case.
         untaught: the student's characters that the teacher lacks in either case.
-        joined: the student's characters whose case the teacher can't tell, or the student can't.
+        joined: the student's characters that share a class with their other case, of either side.
     """
 
     student_ids: Tensor
@@ -39,12 +38,14 @@ class SharedAlphabet(nn.Module):
         self.register_buffer("student_ids", _members(own, numbers), persistent=False)
         self.register_buffer("teacher_ids", _members(other, numbers), persistent=False)
         # Start and padding are no classes; they stand after the characters.
-        found = [numbers.get(key, -1) for key in own] + [-1, -1]
-        self.register_buffer("classes", torch.tensor(found), persistent=False)
-        mine, theirs = (list(zip(a.characters, b[1:], strict=True)) for a, b in ((student, own), (teacher, other)))
-        self.untaught = "".join(char for char, key in mine if key not in numbers)
-        self.left_out = "".join(char for char, key in theirs if key not in numbers)
-        self.joined = "".join(c for c, key in mine if key in numbers and own.count(key) + other.count(key) > 2)
+        classes = [numbers.get(key, -1) for key in own] + [-1, -1]
+        self.register_buffer("classes", torch.tensor(classes), persistent=False)
+        own_keys, other_keys = (
+            list(zip(charset.characters, keys[1:], strict=True)) for charset, keys in ((student, own), (teacher, other))
+        )
+        self.untaught = "".join(char for char, key in own_keys if key not in numbers)
+        self.left_out = "".join(char for char, key in other_keys if key not in numbers)
+        self.joined = "".join(c for c, key in own_keys if key in numbers and own.count(key) + other.count(key) > 2)
 
     def student_scores(self, logits: Tensor) -> Tensor:
         """Bring a student's (..., C + 1) logits to (..., G) scores of the shared classes, the end first."""
@@ -55,19 +56,19 @@ class SharedAlphabet(nn.Module):
         return log_probabilities if self.same else _gather(log_probabilities, self.teacher_ids)
 
     def describe(self) -> str:
-        """Say in one line what can't be mapped; empty when nothing is lost."""
-        told = []
+        """Describe in one line what can't be mapped; empty when nothing is lost."""
+        losses = []
         if self.untaught:
-            told.append(f"it can't read {self.untaught}, so it says nothing of a word from such a character on")
+            losses.append(f"it can't read {self.untaught}, so it teaches nothing of a word from such a character on")
         if self.left_out:
-            told.append(f"what it gives to {self.left_out} is left out, as the student can't write that")
+            losses.append(f"its probabilities of {self.left_out} are left out, as the student can't write them")
         if self.joined:
-            told.append(f"upper and lower case count as one for {self.joined}")
-        return "; ".join(told)
+            losses.append(f"upper and lower case count as one for {self.joined}")
+        return "; ".join(losses)
 
 
 def _classes(own: Charset, other: Charset) -> list[str]:
-    """Give each class of `own`, the end first, the name of what it shares with `other`; "" where it shares nothing."""
+    """Name the shared class of each class of `own`, the end first; "" for one that `other` lacks."""
     names = ["end"]
     for char in own.characters:
         counterpart = other.counterpart(char)
@@ -90,5 +91,5 @@ def _members(names: list[str], numbers: dict[str, int]) -> Tensor:
 
 def _gather(scores: Tensor, ids: Tensor) -> Tensor:
     """Add up the probabilities of each class's members: (..., C) log scores to (..., G)."""
-    taken = scores[..., ids.clamp(min=0)].masked_fill(ids < 0, float("-inf"))
-    return taken.logsumexp(dim=-1)
+    members = scores[..., ids.clamp(min=0)].masked_fill(ids < 0, float("-inf"))
+    return members.logsumexp(dim=-1)

@@ -1,34 +1,47 @@
 """Heads between student and teacher: projections, norms and row mixing, which exist in training only.
 
-Source: METHOD 1.3 (CLIP-OCR, arXiv 2310.04999).
+Source: CLIP-OCR, arXiv 2310.04999; docs/method.md, section 1.3.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_args
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from students.errors import UserError
 from students.stages import Stages, StudentShape
 from teachers.guidance import Guidance, TeacherShape
 
-TERMS = ("bridge", "linguistic1", "linguistic2", "linguistic3", "visual1", "visual2", "visual3")
-"""The seven comparisons, by name."""
-HEADS = {
+Kind = Literal["bridge", "linguistic", "visual"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""The kinds of comparisons, in the order in which they are computed."""
+TERMS: dict[str, Kind] = {
+    "bridge": "bridge", "linguistic1": "linguistic", "linguistic2": "linguistic", "linguistic3": "linguistic",
+    "visual1": "visual", "visual2": "visual", "visual3": "visual",
+}  # fmt: skip
+"""The kind of each of the seven comparisons, by the comparison's name."""
+HEADS: dict[Kind, tuple[str, ...]] = {
     "bridge": ("word_embed",),
     "linguistic": ("align_head", "norm_head"),
     "visual": ("align_proj", "align_head_vis", "norm_head_vis"),
 }
-"""What each kind of comparison has of `GuidanceHeads`."""
+"""The modules of `GuidanceHeads` that each kind uses."""
+HEADS_FILE = "heads.safetensors"
+"""The file of guidance heads in a folder; its names are those of `GuidanceHeads.state_dict`."""
 
 
 class GuidanceHeads(nn.Module):
-    """Bring a student's stages and a teacher's guidance to rows that can be compared (METHOD 1.3).
+    """Bring a student's stages and a teacher's guidance to rows that can be compared.
 
-    What the teacher hasn't got has no heads. Parameters carry the published names with a dot before the number, see
-    `published_name`.
+    There are none for stages that the teacher hasn't got. Parameters have the names of the reference implementation
+    with a dot before the number, see `published_name`.
 
     Args:
         student: sizes of the student's stages.
@@ -52,7 +65,11 @@ class GuidanceHeads(nn.Module):
                 nn.init.zeros_(part.bias)
 
     def forward(
-        self, stages: Stages, guidance: Guidance, rows: Mapping[str, Tensor] | None = None
+        self,
+        stages: Stages,
+        guidance: Guidance,
+        rows: Mapping[str, Tensor] | None = None,
+        kinds: Sequence[Kind] = KINDS,
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Pair the rows of both sides for each of the `TERMS` that the teacher has a stage for.
 
@@ -63,6 +80,7 @@ class GuidanceHeads(nn.Module):
             stages: the student's side.
             guidance: the teacher's side.
             rows: for a term's name, the indices (R,) of the rows to take on both sides; a term not named takes all.
+            kinds: those that are computed.
 
         Returns:
             For each term the student's and the teacher's rows, each (R, C).
@@ -77,16 +95,16 @@ class GuidanceHeads(nn.Module):
         pairs = {}
         # Taps under autocast, or of a teacher in half precision, may have another type than the heads.
         dtype = next((weight.dtype for weight in self.parameters()), torch.float32)
-        if self.word_embed is not None and guidance.word is not None:
+        if "bridge" in kinds and self.word_embed is not None and guidance.word is not None:
             picked = chosen.get("bridge")
             pairs["bridge"] = self.word_embed(_take(stages.word.to(dtype), picked)), _take(guidance.word, picked)
-        for k, tap in enumerate(guidance.text or ()):
+        for k, tap in enumerate((guidance.text or ()) if "linguistic" in kinds else ()):
             picked = chosen.get(f"linguistic{k + 1}")
             pairs[f"linguistic{k + 1}"] = (
                 self.align_head[k](_take(stages.decoder[k].to(dtype), picked)),
                 self.norm_head[k](_take(tap.to(dtype), picked)),
             )
-        for k, tap in enumerate(guidance.image or ()):
+        for k, tap in enumerate((guidance.image or ()) if "visual" in kinds else ()):
             picked = chosen.get(f"visual{k + 1}")
             mixed = self.align_proj[k] @ stages.encoder[k].to(dtype)
             pairs[f"visual{k + 1}"] = (
@@ -96,17 +114,40 @@ class GuidanceHeads(nn.Module):
         return pairs
 
 
-def term_kind(name: str) -> str:
-    """Give the kind of one of the `TERMS`: `bridge`, `linguistic` or `visual`."""
-    return name.rstrip("123")
-
-
 def published_name(name: str) -> str:
-    """Give a parameter of `GuidanceHeads` its published name: `align_head.0.1.bias` is `align_head0.1.bias` there.
+    """Give a parameter of `GuidanceHeads` its name in the reference implementation, as `align_head0.1.bias`.
 
     Names of other parameters come back as they are.
     """
     return re.sub(r"^(align_head|norm_head|align_proj|align_head_vis|norm_head_vis)\.(\d)", r"\1\2", name)
+
+
+def save_heads(heads: nn.Module, folder: Path) -> None:
+    """Write the weights of `heads` into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in heads.state_dict().items()}, folder / HEADS_FILE
+    )
+    (folder / HEADS_FILE).chmod(0o644)  # safetensors makes files that only their owner can read
+
+
+def load_heads(heads: nn.Module, folder: str | Path) -> None:
+    """Fill `heads` from a folder that `save_heads` wrote to.
+
+    Raises:
+        UserError: when there are none, or they belong to another student or teacher.
+    """
+    file = Path(folder) / HEADS_FILE
+    try:
+        heads.load_state_dict(load_file(file))
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file; give the folder guidance/ of a student that convert wrote") from None
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = " ".join(" ".join(str(error).splitlines()[:2]).split())
+        raise UserError(
+            f"{file}: not the heads of this student and teacher ({reason[:200]}); take the student and the CLIP that "
+            "lie beside it, or leave the heads out"
+        ) from None
 
 
 def _projection(width: int, target_width: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""ClipTeacher: a frozen CLIP that shows taps of both towers and the embedding of the whole label (METHOD 1.1)."""
+"""ClipTeacher: a frozen CLIP that guides by taps of both towers and the embedding of the whole label."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from torch.nn import functional as F
 
 from students.errors import UserError
 from teachers.attention import use_plain_attention
+from teachers.feature_cache import FeatureCache, autocast_dtype
 from teachers.guidance import FeatureRequest, Guidance, TeacherShape
-from teachers.label_stages import LabelStages
 from teachers.small import SmallTeacher
-from teachers.stage_cache import StageCache, computed_in
-from teachers.stage_store import Store
 from teachers.teacher import Teacher
 from teachers.tokens import TokenizerLike, WordPieceTokens
-from teachers.towers import run_image, run_words, tap_blocks
+from teachers.towers import label_features, run_image, run_words, tap_blocks
 from teachers.zoo import LoadedClip
 
 Position = Literal["crop", "interpolate"]
@@ -28,7 +26,6 @@ Position = Literal["crop", "interpolate"]
 class ClipTeacher(Teacher):
     """A frozen CLIP: pictures and labels in, `Guidance` out; also embeds both for reading from a closed lexicon."""
 
-    stores_texts = True
     mean: Tensor
     std: Tensor
 
@@ -64,8 +61,9 @@ class ClipTeacher(Teacher):
         visual = clip.visual
         self.image_taps = tap_blocks(len(visual.transformer.resblocks), "image")
         self.text_taps = tap_blocks(len(clip.transformer.resblocks), "text")
-        self._labels = LabelStages(clip, tokens, self.text_taps)
-        self._images: StageCache | None = None
+        self.longest_label = tokens.max_length
+        self._text_cache: FeatureCache | None = None
+        self._image_cache: FeatureCache | None = None
         patch_height, patch_width = visual.patch_size
         grid = (image_size[0] // patch_height, image_size[1] // patch_width)
         fitted = fit_positions(visual.positional_embedding.detach(), visual.grid_size, grid, position)
@@ -96,58 +94,52 @@ class ClipTeacher(Teacher):
 
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Sequence[str]) -> Guidance:
-        """Show the guidance for pictures and their labels.
+        """Compute the guidance for pictures and their labels.
 
         Args:
             images: (N, 3, 32, 128), normalised as for a student (mean 0.5, std 0.5).
-            labels: N words, written out by the teacher character by character.
+            labels: N words, tokenised character by character.
 
         Raises:
             UserError: a label can't be split into one token per character.
         """
-        return self.guide(images, labels, FeatureRequest())
+        return self.extract(images, labels, FeatureRequest())
 
     @torch.no_grad()
-    def guide(self, images: Tensor, labels: Sequence[str], wanted: FeatureRequest) -> Guidance:
-        """Run only the blocks that show what is wanted, on the labels and pictures that aren't kept."""
-        image = self._show_images(images, wanted) if wanted.image else None
-        text, word, rows = self._labels.show(labels, images.device, wanted.text, wanted.word)
-        return Guidance(image, text, word, rows)
+    def extract(self, images: Tensor, labels: Sequence[str], request: FeatureRequest) -> Guidance:
+        """Run only the blocks that the requested parts need, on labels and pictures that aren't cached."""
+        text, word, mask = label_features(
+            self.clip, self.tokens, self.text_taps, labels, request.parts, self._text_cache
+        )
+        return Guidance(self._image_features(images, request) if "image" in request.parts else None, text, word, mask)
 
-    def keep(self, texts: int, images: int, half: bool = False, store: Store | None = None) -> None:
-        """See `Teacher.keep`."""
-        self._labels.keep(texts, store)
-        # Pictures come back in turn, once an epoch: what was not asked for the longest is what comes next.
-        self._images = StageCache(images, half, evict=False) if images > 0 else None
+    def accepts(self, label: str) -> bool:
+        """See `Teacher.accepts`."""
+        return self.tokens.accepts(label)
+
+    def cache_features(self, text_bytes: int, image_bytes: int, half: bool = False) -> None:
+        """See `Teacher.cache_features`."""
+        self._text_cache = FeatureCache(text_bytes) if text_bytes > 0 else None
+        # Pictures come back in turn, once an epoch: the least recently used one is the next to come.
+        self._image_cache = FeatureCache(image_bytes, half, evict=False) if image_bytes > 0 else None
 
     @property
-    def kept(self) -> Mapping[str, StageCache]:
-        """See `Teacher.kept`."""
-        caches = {"text": self._labels.cache, "image": self._images}
+    def caches(self) -> Mapping[str, FeatureCache]:
+        """See `Teacher.caches`."""
+        caches = {"text": self._text_cache, "image": self._image_cache}
         return {name: cache for name, cache in caches.items() if cache is not None}
 
-    def _show_images(self, images: Tensor, wanted: FeatureRequest) -> tuple[Tensor, Tensor, Tensor]:
-        pictures = wanted.pictures if self._images is not None else ()
-        returning = [place for place, picture in enumerate(pictures) if picture is not None]
-        if self._images is None or not returning:
-            first, second, third = self._run_images(images)
-            return first, second, third
-        how = computed_in(images.device)
-        found = self._images.gather(
-            [(pictures[place], how) for place in returning],
-            lambda places: self._run_images(images[[returning[place] for place in places]]),
-            images.device,
-        )
-        if len(returning) < len(images):
-            passing = sorted(set(range(len(images))) - set(returning))
-            order = torch.tensor(returning + passing, device=images.device).argsort()
-            others = self._run_images(images[passing])
-            found = tuple(torch.cat(pair)[order] for pair in zip(found, others, strict=True))
-        first, second, third = found
-        return first, second, third
+    def _image_features(self, images: Tensor, request: FeatureRequest) -> tuple[Tensor, Tensor, Tensor]:
+        def run(pictures: Tensor) -> list[Tensor]:
+            return run_image(self.clip.visual, self.normalize(pictures), self.image_taps)
 
-    def _run_images(self, images: Tensor) -> list[Tensor]:
-        return run_image(self.clip.visual, self.normalize(images), self.image_taps)
+        if self._image_cache is None or not request.pictures:
+            first, second, third = run(images)
+        else:
+            dtype = autocast_dtype(images.device)
+            keys = [None if picture is None else (picture, dtype) for picture in request.pictures]
+            first, second, third = self._image_cache.gather(keys, lambda indices: run(images[indices]))
+        return first, second, third
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn a student's input into the image tower's: `(x * 0.5 + 0.5 - mean) / std`."""

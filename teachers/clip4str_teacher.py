@@ -1,4 +1,4 @@
-"""A CLIP4STR as a teacher: what a CLIP shows, by its own weights, and its distributions over characters (METHOD 4)."""
+"""A CLIP4STR as a teacher: the towers of its CLIP, and its distributions (docs/method.md, section 4)."""
 
 from __future__ import annotations
 
@@ -11,32 +11,29 @@ from torch import Tensor
 from students.permuted import permuted_orders
 from teachers.backbones import spelling
 from teachers.clip4str import Clip4Str
+from teachers.feature_cache import FeatureCache
 from teachers.guidance import FeatureRequest, Guidance, TeacherShape
-from teachers.label_stages import LabelStages
 from teachers.reading import ReaderFeatures, ReadingTeacher
-from teachers.stage_cache import StageCache
-from teachers.stage_store import Store
 from teachers.teacher import Teacher
-from teachers.towers import image_stages, tap_blocks
+from teachers.towers import image_stages, label_features, tap_blocks
 
 
 class Clip4StrTeacher(ReadingTeacher):
-    """A CLIP4STR as the guide of another reader.
+    """A CLIP4STR that guides another reader.
 
-    Its image tower's taps come from the reader's own pass over the picture, at the size that it reads; its text
-    tower's taps and the bridge from the label spelt character by character, as those of any CLIP (METHOD 1.1). Its
-    characters are those of the branch that answers, from left to right, each after the true ones; as in training the
-    caption of the cross branch is what the visual branch makes of them.
+    Its image taps come from the reader's own pass over the picture, at the size that it reads; its text taps and the
+    bridge from the label tokenised character by character, as those of any CLIP. Its characters are those of the
+    branch that answers, read from left to right, each after the true ones; as in training the caption of the cross
+    branch is the reading of the visual branch.
 
     Args:
-        name: what messages, terms and tables call it.
+        name: used in messages, names of terms, and tables.
         reader: frozen here, in place.
 
     Raises:
         UserError: a tower is too shallow for three taps.
     """
 
-    stores_texts = True
     text_stages = Teacher.text_stages
     word_stage = Teacher.word_stage
     reader: Clip4Str
@@ -44,10 +41,12 @@ class Clip4StrTeacher(ReadingTeacher):
     def __init__(self, name: str, reader: Clip4Str) -> None:
         clip, sizes = reader.clip_model, reader.config.clip
         self._image_taps = tap_blocks(len(clip.visual.transformer.resblocks), "image")
+        self._text_taps = tap_blocks(len(clip.transformer.resblocks), "text")
         self.tokens = spelling(sizes)
-        self._labels = LabelStages(clip, self.tokens, tap_blocks(len(clip.transformer.resblocks), "text"))
-        tokens = clip.visual.positional_embedding.shape[0]
-        shape = TeacherShape(tokens, sizes.image_width, sizes.text_width, sizes.joint_width)
+        self.longest_label = self.tokens.max_length
+        self._text_cache: FeatureCache | None = None
+        image_tokens = clip.visual.positional_embedding.shape[0]
+        shape = TeacherShape(image_tokens, sizes.image_width, sizes.text_width, sizes.joint_width)
         super().__init__(name, reader, shape, "a CLIP4STR")
 
     @torch.no_grad()
@@ -57,27 +56,33 @@ class Clip4StrTeacher(ReadingTeacher):
         Raises:
             UserError: a label that can't be split into one token per character.
         """
-        return self.guide(images, labels, FeatureRequest())
+        return self.extract(images, labels, FeatureRequest())
 
     @torch.no_grad()
-    def guide(self, images: Tensor, labels: Sequence[str], wanted: FeatureRequest) -> Guidance:
-        """See `Teacher.guide`; the picture is read in any case."""
-        text, word, _ = self._labels.show(labels, images.device, wanted.text, wanted.word)
-        shown = super().forward(images, labels)
-        return dataclasses.replace(shown, text=text, word=word, image=shown.image if wanted.image else None)
+    def extract(self, images: Tensor, labels: Sequence[str], request: FeatureRequest) -> Guidance:
+        """See `Teacher.extract`; the picture is read in any case."""
+        clip = self.reader.clip_model
+        text, word, _ = label_features(clip, self.tokens, self._text_taps, labels, request.parts, self._text_cache)
+        guidance = super().forward(images, labels)
+        image = guidance.image if "image" in request.parts else None
+        return dataclasses.replace(guidance, text=text, word=word, image=image)
 
-    def keep(self, texts: int, images: int, half: bool = False, store: Store | None = None) -> None:
-        """See `Teacher.keep`."""
-        super().keep(texts, images, half)
-        self._labels.keep(texts, store)
+    def accepts(self, label: str) -> bool:
+        """See `Teacher.accepts`."""
+        return self.tokens.accepts(label)
+
+    def cache_features(self, text_bytes: int, image_bytes: int, half: bool = False) -> None:
+        """See `Teacher.cache_features`."""
+        super().cache_features(text_bytes, image_bytes, half)
+        self._text_cache = FeatureCache(text_bytes) if text_bytes > 0 else None
 
     @property
-    def kept(self) -> Mapping[str, StageCache]:
-        """See `Teacher.kept`."""
-        return {} if self._labels.cache is None else {"text": self._labels.cache}
+    def caches(self) -> Mapping[str, FeatureCache]:
+        """See `Teacher.caches`."""
+        return {} if self._text_cache is None else {"text": self._text_cache}
 
-    def show(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
-        """Show image taps and logits."""
+    def features(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
+        """Run for image taps and logits."""
         reader = self.reader
         (first, second, third), tokens = image_stages(
             reader.clip_model.visual, reader.normalize(images), self._image_taps

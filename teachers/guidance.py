@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from torch import Tensor
 
 from students.charset import Charset
 
+Part = Literal["image", "text", "word", "characters"]
+PARTS: frozenset[Part] = frozenset(get_args(Part))
+"""The parts of `Guidance` that a teacher may have or lack."""
+
 
 @dataclass(frozen=True)
 class Guidance:
-    """What a frozen teacher shows for N pictures and their labels, T = longest label + 1 positions (METHOD 1.1, 4).
+    """The stages of a frozen teacher for N pictures and their labels, T = longest label + 1 positions.
 
     The order is that of the symmetrical flow: image taps go up, a CLIP's text taps come down, so that entry `k` of
-    either tuple guides the student's tap `k + 1`. What a teacher hasn't got is None, the same in every batch; its
-    `TeacherShape` says so too.
+    either tuple guides the student's tap `k + 1` (docs/method.md, sections 1.1 and 4). A part is None when it was not
+    requested, or when the teacher hasn't got it; the latter is stated by `TeacherShape.parts` and nowhere else.
     """
 
     image: tuple[Tensor, Tensor, Tensor] | None
@@ -38,17 +43,13 @@ class Guidance:
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """What is asked of a teacher: the parts of its `Guidance` that count, the others are None."""
+    """The parts of `Guidance` that a teacher has to compute; the others are None."""
 
-    image: bool = True
-    """Image taps."""
-    text: bool = True
-    """Text taps."""
-    word: bool = True
-    """The bridge."""
+    parts: frozenset[Part] = PARTS
+    """Parts by name; those that the teacher hasn't got are ignored."""
     pictures: Sequence[Hashable | None] = ()
-    """For each picture what tells it from all others of the run, by which a teacher may keep what it shows of it; None
-    for one that does not come back. Empty when nothing is to be kept."""
+    """For each picture a key that no other picture of the run has, by which its features may be cached; None for one
+    that does not come back. Empty when nothing is to be cached."""
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,12 @@ class TeacherShape:
     """Channels of the joint space of pictures and words."""
     charset: Charset | None = None
     """Alphabet of `Guidance.characters`; None for a teacher that does not read."""
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """The parts of `Guidance` that the teacher has."""
+        has: dict[Part, bool] = {
+            "image": self.image_width > 0, "text": self.text_width > 0, "word": self.joint_width > 0,
+            "characters": self.charset is not None,
+        }  # fmt: skip
+        return frozenset(part for part, there in has.items() if there)

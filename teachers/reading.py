@@ -1,8 +1,7 @@
-"""Teachers that read: their taps, and the distribution over characters at every position (METHOD 4).
+"""Teachers that read: their taps and their distributions over characters (docs/method.md, section 4).
 
-The teacher is run teacher-forced on the label, spelt in its own alphabet, so that its position i stands beside the
-student's. Where a label can't be spelt so, or is longer than the teacher's longest word, its rows from there on are
-left out: from the first character that the teacher doesn't know, it counts other positions than the student.
+The teacher is run teacher-forced on the label, spelt in its own alphabet, so that its position i lines up with the
+student's. From the first character that it hasn't got, or beyond its longest word, the mask leaves a label out.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Taps = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class ReaderFeatures:
-    """What a reader shows of one teacher-forced pass; None where it has nothing of the kind."""
+    """The features of one teacher-forced pass of a reader; None for those that its `TeacherShape` lacks."""
 
     logits: Tensor
     """(N, T, C_t + 1), the end first."""
@@ -45,12 +44,12 @@ class ReaderFeatures:
 
 
 class ReadingTeacher(Teacher):
-    """A frozen reader as the guide of another one. Subclasses say with `show` what they have to show.
+    """A frozen reader that guides another one; subclasses run it in `features`.
 
     Args:
-        name: what messages, terms and tables call it.
+        name: used in messages, names of terms, and tables.
         reader: the model; frozen here, in place.
-        shape: sizes of what `show` gives; the reader's alphabet is entered here.
+        shape: sizes of the features, without the reader's alphabet, which is entered here.
         description: one line on what it is.
     """
 
@@ -65,22 +64,22 @@ class ReadingTeacher(Teacher):
         self.freeze()
 
     @abstractmethod
-    def show(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
+    def features(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
         """Run teacher-forced on pictures of the reader's size and (N, L + 2) ids: start, characters, end, padding."""
 
     @torch.no_grad()
     def forward(self, images: Tensor, labels: Sequence[str]) -> Guidance:
-        """See `Teacher`. A label that the reader can't spell is no mistake: `rows` leaves out what it can't say."""
+        """See `Teacher`; positions of a label that the reader can't spell are left out by the mask."""
         positions = max(map(len, labels), default=0) + 1
         spelt = [self.spell(label) for label in labels]
         ids = self.reader.charset.encode(spelt).to(images.device)
-        shown = self.show(self.fit(images), ids)
+        features = self.features(self.fit(images), ids)
         # The end is a true one only where the whole label could be spelt.
         known = [len(own) + (len(own) == len(label)) for own, label in zip(spelt, labels, strict=True)]
-        rows = torch.arange(positions) < torch.tensor(known)[:, None]
-        text = None if shown.text is None else tuple(pad_positions(tap, positions) for tap in shown.text)
-        characters = pad_positions(shown.logits.float().log_softmax(dim=-1), positions)
-        return Guidance(shown.image, text, shown.word, rows.to(images.device), characters)  # type: ignore[arg-type]
+        mask = torch.arange(positions) < torch.tensor(known)[:, None]
+        text = None if features.text is None else tuple(pad_positions(tap, positions) for tap in features.text)
+        characters = pad_positions(features.logits.float().log_softmax(dim=-1), positions)
+        return Guidance(features.image, text, features.word, mask.to(images.device), characters)  # type: ignore[arg-type]
 
     def read_batch(self, images: Tensor) -> list[Reading]:
         """Read a student's pictures (N, 3, H, W) openly: one reading each, in the reader's alphabet."""
@@ -115,7 +114,7 @@ class StudentTeacher(ReadingTeacher):
     Nothing is reversed: decoder tap k guides decoder tap k, and the summary token the summary token.
 
     Args:
-        name: what messages, terms and tables call it.
+        name: used in messages, names of terms, and tables.
         student: frozen here, in place.
     """
 
@@ -125,8 +124,8 @@ class StudentTeacher(ReadingTeacher):
         own = student.shape
         super().__init__(name, student, TeacherShape(own.tokens, own.width, own.decoder_width, own.width), "a student")
 
-    def show(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
-        """Show encoder taps, decoder taps, summary token and logits."""
+    def features(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
+        """Run for encoder taps, decoder taps, summary token and logits."""
         stages = self.reader.stages(images, target_ids)
         return ReaderFeatures(stages.logits, stages.encoder, stages.decoder, stages.word)
 
@@ -135,8 +134,8 @@ class ParseqTeacher(ReadingTeacher):
     """A PARSeq as a teacher: encoder taps (patches only, it has no class token) and logits read from left to right.
 
     Args:
-        name: what messages, terms and tables call it.
-        parseq: frozen here, in place; one whose encoder is too shallow for three taps guides by its logits alone.
+        name: used in messages, names of terms, and tables.
+        parseq: frozen here, in place; with an encoder too shallow for three taps it guides by its logits alone.
     """
 
     reader: Parseq
@@ -149,8 +148,8 @@ class ParseqTeacher(ReadingTeacher):
             self._indices, shape = [], TeacherShape()
         super().__init__(name, parseq, shape, "a PARSeq" if self._indices else "a PARSeq, too shallow for image taps")
 
-    def show(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
-        """Show encoder taps and logits."""
+    def features(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
+        """Run for encoder taps and logits."""
         encoder: Any = self.reader.encoder
         taps: list[Tensor] = []
         if self._indices:

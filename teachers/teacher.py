@@ -1,4 +1,4 @@
-"""Teacher: what every frozen guide has, whatever it is made of."""
+"""Teacher: the interface of every frozen model that guides a student."""
 
 from __future__ import annotations
 
@@ -6,36 +6,35 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from students.errors import UserError
+from teachers.feature_cache import FeatureCache
 from teachers.guidance import FeatureRequest, Guidance, TeacherShape
-from teachers.stage_cache import StageCache
-from teachers.stage_store import Store
 
 
 class Teacher(nn.Module, ABC):
-    """A frozen guide: pictures and labels in, `Guidance` out.
+    """A frozen model: pictures and labels in, `Guidance` out.
 
-    It stays in eval mode whatever `train` is told and has no trainable parameters once `freeze` was called. A teacher
-    that embeds pictures and words in one space has `embed_images` and `embed_words` besides, for its score by closed
-    lexicon; one that reads is a `teachers.reading.ReadingTeacher`.
+    It stays in eval mode whatever `train` is called with, and has no trainable parameters once `freeze` was called. A
+    teacher that embeds pictures and words in one space has `embed_images` and `embed_words` besides, to be scored by
+    closed lexicon; one that reads is a `teachers.reading.ReadingTeacher`.
 
     Args:
-        name: what messages, terms and tables call it.
+        name: used in messages, names of terms, and tables.
         description: one line on where it comes from.
     """
 
     shape: TeacherShape
     """The sizes of its guidance; set by the subclass."""
+    longest_label: int | None = None
+    """Characters of the longest label that it takes; None for no limit."""
     text_stages: tuple[str, str, str] = ("text tap 3", "text tap 2", "text tap 1")
-    """What the layer map calls the three entries of `Guidance.text`."""
+    """Names of the three entries of `Guidance.text` in the layer map."""
     word_stage: str = "text embedding"
-    """What it calls `Guidance.word`."""
-
-    stores_texts = False
-    """Whether what it shows of a label depends on the label alone, so that it can be shared in a file."""
+    """Name of `Guidance.word` in the layer map."""
 
     def __init__(self, name: str, description: str = "") -> None:
         super().__init__()
@@ -52,7 +51,7 @@ class Teacher(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor, labels: Sequence[str]) -> Guidance:
-        """Show the guidance for pictures and their labels, without building a graph.
+        """Compute the guidance for pictures and their labels, without building a graph.
 
         Args:
             images: (N, 3, H, W), normalised as for the student (mean 0.5, std 0.5).
@@ -62,39 +61,63 @@ class Teacher(nn.Module, ABC):
             UserError: a label that the teacher can't line up with a picture's positions.
         """
 
-    def guide(self, images: Tensor, labels: Sequence[str], wanted: FeatureRequest) -> Guidance:
-        """Show only what is wanted: as `forward` does, for a teacher that can't spare itself the rest."""
-        shown = self(images, labels)
-        unwanted: dict[str, None] = {name: None for name in ("image", "text", "word") if not getattr(wanted, name)}
-        return dataclasses.replace(shown, **unwanted)
+    def accepts(self, label: str) -> bool:
+        """Tell whether `forward` takes a label; words with others are not guided."""
+        return True
 
-    def keep(self, texts: int, images: int, half: bool = False, store: Store | None = None) -> None:
-        """Keep what is shown of labels and of pictures that come back, each within so many bytes; 0 keeps nothing.
+    def lacking(self, characters: str) -> str:
+        """Give those of `characters` that no label may have."""
+        return "".join(char for char in characters if not self.accepts(char))
+
+    def extract(self, images: Tensor, labels: Sequence[str], request: FeatureRequest) -> Guidance:
+        """Compute only the requested parts: by `forward`, for a teacher that can't spare itself the rest."""
+        guidance = self(images, labels)
+        left_out: dict[str, None] = {name: None for name in ("image", "text", "word") if name not in request.parts}
+        return dataclasses.replace(guidance, **left_out)
+
+    def cache_features(self, text_bytes: int, image_bytes: int, half: bool = False) -> None:
+        """Cache features of labels and of pictures that come back, each within so many bytes; 0 for no cache.
 
         Args:
-            texts: bytes for labels; a teacher whose text side depends on more than the label keeps none.
-            images: bytes for pictures.
+            text_bytes: for labels; a teacher whose text side depends on more than the label caches none.
+            image_bytes: for pictures.
             half: hold pictures in half precision, no longer exact.
-            store: file in which processes and runs share what is shown of labels.
 
         Raises:
-            UserError: when pictures are to be kept of a teacher that shows them together with their labels, or labels
-                in a file by one whose text side depends on more.
+            UserError: for pictures of a teacher whose image side can't be had without their labels.
         """
-        if store is not None and not self.stores_texts:
-            raise UserError(f"{self.name} has no text side of its own to keep in a file; leave teacher.text_store out")
-        if images > 0:
+        if image_bytes > 0:
             raise UserError(
-                f"{self.name} reads, so it shows a picture anew for each label; set teacher.image_cache_mb=0"
+                f"{self.name} runs a picture together with its label, so its features can't be cached; set "
+                "teacher.image_cache_mb=0"
             )
 
     @property
-    def kept(self) -> Mapping[str, StageCache]:
-        """What is kept, by what it is of: `text`, `image`."""
+    def caches(self) -> Mapping[str, FeatureCache]:
+        """The caches in use, by what they are of: `text`, `image`."""
         return {}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Forget what was kept on another device or in another type."""
-        for cache in self.kept.values():
+        """Drop what was computed on another device or in another type."""
+        for cache in self.caches.values():
             cache.clear()
         return super()._apply(fn, recurse)
+
+
+@torch.no_grad()
+def untrain(teacher: Teacher, seed: int) -> None:
+    """Give a teacher fresh weights, in place: a control for experiments, of the same build but without knowledge.
+
+    Layers start as torch starts them; weights that stand outside of torch's layers (positions, projections) are drawn
+    from a normal distribution as wide as the trained ones.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in teacher.modules():
+            restart = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            if restart is not None:
+                restart()
+                continue
+            for weight in module.parameters(recurse=False):
+                if weight.dim() > 0:
+                    nn.init.normal_(weight, std=float(weight.std()))

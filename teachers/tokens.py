@@ -1,4 +1,4 @@
-"""From labels to token ids, one token per character, or a refusal by name (METHOD 1.1).
+"""From labels to token ids, one token per character, or a refusal by name (docs/method.md, section 1.1).
 
 The rows of a text tap must line up with the positions of a recogniser: character i with its own token, the end with
 the end token. A label whose characters can't be told apart by the tokenizer is refused, never shifted silently.
@@ -21,7 +21,7 @@ PRINTABLE = "".join(map(chr, range(33, 127)))
 
 
 class TokenizerLike(Protocol):
-    """What a teacher needs of a tokenizer."""
+    """The interface of a teacher's tokenizer."""
 
     max_length: int
     """The longest label in characters."""
@@ -34,8 +34,12 @@ class TokenizerLike(Protocol):
         """Raise `UserError` that names the first label which can't be aligned."""
         ...
 
+    def accepts(self, label: str) -> bool:
+        """Tell whether a label can be aligned."""
+        ...
+
     def pieces(self, character: str) -> list[int]:
-        """Give the tokens of one character, however many."""
+        """Tokenise one character, into however many ids."""
         ...
 
 
@@ -67,6 +71,14 @@ class AlignedTokenizer:
         for label in labels:
             self.character_ids(label)
 
+    def accepts(self, label: str) -> bool:
+        """Tell whether a label can be split into one token per character, within the longest label."""
+        try:
+            self.character_ids(label)
+        except UserError:
+            return False
+        return True
+
     def character_ids(self, label: str) -> list[int]:
         """Return one id per character of `label`; raises `UserError` that names a label without such ids."""
         if not label or len(label) > self.max_length:
@@ -80,7 +92,7 @@ class AlignedTokenizer:
             return self.rare_ids(label)
 
     def pieces(self, character: str) -> list[int]:
-        """Give the tokens of one character, however many."""
+        """Tokenise one character, into however many ids."""
         return [self.table[character]] if character in self.table else []
 
     def rare_ids(self, label: str) -> list[int]:
@@ -89,9 +101,9 @@ class AlignedTokenizer:
 
     def refusal(self, label: str, culprits: Sequence[str]) -> UserError:
         """Word the refusal of `label`."""
-        shown = " ".join(dict.fromkeys(map(repr, culprits))) or "its characters together"
+        named = " ".join(dict.fromkeys(map(repr, culprits))) or "its characters together"
         return UserError(
-            f"label {label!r}: {self.name} doesn't split it into one token per character ({shown}); "
+            f"label {label!r}: {self.name} doesn't split it into one token per character ({named}); "
             "leave such characters out through the charset, or drop the label"
         )
 

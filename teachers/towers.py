@@ -1,20 +1,33 @@
-"""Run the two towers of an open_clip CLIP: taps of the image tower, texts at their own length."""
+"""Run the two towers of an open_clip CLIP: taps of the image tower, texts at their own length, labels from a cache.
+
+The text tower is causal: a row of a tap depends on its own token and those before it. So the rows of a label, those of
+its padding too, depend on the label alone, and a label at a longer padded length has the same rows and some more.
+Labels are cached at padded lengths that are multiples of `STRIDE`; a batch takes the rows it has room for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 
 import torch
 from open_clip import CLIP
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
+from torch.nn import functional as F
 
 from students.errors import UserError
+from teachers.feature_cache import FeatureCache, autocast_dtype
+from teachers.guidance import Part
+from teachers.tokens import TokenizerLike
+
+STRIDE = 8
+"""Labels are cached at padded lengths that are multiples of it."""
+Taps = tuple[Tensor, Tensor, Tensor]
 
 
 def tap_blocks(depth: int, tower: str) -> tuple[int, int, int]:
-    """Return after how many blocks a tower of `depth` is tapped: depth//4, 2(depth//4), 3(depth//4) (METHOD 1.1).
+    """Return after how many blocks a tower of `depth` is tapped: depth//4, 2(depth//4), 3(depth//4).
 
     Raises:
         UserError: the tower has fewer than four blocks and can't carry three stages.
@@ -69,6 +82,53 @@ def run_words(clip: CLIP, ids: Tensor, buckets: int = 4) -> Tensor:
     return torch.cat(parts)[order.argsort()]
 
 
+def label_features(
+    clip: CLIP, tokens: TokenizerLike, taps: Sequence[int], labels: Sequence[str], parts: Collection[Part],
+    cache: FeatureCache | None = None,
+) -> tuple[Taps | None, Tensor | None, Tensor]:  # fmt: skip
+    """Compute `Guidance.text`, `Guidance.word` and `Guidance.mask` of N labels.
+
+    Args:
+        clip: the model.
+        tokens: one id per character.
+        taps: after how many blocks the text tower is tapped, three of them.
+        labels: N words.
+        parts: whether `text` and `word` are computed; they are None otherwise.
+        cache: of features by label; None computes the batch as a whole.
+
+    Raises:
+        UserError: a label that can't be split into one token per character.
+    """
+    device = clip.token_embedding.weight.device
+    ids = tokens(labels)
+    mask = (ids[:, 1:] != 0).to(device)
+    text, word = "text" in parts, "word" in parts
+    if not text and not word:
+        return None, None, mask
+
+    def run(batch: Tensor) -> list[Tensor]:
+        if not word:
+            return text_stream(clip, batch, taps, max(taps))[0]  # the blocks behind the last tap do not run
+        tapped, words = run_text(clip, batch, taps if text else ())
+        return [*tapped, words]
+
+    features: Sequence[Tensor]
+    if cache is None:
+        features = run(ids.to(device))
+    else:
+        context = clip.positional_embedding.shape[0]
+        length = max(min(-(-ids.shape[1] // STRIDE) * STRIDE, context), ids.shape[1])
+        padded = F.pad(ids, (0, length - ids.shape[1]))
+        variant = (text, word, autocast_dtype(device))
+        keys = [(row.tobytes(), variant) for row in padded.numpy()]
+        features = cache.gather(keys, lambda indices: run(padded[indices].to(device)))
+    reversed_taps: Taps | None = None
+    if text:
+        shallow, middle, deep = (tap[:, 1 : ids.shape[1]] for tap in features[:3])
+        reversed_taps = deep, middle, shallow
+    return reversed_taps, features[-1] if word else None, mask
+
+
 def text_tokens(clip: CLIP, ids: Tensor) -> Tensor:
     """Return all tokens of texts (N, L) in the joint space, padding too: (N, L, joint width), not normalised."""
     return clip.ln_final(text_stream(clip, ids)[1]) @ clip.text_projection
@@ -82,14 +142,14 @@ def image_tokens(visual: VisionTransformer, images: Tensor) -> Tensor:
 def image_stages(visual: VisionTransformer, images: Tensor, after: Sequence[int]) -> tuple[list[Tensor], Tensor]:
     """Run the whole image tower: its taps, as `run_image` gives them, and what `image_tokens` gives."""
     depth = len(visual.transformer.resblocks)
-    found = visual.forward_intermediates(
+    outputs = visual.forward_intermediates(
         images,
         indices=[number - 1 for number in dict.fromkeys((*after, depth))],
         intermediates_only=True,
         output_fmt="NLC",
         output_extra_tokens=True,
     )
-    pairs = zip(found["image_intermediates_prefix"], found["image_intermediates"], strict=True)
+    pairs = zip(outputs["image_intermediates_prefix"], outputs["image_intermediates"], strict=True)
     stages = [torch.cat(pair, dim=1) for pair in pairs]
     return stages[: len(after)], visual.ln_post(stages[-1])
 
@@ -99,7 +159,7 @@ def run_image(visual: VisionTransformer, images: Tensor, after: Sequence[int]) -
 
     Blocks behind the last tap don't run.
     """
-    found = visual.forward_intermediates(
+    outputs = visual.forward_intermediates(
         images,
         indices=[number - 1 for number in after],
         stop_early=True,
@@ -107,5 +167,5 @@ def run_image(visual: VisionTransformer, images: Tensor, after: Sequence[int]) -
         output_fmt="NLC",
         output_extra_tokens=True,
     )
-    pairs = zip(found["image_intermediates_prefix"], found["image_intermediates"], strict=True)
+    pairs = zip(outputs["image_intermediates_prefix"], outputs["image_intermediates"], strict=True)
     return [torch.cat(pair, dim=1) for pair in pairs]

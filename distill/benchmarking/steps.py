@@ -63,7 +63,7 @@ def distil_over_plain_step(setup: Setup) -> Iterator[Row]:
     for size, batch, steps in _cases(setup):
         for cache, (texts, images) in CACHES.items():
             for teacher in steps.task.teachers:
-                teacher.keep(texts, images)
+                teacher.cache_features(texts, images)
             with setup.autocast():
                 seconds = interleaved({part: partial(steps.run, part) for part in ENDS}, setup)
             case = {"size": size, "batch": batch, "cache": cache}

@@ -14,8 +14,7 @@ from torch import Tensor
 from distill.conversion import UNKNOWN
 from distill.conversion.checkpoints import Checkpoint, read_checkpoint
 from distill.conversion.layout import ConversionOptions, Converted, Sizes, count_blocks, fill, list_names, need
-from losses.heads import GuidanceHeads, published_name
-from losses.stored_heads import save_heads
+from losses.heads import GuidanceHeads, published_name, save_heads
 from students.errors import UserError
 from students.sizes import StudentConfig
 from students.student import Student

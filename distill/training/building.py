@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
 
 from distill.config import Config, StudentSection, TeacherSection
 from distill.training.distillation import DistillationTask
-from losses.stored_heads import load_heads
+from losses.heads import load_heads
 from students.charset import Charset
 from students.ctc import LEARNERS, CtcReader, learner
 from students.encoders import timm_model
@@ -22,9 +21,7 @@ from students.remap import remap
 from students.sizes import SIZES, StudentConfig
 from students.student import Student
 from teachers import load_teacher
-from teachers.stage_store import Store
-from teachers.teacher import Teacher
-from teachers.untrained import untrain
+from teachers.teacher import Teacher, untrain
 
 Log = Callable[[str], None]
 """Takes a line for the user."""
@@ -129,22 +126,32 @@ def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]
     """Load the teachers of students with pictures of `image_size`; none for a baseline.
 
     Raises:
-        UserError: when there is no such teacher, or it can't keep what it is asked to.
+        UserError: when there is no such teacher, or it can't cache what it is asked to.
     """
     teachers = []
     for section in teacher_sections(config):
         teacher = load_teacher(section.name or "", section.weights, section.position, image_size, section.kind)
         for name in ("text_cache_mb", "image_cache_mb"):
             if getattr(section, name) < 0:
-                raise UserError(f"teacher.{name}={getattr(section, name)}; give MiB to keep stages in, or 0 for none")
-        if section.text_store is not None and section.text_store_mb < 1:
-            raise UserError(f"teacher.text_store_mb={section.text_store_mb}; give MiB that teacher.text_store may take")
-        store = None if section.text_store is None else Store(Path(section.text_store), section.text_store_mb * 2**20)
+                raise UserError(
+                    f"teacher.{name}={getattr(section, name)}; give MiB of features to cache, or 0 for none"
+                )
         if section.control == "untrained":
             untrain(teacher, config.seed)
-        teacher.keep(section.text_cache_mb * 2**20, section.image_cache_mb * 2**20, section.image_cache_half, store)
+        teacher.cache_features(section.text_cache_mb * 2**20, section.image_cache_mb * 2**20, section.image_cache_half)
         teachers.append(teacher)
     return teachers
+
+
+def check_lengths(student: Student, teachers: Sequence[Teacher]) -> None:
+    """Refuse teachers that don't take labels as long as the student's longest word; raises `UserError`."""
+    for teacher in teachers:
+        if teacher.longest_label is not None and student.max_length > teacher.longest_label:
+            raise UserError(
+                f"student.max_length={student.max_length}: teacher {teacher.name} takes labels of up to "
+                f"{teacher.longest_label} characters; set student.max_length={teacher.longest_label}, or take one "
+                "that reads, which guides the beginning of longer words"
+            )
 
 
 def build_task(config: Config, log: Log = lambda _: None) -> DistillationTask:
@@ -155,11 +162,12 @@ def build_task(config: Config, log: Log = lambda _: None) -> DistillationTask:
     """
     student, sections = build_student(config.student, config.seed, log), teacher_sections(config)
     teachers, weights = build_teachers(config, student.image_size), [one.weight for one in sections]
+    check_lengths(student, teachers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
         shuffled = [one.control == "shuffled" for one in sections]
         task = DistillationTask(student, teachers, config.guidance, config.aux, config.seed, weights, shuffled)
-    for guide, section in zip(task.guides, sections, strict=True):
+    for branch, section in zip(task.branches, sections, strict=True):
         if section.heads is not None:
-            load_heads(guide.heads, section.heads)
+            load_heads(branch.heads, section.heads)
     return task

@@ -25,9 +25,9 @@ from distill.evaluation.tables import print_report
 from distill.evaluation.teachers import teacher_reader
 from distill.training.accelerator import own_process_state
 from distill.training.baseline import Baseline
+from distill.training.branches import distinct
 from distill.training.building import build_task
 from distill.training.distillation import DistillationTask
-from distill.training.guides import distinct
 from distill.training.layer_map import gradient_shares, layer_map
 from distill.training.run import TrainingRun, Validation
 from distill.training.run_folder import check_run_folder
@@ -192,15 +192,15 @@ class DistillRun(TrainingRun[Config]):
             batch = next(self.batches(0))
         task, student = self.task, self.task.student
         labelled = task.label(batch)
-        for number in range(len(task.guides)):
+        for number in range(len(task.branches)):
             self.console.print(layer_map(task, batch if labelled is None else labelled.batch, number))
         exported = student.exported_model().parameters_count
         self.log(f"student: {exported:,} weights, {len(student.charset.characters)} characters")
         if exported < student.parameters_count:
             self.log(f"its decoder, in training only: {student.parameters_count - exported:,} weights")
-        for guide in task.guides:
-            name, frozen = guide.teacher.name, sum(part.numel() for part in guide.teacher.parameters())
-            heads = sum(part.numel() for part in guide.heads.parameters())
+        for branch in task.branches:
+            name, frozen = branch.teacher.name, sum(part.numel() for part in branch.teacher.parameters())
+            heads = sum(part.numel() for part in branch.heads.parameters())
             self.log(f"teacher {name}: {frozen:,} weights, frozen; heads, in training only: {heads:,} weights")
         task.train()
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The distillation task: character loss, training aux, and the guidance terms of one or several frozen teachers."""
+"""The distillation task: character loss, auxiliary losses, and the terms of one or several frozen teachers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing_extensions import Self
 
 from distill.config import AuxSection, GuidanceSection
 from distill.data.batch import Batch
-from distill.training.guides import make_guides
+from distill.training.branches import PSEUDO, collect_heads, loss_sections, make_branches
 from distill.training.task import Task, batch_seed
-from distill.training.term_weights import TermWeights
+from distill.training.term_weights import LossSection, TermWeights
 from losses.heads import HEADS
+from losses.registry import LossContext, find_loss
 from students.charset import Charset
 from students.errors import UserError
 from students.stages import Stages
@@ -24,8 +25,8 @@ from teachers.guidance import FeatureRequest, Guidance
 from teachers.reading import ReadingTeacher
 from teachers.teacher import Teacher
 
-PSEUDO = {"characters": "pseudo", "ctc": "pseudo_ctc"}
-"""What the terms of labels are called for words that a teacher labelled."""
+PSEUDO_TERMS = {"characters": "pseudo", "ctc": "pseudo_ctc"}
+"""Names of the terms that learn from labels, for words that a teacher labelled."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class DistillationInputs:
     """(N, 32) character id under each column, 0 between, -1 unknown."""
     column_weight: float
     """Weight of the column term now."""
-    guidance: tuple[Guidance, ...]
-    """The stages of each teacher; none in an unguided step."""
+    guidance: tuple[Guidance | None, ...]
+    """The stages of each teacher; None in an unguided step."""
+    words: tuple[Tensor | None, ...]
+    """Indices of the words that each teacher guides; None for all."""
     weights: Mapping[str, float]
-    """Weights of the kinds of guidance terms now."""
+    """Weights of the losses now."""
     seed: int
-    """Draws the rows under a row budget."""
+    """Seeds what losses draw."""
     read: Tensor | None = None
     """(N,) bool, labelled by a teacher; None when all words had their own labels."""
     idle: bool = False
@@ -65,16 +68,19 @@ class LabelledBatch:
 
 
 class DistillationTask(Task):
-    """A student, its guidance heads, and the total loss of METHOD 1.3; without a teacher it is the baseline's task.
+    """A student, its guidance heads and its losses; without a teacher it is the baseline's task.
+
+    The total loss is that of docs/method.md, section 1.3.
 
     Args:
         student: the reader that learns.
-        teachers: one frozen guide or several, kept out of this module's parameters; None for no guidance.
-        guidance: cadence, budget and weights of the guidance terms.
+        teachers: frozen, one or several, kept out of this module's parameters; None for no guidance.
+        guidance: interval, options and weights of the built-in losses.
         aux: weights of CTC and column terms, for students with a column head.
-        seed: seeds the choice of rows under a row budget.
+        seed: seeds what losses draw at random.
         weights: what multiplies the terms of each teacher; 1 unless given.
-        shuffled: which teachers are told the labels of other words, as a control; none unless given.
+        shuffled: which teachers get the labels of other words, as a control; none unless given.
+        losses: further registered losses by name.
 
     Raises:
         UserError: when a teacher can't teach this student what is asked for, or a CTC reader learns without CTC.
@@ -83,27 +89,34 @@ class DistillationTask(Task):
     def __init__(
         self, student: Student, teachers: Teacher | Sequence[Teacher] | None, guidance: GuidanceSection,
         aux: AuxSection, seed: int = 0, weights: Sequence[float] | None = None,
-        shuffled: Sequence[bool] | None = None,
+        shuffled: Sequence[bool] | None = None, losses: Mapping[str, LossSection] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if student.config.decoding == "ctc" and aux.ctc == 0:
             raise UserError("aux.ctc=0: a student with decoding ctc learns to read by it; give a weight above 0")
         self.student = student
         given = () if teachers is None else (teachers,) if isinstance(teachers, Teacher) else tuple(teachers)
+        sections = loss_sections(guidance, losses or {})
+        self.weights = TermWeights(sections)
         # A plain list hides the teachers from parameters(), state_dict(), DDP and train().
-        self.guides = make_guides(
-            student, given, weights or [1.0] * len(given), shuffled or [False] * len(given), guidance
+        self.branches = make_branches(
+            student, given, weights or [1.0] * len(given), shuffled or [False] * len(given), sections
         )
-        self.heads = self.guides[0].heads if self.guides else None
-        self.other_heads = nn.ModuleList(guide.heads for guide in self.guides[1:])
-        self.alphabets = nn.ModuleList(guide.alphabet for guide in self.guides if guide.alphabet is not None)
+        alone = [name for name, each in sections.items() if name != PSEUDO and each.weight > 0]
+        self.own_losses = {
+            name: find_loss(name).build(student.shape, None, sections[name].options)
+            for name in alone if not find_loss(name).needs
+        }  # fmt: skip
+        """Losses that need no teacher."""
+        self.heads = collect_heads(self.branches, self.own_losses)
+        self.alphabets = nn.ModuleList(each.alphabet for each in self.branches if each.alphabet is not None)
         self.guidance, self.aux, self.seed = guidance, aux, seed
-        self.weights = TermWeights(guidance)
+        self._left_out = [name for name in losses or {} if name in alone and find_loss(name).needs and not given]
 
     @property
     def teachers(self) -> list[Teacher]:
-        """The frozen guides."""
-        return [guide.teacher for guide in self.guides]
+        """The frozen teachers."""
+        return [branch.teacher for branch in self.branches]
 
     @property
     def reader(self) -> ReadingTeacher | None:
@@ -113,35 +126,48 @@ class DistillationTask(Task):
     @property
     def frozen(self) -> nn.Module | None:
         """The teacher, or all of them."""
-        return self.teachers[0] if len(self.guides) == 1 else nn.ModuleList(self.teachers) if self.guides else None
+        return self.teachers[0] if len(self.branches) == 1 else nn.ModuleList(self.teachers) if self.branches else None
 
     def exported_model(self) -> nn.Module:
         """What is handed out of the student."""
         return self.student.exported_model()
 
     def warnings(self) -> list[str]:
-        """Say what the student will not be told by its teachers, for want of characters."""
-        lost = {guide.teacher.name: guide.alphabet.describe() for guide in self.guides if guide.alphabet is not None}
-        return [f"teacher {name}: {told}" for name, told in lost.items() if told]
+        """List what the student will not be taught by its teachers, for want of characters, or by losses."""
+        lines = []
+        for branch in self.branches:
+            name, lacking = branch.teacher.name, branch.teacher.lacking(self.student.charset.characters)
+            if lacking:
+                lines.append(f"teacher {name} has no token for {' '.join(lacking)}: words with them learn without it")
+            if branch.alphabet is not None and (lost := branch.alphabet.describe()):
+                lines.append(f"teacher {name}: {lost}")
+        return lines + [f"losses.{name} needs a teacher, and there is none: left out" for name in self._left_out]
 
     def no_weight_decay(self) -> set[str]:
-        """Name the student's positions and embeddings (METHOD 1.4)."""
+        """Name the student's positions and embeddings (docs/method.md, section 1.4)."""
         return {f"student.{name}" for name in self.student.no_weight_decay()}
 
     def unused_parameters(self) -> tuple[str, ...]:
-        """Name the heads of terms that some steps do without, and a column head that CTC does not use."""
-        is_constant = {kind for kind in HEADS if self.guidance.interval == 1 and self.weights.is_constant(kind)}
-        unused_parameters = [f"{name}." for kind, names in HEADS.items() if kind not in is_constant for name in names]
-        numbers = range(len(self.guides) - 1)
-        places = ["heads.", *(f"other_heads.{number}." for number in numbers)] if self.guides else []
-        heads = tuple(place + name for place in places for name in unused_parameters)
-        return heads + (("student.column_head.",) if self.student.column_head is not None and self.aux.ctc == 0 else ())
+        """Name the heads of losses that some steps do without, and a column head that CTC does not use."""
+        constant = self.guidance.interval == 1
+        kinds = [kind for kind in HEADS if not (constant and self.weights.is_constant(kind))]
+        names = [f"{number}.{part}." for number in range(len(self.branches)) for kind in kinds for part in HEADS[kind]]
+        for prefix, losses in [
+            ("", self.own_losses),
+            *((f"{n}-", each.losses) for n, each in enumerate(self.branches)),
+        ]:
+            every_step = constant or not prefix
+            names += [f"{prefix}{name}." for name in losses if not (every_step and self.weights.is_constant(name))]
+        unused = tuple(f"heads.{name}" for name in names)
+        return unused + (
+            ("student.column_head.",) if self.student.column_head is not None and self.aux.ctc == 0 else ()
+        )
 
     def log_metrics(self) -> dict[str, float]:
-        """Give the percentage of words whose stages a teacher still had."""
+        """Give the percentage of words whose features a teacher had cached."""
         rates = {
-            f"{guide.prefix}{name}_cache": cache.take_rate()
-            for guide in self.guides for name, cache in guide.teacher.kept.items()
+            f"{branch.prefix}{name}_cache": cache.take_hit_rate()
+            for branch in self.branches for name, cache in branch.teacher.caches.items()
         }  # fmt: skip
         return {name: rate for name, rate in rates.items() if rate is not None}
 
@@ -153,28 +179,32 @@ class DistillationTask(Task):
 
     def prepare(self, batch: Batch, step: int, progress: float, part: int = 0) -> DistillationInputs:
         """Encode the labels and, in a guided step, ask the teachers for their stages."""
-        found = self.label(batch)
-        batch = batch if found is None else found.batch
+        labelled = self.label(batch)
+        batch = batch if labelled is None else labelled.batch
         weights = self.weights.at(progress)
-        kinds = {kind for guide in self.guides for kind in guide.kinds(self.guidance) if weights[kind] > 0}
-        guided = bool(kinds) and step % self.guidance.interval == 0
-        # Positions on a GPU are read back only where a teacher keeps pictures by them.
-        kept = guided and any("image" in teacher.kept for teacher in self.teachers)
-        pictures = batch.pictures if kept else ()
-        wanted = FeatureRequest("visual" in kinds, "linguistic" in kinds, "bridge" in kinds, pictures)
-        guides = self.guides if guided else []
         seed = batch_seed(self.seed, step, part)
+        extracted: list[tuple[Guidance | None, Tensor | None]] = []
+        for branch in self.branches:
+            active = branch.active(weights) if step % self.guidance.interval == 0 else {}
+            if not active:
+                extracted.append((None, None))
+                continue
+            # Indices on a GPU are read back only where a teacher caches pictures by them.
+            pictures = batch.pictures if "image" in branch.teacher.caches else ()
+            request = FeatureRequest(frozenset(need for each in active.values() for need in each.loss.needs), pictures)
+            extracted.append(branch.extract(batch.images, batch.labels, request, seed))
         fading = max(0.0, 1 - progress / self.aux.columns_until) if self.aux.columns_until > 0 else 0.0
         return DistillationInputs(
             images=batch.images,
             target_ids=self.student.charset.encode(batch.labels).to(batch.images.device),
             columns=batch.columns,
             column_weight=self.aux.columns * fading,
-            guidance=tuple(guide.extract(batch.images, batch.labels, wanted, seed) for guide in guides),
+            guidance=tuple(guidance for guidance, _ in extracted),
+            words=tuple(words for _, words in extracted),
             weights=weights,
             seed=seed,
-            read=None if found is None else found.read,
-            idle=found is not None and found.idle,
+            read=None if labelled is None else labelled.read,
+            idle=labelled is not None and labelled.idle,
         )
 
     def label(self, batch: Batch) -> LabelledBatch | None:
@@ -187,7 +217,7 @@ class DistillationTask(Task):
         return label_words(batch, self.reader, charset, longest, self.guidance.pseudo_label_threshold)
 
     def forward(self, inputs: DistillationInputs) -> dict[str, Tensor]:
-        """Compute `characters`, the aux, and in a guided step the guidance terms.
+        """Compute `characters`, the auxiliary losses, and the terms of `losses` and teachers.
 
         Words that a teacher labelled have terms of their own, `pseudo` and `pseudo_ctc`.
         """
@@ -197,13 +227,17 @@ class DistillationTask(Task):
         else:
             terms = self._character_terms(stages, inputs.target_ids, ~inputs.read) if not inputs.read.all() else {}
             if inputs.read.any():
-                found = self._character_terms(stages, inputs.target_ids, inputs.read)
-                weight = inputs.weights["pseudo"]
-                terms |= {PSEUDO[name]: weight * term for name, term in found.items()}
+                weight, pseudo = inputs.weights[PSEUDO], self._character_terms(stages, inputs.target_ids, inputs.read)
+                terms |= {PSEUDO_TERMS[name]: weight * term for name, term in pseudo.items()}
         if stages.columns is not None and inputs.column_weight > 0:
             terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns)
-        for guide, guidance in zip(self.guides, inputs.guidance, strict=False):
-            terms |= guide.terms(stages, guidance, inputs.target_ids, self.guidance, inputs.weights, inputs.seed)
+        context = LossContext(inputs.target_ids, generator=torch.Generator().manual_seed(inputs.seed))
+        for loss_name, loss in self.own_losses.items():
+            if (weight := inputs.weights[loss_name]) > 0:
+                terms |= {name: weight * term for name, term in loss.terms(stages, None, context).items()}
+        for branch, guidance, words in zip(self.branches, inputs.guidance, inputs.words, strict=True):
+            if guidance is not None:
+                terms |= branch.terms(stages, guidance, words, inputs.target_ids, inputs.weights, inputs.seed)
         # Times 0 rather than left out: every weight gets its gradient, and every process its collective calls.
         return {name: 0 * term for name, term in terms.items()} if inputs.idle else terms
 

@@ -1,4 +1,4 @@
-"""The layer map: which stage of the student is guided by which stage of the teacher, for --dry-run."""
+"""The layer map of a dry run: which stage of the student is compared with which stage of the teacher."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import torch
 from rich.table import Table
 
 from distill.data.batch import Batch
+from distill.training.branches import BUILT_IN, select_words
 from distill.training.distillation import DistillationTask
+from teachers.guidance import FeatureRequest
 
 
 def layer_map(task: DistillationTask, batch: Batch, number: int = 0) -> Table:
@@ -20,42 +22,46 @@ def layer_map(task: DistillationTask, batch: Batch, number: int = 0) -> Table:
     Raises:
         ValueError: when the task has no teacher.
     """
-    if not task.guides:
+    if not task.branches:
         raise ValueError("a task without a teacher has no layer map")
-    student, guide, switches = task.student, task.guides[number], task.guidance
+    student, branch, options = task.student, task.branches[number], task.guidance
     with torch.no_grad():
         stages = student.stages(batch.images, student.charset.encode(batch.labels).to(batch.images.device))
-        guidance = guide.teacher(batch.images, batch.labels)
+        guidance, chosen = branch.extract(batch.images, batch.labels, FeatureRequest(), 0)
+    if chosen is not None:
+        stages = select_words(stages, chosen if len(chosen) else chosen.new_zeros(1), guidance.mask.shape[1])
     words, positions = stages.logits.shape[:2]
-    spoken = int(guidance.mask.sum())
-    texts = spoken if not switches.include_padding else words * positions
-    title = f"{guide.teacher.name}, {words} words, {positions} positions: student stage <- teacher stage"
+    aligned = int(guidance.mask.sum())
+    texts = aligned if not options.include_padding else words * positions
+    title = f"{branch.teacher.name}, {words} words, {positions} positions: student stage <- teacher stage"
     table = Table(title=title)
     for column in ("term", "student", "shape", "teacher", "shape", "rows"):
         table.add_column(column)
 
     def rows(count: int) -> str:
-        return (
-            str(count) if switches.max_rows is None or count <= switches.max_rows else f"{switches.max_rows} of {count}"
-        )
+        return str(count) if options.max_rows is None or count <= options.max_rows else f"{options.max_rows} of {count}"
 
-    for k, tap in enumerate(guidance.text or ()):
+    names = branch.losses
+    for k, tap in enumerate(guidance.text or () if "linguistic" in names else ()):
         table.add_row(
             f"linguistic{k + 1}", f"decoder tap {k + 1} (layer {student.decoder_taps[k]})", _shape(stages.decoder[k]),
-            guide.teacher.text_stages[k], _shape(tap), rows(texts),
+            branch.teacher.text_stages[k], _shape(tap), rows(texts),
         )  # fmt: skip
-    for k, tap in enumerate(guidance.image or ()):
+    for k, tap in enumerate(guidance.image or () if "visual" in names else ()):
         table.add_row(
             f"visual{k + 1}", f"encoder tap {k + 1} (block {student.encoder.taps[k]})", _shape(stages.encoder[k]),
             f"image tap {k + 1}", _shape(tap), rows(tap.shape[:-1].numel()),
         )  # fmt: skip
-    if guidance.word is not None:
+    if guidance.word is not None and "bridge" in names:
         table.add_row(
-            "bridge", "class token", _shape(stages.word), guide.teacher.word_stage, _shape(guidance.word), rows(words)
+            "bridge", "class token", _shape(stages.word), branch.teacher.word_stage, _shape(guidance.word), rows(words)
         )
-    for kind in ("kd", "dkd"):
-        if guidance.characters is not None and kind in guide.kinds(switches):
-            table.add_row(kind, "logits", _shape(stages.logits), "characters", _shape(guidance.characters), str(spoken))
+    for name, loss in names.items():
+        if name in ("kd", "dkd") and guidance.characters is not None:
+            shapes = _shape(stages.logits), "characters", _shape(guidance.characters)
+            table.add_row(name, "logits", *shapes, str(aligned))
+        elif name not in BUILT_IN:
+            table.add_row(name, "", "", ", ".join(loss.loss.needs), "", "")
     return table
 
 

@@ -1,49 +1,74 @@
-"""What the guidance terms weigh at a moment of the run: their weights, and the schedules these move by."""
+"""Weights of losses over a run, and the schedules by which they rise and fall."""
 
 from __future__ import annotations
 
-from distill.config import GuidanceSection, ScheduleSection
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
 from students.errors import UserError
 
-KINDS = ("linguistic", "visual", "bridge", "kd", "dkd", "pseudo")
-WEIGHTS = {"pseudo": "pseudo_label_weight"}
-"""Kinds of terms that have a weight and a schedule."""
+
+class Schedule(Protocol):
+    """How a weight moves, in shares of the run."""
+
+    warmup: float
+    until: float
+    decay: float
+
+
+@dataclass
+class LossSection:
+    """A loss in a configuration: its weight, the schedule of the weight, and the loss's own options."""
+
+    weight: float = 1.0
+    """Weight at its full height; 0 leaves the loss out."""
+    warmup: float = 0.0
+    """Share of the run over which the weight rises from 0, linearly."""
+    until: float = 1.0
+    """Share of the run after which the loss is off."""
+    decay: float = 0.0
+    """Share of the run, before `until`, over which the weight falls to 0, linearly."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the loss."""
 
 
 class TermWeights:
-    """Weights by kind.
+    """Weights of losses by name.
 
     Args:
-        guidance: weights and schedules.
+        sections: weight and schedule of each.
 
     Raises:
-        UserError: for a schedule that isn't within the run.
+        UserError: for a weight below 0, or a schedule that isn't within the run.
     """
 
-    def __init__(self, guidance: GuidanceSection) -> None:
-        self.full = {kind: float(getattr(guidance, WEIGHTS.get(kind, kind))) for kind in KINDS}
-        self.schedules = {kind: getattr(guidance.schedules, kind) for kind in KINDS}
-        for kind, schedule in self.schedules.items():
-            check_schedule(schedule, f"guidance.schedules.{kind}")
+    def __init__(self, sections: Mapping[str, LossSection]) -> None:
+        self.sections = dict(sections)
+        for name, section in sections.items():
+            if not section.weight >= 0:
+                raise UserError(f"losses.{name}.weight={section.weight}: give 0 or more")
+            check_schedule(section, f"losses.{name}")
 
     def at(self, progress: float) -> dict[str, float]:
-        """Give the weights when a share `progress` of the run is over."""
-        return {kind: weight * share_at(self.schedules[kind], progress) for kind, weight in self.full.items()}
+        """Compute the weights when a share `progress` of the run is over."""
+        return {name: section.weight * share_at(section, progress) for name, section in self.sections.items()}
 
-    def is_constant(self, kind: str) -> bool:
-        """Say whether a kind of term counts from the first step to the last."""
-        return self.full[kind] > 0 and self.schedules[kind].warmup == 0 and self.schedules[kind].until == 1
+    def is_constant(self, name: str) -> bool:
+        """Tell whether a loss counts from the first step to the last."""
+        section = self.sections.get(name)
+        return section is not None and section.weight > 0 and section.warmup == 0 and section.until == 1
 
 
-def share_at(schedule: ScheduleSection, progress: float) -> float:
-    """Give the share of the full weight: up over `warmup`, down over the last `decay` before `until`, both linear."""
+def share_at(schedule: Schedule, progress: float) -> float:
+    """Compute the share of the full weight: up over `warmup`, down over `decay` up to `until`, both linear."""
     rise = min(progress / schedule.warmup, 1.0) if schedule.warmup > 0 else 1.0
     left = schedule.until - progress
     fall = min(max(left / schedule.decay, 0.0), 1.0) if schedule.decay > 0 else float(left > 0 or schedule.until == 1)
     return rise * fall
 
 
-def check_schedule(schedule: ScheduleSection, name: str) -> None:
+def check_schedule(schedule: Schedule, name: str) -> None:
     """Refuse a schedule that isn't within the run; raises `UserError`."""
     if not 0 <= schedule.warmup <= schedule.until:
         raise UserError(f"{name}.warmup={schedule.warmup}: give a share of the run from 0 to {name}.until")

@@ -45,10 +45,10 @@ def test_start_is_the_mean_of_the_students_tokens() -> None:
 def test_each_term_pairs_rows_of_one_shape() -> None:
     stages, guidance = both_sides()
     pairs = GuidanceHeads(STUDENT, TEACHER)(stages, guidance)
-    assert tuple(pairs) == TERMS
+    assert tuple(pairs) == tuple(TERMS)
     shapes = {"bridge": (2, 4), "linguistic": (8, 6), "visual": (6, 8)}
     for name, (student, teacher) in pairs.items():
-        assert student.shape == teacher.shape == shapes[name.rstrip("123")]
+        assert student.shape == teacher.shape == shapes[TERMS[name]]
 
 
 def test_picked_rows_are_those_of_the_whole() -> None:

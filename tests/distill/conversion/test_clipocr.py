@@ -12,8 +12,7 @@ from open_clip.constants import OPENAI_DATASET_MEAN
 from distill.conversion.checkpoints import read_checkpoint
 from distill.conversion.clipocr import convert
 from distill.conversion.layout import ConversionOptions, Converted
-from losses.heads import GuidanceHeads
-from losses.stored_heads import load_heads
+from losses.heads import GuidanceHeads, load_heads
 from students.errors import UserError
 from students.student import Student
 from teachers import load_teacher

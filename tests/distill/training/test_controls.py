@@ -1,4 +1,4 @@
-"""The controls of an experiment: a teacher that is told other labels, and one that has learned nothing."""
+"""The controls of an experiment: a teacher that is trained other labels, and one that has learned nothing."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def batch() -> Batch:
 
 def test_shuffled_labels_are_those_of_the_batch(student: Student, teacher: ClipTeacher) -> None:
     task = DistillationTask(student, teacher, GuidanceSection(), AuxSection(), shuffled=[True])
-    told = DistillationTask(student, teacher, GuidanceSection(), AuxSection()).prepare(batch(), 0, 0.0).guidance[0]
-    shown = task.prepare(batch(), 0, 0.0).guidance[0]
-    assert told.word is not None
-    assert shown.word is not None
-    assert told.image is not None
-    assert shown.image is not None
-    assert not torch.equal(told.word, shown.word)
-    origin = torch.cdist(shown.word, told.word).argmin(dim=1)
+    trained = DistillationTask(student, teacher, GuidanceSection(), AuxSection()).prepare(batch(), 0, 0.0).guidance[0]
+    guidance = task.prepare(batch(), 0, 0.0).guidance[0]
+    assert trained.word is not None
+    assert guidance.word is not None
+    assert trained.image is not None
+    assert guidance.image is not None
+    assert not torch.equal(trained.word, guidance.word)
+    origin = torch.cdist(guidance.word, trained.word).argmin(dim=1)
     assert sorted(origin.tolist()) == list(range(len(LABELS)))
-    torch.testing.assert_close(shown.word, told.word[origin])
-    assert torch.equal(shown.mask, told.mask[origin])
-    torch.testing.assert_close(shown.image[2], told.image[2])  # the pictures stay what they are
+    torch.testing.assert_close(guidance.word, trained.word[origin])
+    assert torch.equal(guidance.mask, trained.mask[origin])
+    torch.testing.assert_close(guidance.image[2], trained.image[2])  # the pictures stay what they are
 
 
 def test_each_step_shuffles_in_its_own_way_and_always_in_the_same(student: Student, teacher: ClipTeacher) -> None:
@@ -56,14 +56,14 @@ def test_an_untrained_teacher_has_fresh_weights_of_the_same_shapes() -> None:
     assert not any(torch.equal(fresh.state_dict()[name], known[name]) for name in matrices)
     assert not any(weight.requires_grad for weight in fresh.parameters())
     pictures = batch().images
-    shown = fresh(pictures, LABELS).image
-    assert shown is not None
-    assert bool(shown[2].isfinite().all())
+    guidance = fresh(pictures, LABELS).image
+    assert guidance is not None
+    assert bool(guidance[2].isfinite().all())
 
 
 def test_an_untrained_reader_reads_nothing() -> None:
     config = Config(teacher=TeacherSection(name="tiny", control="untrained"), seed=4)
     task = build_task(config)
-    shown = task.prepare(batch(), 0, 0.0).guidance[0]
-    assert shown.characters is not None
-    assert float(shown.characters.exp().amax(dim=-1)[shown.mask].mean()) < 0.2  # sure of nothing
+    guidance = task.prepare(batch(), 0, 0.0).guidance[0]
+    assert guidance.characters is not None
+    assert float(guidance.characters.exp().amax(dim=-1)[guidance.mask].mean()) < 0.2  # sure of nothing

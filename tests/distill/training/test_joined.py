@@ -30,7 +30,7 @@ from tests.gloo import run_groups
 
 WORDS, CHARACTERS, PARTS = 3, 14, 2
 """Words of a process's batch, characters of them together, and batches that are accumulated for a step."""
-TEACHERS_SIDE = ("heads.norm_head.", "heads.norm_head_vis.")
+TEACHERS_SIDE = ("heads.0.norm_head.", "heads.0.norm_head_vis.")
 """Weights that teacher rows reach: those of other processes are gathered without gradient."""
 
 

@@ -50,7 +50,7 @@ def test_student_and_heads_have_the_published_sizes(task: DistillationTask) -> N
     shape = task.teachers[0].shape
     assert (shape.image_tokens, shape.image_width, shape.text_width, shape.joint_width) == (17, 768, 512, 512)
     assert task.heads is not None
-    assert task.heads.align_proj[0].shape == (1, 17, 129)
+    assert task.branches[0].heads.align_proj[0].shape == (1, 17, 129)
 
 
 def test_guidance_is_the_published_one(config: Config, task: DistillationTask) -> None:
@@ -89,4 +89,4 @@ def test_weight_decay_would_spare_what_the_published_one_spares(task: Distillati
         "student.encoder.model.cls_token", "student.encoder.model.pos_embed", "student.pos_queries",
         "student.text_embed.embedding.weight",
     }  # fmt: skip
-    assert {f"heads.align_proj.{k}" for k in range(3)} <= {names[id(weight)] for weight in decayed["params"]}
+    assert {f"heads.0.align_proj.{k}" for k in range(3)} <= {names[id(weight)] for weight in decayed["params"]}

@@ -1,19 +1,21 @@
-"""Weights of the guidance terms over a run."""
+"""Weights of losses over a run."""
 
 from __future__ import annotations
 
 import pytest
 
 from distill.config import GuidanceSection, ScheduleSection, SchedulesSection
-from distill.training.term_weights import KINDS, TermWeights, share_at
+from distill.training.branches import loss_sections
+from distill.training.term_weights import LossSection, TermWeights, share_at
 from students.errors import UserError
 
 
 def test_without_schedules_weights_stay() -> None:
-    weights = TermWeights(GuidanceSection(linguistic=0.3, bridge=0.0, kd=2.0))
+    weights = TermWeights(loss_sections(GuidanceSection(linguistic=0.3, bridge=0.0, kd=2.0), {}))
     expected = {"linguistic": 0.3, "visual": 1.0, "bridge": 0.0, "kd": 2.0, "dkd": 0.0, "pseudo": 1.0}
     assert all(weights.at(progress) == expected for progress in (0.0, 0.5, 0.999, 1.0))
-    assert [kind for kind in KINDS if weights.is_constant(kind)] == ["linguistic", "visual", "kd", "pseudo"]
+    constant = {name for name in expected if weights.is_constant(name)}
+    assert constant == {"linguistic", "visual", "kd", "pseudo"}
 
 
 @pytest.mark.parametrize(
@@ -27,12 +29,12 @@ def test_without_schedules_weights_stay() -> None:
     ],
 )
 def test_up_then_down(schedule: ScheduleSection, shares: list[float]) -> None:
-    assert [share_at(schedule, place / 5) for place in range(6)] == pytest.approx(shares)
+    assert [share_at(schedule, fifth / 5) for fifth in range(6)] == pytest.approx(shares)
 
 
 def test_a_term_follows_its_own_schedule() -> None:
     schedules = SchedulesSection(visual=ScheduleSection(until=0.5), kd=ScheduleSection(warmup=0.5))
-    weights = TermWeights(GuidanceSection(visual=3.0, kd=2.0, schedules=schedules))
+    weights = TermWeights(loss_sections(GuidanceSection(visual=3.0, kd=2.0, schedules=schedules), {}))
     assert (weights.at(0.25)["visual"], weights.at(0.25)["kd"]) == (3.0, 1.0)
     assert (weights.at(0.75)["visual"], weights.at(0.75)["kd"]) == (0.0, 2.0)
     assert not weights.is_constant("visual")
@@ -41,7 +43,7 @@ def test_a_term_follows_its_own_schedule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "told"),
+    ("schedule", "message"),
     [
         (ScheduleSection(warmup=-0.1), "kd.warmup=-0.1"),
         (ScheduleSection(warmup=0.6, until=0.5), "kd.warmup=0.6"),
@@ -50,6 +52,14 @@ def test_a_term_follows_its_own_schedule() -> None:
         (ScheduleSection(decay=0.6, until=0.5), "kd.decay=0.6"),
     ],
 )
-def test_a_schedule_outside_the_run_is_refused(schedule: ScheduleSection, told: str) -> None:
-    with pytest.raises(UserError, match=told):
-        TermWeights(GuidanceSection(schedules=SchedulesSection(kd=schedule)))
+def test_a_schedule_outside_the_run_is_refused(schedule: ScheduleSection, message: str) -> None:
+    with pytest.raises(UserError, match=f"guidance.schedules.{message}"):
+        loss_sections(GuidanceSection(schedules=SchedulesSection(kd=schedule)), {})
+    own = LossSection(1.0, schedule.warmup, schedule.until, schedule.decay)
+    with pytest.raises(UserError, match=f"losses.{message}"):
+        TermWeights({"kd": own})
+
+
+def test_a_negative_weight_is_refused() -> None:
+    with pytest.raises(UserError, match=r"losses\.own\.weight=-1: give 0 or more"):
+        TermWeights({"own": LossSection(-1)})

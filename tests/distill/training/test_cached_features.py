@@ -1,4 +1,4 @@
-"""Caches of a teacher in a run: which pictures come back, what is logged, and that what weighs nothing runs not."""
+"""Caches of a teacher in a run: which pictures come back, what is logged, and what is left out at weight 0."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_warm_step_gives_the_same_terms(student: Student, teacher: ClipTeacher
     task = DistillationTask(student, teacher, GuidanceSection(), AuxSection())
     plain = task(task.prepare(batch, 0, 0.0))
     assert task.log_metrics() == {}
-    teacher.keep(texts=2**20, images=2**22)
+    teacher.cache_features(text_bytes=2**20, image_bytes=2**22)
     cold, warm = (task(task.prepare(batch, 0, 0.0)) for _ in range(2))
     assert task.log_metrics() == {"text_cache": 50.0, "image_cache": 50.0}
     assert task.log_metrics() == {}
@@ -71,22 +71,22 @@ def test_a_warm_step_gives_the_same_terms(student: Student, teacher: ClipTeacher
         torch.testing.assert_close(warm[name], term, rtol=1e-5, atol=1e-6)
 
 
-def test_augmented_pictures_are_not_kept(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+def test_augmented_pictures_are_not_cached(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
     task = DistillationTask(student, teacher, GuidanceSection(), AuxSection())
-    teacher.keep(texts=0, images=2**22)
+    teacher.cache_features(text_bytes=0, image_bytes=2**22)
     task.prepare(dataclasses.replace(batch, versions=(None,) * 6), 0, 0.0)
-    assert len(teacher.kept["image"]) == 0
+    assert len(teacher.caches["image"]) == 0
     task.prepare(batch, 0, 0.0)
-    assert len(teacher.kept["image"]) == 6
+    assert len(teacher.caches["image"]) == 6
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_weighs_nothing_is_not_shown(student: Student, teacher: ClipTeacher, batch: Batch, kind: str) -> None:
+def test_what_weighs_nothing_is_not_extracted(student: Student, teacher: ClipTeacher, batch: Batch, kind: str) -> None:
     task = DistillationTask(student, teacher, GuidanceSection(**{kind: 0.0}), AuxSection())  # type: ignore[arg-type]
     inputs = task.prepare(batch, 0, 0.0)
     (guidance,) = inputs.guidance
-    shown = {"bridge": guidance.word, "linguistic": guidance.text, "visual": guidance.image}
-    assert [name for name, part in shown.items() if part is None] == [kind]
+    parts = {"bridge": guidance.word, "linguistic": guidance.text, "visual": guidance.image}
+    assert [name for name, part in parts.items() if part is None] == [kind]
     terms = task(inputs)
     assert not any(name.startswith(kind) for name in terms)
     task.total(terms).backward()
@@ -101,21 +101,16 @@ def test_what_weighs_nothing_is_not_shown(student: Student, teacher: ClipTeacher
     }
 
 
-def test_teachers_keep_what_the_configuration_says(material: Path, tmp_path: Path) -> None:
+def test_teachers_cache_as_configured(material: Path) -> None:
     def build(**section: object) -> ClipTeacher:
         config = Config(teacher=TeacherSection(name=str(material / "teacher"), **section))  # type: ignore[arg-type]
         (found,) = build_teachers(config, (32, 128))
         assert isinstance(found, ClipTeacher)
         return found
 
-    assert {name: cache.capacity for name, cache in build().kept.items()} == {"text": 256 * 2**20}
-    both = build(text_cache_mb=1, image_cache_mb=2, image_cache_half=True).kept
+    assert {name: cache.capacity for name, cache in build().caches.items()} == {"text": 256 * 2**20}
+    both = build(text_cache_mb=1, image_cache_mb=2, image_cache_half=True).caches
     assert (both["text"].capacity, both["image"].capacity, both["image"].half) == (2**20, 2**21, True)
-    assert build(text_cache_mb=0).kept == {}
+    assert build(text_cache_mb=0).caches == {}
     with pytest.raises(UserError, match="text_cache_mb=-1"):
         build(text_cache_mb=-1)
-    store = build(text_store=str(tmp_path / "store"), text_store_mb=3).kept["text"].store
-    assert store is not None
-    assert (store.folder, store.bytes) == (tmp_path / "store", 3 * 2**20)
-    with pytest.raises(UserError, match="text_store_mb=0"):
-        build(text_store=str(tmp_path / "store"), text_store_mb=0)

@@ -1,4 +1,4 @@
-"""Soft targets and their decoupled form against numpy, their limits, and what binds them together."""
+"""KD and DKD against numpy, their limits, and what binds them together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from losses.alphabets import SharedAlphabet
-from losses.readings import ReadingOptions, decoupled, reading_terms, soft_targets
+from losses.kd import dkd, dkd_loss, kd, kd_loss
+from losses.registry import LossContext
 from students.charset import Charset
 from students.stages import Stages
 from teachers.guidance import Guidance
@@ -51,16 +52,16 @@ def test_soft_targets_are_the_divergence_times_the_square(
     student, teacher, _ = rows
     p, q = (softmax(scores.double().numpy() / temperature) for scores in (teacher, student))
     expected = temperature**2 * kl(p, q).mean()
-    assert soft_targets(student, teacher, temperature).item() == pytest.approx(expected, rel=1e-5)
+    assert kd_loss(student, teacher, temperature).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("temperature", "target", "others"), [(4.0, 1.0, 8.0), (1.0, 0.3, 0.5), (2.0, 1.0, 0.0)])
-def test_decoupled_is_its_two_parts(
+def test_dkd_is_its_two_parts(
     rows: tuple[Tensor, Tensor, Tensor], temperature: float, target: float, others: float
 ) -> None:
     binary, rest = parts(*rows, temperature)
     expected = temperature**2 * (target * binary.mean() + others * rest.mean())
-    found = decoupled(*rows, temperature, alpha=target, beta=others)
+    found = dkd_loss(*rows, temperature, alpha=target, beta=others)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -72,8 +73,8 @@ def test_soft_targets_are_the_parts_weighted_by_what_the_teacher_leaves(
     left = 1 - softmax(teacher.double().numpy() / temperature)[np.arange(ROWS), targets.numpy()]
     for row in range(ROWS):
         one = slice(row, row + 1)
-        whole = soft_targets(student[one], teacher[one], temperature)
-        split = decoupled(student[one], teacher[one], targets[one], temperature, alpha=1.0, beta=left[row])
+        whole = kd_loss(student[one], teacher[one], temperature)
+        split = dkd_loss(student[one], teacher[one], targets[one], temperature, alpha=1.0, beta=left[row])
         torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-6)
 
 
@@ -81,7 +82,7 @@ def test_equal_scores_cost_nothing_and_pull_nowhere(rows: tuple[Tensor, Tensor, 
     student, _, targets = rows
     scores = student.clone().requires_grad_()
     shifted = student + torch.randn(ROWS, 1)  # a constant for a row is no difference
-    total = soft_targets(scores, shifted, 4.0) + decoupled(scores, shifted, targets)
+    total = kd_loss(scores, shifted, 4.0) + dkd_loss(scores, shifted, targets)
     assert total.item() == pytest.approx(0, abs=1e-5)
     total.backward()
     assert scores.grad is not None
@@ -91,7 +92,7 @@ def test_equal_scores_cost_nothing_and_pull_nowhere(rows: tuple[Tensor, Tensor, 
 def test_the_gradient_of_soft_targets_is_the_difference_of_probabilities(rows: tuple[Tensor, Tensor, Tensor]) -> None:
     student, teacher, _ = rows
     scores = student.clone().requires_grad_()
-    soft_targets(scores, teacher, 2.0).backward()
+    kd_loss(scores, teacher, 2.0).backward()
     expected = 2.0 * ((student / 2).softmax(dim=-1) - (teacher / 2).softmax(dim=-1)) / ROWS
     torch.testing.assert_close(scores.grad, expected)
 
@@ -100,22 +101,22 @@ def test_high_temperatures_become_a_squared_distance(rows: tuple[Tensor, Tensor,
     student, teacher, _ = (scores.float() for scores in rows)
     centred = [scores - scores.mean(dim=1, keepdim=True) for scores in (student, teacher)]
     expected = (centred[0] - centred[1]).square().sum(dim=1).mean() / (2 * CLASSES)
-    torch.testing.assert_close(soft_targets(student, teacher, 1000.0), expected, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(kd_loss(student, teacher, 1000.0), expected, rtol=0.05, atol=0.05)
 
 
 def test_a_sure_teacher_still_tells_the_others_apart() -> None:
     student, targets = torch.zeros(1, 4), torch.tensor([0])
     one, other = torch.tensor([[30.0, 5.0, 1.0, 0.0]]), torch.tensor([[30.0, 0.0, 1.0, 5.0]])
-    assert soft_targets(student, one).item() == pytest.approx(soft_targets(student, other).item(), abs=1e-6)
+    assert kd_loss(student, one).item() == pytest.approx(kd_loss(student, other).item(), abs=1e-6)
     scores = student.clone().requires_grad_()
-    decoupled(scores, one, targets, 1.0).backward()
+    dkd_loss(scores, one, targets, 1.0).backward()
     assert scores.grad is not None
     assert scores.grad[0, 1] < 0 < scores.grad[0, 3]
 
 
 def test_no_rows_cost_nothing() -> None:
     student = torch.zeros(0, 4, requires_grad=True)
-    total = soft_targets(student, torch.zeros(0, 4)) + decoupled(student, torch.zeros(0, 4), torch.zeros(0).long())
+    total = kd_loss(student, torch.zeros(0, 4)) + dkd_loss(student, torch.zeros(0, 4), torch.zeros(0).long())
     assert total == 0
     total.backward()
 
@@ -124,8 +125,8 @@ def test_half_precision_is_computed_in_float32(rows: tuple[Tensor, Tensor, Tenso
     student, teacher, targets = rows
     half = student.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        found = soft_targets(half, teacher), decoupled(half, teacher, targets)
-    expected = soft_targets(half.float(), teacher), decoupled(half.float(), teacher, targets)
+        found = kd_loss(half, teacher), dkd_loss(half, teacher, targets)
+    expected = kd_loss(half.float(), teacher), dkd_loss(half.float(), teacher, targets)
     assert found == expected
     assert found[0].dtype == torch.float32
 
@@ -141,34 +142,32 @@ def sides() -> tuple[Stages, Guidance, Tensor]:
     return stages, guidance, charset.encode(["a?b", "b"])
 
 
-def test_only_rows_that_the_teacher_speaks_for_take_part(sides: tuple[Stages, Guidance, Tensor]) -> None:
+def test_only_positions_that_both_can_write_take_part(sides: tuple[Stages, Guidance, Tensor]) -> None:
     stages, guidance, ids = sides
     alphabet = SharedAlphabet(Charset("ab?"), Charset("abA"))
-    options = ReadingOptions(temperature=2.0)
-    terms = reading_terms(stages, guidance, ids, alphabet, options)
-    assert set(terms) == {"kd", "dkd"}
+    context = LossContext(ids, alphabet=alphabet)
     q = [stages.logits[0, 0, [0, 1, 2]], stages.logits[1, 0, [0, 1, 2]], stages.logits[1, 1, [0, 1, 2]]]
     spoken = [guidance.characters[0, 0], guidance.characters[1, 0], guidance.characters[1, 1]]  # type: ignore[index]
     p = [torch.stack([row[0], torch.logaddexp(row[1], row[3]), row[2]]) for row in spoken]
     student, teacher, targets = torch.stack(q), torch.stack(p), torch.tensor([1, 2, 0])
-    torch.testing.assert_close(terms["kd"], soft_targets(student, teacher, 2.0))
-    torch.testing.assert_close(terms["dkd"], decoupled(student, teacher, targets, 2.0))
+    torch.testing.assert_close(kd(stages, guidance, context, temperature=2.0), kd_loss(student, teacher, 2.0))
+    found = dkd(stages, guidance, context, temperature=2.0, beta=3.0)
+    torch.testing.assert_close(found, dkd_loss(student, teacher, targets, 2.0, beta=3.0))
 
 
-def test_what_stands_elsewhere_changes_nothing(sides: tuple[Stages, Guidance, Tensor]) -> None:
+def test_other_positions_change_nothing(sides: tuple[Stages, Guidance, Tensor]) -> None:
     stages, guidance, ids = sides
     alphabet = SharedAlphabet(Charset("ab?"), Charset("abA"))
-    before = reading_terms(stages, guidance, ids, alphabet, ReadingOptions())
-    logits, said = stages.logits.clone(), guidance.characters.clone()  # type: ignore[union-attr]
-    logits[~guidance.mask], said[~guidance.mask] = 9.0, float("nan")
-    changed = dataclasses.replace(stages, logits=logits), dataclasses.replace(guidance, characters=said)
-    assert reading_terms(*changed, ids, alphabet, ReadingOptions()) == before
+    context = LossContext(ids, alphabet=alphabet)
+    before = kd(stages, guidance, context), dkd(stages, guidance, context)
+    logits, characters = stages.logits.clone(), guidance.characters.clone()  # type: ignore[union-attr]
+    logits[~guidance.mask], characters[~guidance.mask] = 9.0, float("nan")
+    changed = dataclasses.replace(stages, logits=logits), dataclasses.replace(guidance, characters=characters)
+    assert (kd(*changed, context), dkd(*changed, context)) == before
 
 
-def test_terms_that_are_not_asked_for_are_not_there(sides: tuple[Stages, Guidance, Tensor]) -> None:
+def test_a_teacher_that_does_not_read_has_nothing_to_compare(sides: tuple[Stages, Guidance, Tensor]) -> None:
     stages, guidance, ids = sides
-    alphabet = SharedAlphabet(Charset("ab?"), Charset("abA"))
-    assert set(reading_terms(stages, guidance, ids, alphabet, ReadingOptions(dkd=False))) == {"kd"}
-    assert set(reading_terms(stages, guidance, ids, alphabet, ReadingOptions(kd=False))) == {"dkd"}
+    context = LossContext(ids, alphabet=SharedAlphabet(Charset("ab?"), Charset("abA")))
     with pytest.raises(ValueError, match="does not read"):
-        reading_terms(stages, dataclasses.replace(guidance, characters=None), ids, alphabet, ReadingOptions())
+        kd(stages, dataclasses.replace(guidance, characters=None), context)

@@ -1,9 +1,8 @@
-"""What a CLIP keeps of labels and pictures is what it would show anew."""
+"""Cached features of labels and pictures are those that a CLIP would compute anew."""
 
 from __future__ import annotations
 
 from itertools import chain
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,10 +15,8 @@ from teachers.clip import ClipTeacher
 from teachers.guidance import FeatureRequest, Guidance
 from teachers.reading import StudentTeacher
 from teachers.small import SmallTeacher, SmallTeacherConfig
-from teachers.stage_store import Store
 
 WORDS = ["cat", "a", "Cat", "parking", "12", "no", "street", "x", "exit", "seven", "bank", "fire", "zone"]
-ALL = FeatureRequest()
 
 
 @pytest.fixture
@@ -57,31 +54,33 @@ def blocks_run(teacher: ClipTeacher) -> tuple[list[int], list[int]]:
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
-def test_kept_is_what_is_shown_anew(teacher: ClipTeacher, pictures: Tensor, precision: torch.dtype | None) -> None:
+def test_cached_features_are_those_computed_anew(
+    teacher: ClipTeacher, pictures: Tensor, precision: torch.dtype | None
+) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is not None):
         plain = tensors(teacher(pictures, WORDS))
-        teacher.keep(texts=2**20, images=2**24)
-        wanted = FeatureRequest(pictures=range(len(WORDS)))
-        cold, warm = (tensors(teacher.guide(pictures, WORDS, wanted)) for _ in range(2))
+        teacher.cache_features(text_bytes=2**20, image_bytes=2**24)
+        request = FeatureRequest(pictures=range(len(WORDS)))
+        cold, warm = (tensors(teacher.extract(pictures, WORDS, request)) for _ in range(2))
         rows = blocks_run(teacher)
-        teacher.guide(pictures, WORDS, wanted)
-    assert rows == ([], []), "all is kept"
-    assert teacher.kept["text"].take_rate() == pytest.approx(100 * (len(WORDS) * 3 - 12) / (len(WORDS) * 3))
+        teacher.extract(pictures, WORDS, request)
+    assert rows == ([], []), "all is cached"
+    assert teacher.caches["text"].take_hit_rate() == pytest.approx(100 * (len(WORDS) * 3 - 12) / (len(WORDS) * 3))
     tolerance = 1e-6 if precision is None else 2e-2
-    for one, again, kept in zip(plain, cold, warm, strict=True):
+    for one, again, cached in zip(plain, cold, warm, strict=True):
         assert again.dtype == one.dtype
         close(again, one, tolerance)
-        assert torch.equal(again, kept)
+        assert torch.equal(again, cached)
 
 
-def test_the_past_leaves_no_trace(teacher: ClipTeacher, pictures: Tensor) -> None:
+def test_bits_do_not_depend_on_what_came_before(teacher: ClipTeacher, pictures: Tensor) -> None:
     # What a resumed run computes anew, in other batches and another order, has the same bits.
-    teacher.keep(texts=2**20, images=2**24)
-    whole = tensors(teacher.guide(pictures, WORDS, FeatureRequest(pictures=range(len(WORDS)))))
-    teacher.keep(texts=2**20, images=2**24)
+    teacher.cache_features(text_bytes=2**20, image_bytes=2**24)
+    whole = tensors(teacher.extract(pictures, WORDS, FeatureRequest(pictures=range(len(WORDS)))))
+    teacher.cache_features(text_bytes=2**20, image_bytes=2**24)
     order = [8, 6, 11, 3, 0]
     for few in ([3], order, order[::-1]):
-        found = tensors(teacher.guide(pictures[few], [WORDS[i] for i in few], FeatureRequest(pictures=few)))
+        found = tensors(teacher.extract(pictures[few], [WORDS[i] for i in few], FeatureRequest(pictures=few)))
     for one, part in zip(whole, found, strict=True):
         assert torch.equal(one[order[::-1]], part)
 
@@ -90,7 +89,7 @@ def test_padding_depends_on_the_label_alone(teacher: ClipTeacher, pictures: Tens
     long = "abcdefghijklmnopqrst"
     uncached = teacher(pictures[:2], ["cat", long]).text
     short = teacher(pictures[:1], ["cat"]).text
-    teacher.keep(texts=2**20, images=0)
+    teacher.cache_features(text_bytes=2**20, image_bytes=0)
     for labels in (["cat"], ["cat", long], ["cat", "parking"]):
         found = teacher(pictures[: len(labels)], labels)
         length = max(map(len, labels)) + 1
@@ -101,98 +100,76 @@ def test_padding_depends_on_the_label_alone(teacher: ClipTeacher, pictures: Tens
 
 
 def test_cases_of_one_token_share_an_entry(teacher: ClipTeacher, pictures: Tensor) -> None:
-    teacher.keep(texts=2**20, images=0)
+    teacher.cache_features(text_bytes=2**20, image_bytes=0)
     teacher(pictures[:3], ["cat", "CAT", "Cat"])
-    assert len(teacher.kept["text"]) == 1
+    assert len(teacher.caches["text"]) == 1
 
 
-def test_pictures_that_pass_are_shown_anew(teacher: ClipTeacher, pictures: Tensor) -> None:
+def test_pictures_that_do_not_come_back_are_computed_anew(teacher: ClipTeacher, pictures: Tensor) -> None:
     plain = teacher(pictures, WORDS).image
-    teacher.keep(texts=0, images=2**24)
+    teacher.cache_features(text_bytes=0, image_bytes=2**24)
     which = [None if i % 3 == 0 else i for i in range(len(WORDS))]
     for _ in range(2):
-        found = teacher.guide(pictures, WORDS, FeatureRequest(pictures=which)).image
-        for one, kept in zip(plain, found, strict=True):  # type: ignore[arg-type]
-            close(kept, one)
+        found = teacher.extract(pictures, WORDS, FeatureRequest(pictures=which)).image
+        for one, cached in zip(plain, found, strict=True):  # type: ignore[arg-type]
+            close(cached, one)
     rows = blocks_run(teacher)
-    teacher.guide(pictures, WORDS, FeatureRequest(text=False, word=False, pictures=which))
+    teacher.extract(pictures, WORDS, FeatureRequest(frozenset({"image"}), which))
     assert rows == ([5, 5, 5], []), "blocks behind the third tap don't run"
-    assert len(teacher.kept["image"]) == 8
+    assert len(teacher.caches["image"]) == 8
 
 
-@pytest.mark.parametrize("kept", [0, 2**20])
-def test_only_what_is_wanted_runs(teacher: ClipTeacher, pictures: Tensor, kept: int) -> None:
-    teacher.keep(texts=kept, images=0)
+@pytest.mark.parametrize("text_bytes", [0, 2**20])
+def test_only_what_is_requested_runs(teacher: ClipTeacher, pictures: Tensor, text_bytes: int) -> None:
+    teacher.cache_features(text_bytes=text_bytes, image_bytes=0)
     rows = blocks_run(teacher)
     seen = {}
     for name in ("image", "text", "word"):
-        wanted = FeatureRequest(image=name == "image", text=name == "text", word=name == "word")
-        shown = teacher.guide(pictures, WORDS, wanted)
-        assert [part is not None for part in (shown.image, shown.text, shown.word)] == [
-            wanted.image, wanted.text, wanted.word,
-        ]  # fmt: skip
+        guidance = teacher.extract(pictures, WORDS, FeatureRequest(frozenset({name})))
+        parts = {"image": guidance.image, "text": guidance.text, "word": guidance.word}
+        assert [part for part, value in parts.items() if value is not None] == [name]
         seen[name] = tuple(map(len, rows))
         for noted in rows:
             noted.clear()
-        full = {"image": shown.image, "text": shown.text, "word": (shown.word,)}[name]
+        full = {**parts, "word": (guidance.word,)}[name]
         expected = teacher(pictures, WORDS)
         same = {"image": expected.image, "text": expected.text, "word": (expected.word,)}[name]
         for one, other in zip(full, same, strict=True):  # type: ignore[arg-type]
             close(one, other)
         for noted in rows:
             noted.clear()
-    batches = 2 if kept else 1  # 12 different labels, 8 at once
+    batches = 2 if text_bytes else 1  # 12 different labels, 8 at once
     assert seen == {"image": (3, 0), "text": (0, 3 * batches), "word": (0, 5 * batches)}
 
 
 def test_half_precision_is_close(teacher: ClipTeacher, pictures: Tensor) -> None:
     plain = teacher(pictures, WORDS).image
-    teacher.keep(texts=0, images=2**24, half=True)
-    found = teacher.guide(pictures, WORDS, FeatureRequest(pictures=range(len(WORDS)))).image
-    for one, kept in zip(plain, found, strict=True):  # type: ignore[arg-type]
-        assert kept.dtype == torch.float32
-        close(kept, one, 1e-3)
+    teacher.cache_features(text_bytes=0, image_bytes=2**24, half=True)
+    found = teacher.extract(pictures, WORDS, FeatureRequest(pictures=range(len(WORDS)))).image
+    for one, cached in zip(plain, found, strict=True):  # type: ignore[arg-type]
+        assert cached.dtype == torch.float32
+        close(cached, one, 1e-3)
 
 
-def test_another_type_forgets(teacher: ClipTeacher, pictures: Tensor) -> None:
-    teacher.keep(texts=2**20, images=2**24)
-    teacher.guide(pictures, WORDS, FeatureRequest(pictures=range(len(WORDS))))
-    assert all(len(cache) for cache in teacher.kept.values())
+def test_another_type_clears_the_caches(teacher: ClipTeacher, pictures: Tensor) -> None:
+    teacher.cache_features(text_bytes=2**20, image_bytes=2**24)
+    teacher.extract(pictures, WORDS, FeatureRequest(pictures=range(len(WORDS))))
+    assert all(len(cache) for cache in teacher.caches.values())
     teacher.double()
-    assert not any(len(cache) for cache in teacher.kept.values())
-    found = teacher.guide(pictures, WORDS, FeatureRequest(image=False))
+    assert not any(len(cache) for cache in teacher.caches.values())
+    found = teacher.extract(pictures, WORDS, FeatureRequest(frozenset({"text", "word"})))
     assert found.word is not None
     assert found.word.dtype == torch.float64
 
 
-def test_a_reader_keeps_no_pictures(pictures: Tensor) -> None:
+def test_a_reader_caches_no_pictures(pictures: Tensor) -> None:
     sizes = {"width": 32, "depth": 3, "heads": 2, "stem": (8, 8, 16), "decoder_depth": 3, "decoder_heads": 2}
     reader = StudentTeacher("reader", Student(StudentConfig(encoder="conv", taps="even", **sizes)))  # type: ignore[arg-type]
-    reader.keep(texts=2**20, images=0)
-    assert reader.kept == {}
+    reader.cache_features(text_bytes=2**20, image_bytes=0)
+    assert reader.caches == {}
     with pytest.raises(UserError, match="image_cache_mb=0"):
-        reader.keep(texts=0, images=1)
-    shown = reader.guide(pictures[:2], ["cat", "a"], FeatureRequest(image=False, word=False))
-    assert shown.image is None
-    assert shown.word is None
-    assert all(isinstance(part, Tensor) for part in chain(shown.text or [None], [shown.characters]))
-
-
-def test_a_second_run_computes_no_label_and_sees_the_same_bits(
-    teacher: ClipTeacher, pictures: Tensor, tmp_path: Path
-) -> None:
-    images, labels = pictures[:3], WORDS[:3]
-    shown = []
-    for _ in range(2):
-        teacher.keep(2**20, 0, store=Store(tmp_path, 2**24))
-        shown.append(teacher(images, labels))
-        store = teacher.kept["text"].store
-        assert store is not None
-        store.write()
-    assert teacher.kept["text"].take_rate() == 100
-    first, second = map(tensors, shown)
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    with torch.no_grad():
-        teacher.clip.token_embedding.weight.mul_(1.5)
-    teacher.keep(2**20, 0, store=Store(tmp_path, 2**24))
-    assert not torch.equal(tensors(teacher(images, labels))[-2], first[-2])
+        reader.cache_features(text_bytes=0, image_bytes=1)
+    guidance = reader.extract(pictures[:2], ["cat", "a"], FeatureRequest(frozenset({"text", "characters"})))
+    assert guidance.image is None
+    assert guidance.word is None
+    assert all(isinstance(part, Tensor) for part in chain(guidance.text or [None], [guidance.characters]))

@@ -1,0 +1,237 @@
+"""TeacherBranch: one teacher beside the student, with the heads, the shared alphabet and the losses between them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill.config import GuidanceSection
+from distill.training.term_weights import LossSection, check_schedule
+from losses.alphabets import SharedAlphabet
+from losses.heads import GuidanceHeads
+from losses.registry import BuiltLoss, LossContext, find_loss
+from students.errors import UserError
+from students.stages import Stages
+from students.student import Student
+from teachers.guidance import FeatureRequest, Guidance, Part
+from teachers.teacher import Teacher
+
+BUILT_IN = ("bridge", "linguistic", "visual", "kd", "dkd")
+"""Losses whose weights and options stand under `guidance`."""
+PSEUDO = "pseudo"
+"""The weight of words that a teacher labelled, which is scheduled like a loss."""
+
+
+@dataclass(frozen=True)
+class TeacherBranch:
+    """One teacher of a task; the task holds its heads and its alphabet as modules."""
+
+    teacher: Teacher
+    heads: GuidanceHeads
+    alphabet: SharedAlphabet | None
+    """The characters that it and the student share; None for a teacher that doesn't read."""
+    losses: Mapping[str, BuiltLoss]
+    """The losses that it has the parts for, by name, in the order in which they are computed."""
+    weight: float = 1.0
+    """Multiplies all its terms."""
+    prefix: str = ""
+    """Begins the names of its terms, where there are several teachers."""
+    shuffled: bool = False
+    """Whether it gets the labels of other words, as a control."""
+    stand_in: str = ""
+    """A label that the teacher takes, for a batch without any such label."""
+
+    def active(self, weights: Mapping[str, float]) -> dict[str, BuiltLoss]:
+        """Select the losses that weigh something now."""
+        return {name: loss for name, loss in self.losses.items() if weights[name] > 0}
+
+    def extract(
+        self, images: Tensor, labels: Sequence[str], request: FeatureRequest, seed: int
+    ) -> tuple[Guidance, Tensor | None]:
+        """Compute the teacher's features.
+
+        Args:
+            images: (N, 3, H, W).
+            labels: N words.
+            request: the parts to compute.
+            seed: shuffles the labels where that is asked for.
+
+        Returns:
+            The guidance of the words that the teacher can take, and their indices (M,) in the batch: None for all of
+            them. Where it can take none, a word stands in, which `terms` multiplies by 0, and the indices are empty.
+        """
+        if self.shuffled:
+            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+            labels = [labels[index] for index in order.tolist()]
+        words = [index for index, label in enumerate(labels) if self.teacher.accepts(label)]
+        if len(words) == len(labels):
+            return self.teacher.extract(images, labels, request), None
+        indices = torch.tensor(words, dtype=torch.long, device=images.device)
+        chosen, own = (words, [labels[index] for index in words]) if words else ([0], [self.stand_in])
+        pictures = [request.pictures[index] for index in chosen] if request.pictures else ()
+        return self.teacher.extract(images[chosen], own, FeatureRequest(request.parts, pictures)), indices
+
+    def terms(
+        self, stages: Stages, guidance: Guidance, words: Tensor | None, target_ids: Tensor,
+        weights: Mapping[str, float], seed: int,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Compute its terms, weighted.
+
+        Args:
+            stages: the student's side.
+            guidance: this teacher's side, of the words `words`; see `extract`.
+            words: indices of the words that take part; None for all.
+            target_ids: (N, L + 2) the student's ids.
+            weights: by loss, as they are now.
+            seed: seeds what losses draw.
+        """
+        scale = self.weight
+        if words is not None:
+            scale = scale if len(words) else 0.0
+            words, positions = words if len(words) else words.new_zeros(1), guidance.mask.shape[1]
+            stages = select_words(stages, words, positions)
+            target_ids = target_ids[words, : positions + 1]
+        context = LossContext(target_ids, self.heads, self.alphabet, torch.Generator().manual_seed(seed))
+        return {
+            self.prefix + name: scale * weights[loss_name] * term
+            for loss_name, loss in self.active(weights).items()
+            for name, term in loss.terms(stages, guidance, context).items()
+        }
+
+
+def make_branches(
+    student: Student, teachers: Sequence[Teacher], weights: Sequence[float], shuffled: Sequence[bool],
+    losses: Mapping[str, LossSection],
+) -> list[TeacherBranch]:  # fmt: skip
+    """Set each teacher beside the student; the terms of several bear the teacher's name.
+
+    Raises:
+        UserError: when a teacher has nothing to teach this student, or a loss needs what no teacher has.
+    """
+    guided = {
+        name: section for name, section in losses.items()
+        if section.weight > 0 and name != PSEUDO and find_loss(name).needs
+    }  # fmt: skip
+    check_needs(teachers, list(guided))
+    branches = []
+    names = distinct([each.name for each in teachers])
+    for teacher, weight, mixed, name in zip(teachers, weights, shuffled, names, strict=True):
+        if weight < 0:
+            raise UserError(f"{teacher.name} has a weight of {weight}; give 0 or more")
+        own = teacher.shape.charset
+        alphabet = None if own is None else SharedAlphabet(student.charset, own)
+        if alphabet is not None and len(alphabet.student_ids) == 1:
+            raise UserError(f"{teacher.name} has no character in common with the student; set another student.charset")
+        heads = GuidanceHeads(student.shape, teacher.shape)
+        built = {
+            name: find_loss(name).build(student.shape, teacher.shape, section.options)
+            for name, section in guided.items() if not missing_parts(name, teacher)
+        }  # fmt: skip
+        if guided and not built:
+            raise UserError(
+                f"{teacher.name} has no stages, only what it reads; set guidance.kd or guidance.dkd"
+                if teacher.shape.charset is not None
+                else f"{teacher.name} has nothing that a loss with a weight compares; set one that it has the parts for"
+            )
+        prefix = f"{name}/" if len(teachers) > 1 else ""
+        stand_in = next((char for char in student.charset.characters if teacher.accepts(char)), None)
+        if stand_in is None:
+            raise UserError(
+                f"{teacher.name} has a token for no character of the student's; set another student.charset"
+            )
+        branches.append(TeacherBranch(teacher, heads, alphabet, built, weight, prefix, mixed, stand_in))
+    return branches
+
+
+def check_needs(teachers: Sequence[Teacher], names: Sequence[str]) -> None:
+    """Refuse a loss that was asked for and that no teacher has the parts for; raises `UserError`.
+
+    The three losses that weigh 1 unless configured otherwise are not asked for: where a teacher has no such stage,
+    they are left out.
+    """
+    for name in names:
+        if name in ("bridge", "linguistic", "visual") or not teachers:
+            continue
+        missing = [missing_parts(name, teacher) for teacher in teachers]
+        if not all(missing):
+            continue
+        if "characters" in missing[0]:
+            key = f"guidance.{name}" if name in BUILT_IN else f"losses.{name}"
+            raise UserError(f"{key} needs a teacher that reads, and {teachers[0].name} does not; leave it 0")
+        raise UserError(
+            f"losses.{name} needs the {' and '.join(missing[0])} of a teacher's guidance, and {teachers[0].name} has "
+            f"only {', '.join(sorted(teachers[0].shape.parts)) or 'nothing'}; take another teacher, or leave it out"
+        )
+
+
+def missing_parts(name: str, teacher: Teacher) -> list[Part]:
+    """List the parts of guidance that a loss needs and a teacher hasn't got."""
+    return [part for part in find_loss(name).needs if part not in teacher.shape.parts]
+
+
+def loss_sections(guidance: GuidanceSection, losses: Mapping[str, LossSection]) -> dict[str, LossSection]:
+    """Bring the losses of `guidance` and those of `losses` into one mapping, `pseudo` among them.
+
+    Raises:
+        UserError: for a loss that isn't registered, one that has its weight under `guidance`, a temperature that is
+            not above 0, or a schedule outside of the run.
+    """
+    if guidance.temperature <= 0:
+        raise UserError(f"guidance.temperature={guidance.temperature}; give a number above 0, such as 4")
+    rows = {"gather_second_order": guidance.gather_second_order, "max_rows": guidance.max_rows, "norm": guidance.norm}
+    options: dict[str, dict[str, Any]] = {
+        "bridge": rows,
+        "linguistic": {**rows, "include_padding": guidance.include_padding},
+        "visual": rows,
+        "kd": {"temperature": guidance.temperature},
+        "dkd": {"temperature": guidance.temperature, "alpha": guidance.dkd_alpha, "beta": guidance.dkd_beta},
+        PSEUDO: {},
+    }
+    sections = {}
+    for name, own in options.items():
+        weight = guidance.pseudo_label_weight if name == PSEUDO else getattr(guidance, name)
+        schedule = getattr(guidance.schedules, name)
+        check_schedule(schedule, f"guidance.schedules.{name}")
+        sections[name] = LossSection(float(weight), schedule.warmup, schedule.until, schedule.decay, own)
+    for name, section in losses.items():
+        if name in BUILT_IN:
+            raise UserError(f"losses.{name}: the weight of {name} is guidance.{name}; set it there")
+        find_loss(name).check_options(section.options)
+        sections[name] = section
+    return sections
+
+
+def select_words(stages: Stages, words: Tensor, positions: int) -> Stages:
+    """Select words (M,) and the first `positions` of the decoder of one pass."""
+    first, second, third = (tap[words] for tap in stages.encoder)
+    shallow, middle, deep = (tap[words, :positions] for tap in stages.decoder)
+    columns = None if stages.columns is None else stages.columns[words]
+    logits = stages.logits[words, :positions]
+    return Stages(logits, (first, second, third), (shallow, middle, deep), stages.word[words], columns)
+
+
+def collect_heads(branches: Sequence[TeacherBranch], own: Mapping[str, BuiltLoss]) -> nn.ModuleDict:
+    """Collect everything that is trained between student and teachers.
+
+    Names are `0`, `1`, ... for the heads of each teacher, `0-NAME` for a loss that is a module, and `NAME` for one
+    that needs no teacher.
+    """
+    modules: dict[str, nn.Module] = {str(number): branch.heads for number, branch in enumerate(branches)}
+    for prefix, losses in [("", own), *((f"{number}-", branch.losses) for number, branch in enumerate(branches))]:
+        modules |= {prefix + name: loss.module for name, loss in losses.items() if loss.module is not None}
+    return nn.ModuleDict(modules)
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Number the names that have occurred before."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return numbered
