@@ -23,7 +23,7 @@ from students.errors import UserError
 from students.pictures import to_tensor
 from students.reading import Reader
 from students.sizes import StudentConfig, StudentDecoding
-from tests.distill.deployment.test_onnx import edited
+from tests.distill.deployment.test_onnx_reader import edited
 
 
 def make(decoding: StudentDecoding, refine_iters: int = 0) -> Reader:

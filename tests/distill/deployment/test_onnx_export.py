@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from distill.deployment.crops import draw_words
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import check_parity, logit_difference, split_batches
-from students.errors import UserError
 from students.student import Student
 
 
@@ -115,12 +113,6 @@ def test_file_is_whole_and_no_larger_than_its_weights(learned, onnx_file: Path) 
     assert size == [3, 32, 128]
 
 
-def test_reader_knows_all_from_the_file(reader: OnnxReader, learned) -> None:
-    assert (reader.name, reader.charset.characters) == ("mini", "0123456789abcd")
-    assert (reader.image_size, reader.max_length) == ((32, 128), 10)
-    assert reader.parameters_count == learned.student.parameters_count
-
-
 def test_export_leaves_the_student_as_it_was(learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distill.deployment import onnx_export as exporter
 
@@ -133,39 +125,3 @@ def test_export_leaves_the_student_as_it_was(learned, tmp_path: Path, monkeypatc
     assert learned.student.training
     learned.student.eval()
     assert not list(tmp_path.iterdir()), "nothing half-written is left"
-
-
-def edited(source: Path, target: Path, **facts: str | None) -> Path:
-    """Copy an ONNX file with some of its metadata changed, or left out when None."""
-    model = onnx.load(source)
-    stored = {entry.key: entry.value for entry in model.metadata_props} | facts
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {key: value for key, value in stored.items() if value is not None})
-    onnx.save(model, target)
-    return target
-
-
-def test_broken_files_are_the_users_mistake(onnx_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No such file"):
-        OnnxReader(tmp_path / "none.onnx")
-    noise = tmp_path / "noise.onnx"
-    noise.write_bytes(b"no protobuf at all")
-    with pytest.raises(UserError, match=r"noise\.onnx is no ONNX"):
-        OnnxReader(noise)
-    short = tmp_path / "short.onnx"
-    short.write_bytes(onnx_file.read_bytes()[:20_000])
-    with pytest.raises(UserError, match=r"short\.onnx"):
-        OnnxReader(short)
-    with pytest.raises(UserError, match="holds no student"):
-        OnnxReader(edited(onnx_file, tmp_path / "other.onnx", format=None))
-    with pytest.raises(UserError, match="lacks what a reader needs"):
-        OnnxReader(edited(onnx_file, tmp_path / "facts.onnx", charset=None))
-    with pytest.raises(UserError, match="lacks what a reader needs"):
-        OnnxReader(edited(onnx_file, tmp_path / "size.onnx", image_size=json.dumps("32")))
-
-
-def test_weights_in_other_files_are_refused(onnx_file: Path, tmp_path: Path) -> None:
-    model = onnx.load(onnx_file)
-    onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, size_threshold=0, location="elsewhere")
-    with pytest.raises(UserError, match="weights in other files"):
-        OnnxReader(tmp_path / "split.onnx")
