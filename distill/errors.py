@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 import select
 import sys
@@ -14,7 +15,7 @@ from distill.processes import MISTAKE, tell_once
 from students.errors import UserError
 from students.files import is_full
 
-__all__ = ["CLOSED_PIPE", "EXTRAS", "Command", "UserError", "exit_on_user_error", "import_extra"]
+__all__ = ["CLOSED_PIPE", "EXTRAS", "Command", "UserError", "check_extra", "exit_on_user_error", "import_extra"]
 
 Command = Callable[..., int]
 """A command's `main(argv: Sequence[str] | None = None) -> int`."""
@@ -67,7 +68,22 @@ def import_extra(package: str, purpose: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise  # it is installed, and lacks something itself
-        raise UserError(f'{purpose} needs {package}; pip install "symdistill[{EXTRAS[package]}]"') from None
+        raise _missing(package, purpose) from None
+
+
+def check_extra(extra: str, purpose: str) -> None:
+    """Check that all packages of an extra are installed, without importing them.
+
+    Raises:
+        UserError: see `import_extra`.
+    """
+    for package in (package for package, name in EXTRAS.items() if name == extra):
+        if importlib.util.find_spec(package) is None:
+            raise _missing(package, purpose)
+
+
+def _missing(package: str, purpose: str) -> UserError:
+    return UserError(f'{purpose} needs {package}; pip install "symdistill[{EXTRAS[package]}]"')
 
 
 def told(main: Command, argv: Sequence[str] | None) -> int:

@@ -44,6 +44,8 @@ class Reader(PictureReader, nn.Module):
     config: Any
     charset: Charset
     max_length: int
+    source: Path | None = None
+    """Folder that it was loaded from; None for a new one."""
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -169,6 +171,7 @@ class Reader(PictureReader, nn.Module):
             )
         reader = cls(config)
         load_weights(reader, folder)
+        reader.source = folder
         reader.prepare()
         return reader.eval()
 

@@ -19,29 +19,32 @@ from students.charset import Charset, Reading
 from students.errors import UserError
 
 if TYPE_CHECKING:
+    from distill.deployment.folder import export
+    from distill.deployment.onnx_reader import OnnxReader
+    from distill.evaluation.evaluate import evaluate
     from distill.training.distill_run import Result
-    from students.picture_reader import PictureReader
     from students.reading import Reader
     from students.stages import Stages, StudentShape
     from teachers.guidance import Guidance, TeacherShape
-    from teachers.registry import register_reader, register_teacher
+    from teachers.registry import load_teacher, register_reader, register_teacher
     from teachers.teacher import Teacher
 
 __all__ = [
     "Charset", "Guidance", "Reader", "Reading", "Result", "Stages", "StudentShape", "Teacher", "TeacherShape",
-    "UserError", "__version__", "distill", "load", "load_teacher", "register_reader", "register_teacher",
+    "UserError", "__version__", "distill", "evaluate", "export", "load", "load_teacher", "register_reader",
+    "register_teacher",
 ]  # fmt: skip
-
 _MODULES = {
     "Guidance": "teachers.guidance", "Reader": "students.reading", "Result": "distill.training.distill_run",
     "Stages": "students.stages", "StudentShape": "students.stages", "Teacher": "teachers.teacher",
-    "TeacherShape": "teachers.guidance", "register_reader": "teachers.registry",
+    "TeacherShape": "teachers.guidance", "evaluate": "distill.evaluation.evaluate",
+    "export": "distill.deployment.folder", "load_teacher": "teachers.registry", "register_reader": "teachers.registry",
     "register_teacher": "teachers.registry",
 }  # fmt: skip
 """Names that are imported on first use, with their modules."""
 
 
-def load(name: str | Path) -> PictureReader:
+def load(name: str | Path) -> Reader | OnnxReader:
     """Open a reader: a shipped name, a folder, a repository of the Hugging Face hub, or an ONNX file (without torch).
 
     Raises:
@@ -54,22 +57,6 @@ def load(name: str | Path) -> PictureReader:
     from teachers.registry import load_reader
 
     return load_reader(name)
-
-
-def load_teacher(name: str, weights: str | None = None, image_size: tuple[int, int] = (32, 128)) -> Teacher:
-    """Load a frozen teacher by any name that `teacher.name` of a configuration takes.
-
-    Args:
-        name: a shipped or registered name, a folder, a weights file, or a model of open_clip's zoo.
-        weights: open_clip tag or local file of a CLIP's weights, where `name` does not say it.
-        image_size: height and width of the student's pictures in pixels.
-
-    Raises:
-        UserError: when there is no such teacher, or it cannot teach.
-    """
-    from teachers.registry import load_teacher as load
-
-    return load(name, weights, image_size=image_size)
 
 
 def distill(
@@ -112,3 +99,7 @@ def __getattr__(name: str) -> Any:
         settings = ConfigParser()
         settings.read(Path(__file__).parent.parent / "setup.cfg")
         return settings.get("metadata", "version", fallback="unknown")
+
+
+def __dir__() -> list[str]:
+    return __all__

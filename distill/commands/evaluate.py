@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     given = parser().parse_args(words)
     check(given)
-    started = time.monotonic()
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     import torch
 
@@ -61,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         run_doctor(given.teacher, given.charset, words, given.out, given.overwrite)
     else:
-        run_comparison(given, words, started)
+        run_comparison(given, words)
     return 0
 
 
@@ -90,36 +88,33 @@ def check(given: argparse.Namespace) -> None:
         raise UserError("--against and --no-overlap-check exclude each other; leave one out")
 
 
-def run_comparison(given: argparse.Namespace, words: Sequence[str], started: float) -> None:
+def run_comparison(given: argparse.Namespace, words: Sequence[str]) -> None:
     """Compare, print the tables, and write them where that is asked for."""
     from rich.console import Console
 
-    from distill.deployment.readers import choose_device
-    from distill.evaluation.benchmarks import check_overlap, find_training, open_benchmarks
-    from distill.evaluation.compare import compare
-    from distill.evaluation.gallery import write_galleries
-    from distill.evaluation.report import build_report, check_output, write_report
+    from distill.evaluation.evaluate import run_evaluation
     from distill.evaluation.tables import print_report
     from students.charset import Charset
 
-    out = check_output(given.out, given.overwrite) if given.out else None
     charset = Charset.load(given.charset)
-    benchmarks = open_benchmarks(given.data, given.sets, charset, given.limit)
-    against = None
-    if not given.no_overlap_check:
-        against = find_training(Path(given.data), Path(given.against) if given.against else None)
-    readers = open_readers(given, charset)
-    overlaps = None if against is None else check_overlap(benchmarks, against)
-    device = choose_device(given.device if given.decoder_dtype == "float32" else "cpu")
-    comparison = compare(readers, benchmarks, charset, device, given.threads)
-    config = {key: value for key, value in vars(given).items() if key not in ("out", "overwrite", "doctor")}
-    seconds = {"total": time.monotonic() - started}
-    report = build_report(comparison, ["symdistill", "evaluate", *words], config, seconds, overlaps)
-    print_report(report, Console())
-    if out is not None:
-        write_report(out, report)
-        write_galleries(out, comparison)
-        print(f"wrote {out / 'report.json'}")
+    evaluation = run_evaluation(
+        lambda: open_readers(given, charset),
+        given.data,
+        charset,
+        benchmarks=given.sets,
+        limit=given.limit,
+        overlap_check=not given.no_overlap_check,
+        against=given.against,
+        device=given.device if given.decoder_dtype == "float32" else "cpu",
+        threads=given.threads,
+        out=given.out,
+        overwrite=given.overwrite,
+        command=["symdistill", "evaluate", *words],
+        config={key: value for key, value in vars(given).items() if key not in ("out", "overwrite", "doctor")},
+    )
+    print_report(evaluation.report, Console())
+    if given.out:
+        print(f"wrote {Path(given.out) / 'report.json'}")
 
 
 def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader]:

@@ -6,13 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from distill.commands import CommandParser, add_decoding_options, chosen_decoding
 from distill.errors import UserError, exit_on_user_error
-
-if TYPE_CHECKING:
-    from distill.deployment.card import Card
 
 SHOWN = 10
 """Differing words that are printed; the rest is counted."""
@@ -51,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--words must be 1 or more")
     decoding, refine_iters = chosen_decoding(given)
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
+    from distill.deployment.card import fill_card
     from distill.deployment.crops import load_crops
     from distill.deployment.folder import ParityError, check_folder, save_folder
-    from students.pretrained import locate
     from teachers.registry import load_reader
 
     check_folder(Path(given.out), given.overwrite)
@@ -61,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{given.student} is a file; give the folder of the student, which holds its weights")
     student = load_reader(given.student)
     student.choose_decoding(decoding, refine_iters)
-    card = fill_card(given, locate(given.student))
+    card = fill_card(given.student, given.name, given.training, given.terms, given.report)
     images = load_crops(given.verify, student.image_size, given.words) if given.verify else None
     try:
         done = save_folder(
@@ -76,16 +72,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     if done.parity is not None:
         print(f"ONNX and PyTorch: {done.parity}")
     return 0
-
-
-def fill_card(given: argparse.Namespace, source: Path) -> Card:
-    """Fill the card from the arguments and, where they say nothing, from the card the student came with."""
-    from distill.deployment.card import UNKNOWN, Card, read_sections, scores_from_report
-    from students.pretrained import name_of
-
-    earlier = read_sections(source)
-    name = given.name or name_of(str(source))
-    scores = scores_from_report(given.report, name) if given.report else earlier.get("Scores", UNKNOWN)
-    training = given.training or earlier.get("Training", UNKNOWN)
-    terms = given.terms or earlier.get("Terms", UNKNOWN)
-    return Card(name, training, terms, scores)

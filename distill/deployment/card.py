@@ -12,6 +12,7 @@ from typing import Any
 
 from students.charset import LogitsKind
 from students.errors import UserError
+from students.pretrained import locate, name_of
 from students.reading import Reader
 
 UNKNOWN = "Not recorded."
@@ -97,6 +98,31 @@ def read_sections(folder: str | Path) -> dict[str, str]:
         return {}
     pieces = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
     return {title.strip(): body.strip() for title, body in zip(pieces[1::2], pieces[2::2], strict=True)}
+
+
+def fill_card(
+    source: str | Path,
+    name: str | None = None,
+    training: str | None = None,
+    terms: str | None = None,
+    report: str | Path | None = None,
+) -> Card:
+    """Fill a card, by default with what the card in the folder of the reader says.
+
+    Args:
+        source: shipped name or folder of the reader.
+        name: what the card calls it.
+        training: data, steps, seed and teacher; Markdown.
+        terms: terms of use that follow from the training data; Markdown.
+        report: report.json that has its scores.
+
+    Raises:
+        UserError: for a reader that isn't there, or a report without it.
+    """
+    earlier = read_sections(locate(source))
+    name = name or name_of(source)
+    scores = scores_from_report(report, name) if report else earlier.get("Scores", UNKNOWN)
+    return Card(name, training or earlier.get("Training", UNKNOWN), terms or earlier.get("Terms", UNKNOWN), scores)
 
 
 def scores_from_report(file: str | Path, name: str) -> str:

@@ -11,11 +11,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from distill.deployment.card import Card
+from distill.deployment.card import Card, fill_card
 from distill.deployment.crops import draw_words
-from distill.deployment.onnx_export import check_exportable, export_onnx
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Parity, check_parity
+from distill.errors import check_extra
 from students.errors import UserError
 from students.files import replacing
 from students.pretrained import check_finite
@@ -81,6 +81,9 @@ def save_folder(
     check_folder(folder, overwrite)
     check_finite(student.state_dict(), card.name)
     if onnx:
+        check_extra("onnx", "exporting to ONNX")
+        from distill.deployment.onnx_export import check_exportable
+
         check_exportable(student)
     with replacing(folder) as beside:
         student.save_pretrained(beside, dtype)
@@ -93,6 +96,37 @@ def save_folder(
             file.chmod((beside / "README.md").stat().st_mode)
     files = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
     return Exported(folder, files, parity)
+
+
+def export(
+    reader: str | Path | Reader,
+    folder: str | Path,
+    *,
+    onnx: bool = False,
+    name: str | None = None,
+    dtype: Literal["float32", "float16"] = "float32",
+    overwrite: bool = False,
+) -> Path:
+    """Write the folder of a reader: config.json, model.safetensors, its card, and student.onnx when asked for.
+
+    Args:
+        reader: a reader, or its name as for `symdistill.load`; not an ONNX file.
+        folder: where to write.
+        onnx: write an ONNX file, and compare what it reads with PyTorch.
+        name: what the card calls it.
+        dtype: how weights are stored.
+        overwrite: replace a reader in `folder`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: for a folder that may not be replaced, or a reader that cannot be exported.
+        ParityError: when ONNX and PyTorch differ; nothing is left behind then.
+    """
+    model = load_reader(reader) if isinstance(reader, str | Path) else reader
+    card = Card(name or type(model).__name__.lower()) if model.source is None else fill_card(model.source, name)
+    return save_folder(model, folder, card, onnx=onnx, dtype=dtype, overwrite=overwrite).folder
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -128,6 +162,8 @@ def holds_student(folder: Path) -> bool:
 
 def export_checked(folder: Path, name: str, images: Tensor | None) -> Parity:
     """Export student.onnx from the student in `folder` and compare the two; raises `ParityError` on a difference."""
+    from distill.deployment.onnx_export import export_onnx
+
     student = load_reader(folder)
     export_onnx(student, folder / ONNX_FILE, name)
     if images is None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import onnxruntime
 
+from distill.errors import import_extra
 from students.charset import DECODERS, Charset, LogitsKind, Reading
 from students.errors import UserError
 from students.picture_reader import PictureReader
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 INPUT, OUTPUT = "images", "logits"
 """Names of the graph's input and output."""
@@ -45,6 +48,7 @@ class OnnxReader(PictureReader):
         threads: CPU threads of a call; None leaves the choice to onnxruntime.
 
     Attributes:
+        path: the file.
         name: what it was called when it was exported.
         charset: its alphabet.
         max_length: longest word in characters.
@@ -56,7 +60,7 @@ class OnnxReader(PictureReader):
     """
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
-        path = Path(path)
+        path = self.path = Path(path)
         data = read_file(path)
         check_tensors(data, path)
         self.session = open_session(data, path, threads)
@@ -99,8 +103,9 @@ def read_file(path: Path) -> bytes:
         raise UserError(f"{path}: {error.strerror or error}; {EXPORT_AGAIN}") from None
 
 
-def open_session(data: bytes, path: Path, threads: int | None) -> onnxruntime.InferenceSession:
+def open_session(data: bytes, path: Path, threads: int | None) -> InferenceSession:
     """Load a graph into onnxruntime, from memory so that no path inside it is followed; raises `UserError`."""
+    onnxruntime = import_extra("onnxruntime", "reading an ONNX file")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:

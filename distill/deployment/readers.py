@@ -141,6 +141,22 @@ def open_model(name_or_path: str, role: Role = "student", threads: int | None = 
     return ModelReader(load_reader(name_or_path), name_of(name_or_path), role)
 
 
+def wrap_reader(reader: Reader | OnnxReader, name: str | None = None, role: Role = "student") -> WordReader:
+    """Put a loaded reader behind the protocol.
+
+    Args:
+        reader: a model in memory or an ONNX file.
+        name: its name in tables; None takes that of the ONNX file, of the folder it came from, or its kind.
+        role: its role in a comparison.
+    """
+    if isinstance(reader, OnnxReader):
+        return OnnxWordReader(reader.path, name, role)
+    from students.pretrained import name_of
+
+    own = type(reader).__name__.lower() if reader.source is None else name_of(reader.source)
+    return ModelReader(reader, name or own, role)
+
+
 def is_onnx(name_or_path: str) -> bool:
     """Tell whether a name is that of an ONNX file."""
     return Path(name_or_path).suffix.lower() == ".onnx"

@@ -18,6 +18,7 @@ from distill.config import Config, as_dict
 from distill.deployment.card import Card, scores_from_report
 from distill.deployment.folder import save_folder
 from distill.deployment.readers import ModelReader, WordReader
+from distill.errors import check_extra
 from distill.evaluation.benchmarks import check_overlap, locate_benchmarks, open_benchmarks
 from distill.evaluation.compare import compare
 from distill.evaluation.report import build_report, write_report
@@ -123,6 +124,8 @@ class DistillRun(TrainingRun[Config]):
         """
         self.data.check(teacher_reads=self.task.reader is not None)
         wanted, data = self.config.eval, self.config.data
+        if wanted.onnx:
+            check_extra("onnx", "exporting to ONNX (eval.onnx)")
         if wanted.baseline and data.synthetic.words == 0 and all(source.labels == "pseudo" for source in data.train):
             raise UserError("a baseline can't learn from words that only the teacher reads; set eval.baseline=false")
         charset = self._test_charset(self.task.student)

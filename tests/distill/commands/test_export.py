@@ -10,6 +10,7 @@ import pytest
 
 from distill.commands.export import main
 from distill.deployment import folder as folders
+from distill.deployment import onnx_export
 from distill.deployment.card import Card
 from distill.deployment.folder import save_folder
 from distill.deployment.parity import Difference, Parity
@@ -30,7 +31,7 @@ def test_exports_and_compares_on_given_pictures(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     # The same weights were exported for `onnx_file`; the exporter takes seconds.
-    monkeypatch.setattr(folders, "export_onnx", lambda student, path, name: shutil.copy(onnx_file, path))
+    monkeypatch.setattr(onnx_export, "export_onnx", lambda student, path, name: shutil.copy(onnx_file, path))
     crops = tmp_path / "crops"
     crops.mkdir()
     for number, picture in enumerate(learned.pictures):
@@ -65,7 +66,7 @@ def test_a_difference_is_exit_1_and_names_the_words(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong = Parity(9, (1, 2), {3: 9}, 0.5, 0, (Difference(4, 2, "abc", "abd", 0.5),))
-    monkeypatch.setattr(folders, "export_onnx", lambda *_: None)
+    monkeypatch.setattr(onnx_export, "export_onnx", lambda *_: None)
     monkeypatch.setattr(folders, "OnnxReader", lambda *_: None)
     monkeypatch.setattr(folders, "check_parity", lambda *_: wrong)
     assert main(["--student", str(source), "--out", str(tmp_path / "out"), "--onnx"]) == 1

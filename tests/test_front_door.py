@@ -1,0 +1,173 @@
+"""The front door: load, read, distil, evaluate, export and register, from Python and without a clone in sight."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+import symdistill
+from students.sizes import StudentConfig
+from students.student import Student
+
+ROOT = Path(__file__).resolve().parent.parent
+WORDS = ["street", "museum", "42", "open"]
+
+
+def draw(word: str) -> Image.Image:
+    picture = Image.new("RGB", (30 + 20 * len(word), 44), "white")
+    ImageDraw.Draw(picture).text((10, 4), word, fill="black", font=ImageFont.load_default(28))
+    return picture
+
+
+def write_words(folder: Path, words: Sequence[str]) -> Path:
+    folder.mkdir()
+    for number, word in enumerate(words):
+        draw(word).save(folder / f"{number}.png")
+    lines = [f"{number}.png\t{word}\n" for number, word in enumerate(words)]
+    (folder / "labels.tsv").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reader() -> symdistill.Reader:
+    loaded = symdistill.load("tiny")
+    assert isinstance(loaded, symdistill.Reader)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def small() -> symdistill.Reader:
+    """A student of a few weights, which has learned nothing."""
+    torch.manual_seed(0)
+    config = StudentConfig(
+        encoder="conv", stem=(8, 12, 16), width=32, depth=3, heads=2, mlp_ratio=2.0, decoder_depth=3, decoder_heads=2,
+        decoder_mlp_ratio=2.0, dropout=0.0, taps="even",
+    )  # fmt: skip
+    return Student(config).eval()
+
+
+@pytest.fixture(scope="module")
+def onnx_file(small: symdistill.Reader, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return (
+        symdistill.export(small, tmp_path_factory.mktemp("front") / "small", onnx=True, name="small") / "student.onnx"
+    )
+
+
+def test_one_picture_gives_one_reading_and_many_a_list(reader: symdistill.Reader, tmp_path: Path) -> None:
+    picture = draw("street")
+    picture.save(tmp_path / "word.png")
+    path = tmp_path / "word.png"
+    for one in (path, str(path), picture, np.asarray(picture)):
+        assert reader.read(one).text == "street"
+    many = reader.read([path, picture, np.asarray(draw("museum"))])
+    assert [reading.text for reading in many] == ["street", "street", "museum"]
+    assert reader.read([]) == []
+
+
+def test_an_onnx_file_reads_the_same_without_torch(onnx_file: Path, small: symdistill.Reader, tmp_path: Path) -> None:
+    for word in WORDS:
+        draw(word).save(tmp_path / f"{word}.png")
+    program = f"""
+import sys
+for name in ("torch", "timm", "torchvision", "open_clip", "onnx"):
+    sys.modules[name] = None
+import symdistill
+reader = symdistill.load({str(onnx_file)!r})
+for reading in reader.read([{str(tmp_path)!r} + "/" + word + ".png" for word in {WORDS!r}]):
+    print(reading.text, reading.confidence)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = [line.rpartition(" ") for line in done.stdout.splitlines()]
+    expected = small.read([draw(word) for word in WORDS])
+    assert [word for word, _, _ in found] == [reading.text for reading in expected]
+    assert [float(sure) for _, _, sure in found] == pytest.approx([each.confidence for each in expected], rel=1e-3)
+
+
+def test_what_cannot_be_loaded_is_a_user_error(tmp_path: Path) -> None:
+    for name in ("tinny", tmp_path / "nowhere", tmp_path / "none.onnx"):
+        with pytest.raises(symdistill.UserError):
+            symdistill.load(name)
+
+
+def test_evaluate_takes_names_readers_and_names_of_ones_own(
+    reader: symdistill.Reader, onnx_file: Path, tmp_path: Path
+) -> None:
+    data = write_words(tmp_path / "words", WORDS)
+    report = symdistill.evaluate(["tiny", onnx_file], data, overlap_check=False)
+    assert [(entry["name"], entry["role"]) for entry in report["readers"]] == [
+        ("tiny", "student"),
+        ("small", "student"),
+    ]
+    assert [entry["average_by_word"] for entry in report["readers"]] == [100, 0]
+    named = {"mine": reader, "file": symdistill.load(onnx_file)}
+    report = symdistill.evaluate(named, data, teachers=["words-small"], overlap_check=False, out=tmp_path / "out")
+    assert [(entry["name"], entry["reading"]) for entry in report["readers"]] == [
+        ("mine", "open"), ("file", "open"), ("words-small", "closed-lexicon"),
+    ]  # fmt: skip
+    assert (tmp_path / "out" / "report.json").is_file()
+    with pytest.raises(symdistill.UserError, match="exists"):
+        symdistill.evaluate(reader, data, overlap_check=False, out=tmp_path / "out")
+    with pytest.raises(symdistill.UserError, match="dictionary"):
+        symdistill.evaluate([reader, "tiny"], data)
+
+
+def test_export_keeps_what_the_card_of_a_loaded_reader_says(reader: symdistill.Reader, tmp_path: Path) -> None:
+    for number, source in enumerate(("tiny", reader)):
+        folder = symdistill.export(source, tmp_path / str(number), dtype="float16")
+        assert {file.name for file in folder.iterdir()} == {"README.md", "config.json", "model.safetensors"}
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert card.startswith("---")
+        assert "# tiny\n" in card
+        assert "Rendered words only: no data terms" in card
+        assert [each.text for each in symdistill.load(folder).read([draw(word) for word in WORDS])] == WORDS
+    with pytest.raises(symdistill.UserError, match="exists"):
+        symdistill.export("tiny", folder)
+
+
+def test_distil_twice_in_one_process(tmp_path: Path) -> None:
+    words = write_words(tmp_path / "words", WORDS * 4)
+    section = {"train": [{"path": str(words)}], "validation": str(words), "workers": 0, "synthetic": {"words": 0}}
+    settings = {"steps": 2, "batch_size": 4, "validate_every": 2, "checkpoint_every": 2, "precision": "no"}
+    switches = {"eval.baseline": False, "eval.onnx": False, "eval.teacher": False}
+    for number in range(2):
+        out = tmp_path / str(number)
+        result = symdistill.distill("quickstart", out=str(out), data=section, train=settings, **switches)
+        assert result.finished
+        assert result.folder == out
+        assert result.report["readers"][0]["name"] == "quickstart"
+        assert isinstance(result.student, symdistill.Reader)
+        assert all(torch.isfinite(weight).all() for weight in result.student.parameters())
+    with pytest.raises(symdistill.UserError, match=r"resume|overwrite"):
+        symdistill.distill("quickstart", out=str(out), data=section, train=settings, **switches)
+    with pytest.raises(symdistill.UserError, match=r"train\.steps"):
+        symdistill.distill("quickstart", train={"stepz": 3})
+
+
+def test_every_name_of_the_front_door_is_there() -> None:
+    for name in symdistill.__all__:
+        assert getattr(symdistill, name) is not None
+    assert dir(symdistill) == sorted(symdistill.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        symdistill.no_such_name  # noqa: B018
+    source = (ROOT / "symdistill" / "__init__.py").read_text(encoding="utf-8")
+    assert len(source.splitlines()) < 120
+    assert (ROOT / "symdistill" / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("package", ["symdistill", "distill", "losses", "teachers", "students"])
+def test_only_programs_exit(package: str) -> None:
+    for file in (ROOT / package).rglob("*.py"):
+        if file.name == "__main__.py" or file.parent.name == "commands":
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            named = isinstance(node, ast.Attribute) and (ast.unparse(node) in ("sys.exit", "os.exit"))
+            assert not named, f"{file.relative_to(ROOT)}:{node.lineno} exits"
