@@ -10,35 +10,45 @@ from pathlib import Path
 
 from PIL import Image
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from distill.commands import CommandParser
-from distill.data.audit import Overlap, SetReport, examine, find_overlaps, sample_sheet
+from distill.data.audit import SetReport, examine, sample_sheet
+from distill.data.columns import COLUMNS
+from distill.data.folders import list_names
+from distill.data.overlap import Overlap, find_overlaps
 from distill.data.records import Records
 from distill.data.trees import open_set, open_sets
 from distill.errors import UserError, exit_on_user_error
 from students.charset import Charset
 from students.files import replacing, write_file
 
-_SHOWN_OVERLAPS = 20
+SHOWN = 20
+"""Overlaps, characters and file names that are printed of many."""
+SHOWN_CORRUPT = 100
+"""Corrupt records of a set that are printed; `--json` names all."""
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = CommandParser(
+    command = CommandParser(
         prog="check_lmdb",
-        description="Check sets of words: counts, what label rules drop, picture sizes, corrupt records, overlaps. "
-        "Exit 1 when something is corrupt or overlaps.",
+        description="Check sets of words: counts, what the label rules drop, picture sizes, what can't be read, and "
+        "overlaps. Exit 1 when a record is corrupt, is stored beyond num-samples, or overlaps.",
     )
-    made.add_argument("data", type=Path, help="LMDB, image folder, list of records, or a folder that holds sets")
-    made.add_argument("--charset", default="36", help="36, 62, 94 or a text file: the alphabet to judge labels by (36)")
-    made.add_argument("--max-length", type=int, default=25, metavar="N", help="longest word in characters (25)")
-    made.add_argument("--against", type=Path, metavar="TRAIN", help="training words to search for the same pictures")
-    made.add_argument("--sheet", type=Path, metavar="PNG", help="where the sheet of samples goes (./NAME-samples.png)")
-    made.add_argument("--no-sheet", action="store_true", help="draw no sheet")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON too")
-    return made
+    command.add_argument("data", type=Path, help="LMDB, image folder, list of records, or a folder that holds sets")
+    command.add_argument(
+        "--charset", default="36", help="36, 62, 94 or a text file: the alphabet to judge labels by (36)"
+    )
+    command.add_argument("--max-length", type=int, default=25, metavar="N", help="longest word in characters (25)")
+    command.add_argument(
+        "--keep-illegible", action="store_true", help="take marks for illegible words (### and *) for words"
+    )
+    command.add_argument("--against", type=Path, metavar="TRAIN", help="training words to search for the same pictures")
+    command.add_argument("--sheet", type=Path, metavar="PNG", help="path of the sheet of samples (./NAME-samples.png)")
+    command.add_argument("--no-sheet", action="store_true", help="draw no sheet")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the findings as JSON too, all records named")
+    return command
 
 
 @exit_on_user_error
@@ -54,83 +64,97 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not file.resolve().parent.is_dir() or file.is_dir():
             raise UserError(f"{file} can't be written: give a file in a folder that exists")
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
     if not console.is_terminal:
         console.width = 120
-    reports = [examine(records, charset, given.max_length) for records in sets]
-    show_counts(console, reports)
+    reports = [examine(records, charset, given.max_length, given.keep_illegible) for records in sets]
+    print_counts(console, reports)
     for report in reports:
-        show_findings(console, report)
+        print_findings(console, report)
     overlaps = find_overlaps(against, sets) if against is not None else None
     if overlaps is not None:
-        show_overlaps(console, overlaps, given.against)
+        print_overlaps(console, overlaps, given.against)
     if not given.no_sheet:
         save_sheet(sample_sheet(sets), sheet)
-        console.print(f"sheet of samples: {escape(str(sheet))}")
+        console.print(f"sheet of samples: {sheet}")
     if given.json:
         save_findings(given.json, reports, overlaps)
-    return 1 if overlaps or any(report.corrupt for report in reports) else 0
+    return 1 if overlaps or any(report.is_damaged for report in reports) else 0
 
 
-def show_counts(console: Console, reports: Sequence[SetReport]) -> None:
-    """Print one row a set."""
-    table = Table("set", "records", "kept", "dropped", "corrupt", "width", "height", "columns")
+def print_counts(console: Console, reports: Sequence[SetReport]) -> None:
+    """Print a table with a row a set."""
+    table = Table("set", "records", "usable", "dropped", "corrupt", "width", "height", "columns")
     for report in reports:
         table.add_row(
-            escape(report.name), str(report.records), str(report.kept), str(sum(report.dropped.values())),
+            report.name, str(report.records), str(report.usable), str(sum(report.dropped.values())),
             str(report.corrupt), _spread(report.widths), _spread(report.heights), str(report.with_columns),
         )  # fmt: skip
     if len(reports) > 1:
-        counts = [(r.records, r.kept, sum(r.dropped.values()), r.corrupt, r.with_columns) for r in reports]
-        records, kept, dropped, corrupt, columns = (str(sum(column)) for column in zip(*counts, strict=True))
-        table.add_row("all", records, kept, dropped, corrupt, "", "", columns)
+        counts = [(r.records, r.usable, sum(r.dropped.values()), r.corrupt, r.with_columns) for r in reports]
+        records, usable, dropped, corrupt, columns = (str(sum(column)) for column in zip(*counts, strict=True))
+        table.add_row("all", records, usable, dropped, corrupt, "", "", columns)
     console.print(table)
     console.print("width, height: smallest / median / largest; columns: records with the character under each column")
 
 
-def show_findings(console: Console, report: SetReport) -> None:
-    """Print what is dropped, which characters the alphabet lacks, and which records are corrupt."""
+def print_findings(console: Console, report: SetReport) -> None:
+    """Print what is dropped, replaced, corrupt or never read."""
+    name = report.name
     for reason, count in report.dropped.items():
-        shown = ", ".join(map(repr, report.examples[reason]))
-        console.print(f"{report.name}: {count} labels dropped, {reason}: {shown}", markup=False)
-    if report.outside:
-        shown = "  ".join(f"{char!r} {count}" for char, count in list(report.outside.items())[:30])
-        console.print(f"{report.name}: characters outside the alphabet: {shown}", markup=False)
-    for line in report.corrupt_named:
-        console.print(f"{report.name}: corrupt: {line}", markup=False)
-    if report.corrupt > len(report.corrupt_named):
-        more = report.corrupt - len(report.corrupt_named)
-        console.print(f"{report.name}: and {more} corrupt records more", markup=False)
+        examples = ", ".join(map(repr, report.examples[reason]))
+        marks = " (marks for words that nobody can read)" if reason == "illegible" else ""
+        console.print(f"{name}: {count} labels dropped, {reason}{marks}: {examples}")
+    for characters, treatment in ((report.removed, "left out"), (report.folded, "replaced")):
+        if characters:
+            listed = "  ".join(f"{char!r} {count}" for char, count in list(characters.items())[:SHOWN])
+            more = f"  and {len(characters) - SHOWN} more" if len(characters) > SHOWN else ""
+            console.print(f"{name}: characters outside the alphabet, {treatment}: {listed}{more}")
+    if report.too_long_for_ctc:
+        examples = ", ".join(map(repr, report.too_long_for_ctc_examples))
+        console.print(f"{name}: {report.too_long_for_ctc} words need more than {COLUMNS} columns with CTC: {examples}")
+    if report.repeated:
+        console.print(f"{name}: {report.repeated} entries repeat a picture with its label and count once")
+    if report.unlisted:
+        console.print(f"{name}: {len(report.unlisted)} pictures have no label: {list_names(report.unlisted, SHOWN)}")
+    if report.beyond:
+        console.print(
+            f"{name}: corrupt: {report.beyond} more records are stored than num-samples tells ({report.records}); "
+            "they are never read: write the LMDB again"
+        )
+    for line in report.corrupt_records[:SHOWN_CORRUPT]:
+        console.print(f"{name}: corrupt: {line}")
+    if report.corrupt > SHOWN_CORRUPT:
+        console.print(f"{name}: corrupt: {report.corrupt - SHOWN_CORRUPT} more; --json FILE names all")
 
 
-def show_overlaps(console: Console, overlaps: Sequence[Overlap], against: Path) -> None:
-    """Print what was found in the training words."""
+def print_overlaps(console: Console, overlaps: Sequence[Overlap], against: Path) -> None:
+    """Print the pictures that are among the training words."""
     if not overlaps:
-        console.print(f"no picture of these is in {against}, equal or nearly so", markup=False)
+        console.print(f"no picture of these is in {against}, equal or nearly so")
         return
-    console.print(f"{len(overlaps)} pictures of these are in {against} as well:", markup=False)
-    for overlap in overlaps[:_SHOWN_OVERLAPS]:
+    console.print(f"{len(overlaps)} pictures of these are in {against} as well:")
+    for overlap in overlaps[:SHOWN]:
         pair = f"{overlap.test} ({overlap.label!r}) and {overlap.train}"
-        line = f"  {pair}: {overlap.kind}, correlation {overlap.correlation:.3f}"
-        console.print(line, markup=False)
-    if len(overlaps) > _SHOWN_OVERLAPS:
-        console.print(f"  and {len(overlaps) - _SHOWN_OVERLAPS} more")
+        console.print(f"  {pair}: {overlap.kind}, correlation {overlap.correlation:.3f}")
+    if len(overlaps) > SHOWN:
+        console.print(f"  and {len(overlaps) - SHOWN} more")
 
 
 def save_sheet(sheet: Image.Image, file: Path) -> None:
-    """Write the sheet."""
+    """Write the sheet of samples."""
     with replacing(file) as beside:
         sheet.save(beside, format="PNG")
 
 
 def save_findings(file: Path, reports: Sequence[SetReport], overlaps: Sequence[Overlap] | None) -> None:
     """Write all findings as JSON."""
-    found = {
-        "schema": 1,
+    findings = {
+        "schema": 2,
         "sets": [dataclasses.asdict(report) for report in reports],
         "overlaps": None if overlaps is None else [dataclasses.asdict(overlap) for overlap in overlaps],
     }
-    write_file(file, json.dumps(found, indent=1, ensure_ascii=False))
+    write_file(file, json.dumps(findings, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def _spread(quantiles: Sequence[int]) -> str:

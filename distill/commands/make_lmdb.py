@@ -10,31 +10,41 @@ from pathlib import Path
 from rich.console import Console
 
 from distill.commands import CommandParser
-from distill.data.folders import FolderRecords
+from distill.data.folders import FolderRecords, list_names
 from distill.data.progress import followed
-from distill.data.records import BadRecordError
+from distill.data.records import BadRecordError, decode_record
 from distill.data.writing import LmdbWriter
 from distill.errors import UserError, exit_on_user_error
 from students.charset import Charset
-from students.pictures import DamagedPictureError, decode_picture
 
 NAMED = 5
 """Dropped pictures that are named for each reason."""
+REASONS = {
+    "illegible": "illegible (marks for words that nobody can read; --keep-illegible writes them)",
+    "too long": "too long",
+    "empty": "empty",
+}
+"""What is printed for the reasons of the label rules."""
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = CommandParser(
+    command = CommandParser(
         prog="make_lmdb",
-        description="Write an LMDB from a folder of pictures with a file of labels (labels.tsv, .csv or .jsonl).",
+        description="Write an LMDB from a folder of pictures with a label file (labels.tsv, .csv or .jsonl).",
     )
-    made.add_argument("folder", type=Path, help="folder of pictures")
-    made.add_argument("out", type=Path, help="folder of the LMDB to write")
-    made.add_argument("--labels", type=Path, metavar="FILE", help="label file, when it is not labels.* in the folder")
-    made.add_argument("--charset", default="94", help="36, 62, 94 or a text file: words outside it are dropped (94)")
-    made.add_argument("--max-length", type=int, default=25, metavar="N", help="longest word in characters (25)")
-    made.add_argument("--overwrite", action="store_true", help="replace an LMDB that is there")
-    return made
+    command.add_argument("folder", type=Path, help="folder of pictures")
+    command.add_argument("out", type=Path, help="folder of the LMDB to write")
+    command.add_argument(
+        "--labels", type=Path, metavar="FILE", help="label file, when it is not labels.* in the folder"
+    )
+    command.add_argument("--charset", default="94", help="36, 62, 94 or a text file: words outside it are dropped (94)")
+    command.add_argument("--max-length", type=int, default=25, metavar="N", help="longest word in characters (25)")
+    command.add_argument(
+        "--keep-illegible", action="store_true", help="write marks for illegible words (### and *) as words"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace an LMDB that is there")
+    return command
 
 
 @exit_on_user_error
@@ -46,42 +56,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     records = FolderRecords(given.folder, given.labels)
     charset = Charset.load(given.charset)
     with LmdbWriter(given.out, given.overwrite) as writer:
-        dropped, named = copy_words(records, charset, given.max_length, writer)
+        dropped, named = copy_words(records, charset, given.max_length, given.keep_illegible, writer)
         if writer.count == 0:
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the label file is empty"
             raise UserError(f"{given.folder}: no word is left to write ({reasons}){named and f'; first: {named[0]}'}")
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
     console.print(f"{given.out}: {writer.count} of {len(records)} words written")
     for reason, count in dropped.most_common():
         console.print(f"  dropped: {count} {reason}")
     for line in named:
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}")
+    if records.repeated:
+        console.print(f"  {records.repeated} entries repeat a picture with its label and count once")
+    unlisted = records.unlisted()
+    if unlisted:
+        console.print(f"  {len(unlisted)} pictures are not in {records.label_file.path}: {list_names(unlisted)}")
     return 0
 
 
 def copy_words(
-    records: FolderRecords, charset: Charset, max_length: int, writer: LmdbWriter
+    records: FolderRecords, charset: Charset, max_length: int, keep_illegible: bool, writer: LmdbWriter
 ) -> tuple[Counter[str], list[str]]:
-    """Copy pictures that can be read, with labels as they stand; count the rest by reason and name some of it."""
+    """Copy pictures that can be read, with labels as they stand; count the others by reason and name some of them."""
     dropped: Counter[str] = Counter()
     named: list[str] = []
     for position, stored in followed(records.labels(), len(records), f"writing {records.name}"):
-        label = stored or ""
-        reason: str | None = charset.drop_reason(label, max_length)
-        said = f"{records.describe(position)}: {label!r} is {reason}"
-        if reason == "empty" and label.strip():
-            reason = "outside the alphabet"
-            said = f"{records.describe(position)}: {label!r} has no character of the alphabet"
-        if reason is None:
+        label, name = stored or "", records.describe(position)
+        rule = charset.examine(label, max_length, keep_illegible=keep_illegible).reason
+        if rule is None:
             try:
-                data = records.image(position)
-                decode_picture(data)
-                writer.add(data, label)
+                decode_record(records, position)
+                writer.add(records.image(position), label)
                 continue
-            except (BadRecordError, DamagedPictureError) as error:
-                reason = "without a picture that can be read"
-                said = str(error) if isinstance(error, BadRecordError) else f"{records.describe(position)}: {error}"
+            except BadRecordError as error:
+                reason = (
+                    "without a picture that can be read" if records.exists(position) else "whose picture is missing"
+                )
+                message = str(error)
+        elif rule == "empty" and label.strip():
+            reason, message = "outside the alphabet", f"{name}: {label!r} has no character of the alphabet"
+        else:
+            reason, message = REASONS[rule], f"{name}: {label!r} is {rule}"
         dropped[reason] += 1
         if dropped[reason] <= NAMED:
-            named.append(said)
+            named.append(message)
     return dropped, named

@@ -1,4 +1,4 @@
-"""The data doctor: what a set holds, what training drops of it and why, and what can't be read."""
+"""Examine sets of words: what they hold, what the label rules drop of it and why, and what can't be read."""
 
 from __future__ import annotations
 
@@ -9,82 +9,112 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from distill.data.overlap import Overlap, find_overlaps
+from distill.data.columns import COLUMNS
+from distill.data.folders import FolderRecords
+from distill.data.lmdb_reader import LmdbRecords
 from distill.data.progress import followed
-from distill.data.records import BadRecordError, Records
-from students.charset import Charset
-from students.pictures import DamagedPictureError, decode_picture
-
-__all__ = ["Overlap", "SetReport", "examine", "find_overlaps", "sample_sheet"]
+from distill.data.records import BadRecordError, Records, decode_record
+from students.charset import Charset, ctc_columns_needed
 
 EXAMPLES = 5
-"""Dropped labels that are shown for each reason."""
-SHOWN_CORRUPT = 20
-"""Corrupt records that are named."""
+"""Labels that are shown for each reason."""
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
 class SetReport:
-    """What is known of one set."""
+    """What a set holds. Each record is usable, dropped or corrupt."""
 
     name: str
     path: str
     records: int
     """Records, readable or not."""
-    kept: int
+    usable: int
     """Records whose label the alphabet can write and whose picture can be read."""
     dropped: dict[str, int]
-    """Records that label rules drop, by reason."""
+    """Records that the label rules drop, by reason."""
     examples: dict[str, list[str]]
     """Some of their labels."""
-    outside: dict[str, int]
-    """Characters that the alphabet has not, in all labels, most frequent first."""
+    removed: dict[str, int]
+    """Characters that the alphabet lacks and that are left out of labels, most frequent first."""
+    folded: dict[str, int]
+    """Characters that the alphabet lacks and that are replaced (`é` by `e`), most frequent first."""
+    too_long_for_ctc: int
+    """Usable words that a CTC student can't spell: with a blank between equal neighbours they exceed its columns."""
+    too_long_for_ctc_examples: list[str]
+    """Some of them."""
     corrupt: int
-    """Records without a picture that can be read."""
-    corrupt_named: list[str]
-    """The first of them, and why."""
+    """Records without a label or a picture that can be read."""
+    corrupt_records: list[str]
+    """Each of them, and why."""
+    beyond: int
+    """Records that are stored beyond `num-samples`."""
+    repeated: int
+    """Entries of a label file that say again what an earlier one says."""
+    unlisted: list[str]
+    """Pictures in a folder that its label file does not name."""
     widths: list[int]
     """Smallest, 5%, median, 95% and largest width in pixels."""
     heights: list[int]
     """The same for heights."""
     with_columns: int
-    """Records that say which character stands under each column."""
+    """Usable records that have the character under each column."""
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether something is stored that can't be read, or is never read."""
+        return self.corrupt > 0 or self.beyond > 0
 
 
-def examine(records: Records, charset: Charset, max_length: int = 25) -> SetReport:
-    """Read every label and decode every picture of a set."""
-    dropped: Counter[str] = Counter()
+def examine(
+    records: Records, charset: Charset, max_length: int = 25, keep_illegible: bool = False, columns: int = COLUMNS
+) -> SetReport:
+    """Read every label and decode every picture of a set.
+
+    Args:
+        records: the set.
+        charset: the alphabet whose rules are applied.
+        max_length: longest label in characters.
+        keep_illegible: take marks for illegible words, such as `###`, for words.
+        columns: columns that a CTC student reads.
+    """
+    dropped, removed, folded = Counter[str](), Counter[str](), Counter[str]()
     examples: defaultdict[str, list[str]] = defaultdict(list)
-    outside: Counter[str] = Counter()
-    widths: list[int] = []
-    heights: list[int] = []
+    sizes: list[tuple[int, int]] = []
     corrupt: list[str] = []
-    kept = with_columns = 0
+    too_long_for_ctc: list[str] = []
+    usable = with_columns = 0
     for position, label in followed(records.labels(), len(records), f"checking {records.name}"):
-        verdict = None if label is None else charset.examine(label, max_length)
-        reason = "no label" if verdict is None else verdict.reason
-        if verdict is not None and reason != "illegible":
-            outside.update(verdict.removed)
-        if reason is not None:
+        try:
+            label = records.label(position) if label is None else label
+            sizes.append(decode_record(records, position).size)
+        except BadRecordError as error:
+            corrupt.append(str(error))
+            continue
+        verdict = charset.examine(label, max_length, keep_illegible=keep_illegible)
+        if verdict.reason != "illegible":
+            removed.update(verdict.removed)
+            folded.update(verdict.folded)
+        if verdict.text is None:
+            reason = verdict.reason or "empty"
             dropped[reason] += 1
             if len(examples[reason]) < EXAMPLES:
-                examples[reason].append(records.describe(position) if label is None else label)
-        try:
-            width, height = decode_picture(records.image(position)).size
-        except (BadRecordError, DamagedPictureError) as error:
-            said = str(error) if isinstance(error, BadRecordError) else f"{records.describe(position)}: {error}"
-            corrupt.append(said)
+                examples[reason].append(label)
             continue
-        widths.append(width)
-        heights.append(height)
-        kept += reason is None
+        usable += 1
         with_columns += records.columns(position) is not None
+        if ctc_columns_needed(verdict.text) > columns:
+            too_long_for_ctc.append(verdict.text)
+    widths, heights = ([size[side] for size in sizes] for side in (0, 1))
     return SetReport(
-        name=records.name, path=str(records.path), records=len(records), kept=kept, dropped=dict(dropped.most_common()),
-        examples=dict(examples), outside=dict(outside.most_common()), corrupt=len(corrupt),
-        corrupt_named=corrupt[:SHOWN_CORRUPT], widths=_quantiles(widths), heights=_quantiles(heights),
-        with_columns=with_columns,
+        name=records.name, path=str(records.path), records=len(records), usable=usable,
+        dropped=dict(dropped.most_common()), examples=dict(examples), removed=dict(removed.most_common()),
+        folded=dict(folded.most_common()), too_long_for_ctc=len(too_long_for_ctc),
+        too_long_for_ctc_examples=too_long_for_ctc[:EXAMPLES], corrupt=len(corrupt), corrupt_records=corrupt,
+        beyond=records.count_beyond() if isinstance(records, LmdbRecords) else 0,
+        repeated=records.repeated if isinstance(records, FolderRecords) else 0,
+        unlisted=records.unlisted() if isinstance(records, FolderRecords) else [],
+        widths=_quantiles(widths), heights=_quantiles(heights), with_columns=with_columns,
     )  # fmt: skip
 
 
@@ -104,22 +134,22 @@ def sample_sheet(sets: Sequence[Records], count: int = 100, across: int = 8) -> 
         left, top = number % across * width, number // across * (height + text)
         try:
             label = records.label(position)
-            image = decode_picture(records.image(position))
+            image = decode_record(records, position)
             image.thumbnail((width - 8, height - 4))
             sheet.paste(image, (left + 4, top + 4))
-        except (BadRecordError, DamagedPictureError):
+        except BadRecordError:
             label = records.describe(position)
             draw.rectangle((left + 4, top + 4, left + width - 5, top + height - 1), outline="red")
         draw.text((left + 4, top + height), label[:24], fill="black", font=font)
     return sheet
 
 
-def _at(sets: Sequence[Records], place: int) -> tuple[Records, int]:
+def _at(sets: Sequence[Records], number: int) -> tuple[Records, int]:
     for records in sets:
-        if place < len(records):
-            return records, place
-        place -= len(records)
-    raise IndexError(place)
+        if number < len(records):
+            return records, number
+        number -= len(records)
+    raise IndexError(number)
 
 
 def _quantiles(values: Sequence[int]) -> list[int]:

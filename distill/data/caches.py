@@ -1,4 +1,4 @@
-"""Where what is made from a set and read again lies: with the set, or with the user."""
+"""Choose the folder of files that are computed from a set and read again: the set's own, or the user's cache."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from distill.data.records import Records
 
 
 def user_cache() -> Path:
-    """Give the folder for caches of this user, which may not exist yet."""
+    """Return the folder for caches of this user, which may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "symdistill"
 
 
 def cache_folder(records: Records) -> Path:
-    """Give the set's own folder, or the user's cache when that is read-only."""
+    """Return the set's own folder, or the user's cache when that is read-only."""
     home = records.path if records.path.is_dir() else records.path.parent
     return home if os.access(home, os.W_OK) else user_cache()

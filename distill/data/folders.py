@@ -61,6 +61,10 @@ class FolderRecords:
             raise BadRecordError(f"{self.describe(position)} is a link that leads out of the folder, to {target}")
         return read_bytes(file, self.describe(position))
 
+    def exists(self, position: int) -> bool:
+        """Tell whether the picture of a record is there, readable or not."""
+        return os.path.lexists(self.path / self._entries[position].file)
+
     def columns(self, position: int) -> bytes | None:
         """Return None: pictures in folders carry no column labels."""
         return None

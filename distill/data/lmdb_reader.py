@@ -1,4 +1,4 @@
-"""LmdbRecords: words in an LMDB with the key scheme of the field (docs/reference/data-layout.md)."""
+"""Read words from an LMDB with the keys of the field: `num-samples`, `image-%09d`, `label-%09d`, `columns-%09d`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from distill.data.records import BadRecordError
 from students.errors import UserError
 
 DATA_FILE = "data.mdb"
-READS = 1000
-"""Look-ups until an LMDB is opened anew. Each maps what lies around its place too (64 KiB, more on recent kernels), and
-nothing gives that back: the memory of a process that reads at random would seem to grow to the size of the file."""
+MAX_READS = 1000
+"""Look-ups until an LMDB is opened anew. Each maps what lies around it too (64 KiB, more on recent kernels), which is
+never given back: the memory of a process that reads at random would seem to grow to the size of the file."""
 
 
 class LmdbRecords:
@@ -49,27 +49,23 @@ class LmdbRecords:
     def labels(self) -> Iterator[tuple[int, str | None]]:
         """See `Records`; one walk over the tree, many times quicker than single look-ups."""
         expected = 0
-        with self._opened().walk() as transaction, transaction.cursor() as cursor:
-            found = cursor.set_range(b"label-")
-            while found:
-                key, value = bytes(cursor.key()), bytes(cursor.value())
-                if not key.startswith(b"label-"):
-                    break
-                number = key[6:]
-                position = int(number) - 1 if number.isdigit() else -1
-                if expected <= position < self._count:
-                    yield from ((missing, None) for missing in range(expected, position))
-                    yield position, _decoded(value)
-                    expected = position + 1
-                found = cursor.next()
+        for position, value in self._walk(b"label-", 0):
+            if expected <= position < self._count:
+                yield from ((missing, None) for missing in range(expected, position))
+                yield position, _decode_utf8(value)
+                expected = position + 1
         yield from ((missing, None) for missing in range(expected, self._count))
+
+    def count_beyond(self) -> int:
+        """Count the records that are stored beyond `num-samples`, which nobody reads."""
+        return max(sum(1 for _ in self._walk(kind, self._count)) for kind in (b"image-", b"label-"))
 
     def label(self, position: int) -> str:
         """See `Records`."""
         stored = self._get(b"label-%09d" % (position + 1))
         if stored is None:
             raise BadRecordError(f"{self.describe(position)} has no label")
-        label = _decoded(stored)
+        label = _decode_utf8(stored)
         if label is None:
             raise BadRecordError(f"the label of {self.describe(position)} is no UTF-8")
         return label
@@ -96,17 +92,27 @@ class LmdbRecords:
         return hashlib.sha256(f"{file}|{stat.st_size}|{stat.st_mtime_ns}".encode()).hexdigest()[:16]
 
     def state(self) -> dict[str, int]:
-        """Give what changes whenever the LMDB is written to; its place does not count."""
+        """Return what changes whenever the LMDB is written to; where it lies does not count."""
         stat = (self.path / DATA_FILE).stat()
         return {
             "records": len(self), "size": stat.st_size, "time_ns": stat.st_mtime_ns,
-            "transaction": self._opened().get().info()["last_txnid"],
+            "transaction": self._environment().get().info()["last_txnid"],
         }  # fmt: skip
 
-    def _get(self, key: bytes) -> bytes | None:
-        return self._opened().read(key)
+    def _walk(self, kind: bytes, start: int) -> Iterator[tuple[int, bytes]]:
+        """Give positions from `start` on and what is stored under their keys of one kind, in the order of keys."""
+        with self._environment().walk() as transaction, transaction.cursor() as cursor:
+            more = cursor.set_range(b"%s%09d" % (kind, start + 1))
+            while more and bytes(cursor.key()).startswith(kind):
+                number = bytes(cursor.key())[len(kind) :]
+                if number.isdigit():
+                    yield int(number) - 1, bytes(cursor.value())
+                more = cursor.next()
 
-    def _opened(self) -> _Environment:
+    def _get(self, key: bytes) -> bytes | None:
+        return self._environment().read(key)
+
+    def _environment(self) -> _Environment:
         if self._shared is None:
             key = str(self.path.resolve())
             self._shared = _OPEN.get(key) or _OPEN.setdefault(key, _Environment(self.path))
@@ -123,7 +129,7 @@ class _Environment:
 
     def read(self, key: bytes) -> bytes | None:
         """Copy what is stored under a key."""
-        if self._reads >= READS and not self._walks:
+        if self._reads >= MAX_READS and not self._walks:
             self._close()
         environment = self.get()
         self._reads += 1
@@ -133,7 +139,7 @@ class _Environment:
 
     @contextmanager
     def walk(self) -> Iterator[lmdb.Transaction]:
-        """Give a transaction for many reads, during which the LMDB stays open."""
+        """Open a transaction for many reads, during which the LMDB stays open."""
         with self.get().begin(buffers=True) as transaction:
             self._walks += 1
             try:
@@ -142,7 +148,7 @@ class _Environment:
                 self._walks -= 1
 
     def get(self) -> lmdb.Environment:
-        """Give the open LMDB."""
+        """Return the open LMDB."""
         if self._opened is None or self._process != os.getpid():
             if self._process != os.getpid():
                 self._walks = 0  # those that go on are another process's
@@ -171,13 +177,13 @@ def _open(path: Path) -> lmdb.Environment:
     except lmdb.Error as error:
         raise UserError(f"{file} can't be opened as an LMDB ({error}); copy it again, or run make_lmdb") from None
     if file.stat().st_size < whole:
-        # Reading past the end of a mapped file kills the process, so it has to be found out now.
+        # Reading past the end of a mapped file kills the process, so this is checked now.
         opened.close()
         raise UserError(f"{file} is cut off: {file.stat().st_size} of {whole} bytes; copy it again")
     return opened
 
 
-def _decoded(label: bytes) -> str | None:
+def _decode_utf8(label: bytes) -> str | None:
     try:
         return label.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""The overlap check: do training pictures show up among test pictures, equal or nearly so?"""
+"""Search training sets for test pictures, equal or nearly so, by content and by perceptual hash."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from PIL import Image
 
 from distill.data.caches import user_cache
 from distill.data.progress import followed
-from distill.data.records import BadRecordError, Records
+from distill.data.records import BadRecordError, Records, decode_record
 from distill.data.trees import open_all, open_sets
 from students.charset import Charset
 from students.files import replacing
-from students.pictures import DamagedPictureError, decode_picture
 
 SAME_LABEL_BITS = 32
 """Hash bits that may differ between pictures of one label."""
 OTHER_LABEL_BITS = 7
 """Hash bits that may differ between pictures of different labels."""
-LEAST_CORRELATION = 0.97
-"""What a pair with hashes that close must reach to count.
+MIN_CORRELATION = 0.97
+"""Correlation that a pair with hashes this close must reach to count.
 
 Chosen on 500 pictures of the six benchmarks: found are 96 in 100 saved again as JPEG of quality 50, all resized to
 32 x 128, 65 in 100 halved in size and saved as JPEG of quality 80. None of 68 million pairs of different real test and
@@ -34,7 +33,7 @@ training pictures reaches all limits. Pictures cut out differently are not found
 """
 Kind = Literal["equal bytes", "equal pixels", "nearly equal"]
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -81,26 +80,26 @@ def find_overlaps(
     """
     trained = _Tree(open_all(train) if isinstance(train, Path | str) else train, cache)
     tested = _Tree(open_sets(test) if isinstance(test, Path | str) else test, cache)
-    found: dict[int, Overlap] = {}
-    equal: tuple[tuple[Kind, np.ndarray, np.ndarray], ...] = (
+    overlaps: dict[int, Overlap] = {}
+    digests: tuple[tuple[Kind, np.ndarray, np.ndarray], ...] = (
         ("equal bytes", tested.prints.content, trained.prints.content),
         ("equal pixels", tested.prints.pixels, trained.prints.pixels),
     )
-    for kind, theirs, ours in equal:
-        places = {digest.tobytes(): place for place, digest in enumerate(ours) if trained.prints.readable[place]}
-        for place in np.flatnonzero(tested.prints.readable).tolist():
-            match = places.get(theirs[place].tobytes())
-            if match is not None and place not in found:
-                found[place] = _overlap(kind, tested, place, trained, match, 1.0)
+    for kind, test_digests, train_digests in digests:
+        known = {digest.tobytes(): n for n, digest in enumerate(train_digests) if trained.prints.readable[n]}
+        for number in np.flatnonzero(tested.prints.readable).tolist():
+            match = known.get(test_digests[number].tobytes())
+            if match is not None and number not in overlaps:
+                overlaps[number] = _overlap(kind, tested, number, trained, match, 1.0)
     best: dict[int, tuple[float, int]] = {}
-    for place, match in _close_pairs(tested, trained):
-        if place not in found:
-            alike = float((tested.thumbnail(place) * trained.thumbnail(match)).sum())
-            if alike >= LEAST_CORRELATION and alike > best.get(place, (0.0, 0))[0]:
-                best[place] = alike, match
-    for place, (alike, match) in best.items():
-        found[place] = _overlap("nearly equal", tested, place, trained, match, alike)
-    return [found[place] for place in sorted(found)]
+    for number, match in _close_pairs(tested, trained):
+        if number not in overlaps:
+            correlation = float((tested.thumbnail(number) * trained.thumbnail(match)).sum())
+            if correlation >= MIN_CORRELATION and correlation > best.get(number, (0.0, 0))[0]:
+                best[number] = correlation, match
+    for number, (correlation, match) in best.items():
+        overlaps[number] = _overlap("nearly equal", tested, number, trained, match, correlation)
+    return [overlaps[number] for number in sorted(overlaps)]
 
 
 def difference_hash(image: Image.Image) -> np.ndarray:
@@ -122,15 +121,15 @@ def take_prints(records: Records, cache: Path | None = None) -> Prints:
     content, pixels, hashes = np.zeros((3, count, 16), np.uint8)
     prints = Prints(content, pixels, hashes, np.zeros(count, bool))
     for position in followed(range(count), count, f"fingerprints of {records.name}"):
-        with contextlib.suppress(BadRecordError, DamagedPictureError):
+        with contextlib.suppress(BadRecordError):
             data = records.image(position)
-            image = decode_picture(data)
+            image = decode_record(records, position)
             raw = b"%d %d " % image.size + image.tobytes()
             prints.content[position] = np.frombuffer(hashlib.blake2b(data, digest_size=16).digest(), np.uint8)
             prints.pixels[position] = np.frombuffer(hashlib.blake2b(raw, digest_size=16).digest(), np.uint8)
             prints.hashes[position] = difference_hash(image)
             prints.readable[position] = True
-    with contextlib.suppress(OSError):  # without a place to keep them they are taken again next time
+    with contextlib.suppress(OSError):  # where they can't be stored they are taken again next time
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(file) as beside, beside.open("wb") as stored:  # to a path, numpy would add a suffix
             np.savez(stored, **vars(prints))
@@ -149,65 +148,68 @@ class _Tree:
         )  # fmt: skip
         self.starts = np.cumsum([0, *(len(records) for records in self.sets)])
 
-    def place(self, place: int) -> tuple[Records, int]:
-        number = int(np.searchsorted(self.starts, place, side="right")) - 1
-        return self.sets[number], place - int(self.starts[number])
+    def locate(self, number: int) -> tuple[Records, int]:
+        """Return the set and the position in it of a picture."""
+        part = int(np.searchsorted(self.starts, number, side="right")) - 1
+        return self.sets[part], number - int(self.starts[part])
 
-    def describe(self, place: int) -> str:
-        records, position = self.place(place)
+    def describe(self, number: int) -> str:
+        records, position = self.locate(number)
         return records.describe(position)
 
-    def label(self, place: int) -> str:
-        records, position = self.place(place)
+    def label(self, number: int) -> str:
+        records, position = self.locate(number)
         try:
             return records.label(position)
         except BadRecordError:
             return ""
 
     def by_label(self) -> dict[str, list[int]]:
-        charset, found = Charset.load("36"), defaultdict(list)
-        for number, records in enumerate(self.sets):
+        """Group the pictures that can be read by label."""
+        charset, groups = Charset.load("36"), defaultdict(list)
+        for part, records in enumerate(self.sets):
             for position, label in records.labels():
-                place = int(self.starts[number]) + position
+                number = int(self.starts[part]) + position
                 folded = charset.adapt(label or "")
-                if folded and self.prints.readable[place]:
-                    found[folded].append(place)
-        return found
+                if folded and self.prints.readable[number]:
+                    groups[folded].append(number)
+        return groups
 
-    def thumbnail(self, place: int) -> np.ndarray:
-        records, position = self.place(place)
-        grey = decode_picture(records.image(position)).convert("L").resize((128, 32), Image.Resampling.BICUBIC)
+    def thumbnail(self, number: int) -> np.ndarray:
+        """Shrink a picture to grey (32, 128), of zero mean and unit length."""
+        grey = decode_record(*self.locate(number)).convert("L").resize((128, 32), Image.Resampling.BICUBIC)
         pixels = np.asarray(grey, dtype=np.float32)
         pixels = pixels - pixels.mean()
         # A picture of one grey has no shape to compare: it correlates with nothing.
         return pixels / max(float(np.linalg.norm(pixels)), 1.0)
 
 
-def _overlap(kind: Kind, tested: _Tree, place: int, trained: _Tree, match: int, correlation: float) -> Overlap:
-    return Overlap(kind, tested.describe(place), trained.describe(match), tested.label(place), correlation)
+def _overlap(kind: Kind, tested: _Tree, number: int, trained: _Tree, match: int, correlation: float) -> Overlap:
+    return Overlap(kind, tested.describe(number), trained.describe(match), tested.label(number), correlation)
 
 
 def _close_pairs(tested: _Tree, trained: _Tree) -> Iterator[tuple[int, int]]:
-    """Give pairs of places whose hashes are close enough to look at the pictures."""
-    ours = trained.by_label()
-    for label, places in tested.by_label().items():
-        candidates = np.asarray(ours.get(label, ()), dtype=np.int64)
-        for place in places if len(candidates) else ():
-            distance = _distance(tested.prints.hashes[place], trained.prints.hashes[candidates])
-            yield from ((place, int(match)) for match in candidates[distance <= SAME_LABEL_BITS])
+    """Give pairs of pictures, by their numbers in both trees, whose hashes are close enough to compare them."""
+    trained_by_label = trained.by_label()
+    for label, numbers in tested.by_label().items():
+        candidates = np.asarray(trained_by_label.get(label, ()), dtype=np.int64)
+        for number in numbers if len(candidates) else ():
+            distance = _distance(tested.prints.hashes[number], trained.prints.hashes[candidates])
+            yield from ((number, int(match)) for match in candidates[distance <= SAME_LABEL_BITS])
     # Of 8 pieces at least one is the same when at most 7 bits differ.
-    theirs, known = (tree.prints.hashes.view(np.uint16).reshape(-1, 8) for tree in (tested, trained))
+    test_pieces, train_pieces = (tree.prints.hashes.view(np.uint16).reshape(-1, 8) for tree in (tested, trained))
     for piece in range(8):
-        order = np.argsort(known[:, piece], kind="stable")
-        ordered = known[order, piece]
-        lows = np.searchsorted(ordered, theirs[:, piece], side="left")
-        highs = np.searchsorted(ordered, theirs[:, piece], side="right")
-        for place in np.flatnonzero((highs > lows) & tested.prints.readable).tolist():
-            candidates = order[lows[place] : highs[place]]
-            distance = _distance(tested.prints.hashes[place], trained.prints.hashes[candidates])
+        order = np.argsort(train_pieces[:, piece], kind="stable")
+        ordered = train_pieces[order, piece]
+        lows = np.searchsorted(ordered, test_pieces[:, piece], side="left")
+        highs = np.searchsorted(ordered, test_pieces[:, piece], side="right")
+        for number in np.flatnonzero((highs > lows) & tested.prints.readable).tolist():
+            candidates = order[lows[number] : highs[number]]
+            distance = _distance(tested.prints.hashes[number], trained.prints.hashes[candidates])
             close = candidates[(distance <= OTHER_LABEL_BITS) & trained.prints.readable[candidates]]
-            yield from ((place, int(match)) for match in close)
+            yield from ((number, int(match)) for match in close)
 
 
 def _distance(one: np.ndarray, many: np.ndarray) -> np.ndarray:
+    """Count the bits in which a hash (16,) differs from each of many (N, 16)."""
     return _BITS[one ^ many].sum(axis=1)

@@ -1,4 +1,4 @@
-"""Progress of long walks over data: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Show the progress of long walks over data: a live bar on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ Item = TypeVar("Item")
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-def followed(items: Iterable[Item], total: int, what: str, console: Console | None = None) -> Iterator[Item]:
-    """Pass `items` on while progress is shown on stderr, with the time to go.
+def followed(items: Iterable[Item], total: int, activity: str, console: Console | None = None) -> Iterator[Item]:
+    """Pass `items` on while progress is shown on stderr, with the time left.
 
     Args:
         items: what is walked over.
         total: how many there are.
-        what: the activity, such as `reading labels`.
+        activity: such as `reading labels`.
         console: where to show it.
     """
     console = console or Console(stderr=True)
     if console.is_terminal:
-        columns = (TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+        description = TextColumn("{task.description}", markup=False)  # paths may hold brackets and braces
+        columns = (description, MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True) as bar:
-            yield from bar.track(items, total=total)
+            yield from bar.track(items, total=total, description=activity)
         return
-    started = told = time.monotonic()
+    started = last = time.monotonic()
     for done, item in enumerate(items):
         now = time.monotonic()
-        if now - told > _SECONDS_BETWEEN_LINES:
-            told = now
+        if now - last > _SECONDS_BETWEEN_LINES:
+            last = now
             left = (now - started) / max(done, 1) * (total - done)
-            console.print(f"{what}: {done}/{total}, {left:.0f} s left", highlight=False, soft_wrap=True)
+            line = f"{activity}: {done}/{total}, {left:.0f} s left"
+            console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
         yield item

@@ -1,4 +1,4 @@
-"""Records: one set of words as it is stored, whatever the store; and lists that cut a set from a larger one."""
+"""Define what a stored set of words offers, whatever the store, and lists that cut a set from a larger one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from PIL import Image
 
 from students.errors import UserError
+from students.pictures import DamagedPictureError, decode_picture
 
 LIST_SUFFIX = ".indices.txt"
 
@@ -25,13 +27,13 @@ class Records(Protocol):
     name: str
     """The set's name."""
     path: Path
-    """Where it is stored."""
+    """Its file or folder."""
 
     def __len__(self) -> int:
         """Count the records, readable or not."""
 
     def labels(self) -> Iterator[tuple[int, str | None]]:
-        """Give positions and raw labels in order; None where the label is missing or no UTF-8."""
+        """Walk through positions and raw labels in order; None where the label is missing or no UTF-8."""
 
     def label(self, position: int) -> str:
         """Read a raw label; raises `BadRecordError`."""
@@ -46,7 +48,15 @@ class Records(Protocol):
         """Name a record for people."""
 
     def fingerprint(self) -> str:
-        """Give a short string that changes when the stored words change."""
+        """Return a short string that changes when the stored words change."""
+
+
+def decode_record(records: Records, position: int) -> Image.Image:
+    """Decode the picture of a record; raises `BadRecordError` when it is missing or damaged."""
+    try:
+        return decode_picture(records.image(position))
+    except DamagedPictureError as error:
+        raise BadRecordError(f"{records.describe(position)} can't be read as a picture ({error})") from None
 
 
 class SubsetRecords:
@@ -97,7 +107,7 @@ class SubsetRecords:
 
 
 def read_list(file: Path) -> list[int]:
-    """Read a list of records, one number a line counted from 1; give positions counted from 0.
+    """Read a list of records, one number a line counted from 1, as positions counted from 0.
 
     Raises:
         UserError: for a missing file or a line that is no number above 0.
@@ -110,8 +120,8 @@ def read_list(file: Path) -> list[int]:
         raise UserError(f"{file} is no text; a list of records has one number a line, counted from 1") from None
     wrong = next((line for line in lines if not line.isascii() or not line.isdecimal() or int(line) < 1), None)
     if wrong is not None or not lines:
-        found = f"has {wrong[:20]!r} in it" if wrong is not None else "is empty"
-        raise UserError(f"{file} {found}; a list of records has one number a line, counted from 1")
+        problem = f"has {wrong[:20]!r} in it" if wrong is not None else "is empty"
+        raise UserError(f"{file} {problem}; a list of records has one number a line, counted from 1")
     return [int(line) - 1 for line in lines]
 
 

@@ -1,19 +1,17 @@
-"""The data doctor and the overlap check."""
+"""Reports on sets, and the overlap check."""
 
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from distill.commands.check_lmdb import main
-from distill.data.audit import examine, find_overlaps, sample_sheet
+from distill.data.audit import examine, sample_sheet
 from distill.data.lmdb_reader import LmdbRecords
-from distill.data.overlap import difference_hash
+from distill.data.overlap import difference_hash, find_overlaps
 from distill.data.trees import open_sets
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
@@ -58,53 +56,21 @@ def messy(tmp_path: Path) -> Path:
     return write(tmp_path / "messy", words)
 
 
-def test_the_doctor_counts(messy: Path) -> None:
+def test_a_report_counts(messy: Path) -> None:
     report = examine(LmdbRecords(messy), Charset.load("36"))
-    assert (report.records, report.kept, report.corrupt) == (7, 2, 2)
+    assert (report.records, report.usable, report.corrupt) == (7, 2, 2)
     assert report.dropped == {"empty": 2, "too long": 1}
     assert report.examples["empty"] == ["!?", "你好"]
-    assert report.outside == {"'": 1, "!": 1, "?": 1, "你": 1, "好": 1}
+    assert report.removed == {"'": 1, "!": 1, "?": 1, "你": 1, "好": 1}
     assert (report.widths, report.heights) == ([120] * 5, [40] * 5)
-    assert "record 6 of messy" in report.corrupt_named[0]
-    assert "record 7 of messy has no picture" in report.corrupt_named[1]
+    assert "record 6 of messy" in report.corrupt_records[0]
+    assert "record 7 of messy has no picture" in report.corrupt_records[1]
 
 
 def test_the_sheet_shows_what_there_is(messy: Path) -> None:
     sheet = sample_sheet([LmdbRecords(messy)], 100, across=4)
     assert sheet.size == (640, 116)
     assert np.asarray(sheet)[:40, :160].std() > 10
-
-
-def test_the_command_reports_and_exits_1_for_corrupt_records(
-    messy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert main([str(messy), "--json", "found.json"]) == 1
-    told = capsys.readouterr().out
-    for part in ("messy", "too long", "'你' 1", "record 6 of messy"):
-        assert part in told
-    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
-    assert (found["sets"][0]["kept"], found["overlaps"]) == (2, None)
-    assert Image.open(tmp_path / "messy-samples.png").size[0] == 1280
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["nowhere"], "nowhere"), (["."], "holds no LMDB"), (["set", "--charset", "no"], "alphabet"),
-        (["set", "--against", "away"], "away"), (["set", "--sheet", "away/sheet.png"], "can't be written"),
-    ],
-)  # fmt: skip
-def test_mistakes_are_one_line(
-    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "empty").mkdir()
-    if arguments[0] == "set":
-        write(tmp_path / "empty" / "set", [(encoded(scene(0)), "a")])
-    monkeypatch.chdir(tmp_path / "empty")
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert (error.count("\n"), told in error) == (1, True)
 
 
 def test_the_overlap_check_finds_equal_and_nearly_equal_pictures(tmp_path: Path) -> None:
@@ -134,16 +100,6 @@ def test_the_overlap_check_finds_equal_and_nearly_equal_pictures(tmp_path: Path)
     assert find_overlaps(tmp_path / "train" / "B", tmp_path / "train" / "deep") == []
 
 
-def test_the_command_exits_1_for_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("train", "test"):
-        write(tmp_path / name, [(encoded(scene(number)), "a") for number in range(2)])
-    assert main([str(tmp_path / "test"), "--against", str(tmp_path / "train"), "--no-sheet"]) == 1
-    assert "2 pictures of these are in" in capsys.readouterr().out
-    write(tmp_path / "clean", [(encoded(scene(9)), "a")])
-    assert main([str(tmp_path / "clean"), "--against", str(tmp_path / "train"), "--no-sheet"]) == 0
-    assert "no picture of these" in capsys.readouterr().out
-
-
 def test_flat_pictures_are_no_leaks(tmp_path: Path) -> None:
     for name, shade in (("train", 10), ("test", 200)):
         write(tmp_path / name, [(encoded(Image.new("RGB", (50, 20), (shade,) * 3)), "a")])
@@ -159,3 +115,22 @@ def test_the_hash_of_a_ramp() -> None:
 @pytest.mark.slow
 def test_the_real_training_words_hold_no_test_words(shared: Path) -> None:
     assert find_overlaps(shared / "data" / "train", shared / "data" / "test") == []
+
+
+def test_each_record_is_usable_dropped_or_corrupt(tmp_path: Path) -> None:
+    good = encoded(scene(0))
+    folder = write(tmp_path / "set", [(good, "Caf\u00e9"), (good, "###"), (b"", "###"), (good, "\u00a7"), (good, "x")])
+    report = examine(LmdbRecords(folder), Charset.load("94"))
+    assert (report.usable, report.dropped, report.corrupt) == (2, {"illegible": 1, "empty": 1}, 1)
+    assert (report.folded, report.removed) == ({"\u00e9": 1}, {"\u00a7": 1})
+    assert examine(LmdbRecords(folder), Charset.load("94"), keep_illegible=True).usable == 3
+    assert examine(LmdbRecords(folder), Charset("caf\u00e9x")).folded == {}
+
+
+def test_words_that_ctc_can_not_spell_are_counted(tmp_path: Path) -> None:
+    words = ["harbour", "00000000000000000001", "1111111111111111", "11111111111111112"]
+    report = examine(
+        LmdbRecords(write(tmp_path / "set", [(encoded(scene(0)), word) for word in words])), Charset.load("36")
+    )
+    # 20 characters and 18 blanks, 16 and 15, 17 and 15
+    assert (report.too_long_for_ctc, report.too_long_for_ctc_examples) == (1, ["00000000000000000001"])

@@ -16,7 +16,7 @@ from PIL import Image
 from distill.data import lmdb_reader
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.records import BadRecordError, Records, SubsetRecords
-from distill.data.trees import open_set, open_sets
+from distill.data.trees import find_sets, open_set, open_sets
 from distill.evaluation.benchmarks import locate_benchmarks
 from students.errors import UserError
 
@@ -29,11 +29,17 @@ def picture(shade: int = 128) -> bytes:
 
 def write(folder: Path, entries: dict[bytes, bytes]) -> Path:
     folder.mkdir(parents=True)
-    with lmdb.open(str(folder), map_size=2**24) as environment, environment.begin(write=True) as transaction:
+    put(folder, entries)
+    return folder
+
+
+def put(folder: Path, entries: dict[bytes, bytes]) -> None:
+    with (
+        lmdb.open(str(folder), map_size=2**24, lock=False) as environment,
+        environment.begin(write=True) as transaction,
+    ):
         for key, value in entries.items():
             transaction.put(key, value)
-    (folder / "lock.mdb").unlink()
-    return folder
 
 
 def words(folder: Path, labels: list[str]) -> Path:
@@ -77,7 +83,7 @@ def test_many_look_ups_open_the_file_anew_but_not_under_a_walk(tmp_path: Path, m
 
     open_file = lmdb_reader._open
     monkeypatch.setattr(lmdb_reader, "_open", counted)
-    monkeypatch.setattr(lmdb_reader, "READS", 10)
+    monkeypatch.setattr(lmdb_reader, "MAX_READS", 10)
     records = LmdbRecords(words(tmp_path / "set", [f"w{number}" for number in range(50)]))
     assert [records.label(number) for number in range(50)] == [f"w{number}" for number in range(50)]
     assert len(opened) == 6
@@ -96,7 +102,7 @@ def test_what_was_read_does_not_stay_mapped(tmp_path: Path, monkeypatch: pytest.
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith("RssFile")).split()[1])
 
-    monkeypatch.setattr(lmdb_reader, "READS", 10)
+    monkeypatch.setattr(lmdb_reader, "MAX_READS", 10)
     content = os.urandom(50_000)
     opened = lmdb.open(str(tmp_path / "set"), map_size=2**27, sync=False, lock=False)
     with opened as environment, environment.begin(write=True) as transaction:
@@ -177,6 +183,36 @@ def test_finds_sets_at_any_depth_in_order(tmp_path: Path) -> None:
         open_sets(tmp_path / "empty")
     with pytest.raises(UserError, match="no such folder"):
         open_sets(tmp_path / "nowhere")
+
+
+def test_a_set_that_is_reached_by_links_is_found_once_by_its_own_path(tmp_path: Path) -> None:
+    words(tmp_path / "sets" / "IC13_2", ["x", "y"])
+    words(tmp_path / "away", ["z"])
+    (tmp_path / "sets" / "IC13_1.indices.txt").write_text("2\n")
+    (tmp_path / "sets" / "A").symlink_to(tmp_path / "sets" / "IC13_2")
+    (tmp_path / "sets" / "B").symlink_to(tmp_path / "away")
+    (tmp_path / "sets" / "C").symlink_to(tmp_path / "away")
+    (tmp_path / "sets" / "D_1.indices.txt").symlink_to("IC13_1.indices.txt")
+    (tmp_path / "sets" / "E").mkdir()
+    (tmp_path / "sets" / "E" / "data.mdb").symlink_to(tmp_path / "sets" / "IC13_2" / "data.mdb")
+    (tmp_path / "sets" / "train").mkdir()
+    words(tmp_path / "sets" / "train" / "F", ["f"])
+    root = tmp_path / "linked"
+    root.symlink_to(tmp_path / "sets")
+    for place in (tmp_path / "sets", root):
+        found = find_sets(place, lists=True, besides=("train",))
+        assert [path.relative_to(place).as_posix() for path in found] == ["B", "IC13_1", "IC13_2"]
+        assert [path.name for path in find_sets(place)] == ["B", "IC13_2", "F"]
+    assert list(locate_benchmarks(tmp_path / "sets", "all")) == ["B", "IC13_1", "IC13_2"]
+
+
+def test_records_beyond_num_samples_are_counted(tmp_path: Path) -> None:
+    words(tmp_path / "set", ["a", "b", "c", "d", "e"])
+    assert LmdbRecords(tmp_path / "set").count_beyond() == 0
+    put(tmp_path / "set", {b"num-samples": b"2"})
+    assert (len(LmdbRecords(tmp_path / "set")), LmdbRecords(tmp_path / "set").count_beyond()) == (2, 3)
+    put(tmp_path / "set", {b"label-000000009": b"label alone", b"label-x": b"no number"})
+    assert LmdbRecords(tmp_path / "set").count_beyond() == 4
 
 
 def test_a_list_cuts_a_set_from_the_larger_one(tmp_path: Path) -> None:
