@@ -1,270 +1,152 @@
-"""The teacher doctor: what a teacher can't tell a student about the words of an alphabet (METHOD 4).
+"""The teacher doctor: which characters and words of an alphabet a teacher can't teach, and why.
 
-A CLIP sees a label through its tokenizer: characters with the same token get the same guidance, a character of
-several tokens gets none. How far its text embeddings tell similar words apart needs its weights too. A teacher that
-reads is bound by its own alphabet instead; a CLIP4STR by both, and by what it writes into its captions.
+A CLIP sees a label through its tokenizer: characters with the same token get the same guidance, and words with a
+character that is not exactly one token get none. A teacher that reads is bound by its own alphabet instead, a CLIP4STR
+by both.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from open_clip import SimpleTokenizer, list_models
-from torch import Tensor
-from torch.nn import functional as F
+from open_clip import SimpleTokenizer
 
 from students.charset import Charset
 from students.errors import UserError
+from students.pretrained import name_of
+from students.reading import Reader
 from teachers.backbones import spelling
-from teachers.caption_facts import CaptionFacts, examine_captions
 from teachers.clip import ClipTeacher
 from teachers.clip4str import Clip4Str
-from teachers.probes import probes
-from teachers.registry import load_teacher
+from teachers.names import CLIP_ZOO, resolve
+from teachers.reading import ReadingTeacher
+from teachers.registry import TEACHERS, load_model
 from teachers.tokens import TokenizerLike, WordPieceTokens
-from teachers.towers import run_words
 from teachers.zoo import zoo_config, zoo_tags
 
-WEAK = 0.1
-"""Words closer than this share of the distance between unrelated words are called hardly told apart."""
 LONGEST = 25
-"""Longest word that the label rules leave."""
-
-
-@dataclass(frozen=True)
-class TokenFacts:
-    """How a tokenizer writes the characters of an alphabet."""
-
-    counts: dict[int, int]
-    """Tokens of a character -> characters with so many; 0 for a character it has no token for."""
-    broken: dict[str, str]
-    """Characters that aren't one token each -> why."""
-    same: tuple[str, ...]
-    """Characters that share one token, a group each; a group may be the two cases of a letter."""
-    letters: int
-    """Letters of which the alphabet has both cases."""
-    letters_collapsed: int
-    """Those of them whose two cases share one token."""
-    longest: int
-    """Longest label in characters."""
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """Cosine of the text embeddings of words that differ a little."""
-
-    kind: str
-    """In what they differ."""
-    example: tuple[str, str]
-    pairs: int
-    identical: int
-    """Pairs that are the same tokens, so that no training could tell them apart."""
-    low: float
-    median: float
-    high: float
-
-
-@dataclass(frozen=True)
-class ReadingFacts:
-    """What a teacher that reads can read."""
-
-    characters: str
-    """Its alphabet."""
-    outside: str
-    """Characters of the student's alphabet that it has in neither case."""
-    other_case: str
-    """Those that it has in the other case only."""
-    longest: int
-    """Its longest word in characters."""
+"""Longest word of the protocol; a teacher of shorter ones is reported."""
 
 
 @dataclass(frozen=True)
 class Checkup:
-    """What was found out about one teacher."""
+    """The findings on one teacher."""
 
     teacher: str
     description: str
-    alphabet: str
-    """The student's."""
-    tokens: TokenFacts | None = None
-    contrasts: tuple[Contrast, ...] = ()
-    reading: ReadingFacts | None = None
-    captions: CaptionFacts | None = None
-    unknown: tuple[str, ...] = ()
-    """What could not be examined, and why."""
+    charset: str
+    """The student's characters."""
+    unguided: Mapping[str, str]
+    """Characters whose words get no guidance at all, with the reason."""
+    outside: str
+    """Characters that a teacher which reads hasn't got: it gives no guidance from there to the end of the word."""
+    same: tuple[str, ...]
+    """Characters that get the same guidance, a group each; a group may be the two cases of a letter."""
+    longest: int | None
+    """Characters of the longest word that it guides to the end; None for no limit."""
 
     @property
-    def untaught(self) -> tuple[str, ...]:
-        """What a student of this alphabet will not be taught, a sentence each."""
-        if self.reading is not None:  # what it reads apart it teaches apart, whatever its text tower makes of it
-            return (*_refused(self.tokens), *_untaught_reading(self.reading))
-        return (*_untaught_tokens(self.tokens), *_refused(self.tokens), *_untaught_words(self.contrasts))
+    def untaught(self) -> list[str]:
+        """What a student of this alphabet learns from labels alone, a sentence each."""
+        lines = []
+        if self.unguided:
+            lines.append(f"words with {' '.join(self.unguided)}: it has no single token for them")
+        if self.outside:
+            lines.append(f"the rest of a word from {' '.join(self.outside)} on: it can't read them")
+        if cases := [group for group in self.same if is_case(group)]:
+            letters = " ".join(group[0] for group in cases)
+            lines.append(f"the case of {letters}: both cases get the same guidance")
+        lines += [f"{' '.join(group)} apart: they get the same guidance" for group in self.same if group not in cases]
+        if self.longest is not None and self.longest < LONGEST:
+            lines.append(f"words of more than {self.longest} characters: it takes no longer ones")
+        return lines
 
 
-def examine_clip(name: str, charset: Charset) -> Checkup:
-    """Examine a CLIP; one of open_clip's zoo whose weights can't be had by its tokenizer alone.
+def examine(name: str, charset: Charset) -> Checkup:
+    """Examine a teacher for a student's alphabet; a model of open_clip's zoo by its tokenizer, without its weights.
 
     Args:
-        name: as for `load_teacher`; a model of the zoo may come without a tag, which examines its tokenizer only.
+        name: as for `teachers.registry.load_teacher`; a model of the zoo may come without a tag.
         charset: the student's alphabet.
 
     Raises:
         UserError: when there is no such teacher.
     """
-    architecture, _, tag = name.partition("/")
-    in_zoo = architecture in list_models() and (not tag or tag in zoo_tags(architecture))
-    try:
-        if in_zoo and not tag:
-            raise UserError(f"no weights are named; give {name}/TAG with TAG of {', '.join(zoo_tags(name))}")
-        teacher = load_teacher(name)
-    except UserError as error:
-        if not in_zoo:
-            raise
-        facts, _ = examine_tokens(zoo_tokens(architecture), charset.characters)
-        unknown = (f"text embeddings: {error}",)
-        return Checkup(name, "open_clip's tokenizer, without weights", charset.characters, facts, unknown=unknown)
-    if not isinstance(teacher, ClipTeacher):
-        return Checkup(teacher.name, teacher.description, charset.characters, unknown=("it is no CLIP and no reader",))
-    facts, single = examine_tokens(teacher.tokens, charset.characters)
-    contrasts = examine_words(teacher.embed_words, teacher.tokens, single)
-    return Checkup(teacher.name, teacher.description, charset.characters, facts, contrasts)
-
-
-def examine_reader(name: str, description: str, own: Charset, longest: int, charset: Charset) -> Checkup:
-    """Examine a teacher that reads words of up to `longest` characters of the alphabet `own`."""
-    baselines = {char: own.counterpart(char) for char in charset.characters}
-    outside = "".join(char for char, baseline in baselines.items() if baseline is None)
-    other = "".join(char for char, baseline in baselines.items() if baseline not in (None, char))
-    reading = ReadingFacts(own.characters, outside, other, longest)
-    return Checkup(name, description, charset.characters, reading=reading)
-
-
-@torch.no_grad()
-def examine_clip4str(name: str, description: str, reader: Clip4Str, charset: Charset) -> Checkup:
-    """Examine a CLIP4STR: what it reads, what its text tower sees of labels, and what its captions lose."""
-    found = examine_reader(name, description, reader.charset, reader.max_length, charset)
-    tokens = spelling(reader.config.clip)
-    facts, single = examine_tokens(tokens, charset.characters)
-
-    def embed(words: Sequence[str]) -> Tensor:
-        return F.normalize(run_words(reader.clip_model, tokens(words).to(reader.device)), dim=-1)
-
-    contrasts = examine_words(embed, tokens, single)
-    captions = examine_captions(reader, charset)
-    return dataclasses.replace(found, tokens=facts, contrasts=contrasts, captions=captions)
-
-
-def zoo_tokens(name: str) -> WordPieceTokens:
-    """Give the tokenizer of a model of open_clip's zoo; raises `UserError` for one that can't be a teacher."""
-    text = zoo_config(name)["text_cfg"]
-    return WordPieceTokens(SimpleTokenizer(**(text.get("tokenizer_kwargs") or {})), text.get("context_length", 77))
-
-
-def examine_tokens(tokens: TokenizerLike, characters: str) -> tuple[TokenFacts, str]:
-    """Find out how characters become tokens; gives the facts, and the characters that are one token each."""
-    ids = {char: tokens.pieces(char) for char in characters}
-    broken = {char: why for char in characters if (why := why_broken(tokens, char, ids[char])) is not None}
-    groups: dict[int, str] = defaultdict(str)
-    for char in characters:
-        if char not in broken:
-            groups[ids[char][0]] += char
-    same = tuple(group for group in groups.values() if len(group) > 1)
-    pairs = [char + char.upper() for char in characters if char.islower() and char.upper() in set(characters)]
-    collapsed = sum(any(set(pair) <= set(group) for group in same) for pair in pairs)
-    facts = TokenFacts(
-        dict(sorted(Counter(map(len, ids.values())).items())), broken, same, len(pairs), collapsed, tokens.max_length
-    )
-    return facts, "".join(char for char in characters if char not in broken)
-
-
-def why_broken(tokens: TokenizerLike, char: str, ids: Sequence[int]) -> str | None:
-    """Say why labels with a character are refused; None when they aren't."""
-    try:
-        tokens.check([char])
-    except UserError:
-        meant = unicodedata.normalize("NFKC", char)
-        if not ids:
-            return "no token"
-        if len(ids) > 1:
-            return f"{len(ids)} tokens"
-        return f"stands for {meant!r}" if meant != char else "becomes another character"
-    return None
-
-
-def examine_words(
-    embed: Callable[[Sequence[str]], Tensor], tokens: TokenizerLike, characters: str
-) -> tuple[Contrast, ...]:
-    """Compare the text embeddings of words that differ a little, and of unrelated words.
-
-    Args:
-        embed: gives (M, J) normalised embeddings of M words.
-        tokens: the tokenizer before it.
-        characters: what the words are made of; each is one token.
-    """
-    found = []
-    for kind, pairs in probes(characters, tokens.max_length).items():
-        first, second = (embed([pair[side] for pair in pairs]) for side in (0, 1))
-        cosines = (first * second).sum(dim=1).float().cpu().sort().values
-        identical = sum(bool((row[0] == row[1]).all()) for row in (tokens(pair) for pair in pairs))
-        low, middle, high = cosines[0].item(), cosines.median().item(), cosines[-1].item()
-        found.append(Contrast(kind, pairs[0], len(pairs), identical, low, middle, high))
-    return tuple(found)
-
-
-def _untaught_tokens(facts: TokenFacts | None) -> list[str]:
-    if facts is None:
-        return []
-    told = []
-    if facts.letters_collapsed:
-        told.append(
-            f"the case of {facts.letters_collapsed} of {facts.letters} letters: both cases are one token, so "
-            "upper-case and lower-case words get the same guidance"
+    if name not in TEACHERS and (found := resolve(name)).format == CLIP_ZOO:
+        architecture = found.architecture or name
+        config = zoo_config(architecture)["text_cfg"]
+        if found.tag is not None and found.tag not in zoo_tags(architecture):
+            raise UserError(f"{architecture} has no weights called {found.tag!r}; it has {zoo_tags(architecture)}")
+        tokenizer = SimpleTokenizer(**(config.get("tokenizer_kwargs") or {}))
+        tokens = WordPieceTokens(tokenizer, config.get("context_length", 77))
+        return examine_tokens(name, "a CLIP of open_clip's zoo, by its tokenizer", charset, tokens)
+    model = load_model(name)
+    if isinstance(model, ReadingTeacher):
+        model = model.reader
+    called = name_of(name)
+    if isinstance(model, Clip4Str):
+        description = f"a CLIP4STR, {model.parameters_count / 1e6:.2f} M parameters"
+        return examine_reader(
+            called, description, charset, model.charset, model.max_length, spelling(model.config.clip)
         )
-    for group in facts.same:
-        if len({char.lower() for char in group}) > 1:
-            told.append(f"{' '.join(group)} apart from each other: they are one token")
-    return told
+    if isinstance(model, Reader):
+        description = f"{type(model).__name__}, {model.parameters_count / 1e6:.2f} M parameters"
+        return examine_reader(called, description, charset, model.charset, model.max_length)
+    if isinstance(model, ClipTeacher):
+        return examine_tokens(model.name, model.description, charset, model.tokens)
+    refused = dict.fromkeys(model.lacking(charset.characters), "not taken")
+    return Checkup(model.name, model.description, charset.characters, refused, "", (), model.longest_label)
 
 
-def _refused(facts: TokenFacts | None) -> list[str]:
-    if facts is None:
-        return []
-    told = []
-    if facts.broken:
-        shown = " ".join(facts.broken)
-        told.append(f"words with {shown}: labels with such a character are refused; leave it out of the alphabet")
-    if facts.longest < LONGEST:
-        told.append(f"words of more than {facts.longest} characters: such labels are refused")
-    return told
+def examine_tokens(name: str, description: str, charset: Charset, tokens: TokenizerLike) -> Checkup:
+    """Examine a teacher that sees labels through a tokenizer."""
+    unguided = unguided_characters(charset, tokens)
+    groups: dict[int, str] = defaultdict(str)
+    for char in charset.characters:
+        if char not in unguided:
+            groups[tokens.pieces(char)[0]] += char
+    same = tuple(group for group in groups.values() if len(group) > 1)
+    return Checkup(name, description, charset.characters, unguided, "", same, tokens.max_length)
 
 
-def _untaught_words(contrasts: Sequence[Contrast]) -> list[str]:
-    usual = next((contrast.median for contrast in contrasts if contrast.kind == "everything"), 1.0)
-    weak = [
-        contrast
-        for contrast in contrasts
-        if contrast.identical < contrast.pairs and 1 - contrast.median < WEAK * (1 - usual)
-    ]
-    return [
-        f"little about words that differ in {contrast.kind}: the median cosine of their embeddings is "
-        f"{contrast.median:.3f}, that of unrelated words {usual:.3f}"
-        for contrast in weak
-    ]
+def examine_reader(
+    name: str, description: str, charset: Charset, own: Charset, longest: int, tokens: TokenizerLike | None = None
+) -> Checkup:
+    """Examine a teacher that reads words of up to `longest` characters of the alphabet `own`.
+
+    With `tokens` it also sees labels through a tokenizer, as a CLIP4STR does.
+    """
+    groups: dict[str | None, str] = defaultdict(str)
+    for char in charset.characters:
+        groups[own.counterpart(char)] += char
+    outside = groups.pop(None, "")
+    same = tuple(group for group in groups.values() if len(group) > 1)
+    unguided = {} if tokens is None else unguided_characters(charset, tokens)
+    if tokens is not None:
+        longest = min(longest, tokens.max_length)
+    outside = "".join(char for char in outside if char not in unguided)
+    return Checkup(name, description, charset.characters, unguided, outside, same, longest)
 
 
-def _untaught_reading(facts: ReadingFacts | None) -> list[str]:
-    if facts is None:
-        return []
-    told = []
-    if facts.outside:
-        told.append(f"words from {' '.join(facts.outside)} on: it can't read such a character")
-    if facts.other_case:
-        told.append(f"the case of {' '.join(facts.other_case)}: it has the other case only")
-    if facts.longest < LONGEST:
-        told.append(f"what comes after {facts.longest} characters of a word: it reads no longer ones")
-    return told
+def unguided_characters(charset: Charset, tokens: TokenizerLike) -> dict[str, str]:
+    """Find the characters that are not exactly one token, with the reason."""
+    reasons = {}
+    for char in charset.characters:
+        if tokens.accepts(char):
+            continue
+        pieces, compatible = tokens.pieces(char), unicodedata.normalize("NFKC", char)
+        if not pieces:
+            reasons[char] = "no token"
+        elif len(pieces) > 1:
+            reasons[char] = f"{len(pieces)} tokens"
+        else:
+            reasons[char] = f"stands for {compatible!r}" if compatible != char else "becomes another character"
+    return reasons
+
+
+def is_case(group: str) -> bool:
+    """Tell whether a group of characters is the two cases of one letter."""
+    return len(group) == 2 and group[0].swapcase() == group[1]

@@ -113,6 +113,17 @@ def load_reader(name: str | Path) -> Reader:
     return _load_reader(found)
 
 
+def load_model(name: str) -> Reader | Teacher:
+    """Load a reader, or the teacher where a name is that of a CLIP or of a registered teacher.
+
+    Raises:
+        UserError: when there is no such thing, or its files are broken.
+    """
+    if name in TEACHERS or (found := resolve(name)).is_clip:
+        return load_teacher(name)
+    return _load_reader(found)
+
+
 def is_reader(name: str | Path) -> bool:
     """Tell whether a name is that of a reader, not of a CLIP or a registered teacher.
 

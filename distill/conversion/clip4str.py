@@ -16,8 +16,7 @@ from distill.conversion.layout import ConversionOptions, Converted, Sizes, count
 from students.charset import CHARSETS
 from students.errors import UserError
 from teachers.backbones import ClipSizes
-from teachers.clip4str import Clip4Str
-from teachers.clip4str_config import Clip4StrConfig
+from teachers.clip4str import Clip4Str, Clip4StrConfig
 from teachers.zoo import CLIP_VOCABULARY, config_from_shapes
 
 CLIP, VISUAL, CROSS = "clip_model.", "visual_decoder.", "cross_decoder."

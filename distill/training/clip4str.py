@@ -17,8 +17,7 @@ from students.charset import Charset
 from students.errors import UserError
 from students.permuted import PermutationOptions, average_orders
 from teachers.backbones import load_backbone, read_at
-from teachers.clip4str import Clip4Str, CrossTraining
-from teachers.clip4str_config import Clip4StrConfig
+from teachers.clip4str import Clip4Str, Clip4StrConfig, CrossTraining
 
 REFERENCE_BATCH = 512
 """Batch size, over all processes, that a base learning rate is meant for."""

@@ -15,8 +15,7 @@ from students.reading import Reader
 from students.remap import remap
 from students.student import Student
 from students.two_stream import CharacterDecoder
-from teachers.clip4str import Clip4Str
-from teachers.clip4str_config import Clip4StrConfig
+from teachers.clip4str import Clip4Str, Clip4StrConfig
 from teachers.small import SmallTeacherConfig
 
 OLD = "0aHb"

@@ -16,8 +16,7 @@ from students.sizes import StudentConfig
 from students.student import Student
 from teachers import names, registry
 from teachers.clip import ClipTeacher
-from teachers.clip4str import Clip4Str
-from teachers.clip4str_config import Clip4StrConfig
+from teachers.clip4str import Clip4Str, Clip4StrConfig
 from teachers.guidance import Guidance, TeacherShape
 from teachers.reading import ParseqTeacher
 from teachers.registry import READERS, is_reader, load_reader, load_teacher, register_reader, register_teacher

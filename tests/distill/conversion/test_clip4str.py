@@ -17,8 +17,7 @@ from distill.conversion.layout import ConversionOptions, Converted
 from students.charset import CHARSETS
 from students.errors import UserError
 from teachers.backbones import ClipSizes
-from teachers.clip4str import Clip4Str
-from teachers.clip4str_config import Clip4StrConfig
+from teachers.clip4str import Clip4Str, Clip4StrConfig
 from teachers.registry import load_reader
 
 # Joint, text and image width are all different, so that nothing can be mistaken for anything else.

@@ -17,8 +17,7 @@ from distill.deployment.onnx_reader import OnnxReader
 from students.charset import CHARSETS
 from students.errors import UserError
 from teachers.backbones import ClipSizes
-from teachers.clip4str import Clip4Str
-from teachers.clip4str_config import Clip4StrConfig
+from teachers.clip4str import Clip4Str, Clip4StrConfig
 
 CLIP = ClipSizes(
     embed_dim=16,

@@ -6,15 +6,13 @@ import pytest
 import torch
 
 from distill.deployment.readers import ModelReader, OnnxWordReader, WordReader, open_reader
-from distill.evaluation.doctor import examine
 from distill.evaluation.lexicon import LexiconReader
 from distill.evaluation.teachers import teacher_reader
 from students.charset import Charset
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
 from teachers import Teacher, load_teacher
-from teachers.clip4str import Clip4Str
-from teachers.clip4str_config import Clip4StrConfig
+from teachers.clip4str import Clip4Str, Clip4StrConfig
 from teachers.small import SmallTeacher, SmallTeacherConfig
 from tests.distill.conftest import Learned
 
@@ -74,16 +72,3 @@ def test_teachers_of_a_run_take_part_as_what_they_are(folders: dict[str, str]) -
 
     with pytest.raises(UserError, match="codes can neither read nor choose"):
         teacher_reader(Codebook("codes"), charset)
-
-
-def test_the_doctor_knows_every_kind(folders: dict[str, str]) -> None:
-    charset = Charset("012abcABC!")
-    parseq = examine(folders["parseq"], charset)
-    assert parseq.reading is not None
-    assert (parseq.reading.outside, parseq.reading.other_case, parseq.reading.longest) == ("!", "ABC", 9)
-    assert parseq.description.startswith("Parseq, 0.0")
-    assert examine(folders["clip4str"], charset).untaught == ()
-    clip = examine(folders["clip"], charset)
-    assert clip.reading is None
-    assert clip.tokens is not None
-    assert clip.tokens.letters_collapsed == 3

@@ -16,8 +16,7 @@ from students.errors import UserError
 from students.permuted import PermutationOptions
 from teachers.backbones import ClipSizes
 from teachers.clip import fit_positions
-from teachers.clip4str import Clip4Str
-from teachers.clip4str_config import Clip4StrConfig
+from teachers.clip4str import Clip4Str, Clip4StrConfig
 from teachers.small import SmallTeacherConfig
 
 WORDS = SmallTeacherConfig(
