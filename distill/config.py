@@ -1,24 +1,28 @@
-"""The configuration: YAML and `key=value` merged into the dataclasses of the schemas, checked, and written."""
+"""The configuration: YAML files and overrides merged into the dataclasses of the schema, checked, and written."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
+import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 from rapidfuzz import process
-from yaml import YAMLError
 
 from distill.data.sections import DataSection, SourceSection, SyntheticSection
-from distill.schema import (
+from distill.evaluation.sections import EvalSection
+from distill.fields import check_bounds, describe_type, entry_name, field_types, is_text, section_of, type_at
+from distill.old_keys import refuse_old_keys
+from distill.schema import Config, TeacherConfig
+from distill.training.sections import (
     AuxSection,
-    Config,
-    EvalSection,
     GuidanceSection,
+    LossSection,
     OptimSection,
     ScheduleSection,
     SchedulesSection,
@@ -26,12 +30,11 @@ from distill.schema import (
     TeacherSection,
     TrainSection,
 )
-from distill.teacher_schema import (
+from distill.training.teacher_sections import (
     Clip4StrSection,
     ContrastiveSection,
     ParseqSection,
     PermutationsSection,
-    TeacherConfig,
 )
 from students.errors import UserError
 from students.files import write_file
@@ -44,6 +47,7 @@ __all__ = [
     "DataSection",
     "EvalSection",
     "GuidanceSection",
+    "LossSection",
     "OptimSection",
     "ParseqSection",
     "PermutationsSection",
@@ -56,31 +60,17 @@ __all__ = [
     "TeacherSection",
     "TrainSection",
     "as_dict",
+    "differences",
     "known_keys",
     "load_config",
     "save_config",
-]  # fmt: skip
+]
 
 _INSTALLED = Path(str(resources.files("distill"))) / "configs"
 SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parent.parent / "configs"
 """The complete, runnable configurations that come with the package; a clone has them beside the package."""
-LEAST = {
-    "seed": 0, "contrastive.hard_negatives": 0, "contrastive.max_edits": 1, "guidance.interval": 1,
-    "guidance.max_rows": 1, "guidance.linguistic": 0, "guidance.visual": 0, "guidance.bridge": 0, "guidance.kd": 0,
-    "guidance.dkd": 0, "guidance.pseudo_label_weight": 0, "guidance.pseudo_label_threshold": 0,
-    "guidance.temperature": 0.01, "aux.ctc": 0, "aux.columns": 0, "aux.columns_until": 0, "contrastive.ctc": 0,
-    "contrastive.columns": 0, "contrastive.columns_until": 0, "contrastive.spelling": 0, "contrastive.text_queue": 0,
-    "optim.grad_clip": 0, "train.threads": 0, "student.max_length": 1, "student.width": 1,
-    "student.refine_iters": 0, "train.steps": 1, "train.batch_size": 1, "train.grad_accum": 1,
-    "train.validate_every": 1, "train.checkpoint_every": 1, "train.keep": 1, "train.log_every": 1,
-    "clip4str.max_length": 1, "clip4str.decoder_depth": 1, "clip4str.refine_iters": 0, "clip4str.context": 3,
-    "clip4str.cross_weight": 0, "permutations.count": 1, "parseq.max_length": 1, "parseq.depth": 1,
-    "parseq.decoder_depth": 1, "parseq.refine_iters": 0,
-}  # fmt: skip
-"""The smallest value that some keys can have; those of `data` stand with their fields (`metadata`)."""
-
-LISTS = {SourceSection: "data.train[]", TeacherSection: "teachers[]"}
-"""Sections of which there are lists, by what their entries are called."""
+BASE = "base"
+"""Key of a file that names the configuration it starts from."""
 
 Schema = TypeVar("Schema", Config, TeacherConfig)
 
@@ -88,158 +78,250 @@ Schema = TypeVar("Schema", Config, TeacherConfig)
 def load_config(
     schema: type[Schema], source: str | Path | Mapping[str, Any], overrides: Sequence[str] | Mapping[str, Any] = ()
 ) -> Schema:
-    """Merge defaults, a configuration and overrides.
+    """Merge defaults, a configuration with those that it is based on, and overrides.
 
     Args:
-        schema: the dataclass of the configuration.
-        source: a YAML file, the name of a shipped one, or its content.
-        overrides: `key=value` with YAML values, or values by key; a key may have dots, a value may be a section.
+        schema: `Config` or `TeacherConfig`.
+        source: a YAML file, the name of a shipped one, or the content of one as a dictionary.
+        overrides: texts `key=value`, or a dictionary, nested or with dots in its keys.
 
     Raises:
-        UserError: for a missing file, a key that is unknown (naming the nearest known), or a value of the wrong kind.
+        UserError: for a missing file, an unknown key (naming the nearest known), or a value that doesn't serve.
     """
     merged: Any = OmegaConf.structured(schema)
-    path = "the configuration" if isinstance(source, Mapping) else str(_find(source))
-    given = several(dict(source) if isinstance(source, Mapping) else _read_yaml(Path(path)))
-    try:
-        _check_containers(schema(), given)
-        merged = OmegaConf.merge(merged, given)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except (OmegaConfBaseException, TypeError) as error:
-        raise UserError(f"{path}: {_explain(schema, error)}") from None
-    items = overrides.items() if isinstance(overrides, Mapping) else map(_read_override, overrides)
-    for given_key, given_value in items:
-        key, value = next(iter(several({given_key: given_value}).items()))
+    values = dict(source) if isinstance(source, Mapping) else {}
+    file = values.pop(BASE, None) if isinstance(source, Mapping) else source
+    for path, given, texts in [] if file is None else _read_files(file):
         try:
-            _check_containers(schema(), nested(key, value))
-            OmegaConf.update(merged, key, value)
-        except UserError as error:
-            raise UserError(f"{given_key}={given_value}: {error}") from None
-        except (OmegaConfBaseException, TypeError, ValueError) as error:
-            raise UserError(f"{given_key}={given_value}: {_explain(schema, error, key)}") from None
+            merged = OmegaConf.merge(merged, _checked(schema, given, texts))
+        except (UserError, OmegaConfBaseException, TypeError) as error:
+            raise UserError(f"{path}: {_explain(schema, error)}") from None
+    for label, key, value, text in [*_read_overrides(values), *_read_overrides(overrides)]:
+        try:
+            _override(schema, merged, key, value, text)
+        except (UserError, OmegaConfBaseException, TypeError, ValueError) as error:
+            raise UserError(f"{label}: {_explain(schema, error, key)}") from None
     try:
         config: Schema = OmegaConf.to_object(merged)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise UserError(f"{path}: {_explain(schema, error)}") from None
-    _check_least(config)
+        raise UserError(f"{file or 'the configuration'}: {_explain(schema, error)}") from None
+    check_bounds(config)
     return config
 
 
 def save_config(config: Config | TeacherConfig, path: Path) -> None:
-    """Write the resolved configuration as YAML, beside its place and renamed."""
+    """Write the resolved configuration as YAML, atomically."""
     write_file(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def as_dict(config: Config | TeacherConfig) -> dict[str, Any]:
-    """Give the configuration as plain dictionaries and lists."""
+    """Return the configuration as plain dictionaries and lists."""
     return dataclasses.asdict(config)
 
 
+def differences(before: Any, now: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield the keys in which two configurations (or sections) differ, each with both values."""
+    for each in dataclasses.fields(now):
+        key, old, new = prefix + each.name, getattr(before, each.name), getattr(now, each.name)
+        if dataclasses.is_dataclass(new):
+            yield from differences(old, new, f"{key}.")
+        elif old != new:
+            yield key, old, new
+
+
 def known_keys(schema: type, prefix: str = "") -> list[str]:
-    """List every key of a schema with dots, sections and their fields (docs/reference/config.md names them all)."""
+    """List every key of a schema with dots: sections, their fields, and those of entries of lists and dictionaries."""
     keys = []
-    for part in dataclasses.fields(schema):
-        keys.append(prefix + part.name)
-        made = part.default_factory() if part.default_factory is not dataclasses.MISSING else None
-        if dataclasses.is_dataclass(made):
-            keys += known_keys(type(made), f"{prefix}{part.name}.")
+    for name, annotation in field_types(schema).items():
+        keys.append(prefix + name)
+        section = section_of(annotation)
+        if section is not None:
+            keys += known_keys(section, f"{prefix}{name}{entry_name(annotation)}.")
     return keys
 
 
-def several(given: Any) -> Any:
-    """Call a list under `teacher` by its own name, `teachers`."""
-    if isinstance(given, dict) and isinstance(given.get("teacher"), list):
-        return {("teachers" if key == "teacher" else key): value for key, value in given.items()}
-    return given
+def _read_files(file: str | Path) -> list[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """Read a file and those it is based on, the base first; each as values and as the texts that stand there.
+
+    Raises:
+        UserError: for a file that is missing or no YAML, or one that is based on itself.
+    """
+    read: list[tuple[Path, dict[str, Any], dict[str, Any]]] = []
+    path: Path | None = _find(file)
+    while path is not None:
+        if path.resolve() in [earlier.resolve() for earlier, _, _ in read]:
+            chain = " <- ".join(str(earlier) for earlier, _, _ in read)
+            raise UserError(f"{path} is based on itself ({path} <- {chain}); mend base in one of them")
+        given, texts = _read_yaml(path)
+        base = None
+        if isinstance(given, dict) and BASE in given:
+            del given[BASE]
+            base = texts.pop(BASE)
+            if not isinstance(base, str):
+                raise UserError(f"{path}: base={base}; give the name of a shipped configuration, or a file")
+        read.append((path, given, texts))
+        try:
+            path = None if base is None else _find(base, path.parent)
+        except UserError as error:
+            raise UserError(f"{path}: base: {error}") from None
+    return read[::-1]
 
 
-def _find(file: str | Path) -> Path:
-    path = Path(file)
-    if not path.exists() and path.parent in (Path(), Path("configs")):  # so that they are found outside the clone too
-        path = SHIPPED / (path.name if path.suffix == ".yaml" else f"{path.name}.yaml")
+def _find(file: str | Path, folder: Path | None = None) -> Path:
+    """Find a file, from the folder of the one that names it, or a shipped configuration."""
+    path = Path(file) if folder is None else folder / file
+    if not path.exists() and Path(file).parent in (Path(), Path("configs")):  # found outside of the clone too
+        name = Path(file).name
+        path = SHIPPED / (name if name.endswith(".yaml") else f"{name}.yaml")
     if not path.is_file():
         names = ", ".join(sorted(shipped.stem for shipped in SHIPPED.glob("*.yaml")))
         raise UserError(f"{file}: no such configuration; give a YAML file or one of: {names}")
     return path
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path) -> tuple[Any, Any]:
     try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        return values, yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
     except Exception as error:  # yaml has its own error classes, which omegaconf passes on
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
 
 
-def _read_override(item: str) -> tuple[str, Any]:
-    key, equals, value = item.partition("=")
-    if not equals or not key.strip("."):
-        raise UserError(f"{item!r} is no override; write key=value, such as train.steps=1000")
-    try:
-        # Not resolved: `out=runs/${name}` means this configuration's name.
-        return key, OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]), resolve=False)["value"]  # type: ignore[index, call-overload]
-    except YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{item}: the value is no YAML ({reason}); put it in quotes") from None
+def _read_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield each override as its label in messages, its key, its value, and the text that stands there."""
+    if isinstance(overrides, Mapping):
+        for key, value in _flat(overrides):
+            yield f"{key}={value}", key, value, None
+        return
+    for item in overrides:
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip("."):
+            raise UserError(f"{item!r} is no override; write key=value, such as train.steps=1000")
+        try:
+            # Not resolved: `out=runs/${name}` means this configuration's name.
+            read: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+            raw = yaml.load(text, yaml.BaseLoader) if text else ""
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{item}: the value is no YAML ({reason}); put it in quotes") from None
+        yield item, key, read["value"], raw
 
 
-def _explain(schema: type, error: Exception, given: str = "") -> str:
-    key = str(getattr(error, "full_key", None) or given)
-    reason = str(error).splitlines()[0]
-    if not isinstance(error, ConfigAttributeError | ConfigKeyError):
-        return f"{key}: {reason}" if key and key != given else reason
-    keys = known_keys(schema)
-    listed = getattr(error, "object_type", None)
-    if listed in LISTS and "." not in key:
-        key, keys = f"{LISTS[listed]}.{key}", known_keys(listed, f"{LISTS[listed]}.")
-    asked = given if given.startswith(key) else key
-    near = process.extractOne(asked, keys)
-    return f"unknown key {asked!r}" + (f"; the nearest known one is {near[0]!r}" if near else "")
+def _override(schema: type, merged: Any, key: str, value: Any, text: Any) -> None:
+    """Set one key; a dictionary joins with what is there, a list replaces it."""
+    if key == BASE:
+        raise UserError("base stands in a configuration file; give another --config")
+    if key == "teacher" and isinstance(value, list):
+        key = "teachers"
+    refuse_old_keys(nested(key, value))
+    annotation = type_at(schema, key)
+    if annotation is None:
+        raise unknown_key(schema, key)
+    value = _checked_value(schema, annotation, key, value, text)
+    if "[" in key:
+        check_index(merged, key)
+        OmegaConf.update(merged, key, value)
+    else:
+        merged.merge_with(nested(key, value))
 
 
-def nested(key: str, value: Any) -> Any:
-    """Write a value under a key with dots as dictionaries in each other; one into a list (`teachers[0]`) as nothing."""
+def check_index(merged: Any, key: str) -> None:
+    """Refuse an entry that a list hasn't got; raises `UserError`."""
+    for found in re.finditer(r"\[(\d*)\]", key):
+        entries = OmegaConf.select(merged, key[: found.start()])
+        if not found[1] or int(found[1]) >= len(entries):
+            raise UserError(f"{key[: found.end()]}: the list has {len(entries)} entries, counted from 0")
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    """Write a value under a key with dots and indices as dictionaries and lists in each other."""
     for name in reversed(key.split(".")):
-        value = {} if "[" in name else {name: value}
+        base, bracket, _ = name.partition("[")
+        value = {base: [value] if bracket else value}
     return value
 
 
-def _check_containers(section: Any, given: Any, key: str = "") -> None:
-    """Refuse a list or a single value where a section belongs, and the reverse; what else is wrong omegaconf finds."""
+def _checked(schema: type, given: Any, texts: Any) -> Any:
+    """Check a file's keys, and give its values with those of text fields as they stand there."""
+    if isinstance(given, dict):
+        if isinstance(given.get("teacher"), list):
+            given["teachers"], texts["teachers"] = given.pop("teacher"), texts.pop("teacher")
+        refuse_old_keys(given)
+    return _checked_section(schema, schema, "", given, texts)
+
+
+def _checked_section(schema: type, section: type, key: str, given: Any, texts: Any) -> Any:
     if isinstance(given, str) and given.startswith("${"):
-        return
-    if not isinstance(given, dict):
-        names = ", ".join(part.name for part in dataclasses.fields(section))
+        return given
+    if section is LossSection and not isinstance(given, Mapping | list):
+        given = {"weight": given}
+    if not isinstance(given, Mapping):
+        names = ", ".join(field_types(section))
         raise UserError(f"{key or 'a configuration'} is a section with the keys {names}; write them below it")
+    checked = {}
     for name, value in given.items():
-        default, place = getattr(section, str(name), None), f"{key}.{name}" if key else str(name)
-        if dataclasses.is_dataclass(default):
-            _check_containers(default, value, place)
-        elif isinstance(default, list) and not isinstance(value, list | str):
-            raise UserError(f"{place} is a list; write its entries with a dash each, or as [...]")
+        place = f"{key}.{name}" if key else str(name)
+        annotation = field_types(section).get(str(name))
+        if annotation is None:
+            raise unknown_key(schema, place)
+        text = texts.get(name) if isinstance(texts, dict) else None
+        checked[name] = _checked_value(schema, annotation, place, value, text)
+    return checked
 
 
-def _check_least(config: Config | TeacherConfig) -> None:
-    for key, least in LEAST.items():
-        value: Any = config
-        for name in key.split("."):
-            value = getattr(value, name, None)
-        if value is not None and value < least:
-            raise UserError(f"{key}={value} is too small; give {least} or more")
-    _check_bounds(config)
+def _checked_value(schema: type, annotation: Any, key: str, value: Any, text: Any) -> Any:
+    section, origin = section_of(annotation), get_origin(annotation)
+    if isinstance(value, str) and value.startswith("${"):
+        return value
+    if origin is list:
+        if not isinstance(value, list | str):
+            raise UserError(f"{key} is a list; write its entries with a dash each, or as [...]")
+        if section is not None and isinstance(value, list):
+            rows = text if isinstance(text, list) else [None] * len(value)
+            return [
+                _checked_section(schema, section, f"{key}[]", entry, row)
+                for entry, row in zip(value, rows, strict=True)
+            ]
+        return text if isinstance(text, list) and annotation == list[str] else value
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{key} holds entries by name; write them below it")
+        if section is None:
+            return value
+        texts = text if isinstance(text, dict) else {}
+        return {
+            name: _checked_section(schema, section, f"{key}.{name}", entry, texts.get(name))
+            for name, entry in value.items()
+        }
+    if section is not None:
+        return _checked_section(schema, section, key, value, text)
+    if is_text(annotation) and value is not None and isinstance(text, str):
+        return text  # `no`, `2024_11_25` and `1e5` are something else to YAML
+    return value
 
 
-def _check_bounds(section: Any, prefix: str = "") -> None:
-    """Check the bounds that fields carry as metadata (`least`, `most`), in sections and lists of sections."""
-    for part in dataclasses.fields(section):
-        key, value = prefix + part.name, getattr(section, part.name)
-        if dataclasses.is_dataclass(value):
-            _check_bounds(value, f"{key}.")
-        for number, entry in enumerate(value if isinstance(value, list) else ()):
-            if dataclasses.is_dataclass(entry):
-                _check_bounds(entry, f"{key}[{number}].")
-        least, most = part.metadata.get("least"), part.metadata.get("most")
-        if value is not None and least is not None and value < least:
-            raise UserError(f"{key}={value} is too small; give {least} or more")
-        if value is not None and most is not None and value > most:
-            raise UserError(f"{key}={value} is too large; give {most} or less")
+def unknown_key(schema: type, key: str) -> UserError:
+    """Build the refusal of an unknown key, which names the nearest known one."""
+    near = process.extractOne(re.sub(r"^losses\.[^.]+", "losses.NAME", key), [BASE, *known_keys(schema)])
+    return UserError(f"unknown key {key!r}" + (f"; the nearest known one is {near[0]!r}" if near else ""))
+
+
+def _explain(schema: type, error: Exception, key: str = "") -> str:
+    """Write in one line what is wrong, of a value what its key takes."""
+    if isinstance(error, UserError):
+        return str(error)
+    reason, about = str(error).splitlines()[0], str(getattr(error, "full_key", None) or key)
+    annotation = type_at(schema, about) if about else None
+    if isinstance(error, ValidationError) and annotation is not None and section_of(annotation) is None:
+        return f"{about} takes {describe_type(annotation)}"
+    return f"{about}: {reason}" if about and about != key else reason
+
+
+def _flat(given: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a nested dictionary under keys with dots, as YAML would have them."""
+    for name, value in given.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{key}.")
+        else:
+            yield key, list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value

@@ -1,51 +1,38 @@
-"""docs/reference/config.md says what distill/config.py says: every key, its default, its line of documentation.
+"""docs/reference/config.md says what the configuration's dataclasses say: every key, default, bounds, documentation.
 
 After a change to the configuration: `python -m tests.test_config_reference` writes the tables anew.
 """
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
 from pathlib import Path
-from typing import Any
 
 from distill import config
+from distill.fields import as_yaml, describe_bounds, documentation, field_types, section_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "config.md"
 MARK = "<!-- tables: written by tests/test_config_reference.py -->\n"
-
-
-def documentation(section: type) -> dict[str, str]:
-    """The text under each field of a dataclass."""
-    lines: dict[str, str] = {}
-    body = ast.parse(inspect.getsource(section)).body[0]
-    assert isinstance(body, ast.ClassDef)
-    for field, text in zip(body.body, body.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
-            lines[field.target.id] = ast.literal_eval(text.value)
-    return lines
-
-
-def shown(value: Any) -> str:
-    """A default as it is written in YAML."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return "[]" if isinstance(value, list) else str(value) or '""'
+ENTRIES = {
+    config.SourceSection: "An entry of data.train",
+    config.LossSection: "An entry of losses",
+}
+"""Sections of which there are lists or dictionaries, with tables of their own."""
 
 
 def tables(section: type, prefix: str, title: str, done: set[str]) -> list[str]:
     """One table of a section's own keys, then those of the sections in it."""
-    texts, made = documentation(section), section()
+    texts, defaults = documentation(section), section()
     rows, below = [], []
     for field in dataclasses.fields(section):
-        value, key = getattr(made, field.name), prefix + field.name
+        value, key = getattr(defaults, field.name), prefix + field.name
         assert field.name in texts, f"{section.__name__}.{field.name} has no line of documentation"
         if dataclasses.is_dataclass(value):
             below.append((type(value), key, texts[field.name]))
         else:
-            rows.append(f"| `{key}` | `{shown(value)}` | {texts[field.name]} |")
+            bounds = describe_bounds(field)
+            text = texts[field.name].rstrip(".") + (f" ({bounds})." if bounds else ".")
+            rows.append(f"| `{key}` | `{as_yaml(value)}` | {text} |")
     if not rows:  # sections alone: all of their keys in one table
         rows = [line for kind, key, _ in below for line in tables(kind, f"{key}.", "", set())[4:-1]]
         below = []
@@ -58,10 +45,10 @@ def tables(section: type, prefix: str, title: str, done: set[str]) -> list[str]:
 
 
 def generated() -> str:
-    """All tables: those of a distillation, the entries of data.train, and what a teacher's training has besides."""
+    """All tables: those of a distillation, entries of lists, and what a teacher's training has besides."""
     done: set[str] = set()
-    source = tables(config.SourceSection, "", "An entry of data.train", set())
-    lines = ["## Distillation", "", *tables(config.Config, "", "The run", done), *source]
+    entries = [line for kind, title in ENTRIES.items() for line in tables(kind, "", title, set())]
+    lines = ["## Distillation", "", *tables(config.Config, "", "The run", done), *entries]
     lines += ["## Training a teacher", "", "The sections `data`, `optim` and `train` are those above.", ""]
     lines += tables(config.TeacherConfig, "", "The run", done - {"contrastive"})
     return "\n".join(lines)
@@ -74,8 +61,13 @@ def test_reference_page_is_true() -> None:
 def test_every_key_is_documented() -> None:
     text = PAGE.read_text(encoding="utf-8")
     for schema in (config.Config, config.TeacherConfig):
-        for key in config.known_keys(schema):
+        for key in (key for key in config.known_keys(schema) if "[]" not in key and "NAME" not in key):
             assert f"`{key}`" in text or f"### {key}:" in text or f"`{key}." in text, key
+
+
+def test_entries_have_tables_of_their_own() -> None:
+    listed = {section_of(annotation) for annotation in field_types(config.DataSection).values()}
+    assert set(ENTRIES) <= {*listed, *map(section_of, field_types(config.Config).values())}
 
 
 if __name__ == "__main__":

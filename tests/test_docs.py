@@ -95,8 +95,8 @@ class Parsed(BaseException):
         self.found = found
 
 
-def arguments_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
-    """Let a command parse its arguments, and stop it there."""
+def arguments_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace | None:
+    """Let a command parse its arguments, and stop it there; None for one that only explains itself."""
     depth = 0
 
     def stopping(parse: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,8 +117,11 @@ def arguments_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> argpars
     with monkeypatch.context() as patch:
         for name in ("parse_args", "parse_known_args", "parse_intermixed_args", "parse_known_intermixed_args"):
             patch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
-        with pytest.raises(Parsed) as stop:
+        with pytest.raises((Parsed, SystemExit)) as stop:
             module.main(command[1:])
+    if isinstance(stop.value, SystemExit):
+        assert stop.value.code == 0, command
+        return None
     return stop.value.found
 
 
@@ -135,7 +138,7 @@ def check(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None
         return
     found = arguments_of(command, monkeypatch)
     schema = SCHEMAS.get(command[0].replace("-", "_"))
-    if schema is not None:
+    if schema is not None and found is not None:
         given = next((path for path in (here / found.config, ROOT / found.config) if path.is_file()), found.config)
         load_config(schema, given, found.overrides)
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.commands import CommandParser
+from distill.config import Config, load_config
+from distill.config_help import HelpConfig
 from distill.errors import exit_on_user_error
 
 
@@ -28,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--parent", type=int, metavar="PID", help="save and stop when this process ends, which started the command"
     )
+    arguments.add_argument("--help-config", action=HelpConfig, schema=Config)
     return arguments
 
 
@@ -36,7 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see `parser`."""
     given = parser().parse_intermixed_args(argv)  # overrides may stand before and after options
     # torch and its friends take seconds to import: arguments and configuration are checked before.
-    from distill.config import Config, load_config
     from distill.training.run_folder import check_run_folder
     from distill.training.stopping import STOPPED, stop_with
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.commands import CommandParser
+from distill.config import TeacherConfig, load_config
+from distill.config_help import HelpConfig
 from distill.errors import exit_on_user_error
 
 
@@ -22,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
         "--resume", metavar="auto|DIR", help="continue the run in its folder, from the latest checkpoint or DIR"
     )
     arguments.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    arguments.add_argument("--help-config", action=HelpConfig, schema=TeacherConfig)
     return arguments
 
 
@@ -30,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see `parser`."""
     given = parser().parse_intermixed_args(argv)
     # torch and its friends take seconds to import: arguments and configuration are checked before.
-    from distill.config import TeacherConfig, load_config
     from distill.training.run_folder import check_run_folder
     from distill.training.stopping import STOPPED
 

@@ -131,11 +131,6 @@ def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]
     teachers = []
     for section in teacher_sections(config):
         teacher = load_teacher(section.name or "", section.weights, section.position, image_size, section.kind)
-        for name in ("text_cache_mb", "image_cache_mb"):
-            if getattr(section, name) < 0:
-                raise UserError(
-                    f"teacher.{name}={getattr(section, name)}; give MiB of features to cache, or 0 for none"
-                )
         if section.control == "untrained":
             untrain(teacher, config.seed)
         teacher.cache_features(section.text_cache_mb * 2**20, section.image_cache_mb * 2**20, section.image_cache_half)
@@ -166,7 +161,7 @@ def build_task(config: Config, log: Log = lambda _: None) -> DistillationTask:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
         shuffled = [one.control == "shuffled" for one in sections]
-        task = DistillationTask(student, teachers, config.guidance, config.aux, config.seed, weights, shuffled)
+        task = DistillationTask(student, teachers, config.guidance, config.aux, config.seed, weights, shuffled, config.losses)
     for branch, section in zip(task.branches, sections, strict=True):
         if section.heads is not None:
             load_heads(branch.heads, section.heads)

@@ -24,6 +24,7 @@ from distill.evaluation.compare import compare
 from distill.evaluation.report import build_report, write_report
 from distill.evaluation.tables import print_report
 from distill.evaluation.teachers import teacher_reader
+from distill.plugins import import_plugins
 from distill.training.accelerator import own_process_state
 from distill.training.baseline import Baseline
 from distill.training.branches import distinct
@@ -88,6 +89,7 @@ def distill(
         UserError: when something about the configuration, the words or the folder does not serve.
     """
     check_run_folder(Path(config.out), resume, overwrite)
+    import_plugins(config.plugins)
     with own_process_state():
         run = DistillRun(config, command, console)
         finished = run.execute(resume, overwrite)
@@ -100,6 +102,7 @@ def rehearse(config: Config, console: Console | None = None) -> None:
     Raises:
         UserError: for what `distill` would refuse.
     """
+    import_plugins(config.plugins)
     with own_process_state():
         DistillRun(config, (), console).rehearse()
 

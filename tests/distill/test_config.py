@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from distill.config import Config, SourceSection, TeacherConfig, load_config, save_config
+from distill.commands.distill import main
+from distill.config import Config, LossSection, SourceSection, TeacherConfig, known_keys, load_config, save_config
+from distill.config_help import explain
+from distill.old_keys import OLD_KEYS, OLD_VALUES
 from students.errors import UserError
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
@@ -76,15 +79,17 @@ def test_an_unknown_key_of_a_source(file: Path) -> None:
     ("wrong", "told"),
     [
         ("train.steps=many", "train.steps"),
-        ("train.steps=1.5", "Integer"),
-        ("train.steps=null", "not Optional"),
+        ("train.steps=1.5", "train.steps takes whole number"),
+        ("train.steps=null", "train.steps takes whole number"),
         ("train.steps=", "train.steps"),
         ("train=5", "train is a section with the keys steps, batch"),
         ("train=[1]", "train is a section with the keys steps, batch"),
         ("data.synthetic=[a]", "data.synthetic is a section with the keys words, live"),
         ("data.train=5", "data.train is a list"),
         ("data.train={path: a}", "data.train is a list"),
-        ("student.size=big", "'tiny', 'small', 'paper'"),
+        ("student.size=big", "student.size takes one of tiny, small, paper"),
+        ("name=null", "name takes text"),
+        ("student.width=wide", "student.width takes whole number or null"),
         ("name.first=x", "name"),
         ("data.train=a", "data.train"),
         ("data.train[0].path=a", "data.train[0]"),
@@ -184,22 +189,155 @@ def test_shipped_ones_load_are_short_and_open_with_their_command(path: Path) -> 
     assert len(lines) <= 60
     opening = " ".join(itertools.takewhile(lambda line: line.startswith("#"), lines))
     assert f"--config configs/{path.name}" in opening
-    schema = TeacherConfig if "tools/train_teacher.py" in opening else Config
-    assert schema is TeacherConfig or "tools/distill.py" in opening
-    load_config(schema, path)
+    assert not any("{" in line or "[" in line for line in lines[1:] if not line.startswith("#")), "a key a line"
+    load_config(TeacherConfig if " train_teacher " in opening else Config, path)
+
+
+def test_texts_are_taken_as_they_stand(file: Path) -> None:
+    """To YAML `no` is false, `2024_11_25` a number, and so is `1e5`; none of them is in a text field."""
+    given = ["train.precision=no", "out=2024_11_25", "name=no", "student.charset=1e5", "student.init=null"]
+    config = load_config(Config, file, given)
+    assert (config.train.precision, config.out, config.name) == ("no", "2024_11_25", "no")
+    assert (config.student.charset, config.student.init) == ("1e5", None)
+    text = "name: on\nout: 2024_11_25\ntrain: {precision: no, steps: 1_0}\ndata: {train: [{path: 007}], root: 1.0}\n"
+    file.write_text(text + "plugins: [yes, 1e3]\nteacher: {name: ~}\n", encoding="utf-8")
+    config = load_config(Config, file)
+    assert (config.name, config.out, config.train.precision, config.train.steps) == ("on", "2024_11_25", "no", 10)
+    assert (config.data.train[0].path, config.data.root) == ("007", "1.0")
+    assert (config.plugins, config.teacher.name) == (["yes", "1e3"], None)
+    saved = file.with_name("saved.yaml")
+    save_config(config, saved)
+    assert load_config(Config, saved) == config
+
+
+def test_a_file_may_be_based_on_others(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "one.yaml").write_text("base: quickstart\ntrain: {steps: 5}\nname: one\n", encoding="utf-8")
+    two = tmp_path / "more" / "two.yaml"
+    two.write_text("base: ../one.yaml\nname: two\nstudent: {stem: [8, 8, 8]}\n", encoding="utf-8")
+    config = load_config(Config, two, ["train.batch_size=7"])
+    assert (config.name, config.train.steps, config.train.batch_size) == ("two", 5, 7)
+    assert (config.student.stem, config.student.width, config.optim.ema) == ([8, 8, 8], 128, 0.998)
+    assert "give another --config" in refusal(two, "base=x")
+    (tmp_path / "one.yaml").write_text("base: more/two.yaml\n", encoding="utf-8")
+    assert "is based on itself" in refusal(two)
+    two.write_text("base: none.yaml\n", encoding="utf-8")
+    assert f"{two}: base: none.yaml: no such configuration" in refusal(two)
+    two.write_text("base: [a]\n", encoding="utf-8")
+    assert "give the name of a shipped configuration" in refusal(two)
+    two.write_text("base: ../three.yaml\n", encoding="utf-8")
+    (tmp_path / "three.yaml").write_text("train: {stepz: 1}\n", encoding="utf-8")
+    assert "three.yaml: unknown key 'train.stepz'" in refusal(two), "the file that it stands in"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("guidance.every=2", "guidance.every is guidance.interval now"),
+        ("aids.ctc=1", "aids.ctc is aux.ctc now"),
+        ("compare={sets: all}", "compare.sets is eval.benchmarks now"),
+        ("compare.test=x", "compare.test is eval.test now"),
+        ("train.batch=2", "train.batch is train.batch_size now"),
+        ("optim.clip=2", "optim.clip is optim.grad_clip now"),
+        ("guidance.schedules.soft.warmup=0.1", "is guidance.schedules.kd.warmup now"),
+        ("guidance.padding=drop", "guidance.padding: drop is guidance.include_padding: false now"),
+        ("guidance.normalization=clamped", "is guidance.norm: standard now"),
+        ("student.decoding=one-shot", "student.decoding: one-shot is student.decoding: nar now"),
+        ("student.refinements=1", "student.refinements is student.refine_iters now"),
+        ("data.train=[{path: a, share: 1}]", "data.train[].share is data.train[].ratio now"),
+        ("data.train=[{path: a, labels: teacher}]", "is data.train[].labels: pseudo now"),
+        ("data.render={words: 5}", "data.render.words is data.synthetic.words now"),
+        ("data.rendered.share=1", "data.rendered.share is data.synthetic.ratio now"),
+        ("teacher.text_store=x", "teacher.text_store is gone"),
+    ],
+)
+def test_a_key_of_version_0_1_is_answered_with_that_of_now(file: Path, old: str, new: str) -> None:
+    assert new in refusal(file, old)
+    key, _, value = old.partition("=")
+    for part in reversed(key.split(".")):
+        value = f"{{{part}: {value}}}"
+    file.write_text(value, encoding="utf-8")
+    assert new in refusal(file)
+    assert str(file) in refusal(file)
+
+
+def test_every_old_key_leads_to_one_that_exists() -> None:
+    schemas = {*known_keys(Config), *known_keys(TeacherConfig)}
+    for old, new in OLD_KEYS.items():
+        assert new in schemas, old
+        assert old not in schemas
+    for old in OLD_VALUES:
+        assert old in OLD_KEYS or old in schemas
+
+
+@pytest.mark.parametrize("schema", [Config, TeacherConfig])
+def test_every_key_is_explained(schema: type) -> None:
+    for key in known_keys(schema):
+        lines = explain(schema, key).splitlines()
+        assert lines[0].startswith(key), key
+        assert len(lines) > 1, key
+
+
+def test_a_key_is_explained_from_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help-config", "optim.warmup"])
+    assert ended.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["optim.warmup: 0.075", "  Share of the run that warms up.", "  takes number, at least 0, below 1"]
+    with pytest.raises(SystemExit):
+        main(["--help-config"])
+    assert "  train: ..." in capsys.readouterr().out
+    assert main(["--help-config", "guidance.evry"]) == 2
+    assert main(["--help-config", "guidance.every"]) == 2
+    assert capsys.readouterr().err.splitlines()[1] == "error: guidance.every is guidance.interval now"
 
 
 def test_values_from_python_are_merged_as_those_of_a_file() -> None:
-    overrides = {"train": {"steps": 50}, "data.synthetic": {"words": 400}, "out": "2024_11_25", "eval.baseline": False}
-    config = load_config(Config, "quickstart", overrides)
-    shipped = load_config(Config, "quickstart")
-    assert (config.train.steps, config.data.synthetic.words, config.out) == (50, 400, "2024_11_25")
-    assert config.train.batch_size == shipped.train.batch_size, "the rest of a section stays"
-    assert config.data.synthetic.test_words == shipped.data.synthetic.test_words
-    assert load_config(Config, {"name": "mine", "train": {"steps": 3}}).train.steps == 3
+    given = {"train": {"steps": 5, "precision": "no"}, "student.width": 64, "losses": {"mine": 0.5}, "out": Path("a/b")}
+    config = load_config(Config, "quickstart", {**given, "data.train": [{"path": "x"}], "student.stem": (8, 8, 8)})
+    assert (config.train.steps, config.train.batch_size, config.student.width) == (5, 16, 64)
+    assert (config.out, config.student.stem, config.data.train) == ("a/b", [8, 8, 8], [SourceSection("x")])
+    assert config.losses == {"mine": LossSection(0.5)}
+    assert load_config(Config, {}) == Config()
+    assert load_config(Config, {"out": "2024_11_25", "train": {"steps": 3}}, {"train.steps": 4}).train.steps == 4
+    based = load_config(Config, {"base": "quickstart", "train": {"steps": 3}})
+    assert (based.train.steps, based.student.width) == (3, 128)
 
 
 @pytest.mark.parametrize("overrides", [{"train": {"stepz": 1}}, {"train.stepz": 1}])
 def test_an_unknown_key_from_python_names_the_nearest(overrides: dict[str, object]) -> None:
-    with pytest.raises(UserError, match=r"unknown key 'train\.stepz'; the nearest known one is 'train\.steps'"):
-        load_config(Config, {}, overrides)
+    for given in ({}, overrides):
+        with pytest.raises(UserError, match=r"unknown key 'train\.stepz'; the nearest known one is 'train\.steps'"):
+            load_config(Config, given, overrides)
+
+
+@pytest.mark.parametrize(
+    ("given", "section"),
+    [
+        ("losses.mine=0.5", LossSection(0.5)),
+        ("losses={mine: 0.5}", LossSection(0.5)),
+        ("losses.mine={weight: 2, until: 0.5, options: {k: [1, no]}}", LossSection(2.0, 0, 0.5, 0, {"k": [1, False]})),
+        ("losses.mine.warmup=0.1", LossSection(1.0, 0.1)),
+    ],
+)
+def test_a_loss_is_a_weight_or_a_section(file: Path, given: str, section: LossSection) -> None:
+    assert load_config(Config, file, [given]).losses == {"mine": section}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ("losses.mine.weigth=1", "'losses.NAME.weight'"),
+        ("losses.mine=-1", "losses.mine.weight=-1.0 is too small; give 0 or more"),
+        ("losses.mine.until=2", "losses.mine.until=2.0 is too large; give 1 or less"),
+        ("losses=3", "losses holds entries by name"),
+        ("guidance.temperature=0", "give more than 0"),
+        ("optim.ema=1", "give less than 1"),
+        ("optim.lr=nan", "optim.lr=nan"),
+        ("teachers=[{name: tiny, weight: -1}]", "teachers[0].weight=-1.0"),
+        ("teacher.text_cache_mb=-1", "teacher.text_cache_mb=-1"),
+        ("data.train[0].ratio=1", "the list has 0 entries"),
+    ],
+)
+def test_values_out_of_bounds(file: Path, wrong: str, reason: str) -> None:
+    assert reason in refusal(file, wrong)

@@ -44,7 +44,7 @@ def test_each_step_shuffles_in_its_own_way_and_always_in_the_same(student: Stude
 
 
 def test_an_untrained_teacher_has_fresh_weights_of_the_same_shapes() -> None:
-    config = Config(teacher=TeacherSection(control="untrained"), seed=4)
+    config = Config(teacher=TeacherSection(name="words-small", control="untrained"), seed=4)
     fresh, again = (build_teachers(config, (32, 128))[0] for _ in range(2))
     trained = load_teacher("words-small")
     known = trained.state_dict()

@@ -86,15 +86,24 @@ def test_frozen_weights_are_in_no_group() -> None:
     assert names_by_group(module, parameter_groups(module, 0.1)) == [{"1.bias"}, {"1.weight"}]
 
 
-@pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"lr": 1.0, "betas": (0.9, 1.5)}, {"lr": 1.0, "weight_decay": -0.1}])
-def test_values_out_of_range_are_the_users_mistake(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError):
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"lr": -1.0}, r"refuses lr -1\.0"),
+        ({"lr": 1.0, "betas": (0.9, 1.5)}, r"betas \(0\.9, 1\.5\)"),
+        ({"lr": 1.0, "weight_decay": -0.1}, r"weight decay -0\.1 is negative"),
+    ],
+)
+def test_values_out_of_range_are_the_users_mistake(wrong: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
         build_optimizer(nn.Linear(2, 2), **wrong)
 
 
-@pytest.mark.parametrize(("total", "share"), [(0, 0.1), (10, 1.0), (10, -0.1)])
-def test_schedules_without_a_run_are_the_users_mistake(total: int, share: float) -> None:
-    with pytest.raises(UserError):
+@pytest.mark.parametrize(
+    ("total", "share", "reason"), [(0, 0.1, "over 0 steps"), (10, 1.0, "share of 1.0"), (10, -0.1, "share of -0.1")]
+)
+def test_schedules_without_a_run_are_the_users_mistake(total: int, share: float, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
         build_schedule(build_optimizer(nn.Linear(2, 2), lr=1.0), total, share)
 
 

@@ -32,21 +32,21 @@ def refuse(config: Path, material: Path, tmp_path: Path, capfd: pytest.CaptureFi
     def run(*arguments: str) -> str:
         before = tree(tmp_path), tree(material)
         assert main(["--config", str(config), *arguments]) == 2
-        told = capfd.readouterr().err
-        assert told.startswith("error: ")
-        assert told.count("\n") == 1
-        assert told.endswith("\n")
-        assert "Traceback" not in told
+        message = capfd.readouterr().err
+        assert message.startswith("error: ")
+        assert message.count("\n") == 1
+        assert message.endswith("\n")
+        assert "Traceback" not in message
         assert (tree(tmp_path), tree(material)) == before
-        return told
+        return message
 
     return run
 
 
 def test_a_misspelt_key(refuse: Refuse) -> None:
-    told = refuse("train.stepz=3")
-    assert "'train.stepz'" in told
-    assert "'train.steps'" in told
+    message = refuse("train.stepz=3")
+    assert "'train.stepz'" in message
+    assert "'train.steps'" in message
 
 
 def test_overrides_may_stand_on_both_sides_of_options(refuse: Refuse) -> None:
@@ -76,9 +76,9 @@ def test_from_the_shell(config: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["data.train=[{{path: {0}}}]", "data.validation={0}", "data.root={0}"])
 def test_a_missing_folder(key: str, refuse: Refuse, tmp_path: Path) -> None:
     more = ["data.train=[{path: train}]"] if "root" in key else []
-    told = refuse(key.format(tmp_path / "none"), *more)
-    assert f"{tmp_path}/none" in told
-    assert "no such folder" in told
+    message = refuse(key.format(tmp_path / "none"), *more)
+    assert f"{tmp_path}/none" in message
+    assert "no such folder" in message
 
 
 def test_a_source_without_a_path_and_no_source(refuse: Refuse) -> None:
@@ -91,8 +91,8 @@ def test_a_source_without_a_path_and_no_source(refuse: Refuse) -> None:
 def test_a_folder_without_an_lmdb(key: str, refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "readme.txt").write_text("no words", encoding="utf-8")
-    told = refuse(key.format(tmp_path / "words"))
-    assert "holds no LMDB" in told or "holds no test set" in told
+    message = refuse(key.format(tmp_path / "words"))
+    assert "holds no LMDB" in message or "holds no test set" in message
 
 
 @pytest.mark.parametrize("count", [None, b"many"])
@@ -109,13 +109,13 @@ def test_labels_outside_the_alphabet(
     key: str, refuse: Refuse, tmp_path: Path, make_words: Callable[[Path, list[str]], Path]
 ) -> None:
     make_words(tmp_path / "words", ["?!", "...", "-"])
-    told = refuse(key.format(tmp_path / "words"))
-    assert "no word is left (3 empty)" in told
-    assert "charset" in told
+    message = refuse(key.format(tmp_path / "words"))
+    assert "no word is left (3 empty)" in message
+    assert "charset" in message
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         (["eval.test={0}"], "{0}"),
         (["eval.test=test", "data.root={0}", "data.train=[{{path: {1}}}]", "data.validation={1}"], "{0}/test"),
@@ -124,10 +124,10 @@ def test_labels_outside_the_alphabet(
     ],
 )
 def test_a_comparison_that_could_not_be_made_after_the_training(
-    changes: list[str], told: str, refuse: Refuse, tmp_path: Path, material: Path
+    changes: list[str], message: str, refuse: Refuse, tmp_path: Path, material: Path
 ) -> None:
     places = (tmp_path / "none", material / "validation")
-    assert told.format(*places) in refuse(*(change.format(*places) for change in changes))
+    assert message.format(*places) in refuse(*(change.format(*places) for change in changes))
 
 
 def test_labels_that_are_too_long(
@@ -142,12 +142,12 @@ def test_validation_words_that_do_not_fit_the_comparison(
 ) -> None:
     make_words(tmp_path / "tree" / "mine", ["word"])
     make_words(tmp_path / "tree" / "other", ["?!"])
-    told = refuse(f"data.validation={tmp_path / 'tree'}")
-    assert "has no set IIIT5k" in told
-    assert "eval.benchmarks" in told
-    assert "there are mine, other" in told
-    told = refuse(f"data.validation={tmp_path / 'tree'}", "eval.benchmarks=other", "eval.charset=36")
-    assert "no label is left" in told
+    message = refuse(f"data.validation={tmp_path / 'tree'}")
+    assert "has no set IIIT5k" in message
+    assert "eval.benchmarks" in message
+    assert "there are mine, other" in message
+    message = refuse(f"data.validation={tmp_path / 'tree'}", "eval.benchmarks=other", "eval.charset=36")
+    assert "no label is left" in message
 
 
 def test_an_unknown_alphabet(refuse: Refuse) -> None:
@@ -165,9 +165,9 @@ def test_a_teacher_of_the_zoo_without_network(refuse: Refuse, monkeypatch: pytes
         raise OSError("no network\nat all")
 
     monkeypatch.setattr("teachers.zoo.fetch", fail)
-    told = refuse("teacher.name=ViT-B-16/openai")
-    assert "weights=PATH" in told
-    assert "words-small" in told
+    message = refuse("teacher.name=ViT-B-16/openai")
+    assert "weights=PATH" in message
+    assert "words-small" in message
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut"])
@@ -186,9 +186,9 @@ START = ("student.width=null", "student.depth=null", "student.decoder_depth=null
 
 def test_an_unknown_student(refuse: Refuse, tmp_path: Path) -> None:
     for name in ("tinny", str(tmp_path / "none")):
-        told = refuse(*START, f"student.init={name}")
-        assert f"no student '{name}'" in told
-        assert "config.json and model.safetensors" in told
+        message = refuse(*START, f"student.init={name}")
+        assert f"no student '{name}'" in message
+        assert "config.json and model.safetensors" in message
     assert "student.width" in refuse(f"student.init={tmp_path}")
     assert "test_vit" in refuse("student.width=null", "student.depth=null", "student.encoder=test_vitt")
 
@@ -203,8 +203,8 @@ def test_a_student_of_the_hub_without_network(refuse: Refuse, monkeypatch: pytes
 
 def test_a_student_of_another_alphabet(refuse: Refuse, student: Student, tmp_path: Path) -> None:
     student.save_pretrained(tmp_path / "student")
-    told = refuse(*START, f"student.init={tmp_path / 'student'}", "student.charset=94")
-    assert "alphabet of 36 characters" in told
+    message = refuse(*START, f"student.init={tmp_path / 'student'}", "student.charset=94")
+    assert "alphabet of 36 characters" in message
 
 
 def test_a_student_with_broken_files(refuse: Refuse, student: Student, tmp_path: Path) -> None:
@@ -217,10 +217,9 @@ def test_a_student_with_broken_files(refuse: Refuse, student: Student, tmp_path:
     assert "is no JSON" in refuse(*init)
 
 
-@pytest.mark.parametrize("share", ["-1", "0"])
-def test_shares_that_make_no_batch(share: str, material: Path, refuse: Refuse) -> None:
-    told = refuse(f"data.train=[{{path: {material / 'train'}, ratio: {share}}}]")
-    assert "give each at least 0, and one more" in told
+@pytest.mark.parametrize(("ratio", "reason"), [("-1", "give 0 or more"), ("0", "give each at least 0, and one more")])
+def test_ratios_that_make_no_batch(ratio: str, reason: str, material: Path, refuse: Refuse) -> None:
+    assert reason in refuse(f"data.train=[{{path: {material / 'train'}, ratio: {ratio}}}]")
 
 
 @pytest.mark.parametrize("change", ["aux.ctc=-1", "guidance.visual=-2", "data.max_corrupt=-1", "train.threads=-4"])
@@ -229,15 +228,29 @@ def test_weights_and_counts_below_nothing(change: str, refuse: Refuse) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["student.depth=1", "student.decoder_depth=2", "train.batch_size=0", "guidance.max_rows=0"]
+    ("change", "reason"),
+    [
+        ("student.depth=1", "depth 3 or more"),
+        ("student.decoder_depth=2", "depth 3 or more"),
+        ("train.batch_size=0", "train.batch_size=0 is too small; give 1 or more"),
+        ("guidance.max_rows=0", "guidance.max_rows=0 is too small; give 1 or more"),
+    ],
 )
-def test_sizes_that_can_not_be(change: str, refuse: Refuse) -> None:
-    refuse(change)
+def test_sizes_that_can_not_be(change: str, reason: str, refuse: Refuse) -> None:
+    assert reason in refuse(change)
 
 
-@pytest.mark.parametrize("change", ["optim.weight_decay=-1", "optim.ema=1", "optim.warmup=1", "optim.lr=-1"])
-def test_an_optimizer_that_can_not_be(change: str, refuse: Refuse) -> None:
-    refuse(change)
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("optim.weight_decay=-1", "optim.weight_decay=-1.0 is too small; give 0 or more"),
+        ("optim.ema=1", "optim.ema=1.0 is too large; give less than 1"),
+        ("optim.warmup=1", "optim.warmup=1.0 is too large; give less than 1"),
+        ("optim.lr=-1", "optim.lr=-1.0 is too small; give 0 or more"),
+    ],
+)
+def test_an_optimizer_that_can_not_be(change: str, reason: str, refuse: Refuse) -> None:
+    assert reason in refuse(change)
 
 
 def test_a_checkpoint_that_is_none(refuse: Refuse, tmp_path: Path) -> None:
@@ -258,8 +271,8 @@ def test_a_checkpoint_of_another_student(config: Path, refuse: Refuse, capfd: py
     assert main(["--config", str(config), "train.steps=1"]) == 0
     capfd.readouterr()
     run = config.parent / "run"
-    told = refuse("--resume", "auto", "student.width=64")
-    assert "resume with the configuration it was made with" in told
+    message = refuse("--resume", "auto", "student.width=64")
+    assert "resume with the configuration it was made with" in message
     assert "width: 32" in (run / "config.yaml").read_text(encoding="utf-8"), "nothing is lost"
     assert "--resume auto" in refuse()
     assert "one of them" in refuse("--resume", "auto", "--overwrite")
@@ -294,19 +307,19 @@ def test_too_many_torn_pictures_stop_a_training(
 ) -> None:
     arguments = ["--config", str(config), f"data.train=[{{path: {torn}}}]", f"data.workers={workers}"]
     assert main([*arguments, "data.max_corrupt=0.1"]) == 2
-    told = capfd.readouterr().err
-    assert told.count("\n") == 1
-    assert told.startswith(f"error: {torn}: 1 of 8 records corrupt")
-    assert "record 5 of torn" in told
-    assert "Traceback" not in told
+    message = capfd.readouterr().err
+    assert message.count("\n") == 1
+    assert message.startswith(f"error: {torn}: 1 of 8 records corrupt")
+    assert "record 5 of torn" in message
+    assert "Traceback" not in message
     assert main([*arguments, "data.max_corrupt=0.2", "--resume", "auto"]) == 0, "allowed to be skipped"
 
 
 def test_a_torn_validation_picture_costs_no_step(torn: Path, config: Path, capfd: pytest.CaptureFixture[str]) -> None:
     arguments = ["--config", str(config), "train.validate_every=3"]
     assert main([*arguments, f"data.validation={torn}"]) == 2
-    told = capfd.readouterr().err
-    assert told.count("\n") == 1
-    assert "none may be; check_lmdb" in told, "data.max_corrupt is for training words"
+    message = capfd.readouterr().err
+    assert message.count("\n") == 1
+    assert "none may be; check_lmdb" in message, "data.max_corrupt is for training words"
     assert [path.name for path in (config.parent / "run" / "checkpoints").iterdir()] == ["step-00000003"]
     assert main([*arguments, "--resume", "auto"]) == 0
