@@ -64,7 +64,7 @@ class Result:
 
     @cached_property
     def report(self) -> dict[str, Any]:
-        """The report (docs/reference/report.md); empty for a run that was stopped."""
+        """The report (docs/reference/report-json.md); empty for a run that was stopped."""
         file = self.folder / "report.json"
         return json.loads(file.read_text(encoding="utf-8")) if self.finished and file.is_file() else {}
 
