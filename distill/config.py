@@ -25,7 +25,6 @@ from distill.training.sections import (
     LossSection,
     OptimSection,
     ScheduleSection,
-    SchedulesSection,
     StudentSection,
     TeacherSection,
     TrainSection,
@@ -52,7 +51,6 @@ __all__ = [
     "ParseqSection",
     "PermutationsSection",
     "ScheduleSection",
-    "SchedulesSection",
     "SourceSection",
     "StudentSection",
     "SyntheticSection",
@@ -89,7 +87,7 @@ def load_config(
         UserError: for a missing file, an unknown key (naming the nearest known), or a value that doesn't serve.
     """
     merged: Any = OmegaConf.structured(schema)
-    values = dict(source) if isinstance(source, Mapping) else {}
+    values: dict[str, Any] = dict(source) if isinstance(source, Mapping) else {}
     file = values.pop(BASE, None) if isinstance(source, Mapping) else source
     for path, given, texts in [] if file is None else _read_files(file):
         try:
@@ -288,9 +286,9 @@ def _checked_value(schema: type, annotation: Any, key: str, value: Any, text: An
             raise UserError(f"{key} holds entries by name; write them below it")
         if section is None:
             return value
-        texts = text if isinstance(text, dict) else {}
+        named = text if isinstance(text, dict) else {}
         return {
-            name: _checked_section(schema, section, f"{key}.{name}", entry, texts.get(name))
+            name: _checked_section(schema, section, f"{key}.{name}", entry, named.get(name))
             for name, entry in value.items()
         }
     if section is not None:
@@ -302,7 +300,8 @@ def _checked_value(schema: type, annotation: Any, key: str, value: Any, text: An
 
 def unknown_key(schema: type, key: str) -> UserError:
     """Build the refusal of an unknown key, which names the nearest known one."""
-    near = process.extractOne(re.sub(r"^losses\.[^.]+", "losses.NAME", key), [BASE, *known_keys(schema)])
+    asked = re.sub(r"^(losses|guidance\.schedules)\.[^.]+", r"\1.NAME", key)
+    near = process.extractOne(asked, [BASE, *known_keys(schema)])
     return UserError(f"unknown key {key!r}" + (f"; the nearest known one is {near[0]!r}" if near else ""))
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.config import GuidanceSection
-from distill.training.term_weights import LossSection, check_schedule
+from distill.config import GuidanceSection, LossSection, ScheduleSection
+from distill.training.term_weights import check_schedule
 from losses.alphabets import SharedAlphabet
 from losses.heads import GuidanceHeads
 from losses.registry import BuiltLoss, LossContext, find_loss
@@ -178,11 +178,9 @@ def loss_sections(guidance: GuidanceSection, losses: Mapping[str, LossSection]) 
     """Bring the losses of `guidance` and those of `losses` into one mapping, `pseudo` among them.
 
     Raises:
-        UserError: for a loss that isn't registered, one that has its weight under `guidance`, a temperature that is
-            not above 0, or a schedule outside of the run.
+        UserError: for a loss that isn't registered, one that has its weight under `guidance`, or a schedule that
+            isn't within the run.
     """
-    if guidance.temperature <= 0:
-        raise UserError(f"guidance.temperature={guidance.temperature}; give a number above 0, such as 4")
     rows = {"gather_second_order": guidance.gather_second_order, "max_rows": guidance.max_rows, "norm": guidance.norm}
     options: dict[str, dict[str, Any]] = {
         "bridge": rows,
@@ -192,10 +190,13 @@ def loss_sections(guidance: GuidanceSection, losses: Mapping[str, LossSection]) 
         "dkd": {"temperature": guidance.temperature, "alpha": guidance.dkd_alpha, "beta": guidance.dkd_beta},
         PSEUDO: {},
     }
+    for name in guidance.schedules:
+        if name not in options:
+            raise UserError(f"guidance.schedules.{name}: there is no such weight; give one of {', '.join(options)}")
     sections = {}
     for name, own in options.items():
         weight = guidance.pseudo_label_weight if name == PSEUDO else getattr(guidance, name)
-        schedule = getattr(guidance.schedules, name)
+        schedule = guidance.schedules.get(name, ScheduleSection())
         check_schedule(schedule, f"guidance.schedules.{name}")
         sections[name] = LossSection(float(weight), schedule.warmup, schedule.until, schedule.decay, own)
     for name, section in losses.items():

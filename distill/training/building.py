@@ -161,7 +161,9 @@ def build_task(config: Config, log: Log = lambda _: None) -> DistillationTask:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
         shuffled = [one.control == "shuffled" for one in sections]
-        task = DistillationTask(student, teachers, config.guidance, config.aux, config.seed, weights, shuffled, config.losses)
+        task = DistillationTask(
+            student, teachers, config.guidance, config.aux, config.seed, weights, shuffled, config.losses
+        )
     for branch, section in zip(task.branches, sections, strict=True):
         if section.heads is not None:
             load_heads(branch.heads, section.heads)

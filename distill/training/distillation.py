@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from distill.config import AuxSection, GuidanceSection
+from distill.config import AuxSection, GuidanceSection, LossSection
 from distill.data.batch import Batch
 from distill.training.branches import PSEUDO, collect_heads, loss_sections, make_branches
 from distill.training.task import Task, batch_seed
-from distill.training.term_weights import LossSection, TermWeights
+from distill.training.term_weights import TermWeights
 from losses.heads import HEADS
 from losses.registry import LossContext, find_loss
 from students.charset import Charset

@@ -97,24 +97,6 @@ class ScheduleSection:
 
 
 @dataclass
-class SchedulesSection:
-    """Schedules of the terms' weights."""
-
-    linguistic: ScheduleSection = field(default_factory=ScheduleSection)
-    """The three linguistic terms."""
-    visual: ScheduleSection = field(default_factory=ScheduleSection)
-    """The three visual terms."""
-    bridge: ScheduleSection = field(default_factory=ScheduleSection)
-    """The bridge term."""
-    kd: ScheduleSection = field(default_factory=ScheduleSection)
-    """Soft targets."""
-    dkd: ScheduleSection = field(default_factory=ScheduleSection)
-    """Decoupled distillation."""
-    pseudo: ScheduleSection = field(default_factory=ScheduleSection)
-    """Words that a teacher labelled."""
-
-
-@dataclass
 class GuidanceSection:
     """How teachers guide the student (docs/method.md, 1.2 and 1.3); defaults as in the reference implementation."""
 
@@ -148,8 +130,8 @@ class GuidanceSection:
     """Weight of the character loss on words that a teacher labelled (sources with `labels: pseudo`)."""
     pseudo_label_threshold: float = field(default=0.9, metadata={"least": 0})
     """Least confidence (product over characters) of a teacher's label; words below it are left out."""
-    schedules: SchedulesSection = field(default_factory=SchedulesSection)
-    """How these weights move over the run."""
+    schedules: dict[str, ScheduleSection] = field(default_factory=dict)
+    """Schedules of these weights by name: `linguistic`, `visual`, `bridge`, `kd`, `dkd`, `pseudo` (pseudo labels)."""
 
 
 @dataclass

@@ -3,34 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
 
+from distill.config import LossSection, ScheduleSection
 from students.errors import UserError
 
-
-class Schedule(Protocol):
-    """How a weight moves, in shares of the run."""
-
-    warmup: float
-    until: float
-    decay: float
-
-
-@dataclass
-class LossSection:
-    """A loss in a configuration: its weight, the schedule of the weight, and the loss's own options."""
-
-    weight: float = 1.0
-    """Weight at its full height; 0 leaves the loss out."""
-    warmup: float = 0.0
-    """Share of the run over which the weight rises from 0, linearly."""
-    until: float = 1.0
-    """Share of the run after which the loss is off."""
-    decay: float = 0.0
-    """Share of the run, before `until`, over which the weight falls to 0, linearly."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Arguments of the loss."""
+Schedule = ScheduleSection | LossSection
+"""What says how a weight moves, in shares of the run."""
 
 
 class TermWeights:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill.config import GuidanceSection, ScheduleSection, SchedulesSection
+from distill.config import GuidanceSection, ScheduleSection
 from distill.training.branches import loss_sections
 from distill.training.term_weights import LossSection, TermWeights, share_at
 from students.errors import UserError
@@ -33,7 +33,7 @@ def test_up_then_down(schedule: ScheduleSection, shares: list[float]) -> None:
 
 
 def test_a_term_follows_its_own_schedule() -> None:
-    schedules = SchedulesSection(visual=ScheduleSection(until=0.5), kd=ScheduleSection(warmup=0.5))
+    schedules = {"visual": ScheduleSection(until=0.5), "kd": ScheduleSection(warmup=0.5)}
     weights = TermWeights(loss_sections(GuidanceSection(visual=3.0, kd=2.0, schedules=schedules), {}))
     assert (weights.at(0.25)["visual"], weights.at(0.25)["kd"]) == (3.0, 1.0)
     assert (weights.at(0.75)["visual"], weights.at(0.75)["kd"]) == (0.0, 2.0)
@@ -54,7 +54,7 @@ def test_a_term_follows_its_own_schedule() -> None:
 )
 def test_a_schedule_outside_the_run_is_refused(schedule: ScheduleSection, message: str) -> None:
     with pytest.raises(UserError, match=f"guidance.schedules.{message}"):
-        loss_sections(GuidanceSection(schedules=SchedulesSection(kd=schedule)), {})
+        loss_sections(GuidanceSection(schedules={"kd": schedule}), {})
     own = LossSection(1.0, schedule.warmup, schedule.until, schedule.decay)
     with pytest.raises(UserError, match=f"losses.{message}"):
         TermWeights({"kd": own})
