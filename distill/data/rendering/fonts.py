@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import re
 import string
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from random import Random
 
 import numpy as np
+from rich.console import Console
 
+from distill.data.progress import followed
 from distill.data.rendering import legibility
-from distill.data.rendering.atlas import FontAtlas, UnusableFontError, draw_glyphs, load_face
-from distill.data.rendering.vocabulary import Split
+from distill.data.rendering.atlas import FontAtlas, UnusableFontError, draw_glyphs
+from distill.data.rendering.font_index import FontIndex
+from distill.data.rendering.labels import Split
 from distill.errors import import_extra
 from students.errors import UserError
 
@@ -27,6 +31,8 @@ DRAWN = ALNUM + string.punctuation
 HELD_OUT_SHARE = 8
 MIN_HELD_OUT = 3
 MIN_READ, MIN_LIKENESS = 0.4, 0.46
+FONTS_OF_A_CHARACTER = 8
+"""Fonts that are taken for a character beyond ASCII, where there are so many."""
 SYSTEM_FOLDERS = (
     "/usr/share/fonts",
     "/usr/local/share/fonts",
@@ -54,6 +60,10 @@ _STYLE_WORDS = re.compile(
 _SLANTED = re.compile(r"italic|oblique|slanted|script|chancery", re.IGNORECASE)
 
 
+Family = tuple[str, Sequence[tuple[Path, str]]]
+"""A design by its key, and its files with the names that they give themselves."""
+
+
 @dataclass(frozen=True)
 class FontChoice:
     """The fonts of a split, and what was left out.
@@ -61,10 +71,14 @@ class FontChoice:
     Attributes:
         fonts: usable fonts with their glyphs, sorted by path.
         dropped: file name to the reason it was dropped.
+        undrawn: characters asked for that no font draws.
+        borrowed: characters that only fonts of the other split draw, which were taken for them.
     """
 
     fonts: tuple[FontAtlas, ...]
     dropped: dict[str, str] = field(default_factory=dict)
+    undrawn: str = ""
+    borrowed: str = ""
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -130,14 +144,9 @@ def _is_font(path: Path) -> bool:
 
 
 def choose_fonts(
-    folders: Sequence[str | Path] = (),
-    *,
-    split: Split = "all",
-    seed: int = 0,
-    system: bool = True,
-    max_fonts: int = 400,
-    per_family: int = 4,
-) -> FontChoice:
+    folders: Sequence[str | Path] = (), *, split: Split = "all", seed: int = 0, system: bool = True,
+    max_fonts: int = 400, per_family: int = 4, characters: str = "", console: Console | None = None,
+) -> FontChoice:  # fmt: skip
     """Find, check and draw the fonts of a split.
 
     Args:
@@ -145,84 +154,162 @@ def choose_fonts(
         split: `test` takes the held-out families only, `train` the others.
         seed: decides which fonts stay when there are more than `max_fonts`, or `per_family` of one design.
         system: search the system's font folders too.
-        max_fonts: how many fonts at most (an atlas takes some 60 kB).
+        max_fonts: how many fonts at most (an atlas takes some 60 kB); those for rare characters come on top.
         per_family: how many fonts of one design at most.
+        characters: what is to be drawn beside printable ASCII. Of fonts that have rare ones of them, some are taken in
+            any case; of the other split's where its own have none.
+        console: where progress is shown.
 
     Raises:
         UserError: if a folder doesn't exist or no font is left.
     """
-    dropped: dict[str, str] = {}
-    families = _by_family(font_files(folders, system), dropped)
+    search = _Search(max_fonts, per_family, "".join(sorted(set(characters) - set(DRAWN))))
+    families = search.by_family(font_files(folders, system), console)
     held_out = held_out_families(families)
+    others: dict[str, list[tuple[Path, str]]] = {}
     if split != "all":
-        families = {f: v for f, v in families.items() if (f in held_out) == (split == "test")}
+        others = {f: v for f, v in families.items() if (f in held_out) != (split == "test")}
+        families = {f: v for f, v in families.items() if f not in others}
     random = Random(f"fonts {seed}")
     names = sorted(families)
     random.shuffle(names)
-    checked: list[tuple[FontAtlas, np.ndarray]] = []
+    ordered = []
     for family in names:
         files = sorted(families[family])
         random.shuffle(files)
-        kept = 0
-        for path, name in files:
-            if kept == per_family or len(checked) >= max_fonts * 3 // 2:
-                break
-            try:
-                checked.append(_draw(path, family, name))
-                kept += 1
-            except UnusableFontError as error:
-                dropped[path.name] = str(error)
-    fonts = _readable(checked, dropped)[:max_fonts]
+        ordered.append((family, files))
+    search.check_families(ordered, console)
+    search.add_for_rare(ordered, FONTS_OF_A_CHARACTER)
+    borrowed = search.add_for_rare(sorted(others.items()), 1)
+    search.index.save()
+    fonts = search.readable()
     if not fonts:
         raise UserError("no usable font found; give a folder of Latin .ttf or .otf files with --fonts")
-    return FontChoice(tuple(sorted(fonts, key=lambda font: font.path)), dropped)
+    drawn = set().union(*(font.glyphs for font in fonts))
+    return FontChoice(
+        tuple(sorted(fonts, key=lambda font: font.path)), search.dropped,
+        undrawn="".join(char for char in search.extra if char not in drawn),
+        borrowed="".join(char for char in search.extra if char in borrowed and char in drawn),
+    )  # fmt: skip
 
 
-def _by_family(files: Iterable[Path], dropped: dict[str, str]) -> dict[str, list[tuple[Path, str]]]:
-    families: dict[str, list[tuple[Path, str]]] = defaultdict(list)
-    for path in files:
+class _Search:
+    """Fonts that were looked at while some are chosen.
+
+    Args:
+        max_fonts: see `choose_fonts`.
+        per_family: likewise.
+        extra: characters beside printable ASCII.
+    """
+
+    def __init__(self, max_fonts: int, per_family: int, extra: str) -> None:
+        self.max_fonts, self.per_family, self.extra = max_fonts, per_family, extra
+        self.index = FontIndex()
+        self.dropped: dict[str, str] = {}
+        self.checked: list[tuple[FontAtlas, np.ndarray]] = []
+        self.for_rare: set[str] = set()
+        """Paths of the fonts that were taken for rare characters."""
+
+    def by_family(self, files: Sequence[Path], console: Console | None) -> dict[str, list[tuple[Path, str]]]:
+        """Sort font files by design, with the name of each; symbol fonts are dropped."""
+        families: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+        for path in followed(files, len(files), "looking at fonts", console):
+            try:
+                facts = self.index.facts(path)
+            except OSError as error:
+                self.dropped[path.name] = f"can't be read ({error.strerror})"
+                continue
+            name = f"{facts.family} {facts.style}".strip()
+            if not facts.opens:
+                self.dropped[path.name] = facts.reason or ""
+            elif SYMBOLS.search(name) or SYMBOLS.search(path.stem):
+                self.dropped[path.name] = "symbols, by its name"
+            else:
+                families[family_key(facts.family or path.stem)].append((path, name))
+        return families
+
+    def check_families(self, families: Sequence[Family], console: Console | None) -> None:
+        """Draw some fonts of each design until there are enough."""
+        wanted = min(self.max_fonts * 3 // 2, sum(min(self.per_family, len(files)) for _, files in families))
+        for _ in followed(self._check_some(families, wanted), wanted, "drawing fonts", console):
+            pass
+
+    def _check_some(self, families: Sequence[Family], wanted: int) -> Iterator[None]:
+        for family, files in families:
+            taken = 0
+            for path, name in files:
+                if len(self.checked) >= wanted:
+                    return
+                if taken < self.per_family and self._check(path, family, name):
+                    taken += 1
+                    yield
+
+    def add_for_rare(self, families: Sequence[Family], fonts: int) -> set[str]:
+        """Add fonts for characters that fewer than so many have, and give the characters that fonts were added for."""
+        counts = Counter(char for font, _ in self.checked for char in font.glyphs)
+        rare = {char for char in self.extra if counts[char] < fonts}
+        before, known = set(rare), {font.path for font, _ in self.checked}
+        for family, files in families:
+            for path, name in files:
+                if not rare:
+                    break
+                if str(path) in known or path.name in self.dropped:
+                    continue
+                try:
+                    useful = self.index.characters(path, rare)
+                except UnusableFontError as error:
+                    self.dropped[path.name] = str(error)
+                    continue
+                if useful and self._check(path, family, name):
+                    self.for_rare.add(str(path))
+                    counts.update(self.checked[-1][0].glyphs.keys())
+                    rare = {char for char in rare if counts[char] < fonts}
+        return {char for char in before if counts[char] > 0}
+
+    def _check(self, path: Path, family: str, name: str) -> bool:
         try:
-            family, style = (part or "" for part in load_face(path, 16).getname())
+            self.checked.append(self._draw(path, family, name))
         except UnusableFontError as error:
-            dropped[path.name] = str(error)
-            continue
-        name = f"{family} {style}".strip()
-        if SYMBOLS.search(name) or SYMBOLS.search(path.stem):
-            dropped[path.name] = "symbols, by its name"
-        else:
-            families[family_key(family or path.stem)].append((path, name))
-    return families
+            self.dropped[path.name] = str(error)
+            return False
+        return True
 
+    def _draw(self, path: Path, family: str, name: str) -> tuple[FontAtlas, np.ndarray]:
+        """Draw a font's glyphs and check them by themselves: there, not empty, not all the same box.
 
-def _draw(path: Path, family: str, name: str) -> tuple[FontAtlas, np.ndarray]:
-    """Draw a font's glyphs and check them by themselves: there, not empty, not all the same box."""
-    mapped = _mapped_characters(path)
-    missing = [c for c in ALNUM if c not in mapped]
-    if missing:
-        raise UnusableFontError(f"has no {missing[0]!r} ({len(missing)} letters and digits missing)")
-    glyphs = draw_glyphs(path, [c for c in DRAWN if c in mapped])
-    blank = [c for c in ALNUM if c not in glyphs]
-    if blank:
-        raise UnusableFontError(f"draws nothing for {blank[0]!r}")
-    shaped = legibility.shapes(glyphs)
-    if legibility.distinct_shapes(shaped) < 0.9:
-        raise UnusableFontError("draws the same box for different characters")
-    if min(glyphs["H"].ink.mean(), glyphs["O"].ink.mean()) < 12:
-        raise UnusableFontError("lines too thin to see")
-    atlas = FontAtlas(str(path), family, name, glyphs, caseless=legibility.repeats_capitals(shaped))
-    return atlas, shaped
+        Raises:
+            UnusableFontError: saying what is wrong; the index notes it, whatever the alphabet.
+        """
+        mapped = self.index.characters(path, DRAWN + self.extra)
+        try:
+            missing = [c for c in ALNUM if c not in mapped]
+            if missing:
+                raise UnusableFontError(f"has no {missing[0]!r} ({len(missing)} letters and digits missing)")
+            glyphs = draw_glyphs(path, [c for c in DRAWN if c in mapped])
+            blank = [c for c in ALNUM if c not in glyphs]
+            if blank:
+                raise UnusableFontError(f"draws nothing for {blank[0]!r}")
+            shaped = legibility.shapes(glyphs)
+            if legibility.distinct_shapes(shaped) < 0.9:
+                raise UnusableFontError("draws the same box for different characters")
+            if min(glyphs["H"].ink.mean(), glyphs["O"].ink.mean()) < 12:
+                raise UnusableFontError("lines too thin to see")
+        except UnusableFontError as error:
+            self.index.reject(path, str(error))
+            raise
+        extra = [char for char in self.extra if char in mapped]
+        if extra:
+            with contextlib.suppress(UnusableFontError):
+                beyond_ascii = draw_glyphs(path, extra)
+                boxes = legibility.repeated_boxes(beyond_ascii)
+                glyphs.update({char: glyph for char, glyph in beyond_ascii.items() if char not in boxes})
+        return FontAtlas(str(path), family, name, glyphs, caseless=legibility.repeats_capitals(shaped)), shaped
 
-
-def _mapped_characters(path: Path) -> set[str]:
-    import_extra("fontTools", "rendering words")
-    from fontTools.ttLib import TTFont, TTLibError
-
-    try:
-        with TTFont(path, lazy=True, fontNumber=0) as font:
-            cmap = font.getBestCmap() or {}
-            return {c for c in DRAWN if cmap.get(ord(c), ".notdef") != ".notdef"}
-    except (TTLibError, OSError, KeyError, ValueError, AssertionError, AttributeError, IndexError) as error:
-        raise UnusableFontError(f"is damaged ({type(error).__name__})") from error
+    def readable(self) -> list[FontAtlas]:
+        """Give the fonts that look like letters, `max_fonts` at most and those for rare characters."""
+        fonts = _readable(self.checked, self.dropped)
+        first = [font for font in fonts if font.path not in self.for_rare][: self.max_fonts]
+        return [*first, *(font for font in fonts if font.path in self.for_rare)]
 
 
 def _readable(checked: Sequence[tuple[FontAtlas, np.ndarray]], dropped: dict[str, str]) -> list[FontAtlas]:
@@ -231,15 +318,16 @@ def _readable(checked: Sequence[tuple[FontAtlas, np.ndarray]], dropped: dict[str
         return []
     slanted = [bool(_SLANTED.search(font.name)) for font, _ in checked]
     scores = legibility.compare([s for _, s in checked], [font.caseless for font, _ in checked], slanted)
-    kept: list[FontAtlas] = []
-    seen: dict[bytes, str] = {}
+    readable: list[FontAtlas] = []
+    seen: dict[tuple[bytes, frozenset[str]], str] = {}
     for (font, shaped), score in zip(checked, scores, strict=True):
-        baseline = seen.setdefault(np.round(shaped * 50).astype(np.int8).tobytes(), font.name)
+        beyond_ascii = frozenset(char for char in font.glyphs if not char.isascii())
+        first = seen.setdefault((np.round(shaped * 50).astype(np.int8).tobytes(), beyond_ascii), font.name)
         file = Path(font.path).name
         if score.read < MIN_READ or score.likeness < MIN_LIKENESS:
             dropped[file] = f"hard to read (nearest shape right {score.read:.2f}, like {score.likeness:.2f})"
-        elif baseline != font.name:
-            dropped[file] = f"draws the same as {baseline}"
+        elif first != font.name:
+            dropped[file] = f"draws the same as {first}"
         else:
-            kept.append(replace(font, weight=float(np.clip((score.likeness - 0.35) / 0.45, 0.15, 1.0))))
-    return kept
+            readable.append(replace(font, weight=float(np.clip((score.likeness - 0.35) / 0.45, 0.15, 1.0))))
+    return readable

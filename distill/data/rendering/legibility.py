@@ -58,6 +58,17 @@ def distinct_shapes(shaped: np.ndarray) -> float:
     return float((neighbours < 0.995).mean())
 
 
+def repeated_boxes(glyphs: Mapping[str, Glyph]) -> list[str]:
+    """Find characters that are drawn as one and the same picture: boxes for what a font hasn't got.
+
+    Up to three characters may share one, as the capital A of Latin, Greek and Cyrillic does.
+    """
+    same: dict[tuple[tuple[int, ...], bytes], list[str]] = {}
+    for char, glyph in glyphs.items():
+        same.setdefault((glyph.ink.shape, glyph.ink.tobytes()), []).append(char)
+    return [char for chars in same.values() if len(chars) > 3 for char in chars]
+
+
 def compare(
     fonts: Sequence[np.ndarray], caseless: Sequence[bool], slanted: Sequence[bool] | None = None
 ) -> list[Legibility]:

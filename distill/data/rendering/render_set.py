@@ -18,8 +18,8 @@ from rich.console import Console
 from distill.data.columns import pack_columns
 from distill.data.progress import followed
 from distill.data.rendering.fonts import FontChoice, choose_fonts
+from distill.data.rendering.labels import Split
 from distill.data.rendering.renderer import WordRenderer
-from distill.data.rendering.vocabulary import Split, distinct_labels
 from distill.data.writing import LmdbWriter
 from distill.locks import one_at_a_time
 from students.charset import Charset
@@ -52,23 +52,31 @@ class RenderRequest:
     """How many fonts at most, chosen by seed."""
     difficulty: float = 1.0
     """How hard the words are to read, 0 (plain) to 1 (as varied as real crops)."""
+    languages: tuple[str, ...] = ()
+    """wordfreq's codes of the languages of the words; empty: chosen by the charset."""
 
     @property
     def characters(self) -> str:
         """Characters that may be drawn: both cases, because pictures have both, and labels keep theirs."""
         return "".join(sorted(set(self.charset) | set(self.charset.lower()) | set(self.charset.upper())))
 
-    def build_renderer(self) -> tuple[WordRenderer, FontChoice]:
+    def build_renderer(self, console: Console | None = None) -> tuple[WordRenderer, FontChoice]:
         """Look for fonts and build the renderer.
 
         Raises:
             UserError: when a font folder is missing, no font is left, or there are too few held-out words.
         """
         fonts = choose_fonts(
-            self.fonts, split=self.split, seed=self.seed, system=self.system_fonts, max_fonts=self.max_fonts
+            self.fonts, split=self.split, seed=self.seed, system=self.system_fonts, max_fonts=self.max_fonts,
+            characters=self.characters, console=console,
+        )  # fmt: skip
+        drawn = "".join(char for char in self.characters if char not in fonts.undrawn)
+        renderer = WordRenderer(
+            fonts.fonts, self.seed, self.split, drawn, difficulty=self.difficulty, languages=self.languages
         )
-        labels = distinct_labels(self.words, self.seed, self.characters) if self.split == "test" else None
-        return WordRenderer(fonts.fonts, self.seed, self.split, self.characters, labels, self.difficulty), fonts
+        if self.split == "test":
+            renderer.draw_labels(self.words)
+        return renderer, fonts
 
 
 class Record(NamedTuple):

@@ -6,7 +6,7 @@ import hashlib
 import os
 from bisect import bisect
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
@@ -19,9 +19,9 @@ from distill.data.columns import COLUMNS
 from distill.data.rendering import effects
 from distill.data.rendering.atlas import FontAtlas
 from distill.data.rendering.colours import draw_palette
+from distill.data.rendering.labels import Split, WordSampler
 from distill.data.rendering.layout import draw_setting, set_word
 from distill.data.rendering.texture import NoiseBank, TextureBank
-from distill.data.rendering.vocabulary import Split, WordSampler
 from distill.data.rendering.warp import Placement, draw_warp
 from students.errors import UserError
 
@@ -57,25 +57,21 @@ class WordRenderer:
     Args:
         fonts: the fonts' glyphs (`fonts.choose_fonts`).
         seed: together with the split it decides everything.
-        split: which words (`words.WordSampler`); the fonts are the caller's choice.
+        split: which words (`WordSampler`); the fonts are the caller's choice.
         charset: characters that may occur.
         labels: draw these instead of random words: word `index` gets `labels[index]`.
         difficulty: how hard the street is on the words, 0 to 1: share of low-resolution crops, blur, bend, perspective
             and faint colours; 1 is as varied as real crops, less is quicker to learn.
+        languages: see `WordSampler`.
 
     Raises:
         UserError: without fonts, for a label that no font draws, or a difficulty out of range.
     """
 
     def __init__(
-        self,
-        fonts: Sequence[FontAtlas],
-        seed: int,
-        split: Split = "all",
-        charset: str | None = None,
-        labels: Sequence[str] | None = None,
-        difficulty: float = 1.0,
-    ) -> None:
+        self, fonts: Sequence[FontAtlas], seed: int, split: Split = "all", charset: str | None = None,
+        labels: Sequence[str] | None = None, difficulty: float = 1.0, languages: Collection[str] = (),
+    ) -> None:  # fmt: skip
         if not fonts:
             raise UserError("no fonts to render with; give a folder of fonts")
         if not 0 <= difficulty <= 1:
@@ -85,10 +81,24 @@ class WordRenderer:
         self.difficulty = difficulty
         self.fonts = tuple(fonts)
         self.seed, self.split = seed, split
-        self.words = WordSampler(split, charset)
+        self.words = WordSampler(split, charset, languages)
         self.labels = None if labels is None else tuple(labels)
-        self._font_sums = list(accumulate(_shares(self.fonts)))
+        weights = _weights(self.fonts)
+        self._font_sums = list(accumulate(weights))
+        self._weights = np.array(weights)
+        self._fonts_with = {
+            char: np.array([char in font.glyphs for font in self.fonts]) for char in self.words.extra
+        }  # fmt: skip
         self._make_banks()
+
+    def draw_labels(self, count: int) -> None:
+        """Fix the labels of a test set beforehand, so that no word occurs twice and a font draws each.
+
+        Raises:
+            UserError: if the split does not hold that many words.
+        """
+        random = Random(f"labels {self.seed}")
+        self.labels = tuple(self.words.distinct(count, random, lambda label: bool(self._weights_for(label).any())))
 
     def _make_banks(self) -> None:
         # The banks are the same for all splits and seeds: textures carry no labels.
@@ -136,13 +146,23 @@ class WordRenderer:
         fixed = None if self.labels is None else self.labels[index]
         for _ in range(200):
             label = self.words.draw(random) if fixed is None else fixed
-            for _ in range(8):
-                place = bisect(self._font_sums, random.random() * self._font_sums[-1])
-                font = self.fonts[min(place, len(self.fonts) - 1)]
+            sums: Sequence[float] = self._font_sums
+            if not label.isascii():
+                sums = np.cumsum(self._weights_for(label)).tolist()
+            for _ in range(8 if sums[-1] > 0 else 0):
+                number = bisect(sums, random.random() * sums[-1])
+                font = self.fonts[min(number, len(self.fonts) - 1)]
                 text = label.upper() if font.caseless else label
                 if font.draws(text) and (fixed is None or text == fixed):
                     return text, font
         raise UserError(f"no font draws {label!r}; add fonts or leave characters out of the charset")
+
+    def _weights_for(self, label: str) -> np.ndarray:
+        """Weigh the fonts (F,) for a label: 0 for those that lack one of its characters beyond ASCII."""
+        weights = self._weights
+        for char in set(label).intersection(self._fonts_with):
+            weights = weights * self._fonts_with[char]
+        return weights
 
     def _filler(self, font: FontAtlas, random: Random) -> str:
         """Draw text for neighbouring lines, in characters of the font."""
@@ -151,8 +171,8 @@ class WordRenderer:
         return text if font.draws(text) else "".join(c for c in text if c in font.glyphs) or "H"
 
 
-def _shares(fonts: Sequence[FontAtlas]) -> list[float]:
-    """Share the draws: a design with four fonts is drawn twice as often as one with a single font.
+def _weights(fonts: Sequence[FontAtlas]) -> list[float]:
+    """Weigh the fonts: a design with four fonts is drawn twice as often as one with a single font.
 
     Fonts of one folder are mostly of one foundry; a folder of hundreds of oddities must not set the tone.
     """

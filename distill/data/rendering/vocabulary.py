@@ -1,26 +1,41 @@
-"""Words to render: frequency-weighted English, and what else stands on signs (numbers, codes, names, prices)."""
+"""Vocabulary: which languages an alphabet asks for, their words by frequency, and which words are held out."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import string
-from bisect import bisect
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from itertools import accumulate
-from random import Random
-from typing import Literal
+from typing import NamedTuple
 
 from distill.errors import import_extra
 from students.errors import UserError
 
-Split = Literal["train", "test", "all"]
-MAX_LENGTH = 25
+ASCII = frozenset(string.digits + string.ascii_letters + string.punctuation)
+"""Printable ASCII without the blank."""
 VOCABULARY_SIZE = 90_000
+"""Words of a language that are used at most, the most frequent ones."""
+MAX_WORD = 20
+"""Longest word that is used."""
 TEMPER = 0.6  # exponent on the frequency: the 1,000 commonest words are a sixth of all draws instead of three quarters
 HELD_OUT_TENTH = 10
-PUNCTUATION = string.punctuation
-PRINTABLE = frozenset(string.digits + string.ascii_letters + PUNCTUATION)
+_NEEDED_TEXT, _NEEDED_SHARE = 1e-4, 0.01
+"""A language needs a letter that stands in this much of its text, or in this share of what the keenest one has."""
+# wordfreq's lists are casefolded: `ß` stands there as `ss`, and the sigma at the end of a word as any other.
+_SHARP_S = re.compile(r"(ei|ie|au(?=ssen|sser)|gr[oöuü]|stra|(?<!l)f[uü]|sü|spa|st[oö]|blo)ss")
+_LAST_SIGMA = re.compile("\N{GREEK SMALL LETTER SIGMA}$")
+
+
+class Vocabulary(NamedTuple):
+    """Words of some languages."""
+
+    words: tuple[str, ...]
+    cumulative: tuple[float, ...]
+    """Running sums of their tempered frequencies; each language weighs the same."""
 
 
 def word_key(text: str) -> str:
@@ -29,225 +44,114 @@ def word_key(text: str) -> str:
 
 
 def is_held_out(text: str) -> bool:
-    """Tell whether a word belongs to the tenth that is kept for testing (a fixed hash of its lower-cased form)."""
+    """Tell whether a word belongs to the tenth that is reserved for testing (a fixed hash of its lower-cased form)."""
     digest = hashlib.blake2b(word_key(text).encode(), digest_size=8, person=b"heldout-word").digest()
     return int.from_bytes(digest, "big") % HELD_OUT_TENTH == 0
 
 
-@lru_cache(maxsize=1)
-def _vocabulary() -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Load the English words and the running sums of their tempered frequencies."""
-    wordfreq = import_extra("wordfreq", "rendering words")
-    allowed = frozenset(string.ascii_lowercase + "'")
-    frequencies = wordfreq.get_frequency_dict("en", "large")
-    kept = [(f, w) for w, f in frequencies.items() if len(w) <= 20 and allowed.issuperset(w) and w[0] != "'"]
-    kept.sort(key=lambda pair: (-pair[0], pair[1]))
-    del kept[VOCABULARY_SIZE:]
-    return tuple(w for _, w in kept), tuple(accumulate(f**TEMPER for f, _ in kept))
+def needs_shaping(character: str) -> bool:
+    """Tell whether a character is joined to or stacked on others, or runs from right to left: it isn't rendered."""
+    category, direction = unicodedata.category(character), unicodedata.bidirectional(character)
+    return category[0] == "M" or direction in ("R", "AL") or character.isspace()
 
 
-class WordSampler:
-    """Draws labels of one split; the same random generator state always gives the same label.
+@lru_cache(maxsize=8)
+def choose_languages(alphabet: frozenset[str]) -> tuple[str, ...]:
+    """Choose the languages whose words need the letters of an alphabet beyond ASCII; English joins where it can.
 
-    Args:
-        split: `train` leaves the held-out tenth out, `test` draws from nothing else, `all` from everything.
-        charset: the characters that may occur; others are removed from what was drawn.
+    Language after language, the one is taken that needs most of the letters that are left, counted by how much of its
+    text the alphabet can write; of equals the one that uses them most.
+    """
+    left = {char.lower() for char in alphabet - ASCII if len(char.lower()) == 1}
+    english = ("en",) if alphabet >= set(string.ascii_lowercase) or alphabet >= set(string.ascii_uppercase) else ()
+    uses = {language: _letter_use(language, frozenset(left), alphabet) for language in _languages()} if left else {}
+    most = {letter: max(use.letters.get(letter, 0.0) for use in uses.values()) for letter in left}
+    needed = {
+        language: {
+            letter: frequency / most[letter] for letter, frequency in use.letters.items()
+            if frequency > min(_NEEDED_TEXT, _NEEDED_SHARE * most[letter])
+        }
+        for language, use in uses.items()
+    }  # fmt: skip
+
+    def need(language: str) -> float:
+        shares = [needed[language][letter] for letter in left.intersection(needed[language])]
+        return uses[language].writable * (len(shares) + 0.1 * sum(shares))
+
+    chosen: list[str] = []
+    while any(most[letter] > 0 for letter in left):
+        chosen.append(max(sorted(uses), key=need))
+        left -= set(needed[chosen[-1]])
+    return (*chosen, *(language for language in english if language not in chosen))
+
+
+@lru_cache(maxsize=8)
+def load_vocabulary(languages: tuple[str, ...], alphabet: frozenset[str]) -> Vocabulary:
+    """Load the words of some languages that an alphabet can write, for the letters beyond ASCII in either case.
 
     Raises:
-        UserError: for an unknown split, or a charset without letters and digits.
+        UserError: for a language that wordfreq has no words of.
     """
-
-    def __init__(self, split: Split = "all", charset: str | None = None) -> None:
-        if split not in ("train", "test", "all"):
-            raise UserError(f"unknown split {split!r}; one of train, test, all would work")
-        self.split: Split = split
-        self.charset = PRINTABLE if charset is None else frozenset(charset) & PRINTABLE
-        if not self.charset & frozenset(string.ascii_letters + string.digits):
-            raise UserError("the charset holds no letters and no digits; words can't be drawn from it")
-        self.words, self.cumulative = _vocabulary()
-        kinds: list[tuple[float, Callable[[Random], str]]] = [
-            (64.0, self._english),
-            (5.0, self._blended),
-            (12.0, _number),
-            (8.0, _code),
-            (3.0, _initials),
-            (2.0, _plate),
-            (2.5, self._name),
-            (2.0, self._address),
-            (1.8, _price),
-            (1.8, _date_or_time),
-            (0.9, _phone),
-        ]
-        self._kinds = [kind for _, kind in kinds]
-        self._kind_sums = list(accumulate(weight for weight, _ in kinds))
-
-    def draw(self, random: Random) -> str:
-        """Draw one label of this split: 1 to 25 characters of the charset, no white space.
-
-        Raises:
-            UserError: if the charset leaves (nearly) nothing of the split.
-        """
-        for _ in range(10_000):
-            kind = self._kinds[bisect(self._kind_sums, random.random() * self._kind_sums[-1])]
-            text = "".join(c for c in kind(random) if c in self.charset)[:MAX_LENGTH]
-            if text and (self.split == "all" or is_held_out(text) == (self.split == "test")):
-                return text
-        raise UserError(f"hardly a word of split {self.split} is left with this charset; a wider one would work")
-
-    def distinct(self, count: int, random: Random) -> list[str]:
-        """Draw `count` labels, no two of which are the same word (case and punctuation aside).
-
-        Raises:
-            UserError: if the split does not hold that many words.
-        """
-        found: dict[str, str] = {}
-        misses = 0
-        while len(found) < count:
-            text = self.draw(random)
-            misses = misses + 1 if word_key(text) in found else 0
-            found.setdefault(word_key(text), text)
-            if misses > 2_000:
-                raise UserError(f"found only {len(found)} different words for split {self.split}; ask for fewer")
-        return list(found.values())
-
-    def _plain(self, random: Random) -> str:
-        return self.words[bisect(self.cumulative, random.random() * self.cumulative[-1])]
-
-    def _english(self, random: Random) -> str:
-        word = self._plain(random)
-        dice = random.random()
-        if dice < 0.05:
-            return punctuate(change_case(word, random), random)
-        if dice < 0.065:
-            joint = random.choice("-&/.'")
-            return change_case(word + joint + self._plain(random), random)
-        if dice < 0.08:
-            return change_case(word, random) + str(random.randrange(10 ** random.randint(1, 3)))
-        return change_case(word, random)
-
-    def _blended(self, random: Random) -> str:
-        """Join the head of one word and the tail of another: looks like a brand, is in no dictionary."""
-        head, tail = self._plain(random), self._plain(random)
-        text = head[: random.randint(1, max(1, len(head) - 1))] + tail[random.randint(0, len(tail) // 2) :]
-        return change_case(text[:14], random)
-
-    def _name(self, random: Random) -> str:
-        first, last = self._plain(random).capitalize(), self._plain(random).capitalize()
-        forms = (
-            f"{last}'s",
-            f"{first[0]}.{last}",
-            f"{first}&{last}",
-            f"{first}{last}",
-            f"Mc{last}",
-            f"O'{last}",
-            f"{last}-{first}",
-        )
-        text = random.choice(forms)
-        return text.upper() if random.random() < 0.35 else text
-
-    def _address(self, random: Random) -> str:
-        domain = random.choice(("com", "com", "com", "co.uk", "org", "net", "de", "fr", "sg", "in", "edu", "gov"))
-        name = self._plain(random).replace("'", "")
-        text = random.choice(
-            (f"www.{name}.{domain}", f"{name}.{domain}", f"@{name}", f"#{name}", f"{name}@{self._plain(random)}.com")
-        )
-        return text.upper() if random.random() < 0.2 else text
+    wrong = sorted(set(languages) - set(_languages()))
+    if wrong:
+        known = ", ".join(_languages())
+        raise UserError(f"data.synthetic.languages: there are no words of {', '.join(wrong)}; give some of {known}")
+    words: list[str] = []
+    weights: list[float] = []
+    for language in languages:
+        # The apostrophe belongs to words; where the alphabet has none, it is left out of them as other marks are.
+        letters = frozenset(string.ascii_lowercase + "'") | {char.lower() for char in alphabet - ASCII}
+        frequent = _frequent_words(language, letters if language != "en" else frozenset(string.ascii_lowercase + "'"))
+        total = sum(frequent.values()) if len(languages) > 1 else 1.0
+        words += frequent
+        weights += [weight / total for weight in frequent.values()]
+    return Vocabulary(tuple(words), tuple(accumulate(weights)))
 
 
-def distinct_labels(words: int, seed: int, charset: str | None = None) -> list[str]:
-    """Draw the labels of a test set beforehand, so that no word occurs twice.
-
-    Raises:
-        UserError: if there are not that many held-out words.
-    """
-    return WordSampler("test", charset).distinct(words, Random(f"labels {seed}"))
-
-
-def change_case(word: str, random: Random) -> str:
-    """Give a word one of the cases of signs: UPPER 42%, Title 28%, lower 27%, mixed 3%."""
-    dice = random.random()
-    if dice < 0.42:
-        return word.upper()
-    if dice < 0.7:
-        return word[:1].upper() + word[1:]
-    if dice < 0.97:
-        return word
-    if dice < 0.985 and len(word) > 3:
-        cut = random.randint(1, len(word) - 1)
-        return word[:cut].capitalize() + word[cut:].capitalize()
-    return "".join(c.upper() if random.random() < 0.5 else c for c in word)
+@lru_cache(maxsize=8)
+def _frequent_words(language: str, letters: frozenset[str]) -> Mapping[str, float]:
+    """Give the most frequent words that are made of some letters, with their tempered frequencies."""
+    found: dict[str, float] = {}
+    for word, frequency in _frequencies(language, "best").items():
+        spelled = _respell(word, language, letters)
+        if len(spelled) <= MAX_WORD and letters.issuperset(spelled) and spelled[0] != "'":
+            found[spelled] = frequency
+    ranked = sorted(((frequency, word) for word, frequency in found.items()), key=lambda pair: (-pair[0], pair[1]))
+    return {word: frequency**TEMPER for frequency, word in ranked[:VOCABULARY_SIZE]}
 
 
-def punctuate(word: str, random: Random) -> str:
-    """Put the marks of running text around a word."""
-    dice = random.random()
-    if dice < 0.7:
-        return word + random.choice(",,,...!!?:;")
-    left, right = random.choice(('""', "''", "()", "()", "[]", "{}", "<>", "**", "- ", "# ", "~~", "_ ", "\\/", "|^"))
-    return left + word + (right if dice < 0.9 and right != " " else "")
+class _LetterUse(NamedTuple):
+    letters: Mapping[str, float]
+    """Frequency of the words that have a letter."""
+    writable: float
+    """Frequency of all words that the alphabet can write."""
 
 
-def _number(random: Random) -> str:
-    dice = random.random()
-    length = random.choices((1, 2, 3, 4, 5, 6, 8), (4, 5, 5, 6, 2, 2, 1))[0]
-    digits = "".join(random.choices(string.digits, k=length))
-    if dice < 0.62:
-        return digits
-    if dice < 0.72:
-        return f"{int(digits):,}"
-    if dice < 0.8:
-        return f"{digits}.{random.randrange(100)}"
-    if dice < 0.85:
-        return f"{random.randrange(101)}%"
-    if dice < 0.9:
-        return digits[:2] + random.choice(("st", "nd", "rd", "th", "TH", "km", "m", "mm", "kg", "g", "L", "ml", "OZ"))
-    if dice < 0.95:
-        return random.choice(("No.", "#", "+", "-", "x", "A", "B", "M")) + digits
-    return f"{digits[:3]}{random.choice('-/+=:x')}{random.randrange(1000)}"
+@lru_cache(maxsize=64)
+def _letter_use(language: str, letters: frozenset[str], alphabet: frozenset[str]) -> _LetterUse:
+    """Sum the frequencies of a language's words that the alphabet can write, by the letters beyond ASCII in them."""
+    lowered = frozenset(char.lower() for char in alphabet) | {"'"}
+    uses: dict[str, float] = defaultdict(float)
+    writable = 0.0
+    for word, frequency in _frequencies(language, "small").items():
+        spelled = _respell(word, language, letters)
+        if lowered.issuperset(spelled):
+            writable += frequency
+            for letter in letters.intersection(spelled):
+                uses[letter] += frequency
+    return _LetterUse(uses, writable)
 
 
-def _code(random: Random) -> str:
-    """Draw letters and digits at random: the reader must not live on its dictionary alone."""
-    dice = random.random()
-    pools = (string.digits + string.ascii_uppercase, string.digits + string.ascii_letters)
-    pool = pools[0] if dice < 0.5 else pools[1] if dice < 0.8 else "".join(sorted(PRINTABLE))
-    return "".join(random.choices(pool, k=random.choices((1, 2, 3, 4, 5, 6, 7, 8, 10), (3, 4, 5, 6, 6, 6, 4, 3, 1))[0]))
+def _respell(word: str, language: str, letters: Collection[str]) -> str:
+    if language == "de" and "ss" in word and "ß" in letters:
+        return _SHARP_S.sub(r"\1ß", word)
+    return _LAST_SIGMA.sub("ς", word) if language == "el" and "ς" in letters else word
 
 
-def _initials(random: Random) -> str:
-    letters = random.choices(string.ascii_uppercase, k=random.randint(1, 5))
-    return (".".join(letters) + ".") if random.random() < 0.1 else "".join(letters)
+def _languages() -> tuple[str, ...]:
+    return tuple(sorted(import_extra("wordfreq", "rendering words").available_languages("small")))
 
 
-def _plate(random: Random) -> str:
-    def part(pool: str, low: int, high: int) -> str:
-        return "".join(random.choices(pool, k=random.randint(low, high)))
-
-    joint = random.choice(("", "", "-"))
-    head, middle = part(string.ascii_uppercase, 1, 3), part(string.digits, 1, 4)
-    return head + joint + middle + (part(string.ascii_uppercase, 1, 3) if random.random() < 0.5 else "")
-
-
-def _price(random: Random) -> str:
-    amount = random.choice((f"{random.randrange(100)}.{random.randrange(100):02d}", str(random.randrange(1000))))
-    return random.choice(("$", "$", "$", "S$", "US$", "Rs.", "")) + amount + random.choice(("", "", "", "/-", "c", "*"))
-
-
-def _date_or_time(random: Random) -> str:
-    day, month, year = random.randint(1, 31), random.randint(1, 12), random.randint(1900, 2030)
-    joint = random.choice("/.-")
-    forms = (
-        str(year),
-        f"{day}{joint}{month}{joint}{year}",
-        f"{day:02d}{joint}{month:02d}{joint}{year % 100:02d}",
-        f"{random.randrange(24)}:{random.randrange(60):02d}",
-        f"{random.randint(1, 12)}{random.choice(('am', 'pm', 'AM', 'PM'))}",
-        f"'{year % 100:02d}",
-        f"{year}-{(year + 1) % 100:02d}",
-    )
-    return random.choice(forms)
-
-
-def _phone(random: Random) -> str:
-    groups: Sequence[int] = random.choice(((3, 4), (4, 4), (3, 3, 4), (4, 3, 3), (2, 8)))
-    return random.choice("-.-").join("".join(random.choices(string.digits, k=n)) for n in groups)
+def _frequencies(language: str, size: str) -> Mapping[str, float]:
+    frequencies: Mapping[str, float] = import_extra("wordfreq", "rendering words").get_frequency_dict(language, size)
+    return frequencies

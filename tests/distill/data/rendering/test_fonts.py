@@ -100,3 +100,32 @@ def test_files_that_are_no_fonts(tmp_path: Path) -> None:
 def test_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         font_files([tmp_path / "nowhere"], system=False)
+
+
+def test_rare_characters_get_fonts_and_the_rest_are_named() -> None:
+    choice = choose_fonts(system=False, split="train", characters="äßЖΩ漢")
+    drawn = {char: sum(char in font.glyphs for font in choice.fonts) for char in "äßЖΩ漢"}
+    assert drawn["漢"] == 0
+    assert all(drawn[char] >= 2 for char in "äßЖΩ")
+    assert choice.undrawn == "漢"
+    plain = choose_fonts(system=False, split="train")
+    assert {font.path for font in plain.fonts} <= {font.path for font in choice.fonts}
+
+
+def test_few_fonts_leave_room_for_those_of_rare_characters() -> None:
+    choice = choose_fonts(system=False, split="train", max_fonts=2, characters="Ж")
+    assert len(choice.fonts) > 2
+    assert sum("Ж" in font.glyphs for font in choice.fonts) > 1
+    assert choice.undrawn == ""
+
+
+def test_boxes_for_what_a_font_has_not_are_no_letters(shipped: FontChoice) -> None:
+    glyphs = dict(shipped.fonts[0].glyphs)
+    boxes = dict.fromkeys("абвг", glyphs["H"])
+    assert legibility.repeated_boxes({**glyphs, **boxes}) == ["H", *boxes]
+    assert (
+        legibility.repeated_boxes(
+            dict.fromkeys("H\N{CYRILLIC CAPITAL LETTER EN}\N{GREEK CAPITAL LETTER ETA}", glyphs["H"])
+        )
+        == []
+    )

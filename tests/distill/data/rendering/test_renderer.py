@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import string
 from pathlib import Path
 from random import Random
 
@@ -16,7 +17,9 @@ from PIL import features
 from distill.data.rendering.atlas import FontAtlas, draw_glyphs
 from distill.data.rendering.colours import draw_palette
 from distill.data.rendering.fonts import DRAWN, FontChoice, choose_fonts
+from distill.data.rendering.labels import Split
 from distill.data.rendering.layout import Setting, set_word
+from distill.data.rendering.render_set import RenderRequest
 from distill.data.rendering.renderer import WordRenderer
 from distill.data.rendering.warp import Placement, Warp, draw_warp
 
@@ -113,3 +116,16 @@ def test_pictures_of_a_seed_stay_what_they_are() -> None:
     renderer = WordRenderer(fonts, seed=3, split="train", difficulty=0.9)
     pictures = hashlib.sha256(b"".join(renderer.render(index).image.tobytes() for index in range(40)))
     assert pictures.hexdigest()[:24] == "9ef87c9a5d000999dad90eec", "or runs would no longer see the words of before"
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_words_beyond_ascii_are_drawn_by_fonts_that_have_their_letters(split: Split) -> None:
+    german = string.digits + string.ascii_lowercase + "äöüß"
+    renderer, fonts = RenderRequest(40, split, charset=german + "漢", system_fonts=False).build_renderer()
+    assert fonts.undrawn == "漢"
+    words = [renderer.render(index) for index in range(40)]
+    beyond = [word for word in words if not word.label.isascii()]
+    assert len(beyond) > 3
+    assert {chr(code) for word in words for code in word.columns if code} <= set(german + german.upper())
+    assert any(code > 127 for word in beyond for code in word.columns)
+    assert split == "train" or len({word.label.lower() for word in words}) == 40

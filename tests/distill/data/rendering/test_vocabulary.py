@@ -1,84 +1,72 @@
-"""Words to render: what is drawn, in which case, and that the splits share no word."""
+"""Vocabulary: languages follow the alphabet, words are spelled as people write them, a tenth is held out."""
 
 from __future__ import annotations
 
-import hashlib
 import string
-from random import Random
 
 import pytest
 
-from distill.data.rendering.vocabulary import Split, WordSampler, change_case, is_held_out, word_key
+from distill.data.rendering.vocabulary import (
+    choose_languages,
+    is_held_out,
+    load_vocabulary,
+    needs_shaping,
+)
 from students.errors import UserError
 
+RUSSIAN = "абвгдежзийклмнопрстуфхцчшщъыьэюяё"
 
-def test_splits_share_no_word() -> None:
-    random = Random(3)
-    train = {word_key(WordSampler("train").draw(random)) for _ in range(3_000)}
-    test = {word_key(WordSampler("test").draw(random)) for _ in range(600)}
-    assert not train & test
+
+def both_cases(characters: str) -> frozenset[str]:
+    return frozenset(characters + characters.lower() + characters.upper())
+
+
+@pytest.mark.parametrize(
+    ("characters", "languages"),
+    [
+        (string.ascii_lowercase + string.digits, ("en",)),
+        (string.ascii_lowercase + "äöüß", ("de", "en")),
+        (string.ascii_lowercase + "áéíóúüñ", ("es", "en")),
+        (string.ascii_lowercase + "łężąóśćńź", ("pl", "en")),
+        (string.digits + RUSSIAN, ("ru",)),
+        (string.ascii_lowercase + RUSSIAN, ("ru", "en")),
+        ("αβγδεζηθικλμνξοπρστυφχψωςάέήίόύώ", ("el",)),
+        (string.digits, ()),
+        (string.digits + "ႠႡႢ", ()),
+    ],
+)
+def test_languages_follow_the_alphabet(characters: str, languages: tuple[str, ...]) -> None:
+    assert choose_languages(both_cases(characters)) == languages
+
+
+def test_casefolded_words_are_spelled_as_people_write_them() -> None:
+    german = set(load_vocabulary(("de",), both_cases(string.ascii_lowercase + "äöüß")).words)
+    assert {"straße", "groß", "weiß", "dreißig", "müssen", "besser", "fluss", "aussehen"} <= german
+    greek = set(load_vocabulary(("el",), both_cases("αβγδεζηθικλμνξοπρστυφχψωςάέήίόύώ")).words)
+    assert "της" in greek
+    assert "τησ" not in greek
+
+
+def test_words_are_those_that_the_alphabet_can_write() -> None:
+    alphabet = both_cases(string.ascii_lowercase + "é")
+    words, french = load_vocabulary(("fr", "en"), alphabet), len(load_vocabulary(("fr",), alphabet).words)
+    assert all(set(word) <= set(string.ascii_lowercase + "é'") for word in words.words)
+    assert "été" in words.words
+    assert words.cumulative[french - 1] == pytest.approx(words.cumulative[-1] / 2), "languages weigh the same"
+
+
+def test_an_unknown_language_is_named() -> None:
+    with pytest.raises(UserError, match="no words of xx; give some of ar, bg"):
+        load_vocabulary(("de", "xx"), both_cases("abc"))
 
 
 def test_a_tenth_is_held_out_whatever_the_case_and_marks() -> None:
-    words = WordSampler("all").words[:20_000]
+    words = load_vocabulary(("en",), both_cases(string.ascii_lowercase)).words[:20_000]
     share = sum(map(is_held_out, words)) / len(words)
     assert 0.09 < share < 0.11
     assert all(is_held_out(word) == is_held_out(word.upper() + "!") for word in words[:200])
 
 
-def test_distinct_words_repeat_none() -> None:
-    labels = WordSampler("test").distinct(1_000, Random("labels"))
-    assert len({word_key(label) for label in labels}) == 1_000
-    assert labels == WordSampler("test").distinct(1_000, Random("labels"))
-
-
-def test_too_many_distinct_words_are_refused() -> None:
-    with pytest.raises(UserError, match=r"would work|ask for fewer"):
-        WordSampler("test", charset="0").distinct(100, Random(0))
-
-
-def test_mixture_has_numbers_marks_and_rare_words() -> None:
-    random = Random(0)
-    sampler = WordSampler("all")
-    labels = [sampler.draw(random) for _ in range(5_000)]
-    assert all(1 <= len(label) <= 25 and label.isascii() and " " not in label for label in labels)
-    assert 0.06 < sum(label.isdigit() for label in labels) / 5_000 < 0.2
-    assert 0.08 < sum(not label.isalnum() for label in labels) / 5_000 < 0.3
-    common = set(sampler.words[:1_000])
-    letters = [label.lower() for label in labels if label.isalpha()]
-    assert 0.1 < sum(label in common for label in letters) / len(letters) < 0.4
-    assert len(set("".join(labels))) == 94
-
-
-def test_cases_of_signs() -> None:
-    random = Random(1)
-    cased = [change_case("street", random) for _ in range(4_000)]
-    shares = {form: cased.count(form) / 4_000 for form in ("STREET", "Street", "street")}
-    assert shares == pytest.approx({"STREET": 0.42, "Street": 0.28, "street": 0.27}, abs=0.03)
-
-
-def test_charset_is_kept() -> None:
-    sampler = WordSampler("all", charset="0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    random = Random(2)
-    assert all(sampler.draw(random).isalnum() for _ in range(2_000))
-
-
-@pytest.mark.parametrize("bad", [{"split": "half"}, {"charset": "!?"}])
-def test_mistakes_are_named(bad: dict[str, str]) -> None:
-    with pytest.raises(UserError):
-        WordSampler(**bad)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("split", "charset", "digest"),
-    [
-        ("train", None, "753bc1bf53756758d139b8da"),
-        ("train", string.digits + string.ascii_letters, "42f2e10c8d577cd8794527a8"),
-        ("test", None, "37e0d44210ca48270b9f66da"),
-        ("test", string.digits + string.ascii_letters, "eb406818daedf1d172d3c6f0"),
-    ],
-)
-def test_words_of_ascii_alphabets_stay_what_they_are(split: Split, charset: str | None, digest: str) -> None:
-    sampler, random = WordSampler(split, charset), Random(11)
-    words = "\n".join(sampler.draw(random) for _ in range(2_000))
-    assert hashlib.sha256(words.encode()).hexdigest()[:24] == digest
+def test_letters_that_join_or_stack_are_told_from_those_that_stand_alone() -> None:
+    assert not any(needs_shaping(char) for char in "aß€жΩのｱ한漢")
+    assert all(needs_shaping(char) for char in " \u0301אبि")
