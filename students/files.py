@@ -6,9 +6,11 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from students.errors import UserError
 
 _LEFT = re.compile(r"\.(?P<place>.+)\.\d+\.(?P<kind>partial|replaced)")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -16,6 +18,40 @@ _TOLD = re.compile(
     rf"\(os error ({'|'.join(map(str, _NO_ROOM))})\)|inline_container|PytorchStreamWriter|basic_ios::clear"
 )
 """How safetensors and torch, whose errors carry no number, tell that a file could not be written."""
+
+
+def check_output(
+    folder: Path, overwrite: bool, kind: str, holds: Callable[[Path], bool], option: str = "--out", instead: str = ""
+) -> None:
+    """Refuse an output folder that can't be created, or that holds what must not be replaced; writes nothing.
+
+    A folder that is empty is as good as none.
+
+    Args:
+        folder: the output folder.
+        overwrite: whether what it holds may be replaced.
+        kind: what may be replaced, such as `an LMDB`.
+        holds: tells whether a folder holds that.
+        option: the argument that names another folder.
+        instead: what else would work for a folder that exists, such as `continue it with --resume auto, `.
+
+    Raises:
+        UserError: naming what is in the way.
+    """
+    if not folder.exists():
+        parent = next(each for each in folder.absolute().parents if each.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise UserError(f"{folder} can't be created: {parent} is no folder to write into; give another {option}")
+    elif not folder.is_dir():
+        raise UserError(f"{folder} is a file; give another {option}")
+    elif not any(folder.iterdir()):
+        return
+    elif not overwrite:
+        raise UserError(f"{folder} exists; {instead}replace it with --overwrite, or give another {option}")
+    elif not holds(folder):
+        raise UserError(
+            f"{folder} exists and holds other things than {kind}; it is not replaced, give another {option}"
+        )
 
 
 @contextmanager

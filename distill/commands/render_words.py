@@ -13,7 +13,7 @@ from rich.console import Console
 from distill.commands import CommandParser
 from distill.data.rendering.render_set import RenderRequest, write_set
 from distill.data.rendering.renderer import RenderedWord
-from distill.data.writing import check_output
+from distill.data.writing import check_lmdb_folder
 from distill.errors import exit_on_user_error
 from students.charset import Charset
 from students.errors import UserError
@@ -87,7 +87,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.max_fonts < 1 or arguments.workers < 1:
         raise UserError("--max-fonts and --workers need at least 1")
     if arguments.out is not None:
-        check_output(arguments.out, arguments.overwrite)
+        check_lmdb_folder(arguments.out, arguments.overwrite)
     if arguments.sheet is not None and arguments.sheet.suffix.lower() != ".png":
         raise UserError(f"--sheet {arguments.sheet} is no PNG; a name that ends in .png would work")
     if arguments.sheet is not None and (not arguments.sheet.resolve().parent.is_dir() or arguments.sheet.is_dir()):

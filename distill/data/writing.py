@@ -1,4 +1,4 @@
-"""LmdbWriter: write an LMDB of words, whole or not at all."""
+"""Write LMDBs of words, whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from types import TracebackType
 import lmdb
 from typing_extensions import Self
 
-from students.errors import UserError
-from students.files import beside_of, put_in_place, remove
+from distill.data.lmdb_reader import DATA_FILE
+from students.files import beside_of, check_output, put_in_place, remove
 
+_WRITTEN = {DATA_FILE, "lock.mdb", "labels.index", "recipe.json"}
+_CACHES = ("pixels-", "readable-", ".")
+"""What the names of cached pixels, and of files that are being written, begin with."""
 _FIRST_SIZE = 64 * 2**20
 _RECORDS_A_TRANSACTION = 1000
 
@@ -28,13 +31,13 @@ class LmdbWriter:
 
     def __init__(self, folder: Path | str, overwrite: bool = False) -> None:
         self.folder, self.count = Path(folder), 0
-        check_output(self.folder, overwrite)
+        check_lmdb_folder(self.folder, overwrite)
         self._pending: list[tuple[bytes, bytes]] = []
         self._beside = beside_of(self.folder)
         self._environment: lmdb.Environment | None = None
 
     def __enter__(self) -> Self:
-        """Start to write, in a folder beside."""
+        """Start to write, in a hidden folder beside it."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         remove(self._beside)
         self._beside.mkdir()
@@ -86,15 +89,16 @@ class LmdbWriter:
                 self._opened.set_mapsize(2 * self._opened.info()["map_size"])
 
 
-def check_output(folder: Path, overwrite: bool) -> None:
+def check_lmdb_folder(folder: Path, overwrite: bool) -> None:
     """Refuse an output folder that exists, or, to be overwritten, one that holds something else than an LMDB.
 
     Raises:
-        UserError: see above.
+        UserError: naming what is in the way.
     """
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise UserError(f"{folder} exists; give another folder, or --overwrite to replace it")
-    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / "data.mdb").is_file()):
-        raise UserError(f"{folder} exists and is no LMDB, so it is not overwritten; give another folder")
+    check_output(folder, overwrite, "an LMDB", _holds_lmdb, "folder")
+
+
+def _holds_lmdb(folder: Path) -> bool:
+    """Tell whether a folder holds an LMDB and nothing that this project has not written beside it."""
+    names = {file.name for file in folder.iterdir()}
+    return DATA_FILE in names and all(name in _WRITTEN or name.startswith(_CACHES) for name in names)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,7 @@ from distill.deployment.crops import draw_words
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Parity, check_parity
 from distill.errors import check_extra
-from students.errors import UserError
-from students.files import replacing
+from students.files import check_output, replacing
 from students.pretrained import check_finite
 from students.reading import Reader
 from teachers.registry import READERS, load_reader
@@ -135,19 +133,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     Raises:
         UserError: naming what is in the way.
     """
-    if not folder.exists():
-        parent = next(parent for parent in folder.absolute().parents if parent.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise UserError(f"{folder} can't be created: {parent} is no folder to write into; give another --out")
-        return
-    if not folder.is_dir():
-        raise UserError(f"{folder} is a file; give another --out")
-    if not any(folder.iterdir()):
-        return
-    if not overwrite:
-        raise UserError(f"{folder} exists; replace it with --overwrite, or give another --out")
-    if not holds_student(folder):
-        raise UserError(f"{folder} exists and holds more than a student; it is not replaced, give another --out")
+    check_output(folder, overwrite, "a student", holds_student)
 
 
 def holds_student(folder: Path) -> bool:

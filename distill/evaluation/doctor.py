@@ -12,7 +12,7 @@ from rich.text import Text
 
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.readers import is_onnx
-from distill.evaluation.report import check_output, versions
+from distill.evaluation.report import check_report_folder, versions
 from distill.evaluation.tables import grid
 from students.charset import Charset
 from students.files import write_file
@@ -36,7 +36,7 @@ def run_doctor(names: Sequence[str], alphabet: str, words: Sequence[str], out: s
     Raises:
         UserError: for an unknown teacher or alphabet, or a folder that may not be written to.
     """
-    folder = check_output(out, overwrite, FINDINGS) if out is not None else None
+    folder = check_report_folder(out, overwrite, FINDINGS) if out is not None else None
     charset = Charset.load(alphabet)
     checkups = [examine_any(name, charset) for name in dict.fromkeys(names)]
     console = Console(highlight=False)

@@ -15,7 +15,7 @@ from distill.deployment.readers import WordReader, choose_device, open_reader, w
 from distill.evaluation.benchmarks import check_overlap, find_training, open_benchmarks
 from distill.evaluation.compare import Comparison, compare
 from distill.evaluation.gallery import write_galleries
-from distill.evaluation.report import build_report, check_output, write_report
+from distill.evaluation.report import build_report, check_report_folder, write_report
 from students.charset import Charset
 from students.errors import UserError
 from students.reading import Reader
@@ -129,7 +129,7 @@ def run_evaluation(
         UserError: for missing data, readers that cannot be opened, or an `out` that may not be replaced.
     """
     started = time.monotonic()
-    folder = None if out is None else check_output(out, overwrite)
+    folder = None if out is None else check_report_folder(out, overwrite)
     opened = open_benchmarks(data, benchmarks, charset, limit)
     training = find_training(Path(data), None if against is None else Path(against)) if overlap_check else None
     compared = readers() if callable(readers) else readers

@@ -17,8 +17,7 @@ from distill.evaluation.benchmarks import OverlapCheck
 from distill.evaluation.compare import Comparison, ReaderResult
 from distill.evaluation.metrics import Agreement, Pair, Tally, percent
 from distill.evaluation.tables import to_markdown
-from students.errors import UserError
-from students.files import write_file
+from students.files import check_output, write_file
 
 SCHEMA = 2
 REPORT, TABLE = "report.json", "report.md"
@@ -145,23 +144,14 @@ def versions() -> dict[str, str]:
     return installed
 
 
-def check_output(folder: str | Path, overwrite: bool, report: str = REPORT) -> Path:
-    """Check before any work that a report may be written into a folder, and return it.
+def check_report_folder(folder: str | Path, overwrite: bool, report: str = REPORT) -> Path:
+    """Refuse an output folder that exists, before any work; with `overwrite`, one that holds no `report`.
 
     Raises:
-        UserError: when it exists and `overwrite` isn't asked for, holds no `report`, or can't be created.
+        UserError: naming what is in the way.
     """
-    folder = Path(folder)
-    if not folder.exists():
-        parent = next(parent for parent in folder.absolute().parents if parent.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK):
-            raise UserError(f"{folder} can't be created: {parent} is no folder to write into; give another --out")
-        return folder
-    if not overwrite:
-        raise UserError(f"{folder} exists; give another --out, or --overwrite to replace the report in it")
-    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / report).is_file()):
-        raise UserError(f"{folder} exists and holds no {report}, so it is not overwritten; give another --out")
-    return folder
+    check_output(Path(folder), overwrite, f"a report ({report})", lambda place: (place / report).is_file())
+    return Path(folder)
 
 
 def write_report(folder: Path, report: Mapping[str, Any]) -> None:

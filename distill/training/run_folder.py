@@ -8,7 +8,7 @@ from typing import IO
 from distill.locks import hold
 from distill.training.checkpoint import CheckpointKeeper
 from students.errors import UserError
-from students.files import mend, remove
+from students.files import check_output, mend, remove
 
 WRITTEN = (
     "checkpoints", "student", "teacher", "tensorboard", "baseline", "config.yaml", "metrics.jsonl", "report.json",
@@ -33,14 +33,8 @@ def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:
     if resume is not None:
         CheckpointKeeper(out / "checkpoints").find(resume)
         return
-    if not out.exists() or not any(out.iterdir()):
-        return
-    if not overwrite:
-        raise UserError(
-            f"{out} exists; continue it with --resume auto, replace it with --overwrite, or give another out=FOLDER"
-        )
-    if not (out / "config.yaml").is_file():
-        raise UserError(f"{out} exists and is no run folder (no config.yaml in it); give another out=FOLDER")
+    instead = "continue it with --resume auto, "
+    check_output(out, overwrite, "a run", lambda folder: (folder / "config.yaml").is_file(), "out=FOLDER", instead)
 
 
 def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]:

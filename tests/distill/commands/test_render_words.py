@@ -32,6 +32,7 @@ def test_command_writes_the_same_words_with_any_workers(tmp_path: Path) -> None:
 
 
 def test_command_refuses_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").touch()
     assert main(["--out", str(tmp_path)]) == 2
     assert main([]) == 2
     assert main(["--out", str(tmp_path / "x"), "--words", "0"]) == 2

@@ -47,6 +47,8 @@ def test_an_output_that_exists_is_refused(tmp_path: Path) -> None:
     assert LmdbRecords(tmp_path / "set").label(0) == "new"
     assert [file.name for file in tmp_path.iterdir()] == ["set"]
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="no LMDB"):
-        LmdbWriter(tmp_path / "mine", overwrite=True)
+    for folder in (tmp_path / "mine", tmp_path / "set"):
+        (folder / "thesis.txt").write_text("years of work")
+        with pytest.raises(UserError, match="holds other things than an LMDB; it is not replaced"):
+            LmdbWriter(folder, overwrite=True)
+        assert (folder / "thesis.txt").exists()

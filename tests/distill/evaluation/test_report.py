@@ -12,7 +12,7 @@ from rich.console import Console
 from distill.evaluation.benchmarks import OverlapCheck, open_benchmarks
 from distill.evaluation.compare import Comparison, compare
 from distill.evaluation.lexicon import LexiconReader
-from distill.evaluation.report import build_report, check_output, write_report
+from distill.evaluation.report import build_report, check_report_folder, write_report
 from distill.evaluation.tables import print_report, to_markdown
 from students.charset import Charset
 from students.errors import UserError
@@ -120,14 +120,15 @@ def test_report_is_written_whole(tmp_path: Path, comparison: Comparison) -> None
 
 def test_output_is_never_lost(tmp_path: Path) -> None:
     fresh = tmp_path / "fresh" / "deep"
-    assert check_output(fresh, False) == fresh
+    assert check_report_folder(fresh, False) == fresh
     assert not fresh.parent.exists()
-    with pytest.raises(UserError, match="--overwrite"):
-        check_output(tmp_path, False)
+    assert check_report_folder(tmp_path, False) == tmp_path, "an empty folder"
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds no report"):
-        check_output(tmp_path, True)
+    with pytest.raises(UserError, match="--overwrite"):
+        check_report_folder(tmp_path, False)
+    with pytest.raises(UserError, match="other things than a report"):
+        check_report_folder(tmp_path, True)
     (tmp_path / "report.json").write_text("{}")
-    assert check_output(tmp_path, True) == tmp_path
+    assert check_report_folder(tmp_path, True) == tmp_path
     with pytest.raises(UserError, match="no folder"):
-        check_output(tmp_path / "notes.txt" / "out", False)
+        check_report_folder(tmp_path / "notes.txt" / "out", False)

@@ -187,7 +187,7 @@ def test_other_places_that_are_refused(earlier: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a file"):
         check_run_folder(earlier / "notes.txt", None, overwrite=True)
     (earlier / "config.yaml").unlink()
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="other things than a run"):
         check_run_folder(earlier, None, overwrite=True)
     with pytest.raises(UserError, match="no checkpoint"):
         check_run_folder(earlier, str(tmp_path / "nothing"), overwrite=False)

@@ -286,7 +286,7 @@ def test_an_output_folder_that_is_somebody_elses(refuse: Refuse, tmp_path: Path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("years of work", encoding="utf-8")
     assert "exists" in refuse()
-    assert "no run folder" in refuse("--overwrite")
+    assert "other things than a run" in refuse("--overwrite")
     assert "is a file" in refuse(f"out={tmp_path / 'run' / 'thesis.txt'}")
 
 
