@@ -1,31 +1,40 @@
-"""Decoding: the whole reader against its encoder alone, and milliseconds a word, of every kind of student."""
+"""Decoding: the whole reader against its encoder alone, milliseconds a word of every kind of student, and of ONNX."""
 
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import get_args
 
 import torch
 from torch import Tensor
 
 from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
+from distill.deployment.crops import draw_words
+from distill.deployment.onnx_export import export_onnx
+from distill.deployment.onnx_reader import OnnxReader
 from students.charset import Charset
 from students.ctc import learner
+from students.picture_reader import PictureReader
+from students.pretrained import shipped
 from students.projections import DecoderDtype
 from students.reading import Reader
 from students.sizes import SIZES, StudentDecoding
 from students.student import Student
 
 CHARACTERS = (5, 12, 26)
-"""Positions that are decoded; the end counts as one."""
+"""Positions that are decoded, the end among them."""
 KINDS: dict[str, tuple[StudentDecoding, int]] = {
     "ar": ("ar", 0), "nar": ("nar", 0), "nar, refined": ("nar", 1), "ctc": ("ctc", 0),
 }  # fmt: skip
-"""Students by how they read: decoding and refine_iters."""
+"""Students by how they decode: decoding and refine_iters."""
+ONNX_WORDS = 16
+"""Drawn words that one measurement of an ONNX file reads."""
 Part = tuple[DecoderDtype, int]
-"""Type of the decoder's weights and positions that are decoded; 0 is the encoder alone."""
+"""Type of the decoder's weights, and positions that are decoded; 0 is the encoder alone."""
 ENCODER: Part = ("float32", 0)
 
 
@@ -42,38 +51,61 @@ def decoding_ms(setup: Setup) -> Iterator[Row]:
     """Milliseconds a word: of the encoder, and of encoder and decoder."""
     for size, batch, seconds in _measured(setup):
         for (dtype, characters), values in seconds.items():
-            case: dict[str, object] = {"size": size, "batch": batch}
             part = {"part": "whole", "characters": characters} if characters else {"part": "encoder"}
-            yield row("decoding_ms", {**case, "decoder_dtype": dtype, **part}, [1000 * v / batch for v in values], "ms")
+            case: dict[str, object] = {"size": size, "batch": batch, "decoder_dtype": dtype, **part}
+            yield row("decoding_ms", case, [1000 * value / batch for value in values], "ms")
 
 
 def kinds_ms(setup: Setup) -> Iterator[Row]:
     """Milliseconds a word of each kind of student on the same encoder, from a normalised picture to text."""
     student = build("tiny")
-    readers = {kind: learner(student, *way).eval().exported_model().to(setup.device) for kind, way in KINDS.items()}
+    readers = {kind: learner(student, *how).eval().exported_model().to(setup.device) for kind, how in KINDS.items()}
     for batch in setup.batches(1, 32):
         images = torch.randn(batch, 3, *student.image_size, device=setup.device)
-        # Only greedy decoding depends on the length of the words; the others always take all positions or columns.
+        # Only step-by-step decoding depends on the length of the words; the others take all positions or columns.
         lengths = {kind: CHARACTERS if kind == "ar" else (student.max_length + 1,) for kind in KINDS}
         cases = [(kind, length) for kind in KINDS for length in lengths[kind]]
-        sides = {f"{kind} {length}": partial(_read, readers[kind], images, length) for kind, length in cases}
+        sides = {(kind, length): partial(_read, readers[kind], images, length) for kind, length in cases}
         with torch.inference_mode(), setup.autocast():
             seconds = interleaved(sides, setup)
         for kind, length in cases:
             case: dict[str, object] = {"size": "tiny", "batch": batch, "kind": kind}
             case |= {"characters": length if kind == "ar" else "any"}
-            yield row("kinds_ms", case, [1000 * value / batch for value in seconds[f"{kind} {length}"]], "ms")
+            yield row("kinds_ms", case, [1000 * value / batch for value in seconds[kind, length]], "ms")
+
+
+def onnx_ms(setup: Setup) -> Iterator[Row]:
+    """Milliseconds a word, one at a time on one thread: normalised picture to text, words of 1 to 14 characters."""
+    name = shipped()[0]
+    student = Student.from_pretrained(name)
+    pictures = draw_words(student.charset.characters, student.image_size, ONNX_WORDS).split(1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "student.onnx"
+        export_onnx(student, path)
+        exported = OnnxReader(path, threads=1)
+    sides = {"onnx": partial(_read_all, exported, pictures), "pytorch": partial(_read_all, student, pictures)}
+    for program, seconds in interleaved(sides, setup).items():
+        case = {"student": name, "program": program, "precision": "float32", "batch": 1}
+        yield row("onnx_ms", case, [1000 * value / ONNX_WORDS for value in seconds], "ms")
 
 
 def _read(reader: Reader, images: Tensor, positions: int) -> None:
     reader.readings(reader(images, positions - 1))
 
 
+def _read_all(reader: PictureReader, pictures: tuple[Tensor, ...]) -> None:
+    for picture in pictures:
+        reader.read_arrays(picture.numpy())
+
+
 def _measured(setup: Setup) -> Iterator[tuple[str, int, dict[Part, list[float]]]]:
-    """Go through sizes and batches: size, batch, seconds of each part."""
+    """Measure every size and batch: size, batch, seconds of each part."""
     for size in ("tiny",) if setup.quick else ("paper", "tiny"):
         student = build(size).to(setup.device)
-        readers: dict[DecoderDtype, Student] = {"float32": student, **_in_other_types(student)}
+        readers: dict[DecoderDtype, Student] = {"float32": student}
+        for dtype in get_args(DecoderDtype)[1:] if setup.device == "cpu" else ():
+            readers[dtype] = copy.deepcopy(student)
+            readers[dtype].choose_decoder_dtype(dtype)
         for batch in setup.batches(1, 8, 32, 64):
             images = torch.randn(batch, 3, *student.image_size, device=setup.device)
             # A length that is asked for is decoded to its end, whatever the random weights read.
@@ -84,16 +116,8 @@ def _measured(setup: Setup) -> Iterator[tuple[str, int, dict[Part, list[float]]]
                 yield size, batch, interleaved(sides, setup)
 
 
-def _in_other_types(student: Student) -> dict[DecoderDtype, Student]:
-    """Give copies whose decoders hold their weights in other types, which are for the CPU."""
-    made = {dtype: copy.deepcopy(student) for dtype in get_args(DecoderDtype)[1:] if student.device.type == "cpu"}
-    for dtype, reader in made.items():
-        reader.choose_decoder_dtype(dtype)
-    return made
-
-
 def build(size: str) -> Student:
-    """Build a student with weights at random, prepared as loaded ones are, which reads at the speed of trained ones."""
+    """Build a student with random weights, prepared as loaded ones are: it reads at the speed of trained ones."""
     torch.manual_seed(0)
     student = Student(SIZES[size](Charset.load("36"))).eval()
     student.prepare()

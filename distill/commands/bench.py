@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,21 +16,21 @@ from distill.errors import UserError, exit_on_user_error
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = CommandParser(prog="bench", description=__doc__)
-    made.add_argument("--tables", metavar="NAMES", help="tables to measure, names with commas (default: all)")
-    made.add_argument("--quick", action="store_true", help="the smallest cases and few rounds")
-    made.add_argument("--rounds", type=int, metavar="N", help="most rounds of a case (15; 3 when quick)")
-    made.add_argument("--out", default="bench.json", metavar="FILE", help="where to write (%(default)s)")
-    made.add_argument("--overwrite", action="store_true", help="replace FILE")
-    made.add_argument("--threads", type=int, default=1, metavar="K", help="CPU threads (%(default)s)")
-    made.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where models compute (%(default)s)")
-    made.add_argument("--profile", metavar="TRACE", help="write a trace of torch's profiler there, of every table")
-    return made
+    command = CommandParser(prog="bench", description=__doc__)
+    command.add_argument("--tables", metavar="NAMES", help="tables to measure, names with commas (default: all)")
+    command.add_argument("--quick", action="store_true", help="the smallest cases and few rounds")
+    command.add_argument("--rounds", type=int, metavar="N", help="most rounds of a case (15; 3 when quick)")
+    command.add_argument("--out", default="bench.json", metavar="FILE", help="where to write (%(default)s)")
+    command.add_argument("--overwrite", action="store_true", help="replace FILE")
+    command.add_argument("--threads", type=int, default=1, metavar="K", help="CPU threads (%(default)s)")
+    command.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where models compute (%(default)s)")
+    command.add_argument("--profile", metavar="TRACE", help="write a trace of torch's profiler there, of every table")
+    return command
 
 
 @exit_on_user_error
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; see `parser`. What was measured before an interruption is printed, not written."""
+    """Run the command; see `parser`. Tables that are done before an interruption are printed, not written."""
     words = list(sys.argv[1:] if argv is None else argv)
     given = parser().parse_args(words)
     if given.threads < 1 or (given.rounds is not None and given.rounds < 1):
@@ -47,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rich.console import Console
 
     from distill.benchmarking import TABLES, Setup
-    from distill.benchmarking.report import build_report, print_table, write_report
+    from distill.benchmarking.measuring import build_report, print_table
+    from students.files import write_file
 
     names = given.tables.split(",") if given.tables else list(TABLES)
     unknown = [name for name in names if name not in TABLES]
@@ -63,14 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             measured = list(TABLES[name](setup))
             print_table(name, measured, console)
             rows += measured
-    write_report(out, build_report(rows, setup, shlex.join(["symdistill", "bench", *words])))
-    console.print(f"wrote {out}", highlight=False, soft_wrap=True)
+    report = build_report(rows, setup, shlex.join(["symdistill", "bench", *words]))
+    write_file(out, json.dumps(report, indent=1) + "\n")
+    print(f"wrote {out}")
     return 0
 
 
 @contextlib.contextmanager
 def profiled(path: str | None) -> Iterator[None]:
-    """Write what torch did meanwhile as a trace for chrome://tracing or Perfetto, when a path is given."""
+    """Trace torch inside the block for chrome://tracing or Perfetto, when a path is given."""
     if path is None:
         yield
         return

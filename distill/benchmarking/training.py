@@ -1,9 +1,10 @@
-"""Training steps: the student alone, with its teacher, and with heads and losses; in float32 and under bf16."""
+"""Training steps by their parts, in float32 and under bf16, and the consistency loss in blocks and by its rows."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,32 +16,45 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from distill.benchmarking.decoding import build
-from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
+from distill.benchmarking.measuring import (
+    MIN_ROUNDS,
+    Row,
+    Setup,
+    in_new_process,
+    interleaved,
+    peak_bytes,
+    ratios,
+    reset_peak,
+    row,
+)
 from distill.config import AuxSection, GuidanceSection
 from distill.data.batch import Batch
 from distill.data.columns import COLUMNS
 from distill.training.distillation import DistillationTask
 from distill.training.optim import adamw
+from losses.lcl import lcl
 from teachers import load_teacher
 from teachers.clip import ClipTeacher
 from teachers.teacher import Teacher
 from teachers.zoo import CLIP_VOCABULARY, LoadedClip, zoo_config
 
 GUIDANCE = {"paper": GuidanceSection(), "tiny": GuidanceSection(max_rows=512)}
-"""Guidance of each size: as published, and within the row budget that a CPU can bear."""
+"""Guidance of each size: as in the paper, and within the rows that a CPU can bear."""
 PEAK_SIDE = 1536
-"""Rows and columns of the matrices whose product gives the machine's peak."""
+"""Rows and columns of the matrices whose product measures the machine's peak."""
+LCL_WIDTH = 768
+"""Channels of the widest rows of the consistency loss: those of the image tower."""
 Part = Literal["student", "student + teacher", "all"]
 PARTS: tuple[Part, ...] = ("student", "student + teacher", "all")
 ENDS: tuple[Part, ...] = ("student", "all")
 CACHES = {"warm": (2**30, 2**30), "labels": (2**30, 0), "none": (0, 0)}
-"""Bytes in which a teacher keeps what it shows of labels and of pictures; the round that warms up fills them."""
+"""Bytes of a teacher's caches for features of labels and of pictures; the round that warms up fills them."""
 
 
 def training_step(setup: Setup) -> Iterator[Row]:
-    """Words a second of a step by what is in it, and its share of the machine's matmul peak."""
+    """Words a second of a step by its parts, and its ratio of the machine's matmul peak."""
     for size, batch, steps in _cases(setup):
-        operations = {part: _count(steps, part) for part in PARTS}
+        operations = {part: steps.count_operations(part) for part in PARTS}
         matrix = torch.randn(PEAK_SIDE, PEAK_SIDE, device=setup.device)
         sides: dict[str, Callable[[], object]] = {part: partial(steps.run, part) for part in PARTS}
         with setup.autocast():
@@ -50,15 +64,15 @@ def training_step(setup: Setup) -> Iterator[Row]:
         for part in PARTS:
             case: dict[str, object] = {"size": size, "batch": batch, "step": part}
             yield row("training_step", {**case, "of": "words"}, [batch / value for value in seconds[part]], "words/s")
-            shares = [operations[part] / value / peak for value, peak in zip(seconds[part], peaks, strict=True)]
-            yield row("training_step", {**case, "of": "share of peak"}, [100 * share for share in shares], "%")
+            shares = [100 * operations[part] / value / peak for value, peak in zip(seconds[part], peaks, strict=True)]
+            yield row("training_step", {**case, "of": "share of peak"}, shares, "%")
 
 
 def distil_over_plain_step(setup: Setup) -> Iterator[Row]:
     """Time of a guided step over that of the same student's step without a teacher.
 
     With `warm` caches the teacher has seen labels and pictures before, with `labels` only the labels, with `none` it
-    keeps nothing.
+    caches nothing.
     """
     for size, batch, steps in _cases(setup):
         for cache, (texts, images) in CACHES.items():
@@ -92,11 +106,11 @@ class Steps:
         self.optimizer = adamw(self.task.parameter_groups(1e-4, 0.0), lr=1e-4)
 
     def run(self, part: Part) -> None:
-        """Take a step with labels alone, with a teacher that nobody listens to, or with guidance."""
+        """Take a step with labels alone, with a teacher whose features are not used, or with guidance."""
         with torch.no_grad():
             inputs = self.task.prepare(self.batch, 0 if part != "student" else 1, 0.0)
         if part == "student + teacher":
-            inputs = dataclasses.replace(inputs, guidance=())
+            inputs = dataclasses.replace(inputs, guidance=(None,) * len(inputs.guidance))
         loss = self.task.total(self.task(inputs))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.task.parameters(), 20.0)
@@ -108,31 +122,27 @@ class Steps:
         with torch.autocast(self.device, dtype=torch.bfloat16, enabled=enabled):
             self.run(part)
 
+    def count_operations(self, part: Part) -> int:
+        """Count the floating-point operations of a step's matrix products and convolutions."""
+        with FlopCounterMode(display=False) as counter:
+            self.run(part)
+        return int(counter.get_total_flops())
+
 
 def _cases(setup: Setup) -> Iterator[tuple[str, int, Steps]]:
     cases = {"tiny": (8,)} if setup.quick else {"paper": setup.batches(16, 64), "tiny": setup.batches(32)}
     for size, batches in cases.items():
         student, teacher = build(size).train(), build_teacher(size)
-        # A cadence of two makes batch 0 a guided one and batch 1 one without.
+        # With an interval of two, batch 0 is a guided one and batch 1 one without.
         guidance = dataclasses.replace(GUIDANCE[size], interval=2)
         task = DistillationTask(student, teacher, guidance, AuxSection()).train().to(setup.device)
         for batch in batches:
-            yield (
-                size,
-                batch,
-                Steps(task, drawn_batch(batch, student.charset.characters).to(setup.device), setup.device),
-            )
-
-
-def _count(steps: Steps, part: Part) -> int:
-    """Count the floating-point operations of a step's matrix products and convolutions."""
-    with FlopCounterMode(display=False) as counter:
-        steps.run(part)
-    return int(counter.get_total_flops())
+            drawn = draw_batch(batch, student.charset.characters).to(setup.device)
+            yield size, batch, Steps(task, drawn, setup.device)
 
 
 def build_teacher(size: str) -> Teacher:
-    """Give the published teacher's size to the published student, weights at random; else the shipped teacher."""
+    """Build a ViT-B/16 with random weights for the paper's student; load the shipped teacher for others."""
     if size != "paper":
         return load_teacher("words-small")
     config = zoo_config("ViT-B-16-quickgelu")
@@ -142,15 +152,64 @@ def build_teacher(size: str) -> Teacher:
     tokenizer = open_clip.SimpleTokenizer()
     if tokenizer.vocab_size != CLIP_VOCABULARY:
         raise RuntimeError(f"a vocabulary of {tokenizer.vocab_size} is not CLIP's")
-    return ClipTeacher.from_model(
-        "at random", LoadedClip(clip, tokenizer, mean, std, "quick-gelu", "published", sizes), "crop"
-    )
+    loaded = LoadedClip(clip, tokenizer, mean, std, "quick-gelu", "published", sizes)
+    return ClipTeacher.from_model("at random", loaded, "crop")
 
 
-def drawn_batch(words: int, characters: str) -> Batch:
+def draw_batch(words: int, characters: str) -> Batch:
     """Draw pictures of noise with labels of 2 to 12 characters."""
     source = random.Random(words)
     labels = ["".join(source.choices(characters, k=source.randint(2, 12))) for _ in range(words)]
     images: Tensor = torch.rand(words, 3, 32, 128, generator=torch.Generator().manual_seed(words)) * 2 - 1
     columns = torch.full((words, COLUMNS), -1)
     return Batch(images, labels, columns, torch.arange(words), versions=(0,) * words)
+
+
+def chunked_over_dense_lcl(setup: Setup) -> Iterator[Row]:
+    """Time of value and gradients of the consistency loss in blocks over that in one dense block."""
+    for rows in (1000,) if setup.quick else (1000, 2000, 4000, 8000):
+        student, teacher = (side.to(setup.device) for side in draw_rows(rows))
+        block = max(1, rows // 8)  # the loss's own choice may be one block
+        blocks = {"8": block, "dense": rows, "chosen": None}
+        sides = {name: partial(differentiate, student, teacher, size) for name, size in blocks.items()}
+        seconds = interleaved(sides, setup)
+        for name in ("chosen", "8"):
+            case = {"rows": rows, "width": LCL_WIDTH, "blocks": name}
+            yield row("chunked_over_dense_lcl", case, ratios(seconds[name], seconds["dense"]), "x")
+
+
+def lcl_by_rows(setup: Setup) -> Iterator[Row]:
+    """Milliseconds, nanoseconds a pair of rows, and extra memory at the peak; each in a process of its own."""
+    for rows in (1000,) if setup.quick else (1000, 2000, 5000, 10000, 20000):
+        seconds, extra = in_new_process(measure_lcl, rows, 1 if rows > 5000 else MIN_ROUNDS, setup.device)
+        case = {"rows": rows, "width": LCL_WIDTH}
+        yield row("lcl_by_rows", {**case, "of": "time"}, [1e3 * value for value in seconds], "ms")
+        yield row("lcl_by_rows", {**case, "of": "time a pair"}, [1e9 * value / rows**2 for value in seconds], "ns")
+        yield row("lcl_by_rows", {**case, "of": "extra memory"}, [extra / 2**20], "MiB")
+
+
+def measure_lcl(rows: int, rounds: int, device: str) -> tuple[list[float], int]:
+    """Measure seconds of value and gradients, and the bytes by which the peak exceeds the two sides themselves."""
+    torch.set_num_threads(1)
+    for count in (64, rows):  # kernels load their own memory on first use
+        student, teacher = (side.to(device) for side in draw_rows(count))
+        differentiate(student[:64], teacher[:64], None)
+    before, seconds = reset_peak(device), []
+    for _ in range(rounds):
+        started = time.process_time()
+        differentiate(student, teacher, None)
+        seconds.append(time.process_time() - started)
+    return seconds, peak_bytes(device) - before
+
+
+def draw_rows(rows: int) -> tuple[Tensor, Tensor]:
+    """Draw student's and teacher's rows, each (rows, LCL_WIDTH)."""
+    source = torch.Generator().manual_seed(rows)
+    student, teacher = (torch.randn(rows, LCL_WIDTH, generator=source) for _ in range(2))
+    return student, teacher
+
+
+def differentiate(student: Tensor, teacher: Tensor, block: int | None) -> None:
+    """Compute the loss and its gradients for both sides."""
+    sides = student.requires_grad_(), teacher.requires_grad_()
+    torch.autograd.grad(lcl(*sides, block=block), sides)
