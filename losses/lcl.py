@@ -1,10 +1,11 @@
-"""The linguistic consistency loss: rows recognise their own teacher rows, and relations between rows agree.
+"""The linguistic consistency loss (LCL): rows recognise their own teacher rows, and relations between rows agree.
 
-Source: METHOD 1.2 (CLIP-OCR, arXiv 2310.04999). The defaults are the published form.
+Source: CLIP-OCR, arXiv 2310.04999; docs/method.md, section 1.2. The defaults are those of the reference
+implementation.
 
-Both terms compare every row with every row. That matrix is never held as a whole: it is made in blocks of rows, and a
-block gives its share of the value and of the gradients before the next one is made. So memory grows with the rows, not
-with their square, and nothing is computed twice.
+Both terms compare every row with every row. That matrix is never held as a whole: it is computed in blocks of rows,
+and each block adds its part to the value and to the gradients before the next one is computed. So memory grows with
+the rows, not with their square, and nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -39,10 +40,13 @@ def lcl(
     norm: Norm = "published",
     block: int | None = None,
 ) -> Tensor:
-    """Compute the linguistic consistency loss of R student rows against their R teacher rows (METHOD 1.2).
+    """Compute the linguistic consistency loss of R student rows against their R teacher rows.
 
-    With A, B the normalised rows: `first_weight * CE(A B^T / temperature, identity)`, in which row i has to recognise
-    its own teacher row among all, plus `second_weight * mean |A A^T - B B^T|` over all pairs of rows.
+    With A, B the normalised rows (R, C):
+
+        first_weight * CE(A B^T / temperature, identity) + second_weight * mean |A A^T - B B^T|
+
+    In the first term row i has to recognise its own teacher row among all; the second is over all pairs of rows.
 
     With several processes every one has to call this, with row counts of its own. The teacher rows of all of them
     join the negatives of the first term, own rows first; gathered rows carry no gradient. The second term is over own
@@ -75,7 +79,7 @@ def lcl(
 
 
 def _raised(rows: Tensor) -> Tensor:
-    # Half precision is raised to float32; float64 stays what it is, for checks of the gradient.
+    # Half precision is raised to float32; float64 is left alone, for checks of the gradient.
     return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 
@@ -98,7 +102,7 @@ class _Form:
 
 
 class _Side:
-    """The rows of one side, normalised, and the gradient that gathers on them."""
+    """The rows of one side, normalised, and the gradient that is summed up for them."""
 
     def __init__(self, raw: Tensor, form: _Form, graded: bool) -> None:
         self.norms = torch.linalg.vector_norm(raw, dim=-1, keepdim=True)
@@ -120,58 +124,58 @@ class _Side:
 
 
 class _Consistency(torch.autograd.Function):
-    """Both terms of (R, C) rows, with their gradients made on the way."""
+    """Both terms of (R, C) rows; the gradients are computed with the value."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, form: _Form) -> Tensor:
         own = _Side(student, form, ctx.needs_input_grad[0])
-        guides = _Side(teacher, form, ctx.needs_input_grad[1])
-        other_guides = gather_others(guides.rows)
-        every_guide = torch.cat([guides.rows, *other_guides]) if other_guides else guides.rows
-        value = _first_order(own, guides, every_guide, form)
-        if form.gather_second_order and other_guides:
+        target = _Side(teacher, form, ctx.needs_input_grad[1])
+        other_targets = gather_others(target.rows)
+        every_target = torch.cat([target.rows, *other_targets]) if other_targets else target.rows
+        value = _first_order(own, target, every_target, form)
+        if form.gather_second_order and other_targets:
             every_row = torch.cat([own.rows, *gather_others(own.rows)])
             # Each process knows the gradient of its own rows only, and DDP takes the mean over processes: undo that.
-            share = _second_order(own, guides, every_row, every_guide, form, dist.get_world_size())
-            dist.all_reduce(share)
-            value += share
+            part = _second_order(own, target, every_row, every_target, form, dist.get_world_size())
+            dist.all_reduce(part)
+            value += part
         else:
-            value += _second_order(own, guides, own.rows, guides.rows, form)
-        ctx.gradients = own.gradient_of_raw(), guides.gradient_of_raw()
+            value += _second_order(own, target, own.rows, target.rows, form)
+        ctx.gradients = own.gradient_of_raw(), target.gradient_of_raw()
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        to_student, to_teacher = (None if made is None else made * gradient for made in ctx.gradients)
+        to_student, to_teacher = (None if own is None else own * gradient for own in ctx.gradients)
         return to_student, to_teacher, None
 
 
-def _first_order(own: _Side, guides: _Side, every_guide: Tensor, form: _Form) -> Tensor:
-    """Mean cross-entropy of (R, M) similarities, M >= R, in which row i belongs to guide i; adds to the gradients."""
+def _first_order(own: _Side, target: _Side, every_target: Tensor, form: _Form) -> Tensor:
+    """Add the mean cross-entropy of (R, M) similarities, M >= R, of row i with target i, and its gradients."""
     rows = own.rows
     total = rows.new_zeros(())
     weight = form.first_weight / max(len(rows), 1)
-    for part in form.blocks(len(rows), len(every_guide)):
+    for part in form.blocks(len(rows), len(every_target)):
         scaled = rows[part] / form.temperature  # divides R * C numbers, R * M in the formula
-        logits = scaled @ every_guide.T
+        logits = scaled @ every_target.T
         surprise = logits.logsumexp(dim=1)
         total += weight * (surprise - logits.diagonal(part.start)).sum()
-        if own.gradient is None and guides.gradient is None:
+        if own.gradient is None and target.gradient is None:
             continue
         errors = logits.sub_(surprise.unsqueeze(1)).exp_()
         errors.diagonal(part.start).sub_(1)
         if own.gradient is not None:
-            own.gradient[part].addmm_(errors, every_guide, alpha=weight / form.temperature)
-        if guides.gradient is not None:
-            guides.gradient.addmm_(errors[:, : len(rows)].T, scaled, alpha=weight)
+            own.gradient[part].addmm_(errors, every_target, alpha=weight / form.temperature)
+        if target.gradient is not None:
+            target.gradient.addmm_(errors[:, : len(rows)].T, scaled, alpha=weight)
     return total
 
 
 def _second_order(
-    own: _Side, guides: _Side, every_row: Tensor, every_guide: Tensor, form: _Form, processes: int = 1
+    own: _Side, target: _Side, every_row: Tensor, every_target: Tensor, form: _Form, processes: int = 1
 ) -> Tensor:
-    """Own rows' share of `mean |A A^T - B B^T|` over all rows; adds to the gradients, `processes` times as much.
+    """Add own rows' part of `mean |A A^T - B B^T|` over all rows, and its gradients, `processes` times as much.
 
     Each relation between two rows stands in the symmetric matrix twice, hence the factor 2.
     """
@@ -179,16 +183,16 @@ def _second_order(
     weight = form.second_weight / max(len(every_row), 1) ** 2
     for part in form.blocks(len(own.rows), len(every_row)):
         gap = own.rows[part] @ every_row.T
-        gap.addmm_(guides.rows[part], every_guide.T, alpha=-1)
+        gap.addmm_(target.rows[part], every_target.T, alpha=-1)
         # Row by row: one running float32 sum over millions of entries is some parts in a thousand off.
         total += weight * torch.linalg.vector_norm(gap, ord=1, dim=1).sum()
-        if own.gradient is None and guides.gradient is None:
+        if own.gradient is None and target.gradient is None:
             continue
         signs = gap.sign_()
         if own.gradient is not None:
             own.gradient[part].addmm_(signs, every_row, alpha=2 * weight * processes)
-        if guides.gradient is not None:
-            guides.gradient[part].addmm_(signs, every_guide, alpha=-2 * weight * processes)
+        if target.gradient is not None:
+            target.gradient[part].addmm_(signs, every_target, alpha=-2 * weight * processes)
     return total
 
 

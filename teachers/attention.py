@@ -58,7 +58,7 @@ class PlainAttention(nn.Module):
 
 
 def use_plain_attention(module: nn.Module) -> None:
-    """Exchange every self-attention in `module` for a `PlainAttention` with the same weights, in place."""
+    """Replace every self-attention in `module` by a `PlainAttention` with the same weights, in place."""
     for child in list(module.modules()):
         for name, inner in list(child.named_children()):
             if isinstance(inner, nn.MultiheadAttention) and inner.batch_first and inner._qkv_same_embed_dim:

@@ -28,9 +28,9 @@ class ClipSizes:
     embed_dim: int
     """Channels of the joint space."""
     vision_cfg: dict[str, Any]
-    """Image tower, in open_clip's words."""
+    """Image tower, as open_clip's `vision_cfg`."""
     text_cfg: dict[str, Any]
-    """Text tower, in open_clip's words."""
+    """Text tower, as open_clip's `text_cfg`."""
     quick_gelu: bool = True
     """Which activation its weights were trained with."""
     mean: tuple[float, ...] = OPENAI_DATASET_MEAN
@@ -73,9 +73,9 @@ class ClipSizes:
 
 
 Backbone = ClipSizes | SmallTeacherConfig
-"""What a reader's CLIP is built from."""
+"""The description from which a reader's CLIP is built."""
 KINDS: dict[str, type[ClipSizes] | type[SmallTeacherConfig]] = {"open_clip": ClipSizes, "words": SmallTeacherConfig}
-"""Backbones by the name that a folder's config.json gives them."""
+"""Kinds of backbones by their name in a folder's config.json."""
 
 
 def build_backbone(backbone: Backbone) -> CLIP:
@@ -97,7 +97,7 @@ def build_backbone(backbone: Backbone) -> CLIP:
 def load_backbone(
     name: str, weights: str | None = None, image_size: tuple[int, int] | None = None
 ) -> tuple[Backbone, CLIP]:
-    """Load a CLIP to make a reader of, with its weights.
+    """Load a CLIP with its weights, to become a reader.
 
     Args:
         name: see `teachers.names.resolve`.
@@ -120,7 +120,7 @@ def load_backbone(
 
 
 def read_at(backbone: Backbone, clip: CLIP, image_size: tuple[int, int]) -> Backbone:
-    """Have a CLIP, built from `backbone`, read pictures of this height and width; gives what describes it then.
+    """Change the height and width of a CLIP's input, in place, and return its new description.
 
     Raises:
         UserError: the size is no multiple of the patches, or another one than a small teacher's.
@@ -135,7 +135,7 @@ def read_at(backbone: Backbone, clip: CLIP, image_size: tuple[int, int]) -> Back
 
 
 def resize_input(clip: CLIP, image_size: tuple[int, int]) -> None:
-    """Have an image tower take pictures of another size: its grid of positions is resized bicubically, in place.
+    """Resize the input of an image tower: its grid of positions is interpolated bicubically, in place.
 
     Raises:
         UserError: the size is no multiple of the patches.
@@ -153,25 +153,25 @@ def resize_input(clip: CLIP, image_size: tuple[int, int]) -> None:
 
 
 def normalisation(backbone: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Give the image tower's input mean and deviation; a small teacher takes pictures as students do."""
+    """Return the image tower's input mean and deviation; a small teacher takes pictures as students do."""
     return (HALF, HALF) if isinstance(backbone, SmallTeacherConfig) else (backbone.mean, backbone.std)
 
 
 def longest_context(backbone: Backbone) -> int:
-    """Give the positions of the text tower."""
+    """Return the number of positions of the text tower."""
     return backbone.max_length + 2 if isinstance(backbone, SmallTeacherConfig) else backbone.longest_context
 
 
 def spelling(backbone: Backbone) -> AlignedTokenizer:
-    """Give the tokenizer that writes a label with one token per character (METHOD 1.1)."""
+    """Build the tokenizer of labels, with one token per character (docs/method.md, section 1.1)."""
     if isinstance(backbone, SmallTeacherConfig):
         return CharacterTokens(backbone.characters, backbone.max_length)
     return WordPieceTokens(SimpleTokenizer(), backbone.longest_context)
 
 
 def backbone_to_dict(backbone: Backbone) -> dict[str, Any]:
-    """Give a backbone as JSON holds it."""
-    kind = next(name for name, made in KINDS.items() if isinstance(backbone, made))
+    """Convert a backbone to what JSON can hold."""
+    kind = next(name for name, cls in KINDS.items() if isinstance(backbone, cls))
     return {"kind": kind, **asdict(backbone)}
 
 

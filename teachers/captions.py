@@ -1,7 +1,7 @@
-"""Captions: what a reader sees, as text for its text tower (METHOD 2).
+"""Captions: readings of CLIP4STR's visual branch, as text for its text tower (docs/method.md, section 2).
 
-The visual branch's reading is spelt out, adapted to the evaluation alphabet (CLIP tells neither case nor most
-punctuation apart) and tokenised as ordinary text, without blanks between its characters.
+A reading is adapted to the evaluation alphabet (CLIP distinguishes neither case nor most punctuation) and tokenised as
+ordinary text, without blanks between its characters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from teachers.small import SmallTeacherConfig
 from teachers.tokens import CharacterTokens
 
 END = "[E]"
-"""Name of the end token in the published program; a reading is cut at the first text of this name."""
+"""Name of the end token in the reference implementation, which cuts a reading at the first text of this name."""
 
 
 class CaptionTokens:
@@ -52,9 +52,9 @@ class CaptionTokens:
 
 
 def caption_tokens(backbone: Backbone, context: int) -> CaptionTokens:
-    """Give the caption tokenizer of a CLIP.
+    """Build the caption tokenizer of a CLIP.
 
-    CLIP's word pieces are merged as in any text; a vocabulary of single characters leaves out what it lacks.
+    CLIP's word pieces are merged as in any text; characters that a vocabulary of characters lacks are left out.
     """
     if not isinstance(backbone, SmallTeacherConfig):
         tokenizer = SimpleTokenizer()
@@ -82,15 +82,15 @@ class Captioner:
     def __call__(self, best: Tensor) -> list[str]:
         """Caption M readings, (M, T) ids of the likeliest characters.
 
-        A published quirk is kept: the reading is cut at the first text `[E]`, so that these three characters, read
-        in a row, end it as the end token does.
+        As in the reference implementation a reading is cut at the first text `[E]`, so that these three characters,
+        read in a row, end it as the end token does.
         """
         names = self._names
         return [self.adapted.adapt("".join(names[token] for token in row).partition(END)[0]) for row in best.tolist()]
 
 
-def different(captions: Sequence[str]) -> tuple[list[str], Tensor]:
-    """List each caption once, and say for each of the M captions where it stands: (M,)."""
+def distinct(captions: Sequence[str]) -> tuple[list[str], Tensor]:
+    """List each caption once, and the index in that list of each of the M captions: (M,)."""
     numbers: dict[str, int] = {}
-    places = [numbers.setdefault(caption, len(numbers)) for caption in captions]
-    return list(numbers), torch.tensor(places)
+    indices = [numbers.setdefault(caption, len(numbers)) for caption in captions]
+    return list(numbers), torch.tensor(indices)

@@ -40,10 +40,10 @@ class ClipTeacher(Teacher):
         image_size: tuple[int, int] = (32, 128),
         description: str = "",
     ) -> None:
-        """Freeze `clip`, fit its position grid to `image_size` and exchange its attention for a quicker one.
+        """Freeze `clip`, fit its position grid to `image_size` and replace its attention by a quicker one.
 
         Args:
-            name: what messages and tables call this teacher.
+            name: used in messages and tables.
             clip: the model, with its weights; it is changed in place.
             tokens: one id per character.
             mean: the image tower's input mean, by channel.
@@ -165,15 +165,15 @@ def fit_positions(positions: Tensor, trained: tuple[int, int], grid: tuple[int, 
     Args:
         positions: (1 + rows * columns, width), the class position first.
         trained: rows and columns of the trained grid.
-        grid: rows and columns that are wanted.
-        position: `crop` takes the top-left corner of the trained grid (published form), `interpolate` resizes the
-            whole grid bicubically, with antialiasing as open_clip does.
+        grid: rows and columns to fit to.
+        position: `crop` takes the top-left corner of the trained grid, as the reference implementation does;
+            `interpolate` resizes the whole grid bicubically, with antialiasing, as open_clip does.
 
     Returns:
         (1 + grid rows * grid columns, width).
 
     Raises:
-        UserError: `crop` from a trained grid that is smaller than the wanted one.
+        UserError: `crop` from a trained grid that is smaller than `grid`.
     """
     if trained == grid:
         return positions.clone()

@@ -1,7 +1,8 @@
-"""CLIP4STR: a whole CLIP that reads, with a visual and a cross-modal branch (METHOD 2, arXiv 2305.14014).
+"""CLIP4STR: a whole CLIP that reads, with a visual and a cross-modal branch (arXiv 2305.14014).
 
-The visual branch decodes characters off the image tower's tokens. What it read becomes a caption, which goes through
-the text tower; the cross branch decodes off image and text tokens together, and its answer counts.
+The visual branch decodes characters from the image tower's tokens. Its reading becomes a caption, which goes through
+the text tower; the cross branch decodes from image and text tokens together, and gives the final reading
+(docs/method.md, section 2).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from teachers.backbones import (
     longest_context,
     normalisation,
 )
-from teachers.captions import Captioner, caption_tokens, different
+from teachers.captions import Captioner, caption_tokens, distinct
 from teachers.towers import image_tokens, run_text, text_tokens
 
 PUBLISHED_CLIP = ClipSizes.of_zoo("ViT-B-16")
@@ -43,7 +44,7 @@ TextFeatures = Literal["tower", "embedding"]
 
 @dataclass(frozen=True)
 class Clip4StrConfig:
-    """Everything needed to build a CLIP4STR again; the defaults are the published ones for ViT-B/16."""
+    """The configuration of a CLIP4STR; the defaults are those of the reference implementation for ViT-B/16."""
 
     charset: str = CHARSETS["94"]
     """The characters themselves, in the order of their ids."""
@@ -64,19 +65,19 @@ class Clip4StrConfig:
     context: int = 16
     """Tokens of a caption, start, end and padding included."""
     share_dim: bool = True
-    """The visual decoder looks at image tokens in the joint space; off: at the image tower's own width."""
+    """The visual decoder attends to image tokens in the joint space; off: at the image tower's own width."""
     text_features: TextFeatures = "tower"
     """Text tokens behind the whole tower, or only their embeddings."""
     pooled: bool = False
-    """Only the class token and the end-of-text token are looked at, instead of all."""
+    """The decoders attend to the class token and the end-of-text token only, instead of all."""
     image_detach: bool = True
     """The cross branch sends no gradient into the image tower."""
     language: bool = True
-    """There is a cross branch; off leaves the visual branch alone (not in the published program)."""
+    """There is a cross branch; off leaves the visual branch alone (not in the reference implementation)."""
     decoding: Decoding = "ar"
-    """Characters one by one, or all at once (`nar`, not in the published program)."""
+    """Characters one by one, or all at once (`nar`, not in the reference implementation)."""
     refine_iters: int = 1
-    """Readings again with the whole earlier reading as context."""
+    """Further passes, each with the whole earlier reading as context."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no reader can have; raises `UserError`."""
@@ -117,13 +118,13 @@ class Pass:
     visual: Tensor
     """(N, S, C + 1) logits of the visual branch."""
     captions: list[str]
-    """What the text tower was given; empty without a cross branch."""
+    """The texts of the text tower; empty without a cross branch."""
     cross: Tensor | None
     """(N, S, C + 1) logits of the cross branch."""
 
     @property
     def logits(self) -> Tensor:
-        """The answer: the cross branch's, where there is one."""
+        """The final reading: the cross branch's, where there is one."""
         return self.visual if self.cross is None else self.cross
 
 
@@ -136,15 +137,15 @@ class OrderLogits:
     cross: Tensor | None
     """(N, T, C + 1); None without a cross branch."""
     captions: list[str]
-    """What the text tower was given."""
+    """The texts of the text tower."""
 
 
 @dataclass(frozen=True)
 class CrossTraining:
-    """How the cross branch is trained; the defaults are the published ones."""
+    """How the cross branch is trained; the defaults are those of the reference implementation."""
 
     context: Literal["labels", "visual"] = "labels"
-    """Its content: the true characters, or what the visual branch read."""
+    """Its content: the true characters, or the reading of the visual branch."""
     mask: Literal["order", "cloze"] = "order"
     """Its masks: those of each order, or the one of refine_iters, in which a position sees all others."""
 
@@ -232,7 +233,7 @@ class Clip4Str(Reader):
         return list(self.passes(images, max_length, refine_iters))[-1].logits
 
     def passes(self, images: Tensor, max_length: int | None = None, refine_iters: int | None = None) -> Iterator[Pass]:
-        """Read pictures and show every pass: the first reading, then `refine_iters` (by default the configured)."""
+        """Read pictures and yield every pass: the first reading, then `refine_iters` (None: as configured)."""
         features = self.encode(images)
         memory, cross = self.visual_decoder.memory_keys(features), self._cross(features)
         steps, nar = self.visual_decoder.steps(max_length), self.config.decoding == "nar"
@@ -240,7 +241,7 @@ class Clip4Str(Reader):
         captions, read = [], None
         if cross is not None:
             captions = self.captioner(visual.argmax(dim=-1))
-            # As many steps as the visual branch took, with no stop of its own (published).
+            # As many steps as the visual branch took, without a stop of its own, as in the reference implementation.
             read = cross.decoder.first(cross.memory(captions), nar, visual.shape[1], stop=False)
         yield Pass(visual, captions, read)
         for _ in range(self.config.refine_iters if refine_iters is None else refine_iters):
@@ -256,10 +257,10 @@ class Clip4Str(Reader):
         """Predict known words in several orders; each different caption of the batch is encoded once.
 
         Args:
-            features: (N, S, D) what `encode` gave of the pictures.
+            features: (N, S, D) the output of `encode`.
             target_ids: (N, L + 2) start, characters, end, padding.
             orders: see `students.permuted`.
-            training: what the cross branch looks at.
+            training: content and masks of the cross branch.
         """
         memory, cross = self.visual_decoder.memory_keys(features), self._cross(features)
         visual = [
@@ -269,12 +270,12 @@ class Clip4Str(Reader):
         if cross is None:
             return [OrderLogits(logits, None, []) for logits in visual]
         captions = self.captioner(torch.cat(visual).argmax(dim=-1))
-        found = []
+        outputs = []
         for number, joined in enumerate(cross.memories(captions, len(features))):
             own = captions[number * len(features) : (number + 1) * len(features)]
             read = self._cross_order(cross.decoder, joined, target_ids, orders[number], visual[number], training)
-            found.append(OrderLogits(visual[number], read, own))
-        return found
+            outputs.append(OrderLogits(visual[number], read, own))
+        return outputs
 
     def _cross_order(
         self, decoder: CharacterDecoder, memory: Sequence[KeysValues], target_ids: Tensor, order: Order,
@@ -287,14 +288,14 @@ class Clip4Str(Reader):
             ids = torch.cat([known[:, :1], visual[:, :-1].argmax(dim=-1)], dim=1)
         if training.mask == "cloze":
             masks = (cloze_mask(known.shape[1], known.device),) * 2
-        # Closed are the end and padding of the true word, whatever the context (published).
+        # The end and padding of the true word are masked, whatever the context, as in the reference implementation.
         return decoder.logits(decoder.streams(memory, ids, *masks, decoder.closed(known)))
 
     def _cross(self, features: Tensor) -> CrossMemory | None:
         return None if self.cross_decoder is None else CrossMemory(self, self.cross_decoder, features)
 
     def config_to_dict(self) -> dict[str, Any]:
-        """Give the configuration as JSON holds it; the CLIP's says what kind it is of."""
+        """Convert the configuration to what JSON can hold, the kind of CLIP included."""
         return {**super().config_to_dict(), "clip": backbone_to_dict(self.config.clip)}
 
     @classmethod
@@ -305,12 +306,12 @@ class Clip4Str(Reader):
 
 
 class CrossMemory:
-    """What the cross branch looks at for one batch: image tokens, and the text tokens of captions.
+    """Memory of the cross branch for one batch: image tokens, and the text tokens of captions.
 
     Args:
         reader: encodes captions.
         decoder: the cross branch.
-        features: (N, S, D) what the visual branch looks at.
+        features: (N, S, D) the memory of the visual branch.
     """
 
     def __init__(self, reader: Clip4Str, decoder: CharacterDecoder, features: Tensor) -> None:
@@ -326,10 +327,10 @@ class CrossMemory:
 
     def memories(self, captions: Sequence[str], rows: int) -> Iterator[list[KeysValues]]:
         """Join the N pictures with each `rows` = N of the captions in turn; equal captions are encoded once."""
-        once, places = different(captions)
+        once, indices = distinct(captions)
         device = self.image_keys[0][0].device
         texts = self.decoder.memory_keys(self.reader.encode_captions(self.reader.tokens(once).to(device)))
-        for own in places.to(device).split(rows):
+        for own in indices.to(device).split(rows):
             pairs = zip(self.image_keys, texts, strict=True)
             yield [
                 (torch.cat([image[0], text[0][own]], dim=2), torch.cat([image[1], text[1][own]], dim=2))

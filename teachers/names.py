@@ -27,9 +27,9 @@ class Resolved:
     """What a name stands for, known before any weights are read."""
 
     name: str
-    """What messages and tables call it."""
+    """Its name in messages and tables."""
     format: str
-    """One of `CLIPS`, or what the folder's config.json says under `format`."""
+    """One of `CLIPS`, or the `format` of the folder's config.json."""
     path: Path = Path()
     """Folder or weights file."""
     stored: Mapping[str, Any] | None = None
@@ -83,7 +83,7 @@ def resolve(name: str | Path, weights: str | None = None) -> Resolved:
 
 
 def unknown_name(name: str, reason: str = "") -> UserError:
-    """Word the refusal of a name that stands for nothing, with the nearest ones."""
+    """Make the error that refuses a name which stands for nothing, with the nearest names."""
     own = [*SHIPPED_CLIPS, *shipped()]
     near = difflib.get_close_matches(name.partition("/")[0], [*own, *list_models()], n=3)
     hint = f"did you mean {' or '.join(near)}, or" if near else f"try {', '.join(own)}, a ViT of open_clip's zoo, or"
@@ -106,7 +106,7 @@ def _with_weights(name: str, weights: str) -> Resolved:
 
 
 def _in_folder(name: str | None, folder: Path) -> Resolved:
-    """Read what a folder says of itself; its CLIP or reader is called `name`, or else by the folder."""
+    """Resolve a folder by its files; its CLIP or reader is called `name`, or else by the folder."""
     if weights_in(folder) is not None:
         return Resolved(name or folder.name, CLIP_FOLDER, folder)
     stored = read_stored(folder)

@@ -34,7 +34,7 @@ class ReaderEntry:
     teacher: Callable[[str, Any], Teacher] | None
     """Makes a teacher of its name and the loaded reader; None for a reader that can't teach."""
     kind: str
-    """What `teacher.kind` calls it."""
+    """Its name in `teacher.kind`."""
 
 
 READERS: dict[str, ReaderEntry] = {
@@ -124,15 +124,6 @@ def load_model(name: str) -> Reader | Teacher:
     return _load_reader(found)
 
 
-def is_reader(name: str | Path) -> bool:
-    """Tell whether a name is that of a reader, not of a CLIP or a registered teacher.
-
-    Raises:
-        UserError: when it stands for nothing.
-    """
-    return str(name) not in TEACHERS and not resolve(name).is_clip
-
-
 def load_teacher(
     name: str, weights: str | None = None, position: Position = "crop", image_size: tuple[int, int] = (32, 128),
     kind: str = "auto",
@@ -144,7 +135,7 @@ def load_teacher(
         weights: of a CLIP, see there.
         position: how a CLIP's trained position grid is fitted to the pictures; no matter for small teachers.
         image_size: height and width of the student's pictures.
-        kind: what it has to be: `clip`, `student`, `parseq`, `clip4str`, or `auto` for whatever the name says.
+        kind: the kind that it has to be of: `clip`, `student`, `parseq`, `clip4str`, or `auto` for any.
 
     Raises:
         UserError: when there is no such teacher, it is of another kind, can't teach, or its weights can't be read.
@@ -165,7 +156,7 @@ def load_teacher(
         return ClipTeacher.from_model(found.name, load_clip(found), position, image_size)
     if entry.teacher is None:
         raise UserError(
-            f"{name} reads by {found.format} and kept no decoder to teach with; give a student that reads otherwise"
+            f"{name} reads by {found.format} and has no decoder to teach with; give a student that reads otherwise"
         )
     return entry.teacher(found.name, _load_reader(found))
 
@@ -189,7 +180,9 @@ def _make_registered(name: str, weights: str | None, image_size: tuple[int, int]
     accepted = inspect.signature(factory).parameters
     if weights is not None and "weights" not in accepted:
         raise UserError(f"teacher {name} takes no weights; leave teacher.weights out")
-    made = factory(**{key: value for key, value in given.items() if key in accepted})
-    if not isinstance(made, Teacher):
-        raise UserError(f"what is registered as teacher {name} made a {type(made).__name__}; return a teachers.Teacher")
-    return made
+    teacher = factory(**{key: value for key, value in given.items() if key in accepted})
+    if not isinstance(teacher, Teacher):
+        raise UserError(
+            f"what is registered as teacher {name} made a {type(teacher).__name__}; return a teachers.Teacher"
+        )
+    return teacher

@@ -1,7 +1,7 @@
 """The small teacher: a CLIP for words, with a vocabulary of single characters, that needs no download.
 
-open_clip's `CLIP` is kept whole but for two things: the patch convolution, exchanged for a normalisation of each
-picture and a convolution stem that ends in one row of columns, and its attention (see `teachers.attention`).
+It is open_clip's `CLIP` with two changes: the patch convolution is replaced by a normalisation of each picture and a
+convolution stem that ends in one row of columns, and the attention by a quicker one (see `teachers.attention`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from teachers.tokens import CharacterTokens
 from teachers.towers import run_words
 
 LOWER_CASE_94 = string.digits + string.ascii_lowercase + string.punctuation
-"""The charset of 94 characters without its capitals: what the small teacher tells apart."""
+"""The charset of 94 characters without its capitals: the vocabulary of the small teacher."""
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "weights.safetensors", "README.md"
 FORMAT = "symdistill small teacher"
@@ -133,7 +133,7 @@ class SmallTeacher(CLIP):
         return run_words(self, self.tokens(words).to(self.token_embedding.weight.device))
 
     def encode_columns(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed pictures and show their columns.
+        """Embed pictures, with their column tokens.
 
         Args:
             images: (N, 3, 32, 128), any affine normalisation.
@@ -141,8 +141,8 @@ class SmallTeacher(CLIP):
         Returns:
             The image embeddings (N, joint width), not normalised, and the final column tokens (N, W, image width).
         """
-        found = self.visual.forward_intermediates(images, indices=1, normalize_intermediates=True, output_fmt="NLC")
-        return found["image_features"], found["image_intermediates"][0]
+        outputs = self.visual.forward_intermediates(images, indices=1, normalize_intermediates=True, output_fmt="NLC")
+        return outputs["image_features"], outputs["image_intermediates"][0]
 
     @torch.no_grad()
     def embed_words(self, words: Sequence[str], batch_size: int = 1024) -> Tensor:

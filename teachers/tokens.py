@@ -17,7 +17,7 @@ from torch import Tensor
 from students.errors import UserError
 
 PRINTABLE = "".join(map(chr, range(33, 127)))
-"""The 94 printable ASCII characters: all that the label rules of charsets 36, 62 and 94 leave."""
+"""The 94 printable ASCII characters: those of charset 94."""
 
 
 class TokenizerLike(Protocol):
@@ -47,7 +47,7 @@ class AlignedTokenizer:
     """One id per character, the end id the largest of all, padding 0; shared by both tokenizers below."""
 
     def __init__(self, table: dict[str, int], start_id: int, end_id: int, max_length: int, name: str) -> None:
-        """Keep the ids of single characters; `name` is the tokenizer's name in messages."""
+        """Set the ids of single characters; `name` is the tokenizer's name in messages."""
         self.table = table
         self.start_id = start_id
         self.end_id = end_id
@@ -100,7 +100,7 @@ class AlignedTokenizer:
         raise self.refusal(label, [character for character in label if character not in self.table])
 
     def refusal(self, label: str, culprits: Sequence[str]) -> UserError:
-        """Word the refusal of `label`."""
+        """Make the error that refuses `label`."""
         named = " ".join(dict.fromkeys(map(repr, culprits))) or "its characters together"
         return UserError(
             f"label {label!r}: {self.name} doesn't split it into one token per character ({named}); "
@@ -139,7 +139,7 @@ class WordPieceTokens(AlignedTokenizer):
 def single_token_ids(label: str, encode: Callable[[str], list[int]], clean: Callable[[str], str]) -> list[int] | None:
     """Encode a label character-spaced; None unless every character stays one character and becomes one token.
 
-    A character whose compatibility form is several characters (the ligature fi, one half, the ellipsis) shows more
+    A character whose compatibility form is several characters (the ligature fi, one half, the ellipsis) is more
     than one character on a picture and counts as not aligned, whatever the tokenizer makes of it.
     """
     spaced = " ".join(label)

@@ -1,13 +1,15 @@
-"""Read CLIP weights from a local file and tell which activation they were trained with.
+"""Read CLIP weights from a local file, and the activation that they were trained with.
 
 OpenAI's weights need quick-GELU, x * sigmoid(1.702 x); most of OpenCLIP's need the exact GELU. The shapes are the
-same, and the wrong one gives wrong features without an error, so the file decides, or nothing does (METHOD 1.1).
+same, and the wrong one gives wrong features without an error, so it is read from the file or given by name,
+and never guessed (docs/method.md, section 1.1).
 """
 
 from __future__ import annotations
 
 import json
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -30,12 +32,17 @@ from students.errors import UserError
 
 Activation = Literal["quick-gelu", "gelu"]
 OPENAI_INTEGERS = ("input_resolution", "context_length", "vocab_size")
-"""Integer entries that only OpenAI's own state dicts carry; a model has no place for them."""
+"""Integer entries that only OpenAI's own state dicts have; they are no weights."""
 FOLDER_CONFIG = "open_clip_config.json"
 FOLDER_WEIGHTS = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-"""How open_clip calls the weights in a folder of its own; the first is what is written here."""
+"""open_clip's names of weights in a folder; the first one is written here."""
 UNROUNDED = ("embedding", "ln_", "logit_scale")
-"""What the names hold of weights that OpenAI's loader leaves as they are stored; it rounds all others to float16."""
+"""Parts of the names of weights that OpenAI's loader does not round to float16."""
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+"""Keys under which training programs store a state dict."""
+PREFIXES = re.compile(r"^((module|_orig_mod|_forward_module)\.)*(text\.)?")
+"""Prefixes of names that wrappers of a model add, and open_clip for a text tower of its own."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,9 @@ class ClipWeights:
     tensors: dict[str, Tensor]
     """Floating tensors in float32."""
     activation: Activation | None
-    """What the file says about its activation, None when it says nothing."""
+    """The activation, None when the file does not determine it."""
     reason: str
-    """What in the file told."""
+    """The evidence for the activation."""
     mean: tuple[float, ...] = OPENAI_DATASET_MEAN
     """Input normalisation of the image tower."""
     std: tuple[float, ...] = OPENAI_DATASET_STD
@@ -112,13 +119,13 @@ def weights_in(folder: Path) -> Path | None:
 
 
 def read_image_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Read the picture size of an open_clip configuration; None where it says none but a square one."""
-    said = config.get("model_cfg", {}).get("vision_cfg", {}).get("image_size")
-    return (int(said[0]), int(said[1])) if isinstance(said, list) and len(said) == 2 else None
+    """Read the picture size of an open_clip configuration; None for square pictures, whose size the weights give."""
+    size = config.get("model_cfg", {}).get("vision_cfg", {}).get("image_size")
+    return (int(size[0]), int(size[1])) if isinstance(size, list) and len(size) == 2 else None
 
 
 def is_torchscript(path: Path) -> bool:
-    """Tell whether a file is a TorchScript archive: a zip with code and constants."""
+    """Check whether a file is a TorchScript archive: a zip with code and constants."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -139,11 +146,11 @@ def torchscript_activation(path: Path) -> tuple[Activation | None, str]:
 
 def clip_tensors(content: Any, path: Path) -> dict[str, Tensor]:
     """Find the state dict in what a file holds and bring its names to the layout of open_clip's `CLIP`."""
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: holds no state dict; give a CLIP weights file")
-    tensors = {str(name).removeprefix("module.").removeprefix("text."): value for name, value in content.items()}
+    tensors = {PREFIXES.sub("", str(name)): value for name, value in content.items()}
     if "visual.layer1.0.conv1.weight" in tensors:
         raise UserError(f"{path}: the image tower is a ResNet; choose a CLIP with a ViT (ViT-B-16, ViT-B-32, ...)")
     needed = {"visual.conv1.weight", "visual.positional_embedding", "positional_embedding", "token_embedding.weight"}

@@ -32,12 +32,12 @@ logger = logging.getLogger(__name__)
 CLIP_VOCABULARY = 49408
 HUB_FILES = (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
 FOREIGN_PARTS = ("timm_model_name", "attentional_pool", "hf_model_name", "hf_tokenizer_name", "embed_cls")
-"""Settings of towers that aren't open_clip's own ViT, or of texts that aren't CLIP's."""
+"""Settings of towers that are not open_clip's own ViT, or of text towers that are not CLIP's."""
 
 
 @dataclass(frozen=True)
 class LoadedClip:
-    """A CLIP with its weights and what a teacher needs to feed it."""
+    """A CLIP with its weights, its tokenizer, and the normalisation of its input."""
 
     clip: CLIP
     tokenizer: SimpleTokenizer
@@ -45,7 +45,7 @@ class LoadedClip:
     std: tuple[float, ...]
     activation: Activation
     reason: str
-    """What decided the activation."""
+    """The evidence for the activation."""
     sizes: dict[str, Any]
     """`embed_dim`, `vision_cfg` and `text_cfg` as open_clip's `CLIP` takes them."""
 
@@ -54,7 +54,7 @@ def load_clip(found: Resolved) -> SmallTeacher | LoadedClip:
     """Load the weights of a CLIP that `teachers.names.resolve` found.
 
     Raises:
-        UserError: a reader, missing or foreign weights, no network, or an activation that can't be told.
+        UserError: a reader, missing or foreign weights, no network, or an activation that can't be determined.
     """
     if not found.is_clip:
         raise UserError(
@@ -125,7 +125,7 @@ def load_file(path: str | Path, name: str | None = None, tag: str | None = None)
         tag: the zoo's tag for the weights; settles what the file leaves open.
 
     Raises:
-        UserError: no CLIP with a ViT in the file, or its activation can't be told.
+        UserError: no CLIP with a ViT in the file, or its activation can't be determined.
     """
     weights = read_weights(path)
     activation, reason = weights.activation, weights.reason
@@ -158,7 +158,7 @@ def build(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> LoadedClip:
-    """Build the model of `config` in float32, fill in its weights and say which activation was chosen."""
+    """Build the model of `config` in float32, load its weights and log which activation was chosen."""
     sizes = {key: config[key] for key in ("embed_dim", "vision_cfg", "text_cfg")}
     model = CLIP(**sizes, quick_gelu=activation == "quick-gelu")
     tensors = dict(weights.tensors)
@@ -180,12 +180,14 @@ def zoo_config(name: str) -> dict[str, Any]:
         raise unknown_name(name)
     config: dict[str, Any] = open_clip.get_model_config(name)
     if not is_plain(config):
-        raise UserError(f"{name}: only CLIPs with open_clip's own ViT and CLIP's tokenizer can guide; try ViT-B-16")
+        raise UserError(
+            f"{name}: only CLIPs with open_clip's own ViT and CLIP's tokenizer can be teachers; try ViT-B-16"
+        )
     return config
 
 
 def is_plain(config: dict[str, Any]) -> bool:
-    """Tell whether a configuration is a ViT with class token and a causal text tower read at the end token."""
+    """Check whether a configuration is a ViT with class token and a causal text tower read at the end token."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     foreign = any(vision.get(part) or text.get(part) for part in FOREIGN_PARTS) or "multimodal_cfg" in config
     causal = not text.get("no_causal_mask") and text.get("pool_type", "argmax") == "argmax"
@@ -208,19 +210,19 @@ def matching_config(weights: ClipWeights, name: str | None, path: str | Path) ->
     if shapes["text_cfg"]["vocab_size"] != CLIP_VOCABULARY:
         entries = shapes["text_cfg"]["vocab_size"]
         raise UserError(f"{path}: its vocabulary has {entries} entries, CLIP's tokenizer {CLIP_VOCABULARY}; no teacher")
-    found: dict[str, Any] | None = None
+    matching: dict[str, Any] | None = None
     for candidate in open_clip.list_models():
         config = open_clip.get_model_config(candidate)
         same = is_plain(config) and sizes_of(config) == sizes_of(shapes)
-        if same and (found is None or candidate == name):
-            found = config
+        if same and (matching is None or candidate == name):
+            matching = config
         if candidate == name and not same:
             logger.warning("%s: the weights have other sizes than %s; the sizes are read from the weights", path, name)
-    if found is None:
+    if matching is None:
         return shapes
     for tower, size in (("vision_cfg", "image_size"), ("text_cfg", "context_length")):
-        found[tower][size] = shapes[tower][size]
-    return found
+        matching[tower][size] = shapes[tower][size]
+    return matching
 
 
 def config_from_shapes(tensors: dict[str, Tensor], image_size: tuple[int, int] | None = None) -> dict[str, Any]:
@@ -253,7 +255,7 @@ def count_blocks(tensors: dict[str, Tensor], prefix: str) -> int:
 
 
 def sizes_of(config: dict[str, Any]) -> tuple[int, ...]:
-    """Return what two configurations must share to have the same shapes, apart from image size and context."""
+    """Return the sizes that determine the shapes of a model, apart from image size and context."""
     vision, text = config["vision_cfg"], config["text_cfg"]
     image = (vision.get("width", 768), vision.get("layers", 12), vision.get("patch_size", 16))
     return *image, text.get("width", 512), text.get("layers", 12), config["embed_dim"]
@@ -276,6 +278,6 @@ def save_clip(weights: ClipWeights, folder: Path) -> None:
 
 
 def smallest(value: Tensor) -> Tensor:
-    """Give a tensor in float16 when that loses nothing, else in float32; contiguous, as files want it."""
+    """Convert a tensor to float16 when that loses nothing, else to float32; contiguous, as safetensors needs it."""
     half = value.half()
     return (half if torch.equal(half.float(), value.float()) else value.float()).contiguous()

@@ -121,13 +121,15 @@ def open_reader(
     """
     if charset is None or is_onnx(name_or_path):
         return open_model(name_or_path, role, threads)
-    from teachers.registry import is_reader, load_teacher
-
-    if is_reader(name_or_path):
-        return open_model(name_or_path, role)
     from distill.evaluation.teachers import teacher_reader
+    from students.pretrained import name_of
+    from students.reading import Reader
+    from teachers.registry import load_model
 
-    return teacher_reader(load_teacher(name_or_path), charset, lexicon)
+    model = load_model(name_or_path)
+    if isinstance(model, Reader):
+        return ModelReader(model, name_of(name_or_path), role)
+    return teacher_reader(model, charset, lexicon)
 
 
 def open_model(name_or_path: str, role: Role = "student", threads: int | None = None) -> ModelReader | OnnxWordReader:

@@ -186,7 +186,7 @@ def score(benchmark: Benchmark, raw: RawReadings, charset: Charset, reader: Word
     predictions = tuple(charset.adapt(text) for text, _ in words)
     hits = tuple(word == label for word, label in zip(predictions, benchmark.labels, strict=True))
     confidences = tuple(confidence for _, confidence in words)
-    missing = set() if reader.reading == "closed-lexicon" else unwritable(reader.charset, charset)
+    missing = unwritable(reader.charset, charset)
     return SetResult(
         tally(predictions, benchmark.labels), predictions, confidences, hits, raw.lexicons[benchmark.name],
         benchmark.partial, sum(not missing.isdisjoint(label) for label in benchmark.labels),
@@ -199,10 +199,10 @@ def unwritable(characters: str, charset: Charset) -> set[str]:
 
 
 def alphabet_warnings(results: Sequence[ReaderResult], charset: Charset) -> Iterator[str]:
-    """Say for each open reader how many characters of the test alphabet, and words with them, it can't write."""
+    """Say for each reader how many characters of the test alphabet, and words with them, it can't write."""
     for result in results:
         missing = unwritable(result.charset, charset)
-        if result.reading == "open" and missing:
+        if missing:
             words = sum(each.unreadable for each in result.sets.values())
             total = sum(each.tally.words for each in result.sets.values())
             yield (

@@ -1,4 +1,4 @@
-"""Reading by choosing among the words of a lexicon, which is no open reading: raw CLIPs, and others when asked."""
+"""Closed-lexicon reading: choose among the words of a lexicon, as a CLIP does; far easier than open reading."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from torch import Tensor
 from distill.deployment.readers import ReadingKind, Role, WordReader, place
 from students.charset import Charset, Reading
 from students.errors import UserError
+from teachers.teacher import Teacher
 
 SCALE = 100.0
-"""What CLIP multiplies similarities with before a softmax; it changes confidences, never the choice."""
+"""CLIP's factor of similarities before a softmax; it changes confidences, never the choice."""
 
 
 @runtime_checkable
 class Embedder(Protocol):
-    """What is needed of a teacher: both towers into the joint space."""
+    """A model with two towers into one space, for pictures and for words."""
 
     name: str
 
@@ -35,20 +36,22 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class ClosedReader(WordReader, Protocol):
-    """Chooses among words."""
+    """A reader that chooses among words."""
 
     words: tuple[str, ...]
     """The lexicon; empty until `over` was called."""
 
     def over(self, vocabulary: Sequence[str]) -> ClosedReader:
-        """Give the reader for a test set: the set's own words are the lexicon, unless one was given."""
+        """Return the reader for a test set: the set's own words are the lexicon, unless one was given."""
         ...
 
 
 class LexiconReader:
-    """A teacher that gives, for each picture, the word of its lexicon whose embedding is nearest.
+    """A CLIP that reads by choosing the word of its lexicon whose embedding is nearest to the picture's.
 
-    A teacher that sees no case gives words that differ in case only the same embedding; the first of them is chosen.
+    Words that differ in case only have the same embedding for a teacher without case; the first of them is chosen.
+    Words of a test set that the teacher has no tokens for are no part of its lexicon, so they count as misread;
+    `charset` lacks their characters.
 
     Args:
         teacher: a CLIP.
@@ -56,7 +59,7 @@ class LexiconReader:
         words: the lexicon, or None for the words of each test set itself (see `over`).
 
     Raises:
-        UserError: when the teacher can't write a word of the lexicon.
+        UserError: when the teacher has no tokens for a word of a lexicon that was given.
     """
 
     role: Role = "teacher"
@@ -65,25 +68,35 @@ class LexiconReader:
 
     def __init__(self, teacher: Embedder, charset: Charset, words: Sequence[str] | None = None) -> None:
         self.teacher, self.alphabet, self.name = teacher, charset, teacher.name
-        self.charset = charset.characters
+        accepts = teacher.accepts if isinstance(teacher, Teacher) else None
+        self.charset = "".join(char for char in charset.characters if accepts is None or accepts(char))
         weights = teacher.parameters() if isinstance(teacher, torch.nn.Module) else ()
         self.params = sum(weight.numel() for weight in weights)
         self.fixed = words is not None
         self.words: tuple[str, ...] = tuple(dict.fromkeys(words or ()))
         self.embedded = teacher.embed_words(self.words) if self.words else None
+        self.ready = bool(self.words)
 
     def over(self, vocabulary: Sequence[str]) -> LexiconReader:
-        """Give the reader for a test set: the set's own words are the lexicon, unless one was given."""
-        return self if self.fixed else LexiconReader(self.teacher, self.alphabet, vocabulary)
+        """Return the reader for a test set: the set's own words are the lexicon, unless one was given."""
+        if self.fixed:
+            return self
+        if isinstance(self.teacher, Teacher):
+            vocabulary = [word for word in vocabulary if self.teacher.accepts(word)]
+        chooser = LexiconReader(self.teacher, self.alphabet, vocabulary)
+        chooser.ready = True
+        return chooser
 
     def read_batch(self, images: Tensor) -> list[Reading]:
         """Choose a word for each picture (N, 3, 32, 128); the confidence is the softmax over the lexicon."""
-        if self.embedded is None:
+        if not self.ready:
             raise RuntimeError("LexiconReader has no lexicon yet; call over(vocabulary)")
+        if self.embedded is None:
+            return [Reading("", 0.0, ())] * len(images)
         with torch.no_grad():
-            found = self.teacher.embed_images(images.to(self.embedded.device))
-            sure, chosen = (SCALE * found @ self.embedded.T).softmax(dim=1).max(dim=1)
-        pairs = zip(chosen.tolist(), sure.tolist(), strict=True)
+            embedded = self.teacher.embed_images(images.to(self.embedded.device))
+            best, chosen = (SCALE * embedded @ self.embedded.T).softmax(dim=1).max(dim=1)
+        pairs = zip(chosen.tolist(), best.tolist(), strict=True)
         return [Reading(self.words[word], confidence, (confidence,)) for word, confidence in pairs]
 
     def place(self, device: str, threads: int | None) -> LexiconReader:
@@ -95,13 +108,13 @@ class LexiconReader:
 
 
 class NearestWordReader:
-    """An open reader that is made to choose: of its lexicon, the word nearest to what it read.
+    """An open reader whose readings are replaced by the nearest word of a lexicon.
 
-    Nearest in edits as a share of the longer word's length; of words as near, the first.
+    Nearest in edits relative to the longer word's length; of equally near words, the first.
 
     Args:
         reader: reads openly.
-        charset: the test alphabet; its rules are applied to what is read.
+        charset: the test alphabet; its rules are applied to readings.
         words: the lexicon, or None for the words of each test set itself (see `over`).
     """
 
@@ -111,7 +124,7 @@ class NearestWordReader:
         self.reader, self.alphabet, self.fixed = reader, charset, words is not None
         self.words: tuple[str, ...] = tuple(dict.fromkeys(words or ()))
         self.name, self.role, self.params = f"{reader.name} + lexicon", reader.role, reader.params
-        self.charset, self.image_size = reader.charset, reader.image_size
+        self.charset, self.image_size = charset.characters, reader.image_size
 
     def over(self, vocabulary: Sequence[str]) -> NearestWordReader:
         """See `ClosedReader`."""
@@ -127,7 +140,7 @@ class NearestWordReader:
         ]
 
     def nearest(self, text: str) -> str:
-        """Give the nearest word of the lexicon."""
+        """Find the nearest word of the lexicon."""
         return min(self.words, key=lambda word: Levenshtein.normalized_distance(text, word))
 
     def place(self, device: str, threads: int | None) -> NearestWordReader:

@@ -90,7 +90,7 @@ def published(task: DistillationTask) -> dict[str, nn.Parameter]:
 def published_of(name: str) -> str:
     """Give the published name of a weight of the task."""
     part, _, own = name.partition(".")
-    return stored_name(own) if part == "student" else published_name(own)
+    return stored_name(own) if part == "student" else published_name(own.removeprefix("0."))
 
 
 @dataclass(frozen=True)

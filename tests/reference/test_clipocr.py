@@ -152,8 +152,7 @@ def test_stages_of_the_teacher(case: Case, source: str, computed: Any) -> None:
 @by_source
 def test_both_sides_of_the_seven_calls(case: Case, source: str, computed: Any) -> None:
     found: Computed = computed(case, source)
-    assert found.task.heads is not None
-    pairs = found.task.heads(*found.sides)
+    pairs = found.task.branches[0].heads(*found.sides)
     assert len(pairs) == len(TERMS)
     for told, ours in TERMS.items():
         for rows, side in zip(pairs[ours], ("student", "teacher"), strict=True):

@@ -48,10 +48,9 @@ def step_on_rank(rank: int, world: int, folder: Path) -> dict[str, Any]:
     with model.no_sync():
         local = step(task, batch, model)
     averaged = step(task, batch, model)
-    assert task.heads is not None
     with torch.no_grad():
         stages = task.student.stages(batch.images, task.student.charset.encode(batch.labels))
-        rows = task.heads(stages, teacher_of(task)(batch.images, batch.labels))
+        rows = task.branches[0].heads(stages, teacher_of(task)(batch.images, batch.labels))
     return {"local": vars(local), "averaged": averaged.gradients, "rows": rows,
             "tokens": teacher_of(task).tokens(batch.labels)}  # fmt: skip
 

@@ -6,7 +6,7 @@ import torch
 from students.charset import CHARSETS, Charset
 from students.errors import UserError
 from teachers.backbones import ClipSizes
-from teachers.captions import Captioner, caption_tokens, different
+from teachers.captions import Captioner, caption_tokens, distinct
 from teachers.small import SmallTeacherConfig
 
 WORDS = ClipSizes.of_zoo("ViT-B-16")
@@ -58,6 +58,6 @@ def test_a_context_without_room_is_refused() -> None:
 
 
 def test_equal_captions_are_listed_once() -> None:
-    once, places = different(["b", "a", "b", "b", "c"])
+    once, places = distinct(["b", "a", "b", "b", "c"])
     assert once == ["b", "a", "c"]
     assert [once[place] for place in places.tolist()] == ["b", "a", "b", "b", "c"]

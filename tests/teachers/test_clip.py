@@ -133,6 +133,20 @@ def test_safetensors_and_texts_in_a_tower_of_their_own(small_clip: CLIP, tmp_pat
     ).detach())  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "wrapped", [("model_state_dict", "_orig_mod.module."), ("net", "_forward_module."), (None, "")]
+)
+def test_weights_are_found_inside_of_a_checkpoint(
+    small_clip: CLIP, tmp_path: Path, wrapped: tuple[str | None, str]
+) -> None:
+    key, prefix = wrapped
+    tensors = {prefix + name: value for name, value in small_clip.state_dict().items()}
+    torch.save(tensors if key is None else {"epoch": 3, key: tensors}, tmp_path / "m.pt")
+    found = load_teacher("ViT-B-16-quickgelu", str(tmp_path / "m.pt"), "interpolate")
+    assert isinstance(found, ClipTeacher)
+    close(found.clip.text_projection, small_clip.text_projection.detach())
+
+
 class QuickGate(torch.nn.Module):
     """A stand-in for OpenAI's archives: the parameters of a CLIP, and code with a sigmoid gate."""
 

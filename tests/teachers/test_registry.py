@@ -18,8 +18,9 @@ from teachers import names, registry
 from teachers.clip import ClipTeacher
 from teachers.clip4str import Clip4Str, Clip4StrConfig
 from teachers.guidance import Guidance, TeacherShape
+from teachers.names import resolve
 from teachers.reading import ParseqTeacher
-from teachers.registry import READERS, is_reader, load_reader, load_teacher, register_reader, register_teacher
+from teachers.registry import READERS, load_model, load_reader, load_teacher, register_reader, register_teacher
 from teachers.small import SmallTeacher, SmallTeacherConfig
 from teachers.teacher import Teacher
 
@@ -49,7 +50,7 @@ def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_reader_is_loaded_by_the_format_in_its_folder(kind: str, tmp_path: Path) -> None:
     reader = make(kind).eval()
     reader.save_pretrained(tmp_path / "reader")
-    assert is_reader(tmp_path / "reader")
+    assert not resolve(tmp_path / "reader").is_clip
     again = load_reader(tmp_path / "reader")
     assert type(again) is type(reader) is READERS[reader.FORMAT].model
     assert not again.training
@@ -71,11 +72,11 @@ def test_config_json_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_readers_are_told_from_clips(tmp_path: Path) -> None:
-    assert is_reader("tiny")
+    assert not resolve("tiny").is_clip
     assert isinstance(load_reader("tiny"), Student)
     SmallTeacher(CLIP).save(tmp_path / "clip", "card")
     for name in ("words-small", "ViT-B-16/openai", str(tmp_path / "clip")):
-        assert not is_reader(name)
+        assert resolve(name).is_clip
         with pytest.raises(UserError, match="chooses from a lexicon but does not read"):
             load_reader(name)
 
@@ -118,7 +119,8 @@ def test_a_registered_teacher_goes_by_its_name() -> None:
     found = load_teacher("codes", image_size=(48, 160))
     assert isinstance(found, Codes)
     assert found.image_size == (48, 160)
-    assert not is_reader("codes")
+    assert isinstance(load_model("codes"), Codes)
+    assert isinstance(load_model("tiny"), Student)
     register_teacher("codes")(lambda: Codes(8))  # a notebook cell that is run again
     assert load_teacher("codes").shape.joint_width == 8
     with pytest.raises(UserError, match="takes no weights"):

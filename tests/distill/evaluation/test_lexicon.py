@@ -48,6 +48,17 @@ def test_a_real_teacher_gives_words_of_its_lexicon(charset: Charset) -> None:
     assert reader.params == sum(weight.numel() for weight in teacher.parameters()) > 1_000_000
 
 
+def test_words_without_tokens_are_no_part_of_a_sets_lexicon() -> None:
+    teacher = ClipTeacher.from_model("small", SmallTeacher().eval())
+    reader = LexiconReader(teacher, Charset("abcdefghijklmnopqrstuvwxyzü"))
+    assert reader.charset == "abcdefghijklmnopqrstuvwxyz"
+    assert reader.over(["für", "cat", "süd"]).words == ("cat",)
+    (reading,) = reader.over(["für"]).read_batch(images(3))
+    assert (reading.text, reading.confidence) == ("", 0.0)
+    with pytest.raises(UserError, match="'für'"):
+        LexiconReader(teacher, Charset("für"), ["für"])
+
+
 def test_a_lexicon_file_goes_through_the_label_rules(tmp_path: Path, charset: Charset) -> None:
     file = tmp_path / "words.txt"
     file.write_text("Cat\n\n dog \ncat\n!!!\ncafé\n", encoding="utf-8")

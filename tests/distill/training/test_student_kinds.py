@@ -121,7 +121,7 @@ def test_a_run_starts_from_it(run: Path, kind: str) -> None:
 
 def test_as_a_teacher(run: Path, kind: str) -> None:
     if kind == "ctc":
-        with pytest.raises(UserError, match="kept no decoder"):
+        with pytest.raises(UserError, match="has no decoder to teach with"):
             load_teacher(str(run / "student"))
     else:
         shown = load_teacher(str(run / "student"))(torch.zeros(2, 3, 32, 128), ["ab", "c"])
