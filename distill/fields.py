@@ -146,7 +146,13 @@ def describe_bounds(each: dataclasses.Field[Any]) -> str:
 
 
 def as_yaml(value: Any) -> str:
-    """Write a default as it is written in YAML."""
+    """Write a value as YAML has it, on one line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return "[]" if isinstance(value, list) else "{}" if isinstance(value, dict) else str(value) or '""'
+    if isinstance(value, list):
+        return "[" + ", ".join(as_yaml(entry) for entry in value) + "]"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {as_yaml(entry)}" for name, entry in value.items()) + "}"
+    return str(value) or '""'

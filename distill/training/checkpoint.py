@@ -34,8 +34,14 @@ class CheckpointKeeper:
     def __init__(self, folder: Path, keep: int = 1) -> None:
         self.folder, self.keep = folder, keep
 
-    def save(self, accelerator: Accelerator, step: int) -> Path:
-        """Write checkpoint `step`; called by every process. When that fails the earlier ones stay as they are."""
+    def save(self, accelerator: Accelerator, step: int, characters: str) -> Path:
+        """Write a checkpoint; called by every process. When that fails the earlier ones stay as they are.
+
+        Args:
+            accelerator: of the run.
+            step: optimizer steps done.
+            characters: the alphabet that the model is trained for.
+        """
         final = self.folder / f"step-{step:08d}"
         partial = final.with_suffix(".partial")  # the same on every process
         if accelerator.is_main_process:
@@ -51,7 +57,8 @@ class CheckpointKeeper:
             raise
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            (partial / "complete.json").write_text(json.dumps({"schema": 1, "step": step}) + "\n", encoding="utf-8")
+            stored = json.dumps({"schema": 1, "step": step, "characters": characters})
+            (partial / "complete.json").write_text(stored + "\n", encoding="utf-8")
             put_in_place(partial, final)
             for old in self.all()[: -self.keep]:
                 remove(old)
@@ -84,6 +91,25 @@ class CheckpointKeeper:
 def whole(path: Path) -> bool:
     """Say whether `path` is a checkpoint that was written to its end."""
     return (path / "complete.json").is_file() and any(path.glob("*model*"))
+
+
+def check_alphabet(path: Path, characters: str) -> None:
+    """Refuse to continue a checkpoint with another alphabet; those of version 0.1 don't know theirs.
+
+    Raises:
+        UserError: naming the characters that differ.
+    """
+    stored = json.loads((path / "complete.json").read_text(encoding="utf-8")).get("characters", characters)
+    if stored == characters:
+        return
+    lost = " ".join(character for character in stored if character not in characters)
+    new = " ".join(character for character in characters if character not in stored)
+    changes = ([f"without {lost}"] if lost else []) + ([f"with {new}"] if new else [])
+    reason = ", ".join(changes) or "in another order"
+    raise UserError(
+        f"{path} was trained for another alphabet (now {reason}); resume with the alphabet it was made with, or start "
+        "a new run from its student (student.init, student.remap)"
+    )
 
 
 def load_checkpoint(accelerator: Accelerator, path: Path) -> None:

@@ -111,6 +111,7 @@ class DistillationTask(Task):
         self.heads = collect_heads(self.branches, self.own_losses)
         self.alphabets = nn.ModuleList(each.alphabet for each in self.branches if each.alphabet is not None)
         self.guidance, self.aux, self.seed = guidance, aux, seed
+        self._left_out_of_ctc = torch.zeros(())
         self._left_out = [name for name in losses or {} if name in alone and find_loss(name).needs and not given]
 
     @property
@@ -164,12 +165,16 @@ class DistillationTask(Task):
         )
 
     def log_metrics(self) -> dict[str, float]:
-        """Give the percentage of words whose features a teacher had cached."""
+        """Give the percentage of words whose features a teacher had cached, and the words that CTC can't spell."""
         rates = {
             f"{branch.prefix}{name}_cache": cache.take_hit_rate()
             for branch in self.branches for name, cache in branch.teacher.caches.items()
         }  # fmt: skip
-        return {name: rate for name, rate in rates.items() if rate is not None}
+        metrics = {name: rate for name, rate in rates.items() if rate is not None}
+        if self.student.column_head is not None and self.aux.ctc > 0:
+            metrics["words_without_ctc"] = float(self._left_out_of_ctc)
+            self._left_out_of_ctc = torch.zeros(())
+        return metrics
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Take the teachers along to another device, although they are no part of this module."""
@@ -243,12 +248,13 @@ class DistillationTask(Task):
 
     def _character_terms(self, stages: Stages, target_ids: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
         """Compute `characters` and `ctc`, on the words of a (N,) mask when there is one."""
-        logits, columns, ids = stages.logits, stages.columns, target_ids
+        logits, columns, ids, charset = stages.logits, stages.columns, target_ids, self.student.charset
         if rows is not None:
             logits, columns, ids = logits[rows], None if columns is None else columns[rows], ids[rows]
-        terms = {"characters": character_loss(logits, ids, self.student.charset.pad_id)}
+        terms, characters = {"characters": character_loss(logits, ids, charset.pad_id)}, len(charset.characters)
         if columns is not None and self.aux.ctc > 0:
-            terms["ctc"] = self.aux.ctc * ctc_loss(columns, ids, len(self.student.charset.characters))
+            self._left_out_of_ctc = self._left_out_of_ctc + (~ctc_fits(ids, characters, columns.shape[1])).sum()
+            terms["ctc"] = self.aux.ctc * ctc_loss(columns, ids, characters)
         return terms
 
 
@@ -258,12 +264,19 @@ def character_loss(logits: Tensor, target_ids: Tensor, pad_id: int) -> Tensor:
 
 
 def ctc_loss(columns: Tensor, target_ids: Tensor, characters: int) -> Tensor:
-    """CTC of (N, W, C + 1) column logits (blank 0), mean over characters; words that can't fit are left out."""
+    """CTC of (N, W, C + 1) column logits (blank 0), mean over characters; words that don't fit count nothing."""
     inside = (target_ids >= 1) & (target_ids <= characters)
     lengths = inside.sum(dim=1)
     log_probs = columns.float().log_softmax(dim=-1).transpose(0, 1)
     widths = torch.full((columns.shape[0],), columns.shape[1], dtype=torch.long)
     return F.ctc_loss(log_probs, target_ids[inside], widths, lengths.cpu(), blank=0, zero_infinity=True)
+
+
+def ctc_fits(target_ids: Tensor, characters: int, columns: int) -> Tensor:
+    """Tell which words (N, L + 2) fit the columns, (N,): a character takes one, and equal neighbours one between."""
+    inside = (target_ids >= 1) & (target_ids <= characters)
+    repeats = (target_ids[:, 1:] == target_ids[:, :-1]) & inside[:, 1:]
+    return inside.sum(dim=1) + repeats.sum(dim=1) <= columns
 
 
 def column_loss(columns: Tensor, targets: Tensor) -> Tensor:

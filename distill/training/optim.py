@@ -108,6 +108,17 @@ def build_schedule(
     return OneCycleLR(optimizer, peaks, total_steps=total_steps, pct_start=share, cycle_momentum=False)
 
 
+def set_position(schedule: LRScheduler, steps: int) -> None:
+    """Move a schedule that was built anew to where it stands after a number of optimizer steps, in closed form."""
+    schedule.last_epoch = steps
+    schedule._step_count = steps + 1
+    schedule._get_lr_called_within_step = True
+    schedule._last_lr = [float(rate) for rate in schedule.get_lr()]
+    schedule._get_lr_called_within_step = False
+    for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
+        group["lr"] = rate
+
+
 class _WarmCosine:
     """Share of the peak at a step: a linear rise, then a cosine to 0."""
 

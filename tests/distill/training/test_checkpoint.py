@@ -35,7 +35,7 @@ class Run:
 
     def save(self, step: int) -> Path:
         self.state.step = step
-        return self.keeper.save(self.accelerator, step)
+        return self.keeper.save(self.accelerator, step, "abc")
 
 
 @pytest.fixture

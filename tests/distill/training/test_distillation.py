@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from distill.config import AuxSection, Config, GuidanceSection, StudentSection, TeacherSection
 from distill.data.batch import Batch
 from distill.training.building import build_student, build_task, build_teachers
-from distill.training.distillation import DistillationTask, character_loss, column_loss, ctc_loss
+from distill.training.distillation import DistillationTask, character_loss, column_loss, ctc_fits, ctc_loss
 from distill.training.layer_map import gradient_shares, layer_map
 from distill.training.trainer import check_gradients
 from losses.symmetric import SymmetricOptions, symmetric_terms
@@ -126,12 +126,33 @@ def test_a_row_budget_draws_the_same_rows_for_a_step(student: Student, teacher: 
     assert torch.equal(terms_of(task, batch, 4)["visual1"], first["visual1"]), "whatever else draws random numbers"
 
 
-def test_padding_content_never_changes_a_dropped_loss(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
-    kept, dropped = (layer_map(make(student, teacher, include_padding=how), batch) for how in (True, False))
-    rows = [list(table.columns[-1].cells) for table in (kept, dropped)]
+def test_the_layer_map_counts_rows_with_and_without_padding(
+    student: Student, teacher: ClipTeacher, batch: Batch
+) -> None:
+    whole, masked = (layer_map(make(student, teacher, include_padding=how), batch) for how in (True, False))
+    rows = [list(table.columns[-1].cells) for table in (whole, masked)]
     assert rows[0][:3] == ["32"] * 3, "4 words, 8 positions"
     assert rows[1][:3] == [str(4 + 3 + 8 + 2)] * 3
     assert rows[0][3:] == rows[1][3:] == ["132"] * 3 + ["4"]
+
+
+@pytest.mark.parametrize("include_padding", [False, True])
+def test_padding_content_changes_no_loss_but_where_it_is_compared(
+    include_padding: bool, student: Student, teacher: ClipTeacher, batch: Batch
+) -> None:
+    student.eval()
+    task = make(student, teacher, include_padding=include_padding)
+    inputs = task.prepare(batch, 0, 0.0)
+    before = task(inputs)
+    (guidance,) = inputs.guidance
+    assert guidance is not None
+    assert guidance.text is not None
+    padding = ~guidance.mask
+    assert int(padding.sum()) == 32 - (4 + 3 + 8 + 2)
+    text = tuple(torch.where(padding[..., None], torch.randn_like(tap), tap) for tap in guidance.text)
+    after = task(dataclasses.replace(inputs, guidance=(dataclasses.replace(guidance, text=text),)))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == ({"linguistic1", "linguistic2", "linguistic3"} if include_padding else set())
 
 
 def test_a_layer_map_needs_a_teacher(student: Student, batch: Batch) -> None:
@@ -196,6 +217,21 @@ def test_ctc_of_certain_columns_is_nothing() -> None:
             columns[row, 3 * place, 0], columns[row, 3 * place, charset.ids[character]] = -30, 30
     assert ctc_loss(columns, charset.encode(["aab", "z"]), 36) == pytest.approx(0, abs=1e-4)
     assert ctc_loss(columns, charset.encode(["abb", "y"]), 36) > 5
+
+
+def test_words_that_do_not_fit_their_columns_are_counted(student: Student, batch: Batch) -> None:
+    ids = student.charset.encode(["aaaa", "abab", "a", "aabb"])
+    assert ctc_fits(ids, 36, 7).tolist() == [True] * 4
+    assert ctc_fits(ids, 36, 6).tolist() == [False, True, True, True]
+    assert ctc_fits(ids, 36, 5).tolist() == [False, True, True, False]
+    for word, columns in (("aaaa", 6), ("aabb", 5)):
+        encoded = student.charset.encode([word])
+        assert ctc_loss(torch.randn(1, columns, 37), encoded, 36) == 0
+        assert ctc_loss(torch.randn(1, columns + 1, 37), encoded, 36) > 0
+    task = make(student, None)
+    terms_of(task, dataclasses.replace(batch, labels=["cat", "0" * 17, "a", "1" * 25]))  # of 32 columns
+    assert task.log_metrics()["words_without_ctc"] == 2
+    assert task.log_metrics()["words_without_ctc"] == 0, "since the last time"
 
 
 def test_a_word_that_can_not_fit_its_columns_costs_nothing() -> None:

@@ -282,6 +282,33 @@ def test_a_checkpoint_of_another_student(config: Path, refuse: Refuse, capfd: py
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000002"]
 
 
+def test_a_checkpoint_of_another_alphabet(
+    config: Path, refuse: Refuse, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An alphabet file of the same name and length, with another character, would be trained on without a word."""
+    alphabet = tmp_path / "mine.txt"
+    alphabet.write_text("abcdefghijklmnopqrstuvwxyz0123456789", encoding="utf-8")
+    given = [f"student.charset={alphabet}", "train.steps=1"]
+    assert main(["--config", str(config), *given]) == 0
+    capfd.readouterr()
+    alphabet.write_text("abcdefghijklmnopqrstuvwxyz012345678%", encoding="utf-8")
+    message = refuse("--resume", "auto", *given)
+    assert "trained for another alphabet (now without 9, with %)" in message
+    alphabet.write_text("bacdefghijklmnopqrstuvwxyz0123456789", encoding="utf-8")
+    assert "now in another order" in refuse("--resume", "auto", *given)
+    assert "(now with A B" in refuse("--resume", "auto", "train.steps=1", "student.charset=94")
+    alphabet.write_text("abcdefghijklmnopqrstuvwxyz0123456789", encoding="utf-8")
+    assert main(["--config", str(config), *given, "--resume", "auto"]) == 0
+
+
+def test_words_that_the_teacher_does_not_take(refuse: Refuse) -> None:
+    """The run used to die when the first long word was drawn."""
+    for more in ([], ["--dry-run"]):
+        assert "student.max_length=40: teacher teacher takes labels of up to 25" in refuse(
+            "student.max_length=40", *more
+        )
+
+
 def test_an_output_folder_that_is_somebody_elses(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("years of work", encoding="utf-8")

@@ -165,6 +165,40 @@ def test_a_second_interrupt_stops_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_what_has_changed_is_listed_and_counts(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--config", str(config), "train.checkpoint_every=2", "optim.schedule=cosine", "optim.warmup=0"]
+    assert main([*arguments, "train.steps=2"]) == 0
+    capfd.readouterr()
+    assert main([*arguments, "train.steps=4", "optim.lr=5e-4", "train.batch_size=5", "--resume", "auto"]) == 0
+    out = capfd.readouterr().out
+    assert "changed since then: optim.lr 0.001 -> 0.0005, train.steps 2 -> 4, train.batch_size 6 -> 5" in out
+    rates = [row["learning_rate"] for row in rows(config.parent / "run") if row["group"] == "train"]
+    assert rates == pytest.approx([1e-3, 5e-4, 2.5e-4, 5e-4 * (2 - 2**0.5) / 4]), "of the new peak and the new length"
+    assert main([*arguments, "train.steps=4", "optim.lr=5e-4", "train.batch_size=5", "--resume", "auto"]) == 0
+    assert "changed since then" not in capfd.readouterr().out
+
+
+def test_teachers_guide_every_few_steps_not_batches(config: Path) -> None:
+    arguments = ["guidance.interval=2", "train.grad_accum=3", "train.batch_size=2", "train.steps=5"]
+    assert main(["--config", str(config), *arguments]) == 0
+    logged = [row for row in rows(config.parent / "run") if row["group"] == "train"]
+    assert ["bridge" in row for row in logged] == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_loss_that_is_not_finite_is_one_line(
+    resumable: bool, config: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    every = "train.checkpoint_every=1" if resumable else "train.checkpoint_every=50"
+    arguments = ["--config", str(config), "train.steps=50", "optim.grad_clip=0", "optim.lr=1e30", every]
+    assert main(arguments) == 2
+    errors = capfd.readouterr().err
+    assert errors.count("\n") == 1
+    assert "is not finite at step" in errors
+    assert "Lower optim.lr" in errors
+    assert any((config.parent / "run").glob("checkpoints/step-*")) == resumable, "earlier ones stay, none is added"
+
+
 def test_accumulated_steps_resume_too(config: Path) -> None:
     arguments = ["--config", str(config), "train.grad_accum=3", "train.batch_size=3", "train.checkpoint_every=2"]
     arguments += ["optim.ema=0", "optim.schedule=cosine", "data.workers=0"]
