@@ -1,4 +1,4 @@
-"""Decoding to arrays: Pillow's pixels, with OpenCV's quicker way for ordinary JPEG files."""
+"""Decode pictures to arrays: Pillow's pixels, by OpenCV's quicker way for ordinary JPEG files."""
 
 from __future__ import annotations
 

@@ -104,6 +104,9 @@ def select_records(records: Records, charset: Charset, max_length: int, keep_ill
         max_length: longest label in characters.
         keep_illegible: take marks for illegible words, such as `###`, for words.
     """
+    beyond = records.count_beyond() if isinstance(records, LmdbRecords) else 0
+    if beyond:
+        LOG.warning("%s: %d records beyond num-samples (%d) are never read", records.path, beyond, len(records))
     if isinstance(records, LmdbRecords) and len(records) >= MIN_RECORDS:
         selection = _select_by_index(records, charset, max_length, keep_illegible)
         if selection is not None:

@@ -52,7 +52,7 @@ class LmdbRecords:
         for position, value in self._walk(b"label-", 0):
             if expected <= position < self._count:
                 yield from ((missing, None) for missing in range(expected, position))
-                yield position, _decode_utf8(value)
+                yield position, _decode_utf8(bytes(value))
                 expected = position + 1
         yield from ((missing, None) for missing in range(expected, self._count))
 
@@ -99,14 +99,14 @@ class LmdbRecords:
             "transaction": self._environment().get().info()["last_txnid"],
         }  # fmt: skip
 
-    def _walk(self, kind: bytes, start: int) -> Iterator[tuple[int, bytes]]:
-        """Give positions from `start` on and what is stored under their keys of one kind, in the order of keys."""
+    def _walk(self, kind: bytes, start: int) -> Iterator[tuple[int, bytes | memoryview]]:
+        """Walk through the keys of one kind: positions from `start` on, and what is stored, valid until the next."""
         with self._environment().walk() as transaction, transaction.cursor() as cursor:
             more = cursor.set_range(b"%s%09d" % (kind, start + 1))
             while more and bytes(cursor.key()).startswith(kind):
                 number = bytes(cursor.key())[len(kind) :]
                 if number.isdigit():
-                    yield int(number) - 1, bytes(cursor.value())
+                    yield int(number) - 1, cursor.value()
                 more = cursor.next()
 
     def _get(self, key: bytes) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,10 @@ from torch import Tensor
 
 from distill.data.folders import find_pictures
 from distill.data.lmdb_reader import DATA_FILE
-from distill.data.records import LIST_SUFFIX, BadRecordError, Records
+from distill.data.records import LIST_SUFFIX, BadRecordError, Records, decode_record
 from distill.data.trees import open_set, open_sets
 from students.errors import UserError
-from students.pictures import DamagedPictureError, decode_picture, to_tensor
+from students.pictures import decode_picture, to_tensor
 
 
 def load_crops(places: Sequence[str | Path], size: tuple[int, int], most: int = 512) -> Tensor:
@@ -48,10 +49,8 @@ def load_records(records: Records, most: int) -> list[Image.Image]:
     """Decode up to `most` pictures of a set, spread evenly over its records."""
     pictures = []
     for position in spread(range(len(records)), most):
-        try:
-            pictures.append(decode_picture(records.image(position)))
-        except (BadRecordError, DamagedPictureError):
-            continue
+        with contextlib.suppress(BadRecordError):
+            pictures.append(decode_record(records, position))
     return pictures
 
 

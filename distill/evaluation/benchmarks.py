@@ -15,13 +15,12 @@ from PIL import Image
 from rapidfuzz import process
 
 from distill.data.label_files import LABEL_FILES
-from distill.data.lmdb_reader import DATA_FILE
+from distill.data.lmdb_reader import DATA_FILE, LmdbRecords
 from distill.data.overlap import find_overlaps
-from distill.data.records import LIST_SUFFIX, BadRecordError, Records, SubsetRecords
+from distill.data.records import LIST_SUFFIX, BadRecordError, Records, SubsetRecords, decode_record
 from distill.data.trees import find_sets, is_set, open_all, open_set
 from students.charset import Charset
 from students.errors import UserError
-from students.pictures import DamagedPictureError, decode_picture
 
 SIX = ("IIIT5k", "SVT", "IC13_857", "IC15_1811", "SVTP", "CUTE80")
 """The six benchmarks, in the order of the field's tables."""
@@ -94,12 +93,10 @@ class Benchmark:
         Raises:
             UserError: when it is missing or can't be decoded: a set is never scored on fewer words than it has.
         """
-        position = self.positions[number]
         try:
-            return decode_picture(self.records.image(position))
-        except (BadRecordError, DamagedPictureError) as error:
-            what = self.records.describe(position)
-            raise UserError(f"{self.name}: {what} can't be read ({error}); check-lmdb names all such records") from None
+            return decode_record(self.records, self.positions[number])
+        except BadRecordError as error:
+            raise UserError(f"{self.name}: {error}; check-lmdb names all such records") from None
 
 
 def open_benchmarks(
@@ -147,6 +144,8 @@ def open_benchmark(
     """
     records = open_set(path)
     dropped: Counter[str] = Counter()
+    if isinstance(records, LmdbRecords) and (beyond := records.count_beyond()):
+        dropped["stored beyond num-samples"] = beyond
     kept: list[tuple[int, str]] = []
     for position, raw in records.labels():
         if raw is None:

@@ -137,6 +137,13 @@ def test_without_a_place_labels_are_read(folder: Path, tmp_path: Path, caplog: p
     assert "no index of" in caplog.text
 
 
+def test_records_beyond_num_samples_are_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(folder, b"num-samples", b"10")
+    with caplog.at_level(logging.WARNING):
+        assert told(select_records(LmdbRecords(folder), CHARSET, 25))[0] == KEPT[:5]
+    assert "4 records beyond num-samples (10) are never read" in caplog.text
+
+
 def test_few_labels_and_other_sets_need_no_index(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(label_index, "MIN_RECORDS", len(LABELS) + 1)
     assert told(select_records(LmdbRecords(folder), CHARSET, 25)) == (KEPT, DROPPED)

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 from PIL import Image
@@ -153,3 +154,11 @@ def test_training_words_are_found_beside_the_tests(data: Path) -> None:
     assert find_training(data, data / "test") == data / "test"
     with pytest.raises(UserError, match="no such folder"):
         find_training(data, data / "absent")
+
+
+def test_records_beyond_num_samples_are_noted(make_set: MakeSet, tmp_path: Path, charset: Charset) -> None:
+    folder = make_set(tmp_path / "signs", ["a", "b", "c"])
+    with lmdb.open(str(folder), lock=False) as opened, opened.begin(write=True) as transaction:
+        transaction.put(b"num-samples", b"2")
+    (found,) = open_benchmarks(folder, "all", charset)
+    assert (len(found), found.note) == (2, "signs: 1 labels dropped (stored beyond num-samples)")
