@@ -7,6 +7,7 @@ the text tower; the cross branch decodes from image and text tokens together, an
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +190,12 @@ class Clip4Str(Reader):
             self.charset, config.max_length, width, config.decoder_depth, config.decoder_heads,
             config.decoder_mlp_ratio, config.dropout, updates_content=True,
         )  # fmt: skip
+
+    def visual_branch(self) -> Clip4Str:
+        """Return a reader of the visual branch alone, which shares this one's weights."""
+        reader = Clip4Str(dataclasses.replace(self.config, language=False), self.clip_model)
+        reader.visual_decoder, reader.source = self.visual_decoder, self.source
+        return reader.train(self.training)
 
     def choose_decoder_dtype(self, dtype: DecoderDtype) -> None:
         """See `Reader`; both branches decode alike."""

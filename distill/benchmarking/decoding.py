@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
-from distill.deployment.crops import draw_words
 from distill.deployment.onnx_export import export_onnx
 from distill.deployment.onnx_reader import OnnxReader
+from distill.deployment.parity import draw_words
 from students.charset import Charset
 from students.ctc import learner
 from students.picture_reader import PictureReader

@@ -10,31 +10,31 @@ from pathlib import Path
 from distill.commands import CommandParser, add_decoding_options, chosen_decoding
 from distill.errors import UserError, exit_on_user_error
 
-SHOWN = 10
+MAX_DIFFERENCES = 10
 """Differing words that are printed; the rest is counted."""
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = CommandParser(prog="export", description=__doc__)
-    made.add_argument("--student", required=True, metavar="S", help="shipped name (tiny) or folder of a reader")
-    made.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    made.add_argument("--onnx", action="store_true", help="write student.onnx too, and compare it with PyTorch")
-    made.add_argument(
+    command = CommandParser(prog="export", description=__doc__)
+    add = command.add_argument
+    add("--student", required=True, metavar="S", help="shipped name (tiny) or folder of a reader")
+    add("--out", required=True, metavar="DIR", help="folder to write")
+    add("--onnx", action="store_true", help="write student.onnx too, and compare it with PyTorch")
+    add(
         "--verify", nargs="+", default=[], metavar="DATA",
         help="pictures to compare on: LMDBs or trees of them, picture files, folders (default: drawn words)",
     )  # fmt: skip
-    made.add_argument(
-        "--words", type=int, default=512, metavar="N", help="how many of them, evenly spread (%(default)s)"
-    )
-    made.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="how weights are stored")
-    made.add_argument("--name", help="what the card calls it (default: the student's own name)")
-    made.add_argument("--report", metavar="FILE", help="report.json whose scores go on the card")
-    made.add_argument("--training", metavar="TEXT", help="what it was trained on, for the card")
-    made.add_argument("--terms", metavar="TEXT", help="terms that follow from the training data, for the card")
-    add_decoding_options(made)
-    made.add_argument("--overwrite", action="store_true", help="replace the student in DIR")
-    return made
+    add("--words", type=int, default=512, metavar="N", help="how many of them, evenly spread (%(default)s)")
+    add("--visual-branch", action="store_true", help="CLIP4STR: export its visual branch alone")
+    add("--dtype", choices=["float32", "float16"], default="float32", help="how weights are stored")
+    add("--name", help="name on the card (default: the student's own)")
+    add("--report", metavar="FILE", help="report.json whose scores go on the card")
+    add("--training", metavar="TEXT", help="what it was trained on, for the card")
+    add("--terms", metavar="TEXT", help="terms that follow from the training data, for the card")
+    add_decoding_options(command)
+    add("--overwrite", action="store_true", help="replace the student in DIR")
+    return command
 
 
 @exit_on_user_error
@@ -46,16 +46,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.words < 1:
         raise UserError("--words must be 1 or more")
     decoding, refine_iters = chosen_decoding(given)
-    # torch and its friends take seconds to import: what the arguments alone tell is checked before.
+    # torch takes seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.card import fill_card
-    from distill.deployment.crops import load_crops
     from distill.deployment.folder import ParityError, check_folder, save_folder
+    from distill.deployment.parity import load_crops
+    from teachers.clip4str import Clip4Str
     from teachers.registry import load_reader
 
     check_folder(Path(given.out), given.overwrite)
     if Path(given.student).is_file():
         raise UserError(f"{given.student} is a file; give the folder of the student, which holds its weights")
     student = load_reader(given.student)
+    if given.visual_branch:
+        if not isinstance(student, Clip4Str):
+            raise UserError(f"{given.student} is no CLIP4STR, which alone has a visual branch; leave it out")
+        student = student.visual_branch()
     student.choose_decoding(decoding, refine_iters)
     card = fill_card(given.student, given.name, given.training, given.terms, given.report)
     images = load_crops(given.verify, student.image_size, given.words) if given.verify else None
@@ -64,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             student, given.out, card, onnx=given.onnx, images=images, dtype=given.dtype, overwrite=given.overwrite
         )
     except ParityError as error:
-        for difference in error.parity.differences[:SHOWN]:
+        for difference in error.parity.differences[:MAX_DIFFERENCES]:
             print(difference, file=sys.stderr)
         print(f"ONNX and PyTorch differ: {error}; nothing was written", file=sys.stderr)
         return 1

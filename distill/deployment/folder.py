@@ -11,9 +11,8 @@ from typing import Literal
 from torch import Tensor
 
 from distill.deployment.card import Card, fill_card
-from distill.deployment.crops import draw_words
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Parity, check_parity
+from distill.deployment.parity import Parity, check_parity, draw_words
 from distill.errors import check_extra
 from students.files import check_output, replacing
 from students.pretrained import check_finite

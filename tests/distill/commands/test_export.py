@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from distill.commands.export import main
 from distill.deployment import folder as folders
@@ -14,7 +15,11 @@ from distill.deployment import onnx_export
 from distill.deployment.card import Card
 from distill.deployment.folder import save_folder
 from distill.deployment.parity import Difference, Parity
+from students.errors import UserError
 from students.student import Student
+from teachers.clip4str import Clip4Str, Clip4StrConfig
+from teachers.registry import load_reader
+from teachers.small import SmallTeacherConfig
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +105,37 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert "is a file" in refused(capsys, "--student", str(source / "model.safetensors"), "--out", out)
     assert "report" in refused(capsys, "--student", str(source), "--out", out, "--report", str(tmp_path / "none.json"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
+
+
+def test_the_visual_branch_of_a_clip4str_is_exported_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = SmallTeacherConfig(
+        stem=(8, 8, 16), image_width=32, image_layers=3, image_heads=2, text_width=16, text_layers=3, text_heads=2,
+        joint_width=16,
+    )  # fmt: skip
+    reader = Clip4Str(Clip4StrConfig(clip=clip, decoder_heads=2, context=12, refine_iters=0))
+    reader.save_pretrained(tmp_path / "clip4str")
+    source, out = str(tmp_path / "clip4str"), tmp_path / "out"
+    assert "--visual-branch" in refused(capsys, "--student", source, "--out", str(out), "--onnx")
+    assert main(["--student", source, "--out", str(out), "--visual-branch"]) == 0
+    exported = load_reader(out)
+    assert isinstance(exported, Clip4Str)
+    assert exported.cross_decoder is None
+    images = torch.rand(2, 3, *reader.image_size)
+    with torch.no_grad():
+        expected = next(iter(reader.eval().passes(images))).visual
+        torch.testing.assert_close(exported(images), expected)
+    capsys.readouterr()
+    assert "no CLIP4STR" in refused(capsys, "--student", "tiny", "--out", str(tmp_path / "new"), "--visual-branch")
+
+
+def test_weights_that_diverged_are_not_exported(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = Student.from_pretrained(source)
+    with torch.no_grad():
+        student.head.bias[3] = float("nan")
+    student.save_pretrained(tmp_path / "diverged")
+    error = refused(capsys, "--student", str(tmp_path / "diverged"), "--out", str(tmp_path / "out"))
+    assert "head.bias has values that are NaN or infinite" in error
+    with pytest.raises(UserError, match="NaN or infinite"):
+        save_folder(student, tmp_path / "out", Card("mini"))

@@ -51,12 +51,38 @@ def test_lightning_files_state_dicts_and_safetensors(tmp_path: Path) -> None:
         }
 
 
-@pytest.mark.parametrize("wrapper", ["model.", "module.", "module.model."])
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "net", "module"])
+def test_weights_are_found_under_the_keys_of_training_programs(key: str, tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "optimizer": {"state": {}}, key: WEIGHTS}, tmp_path / "a.pt")
+    torch.save({"model": {"name": "vit"}, key: {"state_dict": WEIGHTS}}, tmp_path / "b.pt")
+    for name in ("a.pt", "b.pt"):
+        assert sorted(read_checkpoint(tmp_path / name).tensors) == sorted(WEIGHTS)
+
+
+def test_marks_of_compilers_are_removed_wherever_they_stand(tmp_path: Path) -> None:
+    names = {"encoder._orig_mod.weight": torch.ones(1), "_forward_module.head._orig_mod.bias": torch.ones(1)}
+    torch.save(names, tmp_path / "a.pt")
+    assert sorted(read_checkpoint(tmp_path / "a.pt").tensors) == ["encoder.weight", "head.bias"]
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        "model.",
+        "module.",
+        "module.model.",
+        "_orig_mod.",
+        "_forward_module.",
+        "net.",
+        "_forward_module.model._orig_mod.",
+    ],
+)
 def test_names_of_wrappers_are_cut_off(wrapper: str, tmp_path: Path) -> None:
     torch.save({f"{wrapper}{name}": value for name, value in WEIGHTS.items()}, tmp_path / "a.pt")
     assert sorted(read_checkpoint(tmp_path / "a.pt").tensors) == sorted(WEIGHTS)
     torch.save({f"{wrapper}head.bias": WEIGHTS["head.bias"], "other": torch.ones(1)}, tmp_path / "b.pt")
-    assert f"{wrapper}head.bias" in read_checkpoint(tmp_path / "b.pt").tensors, "not before every name"
+    kept = wrapper.replace("_orig_mod.", "").replace("_forward_module.", "")
+    assert f"{kept}head.bias" in read_checkpoint(tmp_path / "b.pt").tensors, "not before every name"
 
 
 def test_foreign_objects_become_stand_ins(tmp_path: Path) -> None:

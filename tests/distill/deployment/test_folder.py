@@ -19,9 +19,8 @@ from safetensors import safe_open
 from distill.data.folders import find_pictures
 from distill.deployment import folder as folders
 from distill.deployment.card import Card, onnx_program, read_sections, scores_from_report
-from distill.deployment.crops import draw_words, load_crops
 from distill.deployment.folder import ParityError, save_folder
-from distill.deployment.parity import Parity
+from distill.deployment.parity import Parity, draw_words, load_crops
 from students.errors import UserError
 from students.pictures import decode_picture, resize
 from students.student import Student

@@ -9,9 +9,8 @@ import onnx
 import pytest
 import torch
 
-from distill.deployment.crops import draw_words
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import check_parity, logit_difference, split_batches
+from distill.deployment.parity import check_parity, draw_words, logit_difference, split_batches
 from students.student import Student
 
 
