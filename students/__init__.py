@@ -11,14 +11,13 @@ if TYPE_CHECKING:
     from students.charset import Charset, Reading
     from students.ctc import CtcReader
     from students.parseq import Parseq, ParseqConfig
-    from students.sizes import StudentConfig
-    from students.student import Student
+    from students.student import Student, StudentConfig
 
 __all__ = ["Charset", "CtcReader", "Parseq", "ParseqConfig", "Reading", "Student", "StudentConfig", "UserError"]
 
 _PLACES = {
     "Charset": "charset", "CtcReader": "ctc", "Parseq": "parseq", "ParseqConfig": "parseq", "Reading": "charset",
-    "Student": "student", "StudentConfig": "sizes",
+    "Student": "student", "StudentConfig": "student",
 }  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""Students that read off the encoder's columns: handed out without a decoder, which guides them in training only.
+"""CTC students: an encoder and a column head, trained beside an attention decoder that is not exported.
 
-A CTC reader learns better beside a decoder that reads the same picture and passes on what it is taught (Hu et al. 2020,
-"GTC: Guided Training of CTC", arXiv 2002.01276). So the student that learns is a whole one, query decoder, guidance and
-all; what is validated, averaged and handed out of it is its encoder with the column head.
+A CTC reader learns better beside an attention decoder on the same features (Hu et al. 2020, "GTC: Guided Training of
+CTC", arXiv 2002.01276). So training runs a whole student with its query decoder and guidance; the model that is
+validated, averaged and exported is its encoder with the column head.
 """
 
 from __future__ import annotations
@@ -16,19 +16,25 @@ from torch import Tensor, nn
 from students.charset import Charset, LogitsKind
 from students.encoders import Encoder, plain_attention
 from students.reading import Reader
-from students.sizes import StudentConfig, StudentDecoding, check_decoding
-from students.student import Student, build_encoder, describe_encoder
+from students.student import (
+    Student,
+    StudentConfig,
+    StudentDecoding,
+    build_encoder,
+    check_decoding,
+    describe_encoder,
+)
 
 
 class CtcReader(Reader):
-    """A reader of columns: encoder and column head.
+    """A reader by CTC: encoder and column head.
 
     Args:
-        config: sizes and alphabet; those of the decoder say what it learned beside.
-        student: whose encoder and column head it is on; None makes new ones.
+        config: sizes and alphabet; the decoder's sizes are of the one it was trained beside.
+        student: whose encoder and column head it shares; None makes new ones.
 
     Raises:
-        UserError: for the configuration of a student that reads otherwise.
+        UserError: for the configuration of a student with another decoding.
     """
 
     FORMAT = "symdistill-ctc"
@@ -44,21 +50,21 @@ class CtcReader(Reader):
         self.config, self.charset, self.max_length = config, Charset(config.charset), config.max_length
         if student is None or student.column_head is None:
             self.encoder = build_encoder(config)
-            self.column_head = nn.Linear(self.encoder.width, len(config.charset) + 1)
+            self.column_head = nn.Linear(self.encoder.width, len(self.charset.characters) + 1)
             plain_attention(self)
         else:
             self.encoder, self.column_head = student.encoder, student.column_head
 
     @property
     def chooses_decoding(self) -> bool:
-        """There is one way only."""
+        """False: a CTC reader has one decoding only."""
         return False
 
     def summary(self) -> dict[str, str]:
-        """Tell in words what it is made of, for its card."""
+        """Describe encoder and decoder in words, for the model card."""
         return {
             "encoder": describe_encoder(self.config, self.encoder),
-            "decoder": "none: characters are read off the columns (CTC)",
+            "decoder": "none: CTC on the encoder's columns",
         }
 
     def encode(self, images: Tensor) -> Tensor:
@@ -66,50 +72,50 @@ class CtcReader(Reader):
         return self.encoder.stages(images)[0]
 
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
-        """Read (N, 3, H, W) pictures: logits (N, W, C + 1) of their columns, the blank first, whatever `max_length`."""
+        """Compute logits (N, W, C + 1) of the columns of (N, 3, H, W) pictures, blank first; `max_length` is ignored."""
         columns: Tensor = self.column_head(self.encode(images)[:, 1:])
         return columns
 
 
 class CtcLearner(Student):
-    """A student in training that reads, and is handed out, as a `CtcReader`."""
+    """A student in training that reads, and is exported, as a `CtcReader`."""
 
     FORMAT = CtcReader.FORMAT
     DECODINGS: ClassVar[tuple[StudentDecoding, ...]] = ("ctc",)
     LOGITS: ClassVar[LogitsKind] = CtcReader.LOGITS
 
     def exported_model(self) -> CtcReader:
-        """Give the reader on its encoder and column head, in the mode that it is in."""
+        """Return the reader on the same encoder and column head, in the student's mode."""
         reader = CtcReader(self.config, self)
         reader.training = self.training
         return reader
 
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
-        """Read as what is handed out does."""
+        """Compute the exported reader's logits."""
         logits: Tensor = self.exported_model()(images, max_length)
         return logits
 
     def save_pretrained(self, folder: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
-        """Write what is handed out."""
+        """Write the exported reader."""
         self.exported_model().save_pretrained(folder, dtype)
 
 
 LEARNERS: dict[StudentDecoding, type[Student]] = {"ar": Student, "nar": Student, "ctc": CtcLearner}
-"""What learns to read, by how it will."""
+"""The class that is trained for each decoding."""
 
 
 def learner(
     reader: Student | CtcReader, decoding: StudentDecoding | None = None, refine_iters: int | None = None
 ) -> Student:
-    """Make a student of a trained one that goes on learning, perhaps to read in another way.
+    """Build a student in training from a trained one, perhaps with another decoding.
 
     Args:
-        reader: whose weights are taken; what it hasn't got is drawn from torch's generator.
-        decoding: how it will read; None keeps the reader's.
-        refine_iters: how often it will read again; None keeps the reader's unless the decoding changes.
+        reader: whose weights are copied; weights it lacks are drawn from torch's generator.
+        decoding: the new decoding; None keeps the reader's.
+        refine_iters: refinements; None keeps the reader's unless the decoding changes.
 
     Raises:
-        UserError: when such a student can't read so.
+        UserError: when this student can't have that decoding.
     """
     before = reader.config
     chosen = before.decoding if decoding is None else decoding
@@ -118,6 +124,6 @@ def learner(
     config = dataclasses.replace(
         before, decoding=chosen, refine_iters=refine_iters, column_head=before.column_head or chosen == "ctc"
     )
-    made = LEARNERS[chosen](config)
-    made.load_state_dict({**made.state_dict(), **reader.state_dict()})
-    return made
+    student = LEARNERS[chosen](config)
+    student.load_state_dict({**student.state_dict(), **reader.state_dict()})
+    return student

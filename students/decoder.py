@@ -1,9 +1,8 @@
-"""The query decoder: learned position queries read the characters so far and the picture (METHOD 1.4, 2, 3).
+"""Query decoder layers: position queries attend to the characters so far and to the picture.
 
-Position queries run through pre-norm layers and look at the content (start token and characters so far), through a
-norm of each layer. In CLIP-OCR the content is never updated between the layers; in PARSeq and CLIP4STR it runs
-through the same layers, all but the last. Either way greedy decoding is cheap: a content row depends on itself and
-on earlier rows only, so each step adds one row of keys and values a layer to a cache.
+Position queries run through pre-norm layers and attend to the content (start token and characters so far), which each
+layer normalises in its own way. In CLIP-OCR the content is never updated between the layers; in PARSeq and CLIP4STR it
+runs through the same layers, all but the last (docs/method.md, sections 1.4, 2 and 3).
 """
 
 from __future__ import annotations
@@ -16,14 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]
-"""Keys and values of S rows, each (N, heads, S, D / heads)."""
+"""Keys and values of S tokens, each (N, heads, S, D / heads)."""
 
 
 class Attention(nn.Module):
-    """Multi-head attention in the parameter layout of `torch.nn.MultiheadAttention`, keys and values apart.
+    """Multi-head attention in the parameter layout of `torch.nn.MultiheadAttention`, with keys and values given.
 
-    Plain matmul and softmax serve here: for these short rows they are several times faster on a CPU under
-    bf16 than the fused kernel, and keys and values that are projected once can be kept.
+    Plain matmul and softmax: for sequences this short they are several times faster on a CPU under bf16 than the fused
+    kernel, and keys and values that were projected once can be used again.
+
+    Args:
+        width: channels D.
+        heads: attention heads.
+        dropout: of the attention weights, in training.
     """
 
     def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
@@ -35,30 +39,20 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(width, width)
         nn.init.trunc_normal_(self.in_proj_weight, std=0.02)
 
-    def _split(self, rows: Tensor) -> Tensor:
+    def _split_heads(self, rows: Tensor) -> Tensor:
         batch, length, _ = rows.shape
         return rows.view(batch, length, self.heads, self.width // self.heads).transpose(1, 2)
 
-    def query_weights(self) -> tuple[Tensor, Tensor]:
-        """Give weight and bias of the map to queries."""
-        return self.in_proj_weight[: self.width], self.in_proj_bias[: self.width]
-
-    def key_weights(self) -> tuple[Tensor, Tensor]:
-        """Give weight and bias of the map to keys and values, one after the other."""
-        return self.in_proj_weight[self.width :], self.in_proj_bias[self.width :]
-
     def keys_values(self, source: Tensor) -> KeysValues:
-        """Project (N, S, D) to keys and values, each (N, heads, S, D / heads).
-
-        Keys come with the scale of the scores in them: they are made once and looked at often.
-        """
-        both = F.linear(source, *self.key_weights())
+        """Project (N, S, D) to keys and values, each (N, heads, S, D / heads); the keys come scaled."""
+        both = F.linear(source, self.in_proj_weight[self.width :], self.in_proj_bias[self.width :])
         keys, values = both.chunk(2, dim=-1)
-        return self._split(keys * self.scale), self._split(values)
+        return self._split_heads(keys * self.scale), self._split_heads(values)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """Attend from (N, T, D) queries; `attn_mask` broadcasts to (N, heads, T, S), True = may not look."""
-        scores = self._split(F.linear(queries, *self.query_weights())) @ keys.mT
+        """Attend from (N, T, D) queries; `attn_mask` broadcasts to (N, heads, T, S), True = masked out."""
+        projected = F.linear(queries, self.in_proj_weight[: self.width], self.in_proj_bias[: self.width])
+        scores = self._split_heads(projected) @ keys.mT
         if attn_mask is not None:
             scores = scores.masked_fill(attn_mask, float("-inf"))
         weights = F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
@@ -67,7 +61,14 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One layer: rows to content, rows to memory, MLP; all pre-norm, LayerNorm eps 1e-5. Both streams share it."""
+    """One pre-norm layer: attention to content, attention to memory, MLP; LayerNorm eps 1e-5. Both streams share it.
+
+    Args:
+        width: channels D.
+        heads: of both attentions.
+        mlp_ratio: hidden over width.
+        dropout: in training.
+    """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float) -> None:
         super().__init__()
@@ -80,20 +81,22 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def content_keys(self, content: Tensor) -> KeysValues:
-        """Keys and values of content rows (N, L, D) under this layer's own norm."""
+        """Project content (N, L, D), under this layer's own norm, to keys and values."""
         return self.self_attn.keys_values(self.norm_c(content))
 
     def forward(
         self, query: Tensor, content: KeysValues, memory: KeysValues, attn_mask: Tensor | None = None
     ) -> Tensor:
-        """Update (N, T, D) queries from content and memory keys and values."""
-        return self._stream(query, self.norm_q(query), content, memory, attn_mask)
+        """Update (N, T, D) queries from keys and values of content and memory."""
+        return self._update(query, self.norm_q(query), content, memory, attn_mask)
 
-    def update(self, rows: Tensor, content: KeysValues, memory: KeysValues, attn_mask: Tensor | None = None) -> Tensor:
-        """Update (N, L, D) content rows for the next layer, as queries are but under the content's norm."""
-        return self._stream(rows, self.norm_c(rows), content, memory, attn_mask)
+    def update_content(
+        self, rows: Tensor, content: KeysValues, memory: KeysValues, attn_mask: Tensor | None = None
+    ) -> Tensor:
+        """Update (N, L, D) content for the next layer, as queries are but under the content's norm."""
+        return self._update(rows, self.norm_c(rows), content, memory, attn_mask)
 
-    def _stream(
+    def _update(
         self, rows: Tensor, normed: Tensor, content: KeysValues, memory: KeysValues, attn_mask: Tensor | None
     ) -> Tensor:
         rows = rows + self.dropout(self.self_attn(normed, *content, attn_mask))
@@ -124,17 +127,17 @@ class QueryDecoder(nn.Module):
 
     @property
     def stack(self) -> list[DecoderLayer]:
-        """The layers."""
+        """The layers, typed."""
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
 
     def updates_after(self, number: int) -> bool:
-        """Say whether the content runs through this layer too."""
+        """Whether the content runs through layer `number`, counted from 0."""
         return self.updates_content and number < len(self.layers) - 1
 
     def memory_keys(self, memory: Tensor) -> list[KeysValues]:
-        """Keys and values of the picture's tokens (N, S, D), one pair a layer, made once per picture.
+        """Project a picture's tokens (N, S, D) to keys and values, one pair a layer, once per picture.
 
-        They are laid out as products with them want it: many positions, or orders, look at them one after the other.
+        They are laid out for the products that follow: many positions, or orders, attend to them one after the other.
         """
         pairs = [layer.cross_attn.keys_values(memory) for layer in self.stack]
         return [(keys.mT.contiguous().mT, values.contiguous()) for keys, values in pairs]
@@ -147,13 +150,13 @@ class QueryDecoder(nn.Module):
         attn_mask: Tensor | None,
         content_mask: Tensor | None = None,
     ) -> list[Tensor]:
-        """Run all layers on T queries and L content rows and return the query stream after each, not normalised.
+        """Run all layers on T queries and L content rows; return the query stream after each layer, not normalised.
 
         Args:
             query: (N, T, D).
             content: (N, L, D).
-            memory: what `memory_keys` gave.
-            attn_mask: broadcasts to (N, heads, T, L), True = the query may not look at that content row.
+            memory: from `memory_keys`.
+            attn_mask: broadcasts to (N, heads, T, L), True = the query may not attend to that content row.
             content_mask: the same for content rows, (N, heads, L, L); used when content is updated.
         """
         taps = []
@@ -162,15 +165,24 @@ class QueryDecoder(nn.Module):
             query = layer(query, pair, memory[number], attn_mask)
             taps.append(query)
             if self.updates_after(number):
-                content = layer.update(content, pair, memory[number], content_mask)
+                content = layer.update_content(content, pair, memory[number], content_mask)
         return taps
 
     def step(
         self, query: Tensor, content: Tensor, cache: Sequence[KeysValues], memory: Sequence[KeysValues]
     ) -> tuple[Tensor, list[KeysValues]]:
-        """Decode one position: (N, 1, D) query and new content row, the cache of earlier rows.
+        """Decode one position, with keys and values of all earlier content cached.
 
-        Returns the normalised output (N, 1, D) and the grown cache; an empty `cache` starts a word.
+        Greedy decoding in PyTorch and in an exported ONNX graph are loops around this step.
+
+        Args:
+            query: (N, 1, D) the position's query.
+            content: (N, 1, D) the content row before it: the start token, or the character just read.
+            cache: keys and values of the earlier content, one pair a layer; empty at the start of a word.
+            memory: from `memory_keys`.
+
+        Returns:
+            The normalised output (N, 1, D), and the cache with the new row.
         """
         grown = []
         for number, layer in enumerate(self.stack):
@@ -181,12 +193,17 @@ class QueryDecoder(nn.Module):
             grown.append((keys, values))
             query = layer(query, (keys, values), memory[number])
             if self.updates_after(number):
-                content = layer.update(content, (keys, values), memory[number])
+                content = layer.update_content(content, (keys, values), memory[number])
         return self.norm(query), grown
 
 
 class CharacterEmbedding(nn.Module):
-    """Character embeddings scaled by sqrt(width)."""
+    """Character embeddings scaled by sqrt(width).
+
+    Args:
+        tokens: how many token ids there are.
+        width: channels D.
+    """
 
     def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
@@ -199,15 +216,15 @@ class CharacterEmbedding(nn.Module):
 
 
 def causal_mask(length: int, device: torch.device) -> Tensor:
-    """Give the (length, length) mask, True where query i may not look: content after position i."""
+    """Return the (length, length) mask of left-to-right decoding: True for content after position i."""
     return torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
 
 
 def blind_mask(length: int, device: torch.device) -> Tensor:
-    """Give the (length, length) mask of a reading in one shot: every query sees the start alone."""
+    """Return the (length, length) mask of non-autoregressive decoding: every query attends to the start alone."""
     return (torch.arange(length, device=device) > 0).expand(length, length)
 
 
 def cloze_mask(length: int, device: torch.device) -> Tensor:
-    """Give the (length, length) mask of a refinement: query i sees all content but its own character, at i + 1."""
+    """Return the (length, length) mask of a refinement: True for query i's own character, at i + 1, alone."""
     return causal_mask(length, device) & ~torch.ones(length, length, dtype=torch.bool, device=device).triu(2)

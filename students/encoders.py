@@ -42,6 +42,12 @@ def tap_depths(depth: int, spacing: TapSpacing, what: str) -> tuple[int, int, in
     return first, second, third
 
 
+def check_heads(width: int, heads: int, what: str) -> None:
+    """Refuse a width that its heads don't divide; raises `UserError`."""
+    if width < 1 or heads < 1 or width % heads:
+        raise UserError(f"{what} is {width} wide, which {heads} heads don't divide; take another width")
+
+
 class Encoder(Protocol):
     """What a student asks of its encoder."""
 

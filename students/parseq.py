@@ -1,4 +1,4 @@
-"""PARSeq: a ViT without class token, and a two-stream decoder trained in permuted orders (METHOD 3)."""
+"""PARSeq: a ViT without class token, and a two-stream decoder trained in permuted orders (docs/method.md, section 3)."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import get_args
 from torch import Tensor, nn
 
 from students.charset import CHARSETS, Charset
-from students.encoders import plain_attention, vision_transformer
+from students.encoders import check_heads, plain_attention, vision_transformer
 from students.errors import UserError
 from students.permuted import Order
 from students.reading import Decoding, Reader
-from students.sizes import check_heads
 from students.two_stream import CharacterDecoder
 
 
 @dataclass(frozen=True)
 class ParseqConfig:
-    """Everything needed to build a PARSeq again; stored as its folder's config.json. The defaults are published."""
+    """Everything needed to build a PARSeq again; stored as its folder's config.json. The defaults are the paper's."""
 
     charset: str = CHARSETS["94"]
     """The characters themselves, in the order of their ids."""
@@ -46,9 +45,9 @@ class ParseqConfig:
     dropout: float = 0.1
     """Dropout in the decoder and on its queries and content."""
     decoding: Decoding = "ar"
-    """Characters one by one, or all positions at once."""
+    """`ar`: one character after the other; `nar`: all at once."""
     refine_iters: int = 1
-    """Readings again with the whole earlier reading as context."""
+    """Refinements with the whole earlier prediction as context."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that no PARSeq can have; raises `UserError`."""
@@ -65,7 +64,7 @@ class ParseqConfig:
 
 
 class Parseq(CharacterDecoder, Reader):
-    """A PARSeq; weights have the names of the published state dict.
+    """A PARSeq; its weights have the names of the released state dict.
 
     Args:
         config: sizes, alphabet, and how it decodes.
@@ -86,15 +85,15 @@ class Parseq(CharacterDecoder, Reader):
             Charset(config.charset), config.max_length, config.width, config.decoder_depth, config.decoder_heads,
             config.decoder_mlp_ratio, config.dropout, updates_content=True,
         )  # fmt: skip
-        self.initialise()
+        self.init_weights()
         plain_attention(self)
 
     def no_weight_decay(self) -> set[str]:
-        """Name positions and embeddings, as the inner network of the published program does."""
+        """Return positions and embeddings, as in the reference implementation."""
         return {"pos_queries", "encoder.pos_embed", "text_embed.embedding.weight"}
 
     def summary(self) -> dict[str, str]:
-        """Tell in words what it is made of, for its card."""
+        """Describe encoder, decoder and decoding in words, for the model card."""
         config = self.config
         patches = f"patches of {config.patch[0]} x {config.patch[1]} pixels"
         return {
@@ -108,12 +107,12 @@ class Parseq(CharacterDecoder, Reader):
         return self.encoder.forward_features(images)
 
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
-        """Read (N, 3, H, W) pictures as configured: logits (N, steps, C + 1) of the last reading, see `decode`."""
+        """Read (N, 3, H, W) pictures as configured: logits (N, steps, C + 1) of the last pass, see `decode`."""
         config, memory = self.config, self.memory_keys(self.encode(images))
         return self.decode(memory, config.decoding == "nar", config.refine_iters, max_length)
 
     def permuted(self, images: Tensor, target_ids: Tensor, orders: Sequence[Order]) -> list[Tensor]:
-        """Predict known words in several orders, pictures encoded once: logits (N, T, C + 1) of each.
+        """Predict known words in several orders, encoding the pictures once: logits (N, T, C + 1) of each.
 
         Args:
             images: (N, 3, H, W).
@@ -125,13 +124,14 @@ class Parseq(CharacterDecoder, Reader):
 
 
 def base(charset: Charset, max_length: int = 25) -> ParseqConfig:
-    """Give the published PARSeq: 23.8 M parameters with 94 characters."""
+    """Return the paper's PARSeq: 23.8 M parameters with 94 characters."""
     return ParseqConfig(charset=charset.characters, max_length=max_length)
 
 
 def tiny(charset: Charset, max_length: int = 25) -> ParseqConfig:
-    """Give the published small one: 192 wide, 6.0 M parameters with 94 characters."""
+    """Return the paper's small one: 192 wide, 6.0 M parameters with 94 characters."""
     return ParseqConfig(charset=charset.characters, max_length=max_length, width=192, heads=3, decoder_heads=6)
 
 
 SIZES = {"base": base, "tiny": tiny}
+"""The sizes that PARSeq is trained in."""

@@ -18,7 +18,6 @@ from students.errors import UserError
 from students.files import replacing
 from students.picture_reader import PictureReader
 from students.pretrained import config_from, load_weights, locate, read_stored
-from students.projections import DecoderDtype
 
 Decoding = Literal["ar", "nar"]
 """Characters one by one, or all positions at once."""
@@ -94,18 +93,6 @@ class Reader(PictureReader, nn.Module):
             )
         self.config = dataclasses.replace(self.config, **changed)
 
-    def choose_decoder_dtype(self, dtype: DecoderDtype) -> None:
-        """Decode greedily with weights of another type from now on: a copy of those that the decoder has now.
-
-        Raises:
-            UserError: for another type than float32 in a reader that can't compute with it.
-        """
-        if dtype != "float32":
-            raise UserError(f"a {type(self).__name__.lower()} has no decoder that could take {dtype} weights")
-
-    def prepare(self) -> None:
-        """Keep from now on what reading computes of the weights alone, where there is such a thing."""
-
     @torch.inference_mode()
     def read_batch(self, images: Tensor) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W): one reading each. The reader must be in eval mode."""
@@ -142,7 +129,7 @@ class Reader(PictureReader, nn.Module):
 
     @classmethod
     def from_pretrained(cls: type[Self], name_or_folder: str | Path, charset: Charset | None = None) -> Self:
-        """Load a shipped reader by name, a folder, or a Hugging Face hub repository, in eval mode and prepared.
+        """Load a shipped reader by name, a folder, or a Hugging Face hub repository, in eval mode.
 
         Args:
             name_or_folder: `tiny`, a folder with config.json and model.safetensors, or `owner/name` on the hub.
@@ -172,7 +159,6 @@ class Reader(PictureReader, nn.Module):
         reader = cls(config)
         load_weights(reader, folder)
         reader.source = folder
-        reader.prepare()
         return reader.eval()
 
     def config_to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stages: what a student shows of its inside, the student's half of the contract with a teacher."""
+"""Stages: the features of a student that a teacher guides, the student's half of the contract with a teacher."""
 
 from __future__ import annotations
 

@@ -1,37 +1,30 @@
-"""From a picture's tokens to characters: teacher-forced under any masks, greedy, in one shot, and refined.
+"""CharacterDecoder: from a picture's tokens to characters, teacher-forced, autoregressive, in one pass, or refined.
 
-`CharacterDecoder` is what students, PARSeq and both branches of CLIP4STR have in common; they differ in whether the
-content is updated between the layers (METHOD 1.4, 2, 3).
+Students, PARSeq and both branches of CLIP4STR share it; they differ in whether the content is updated between the
+layers (docs/method.md, sections 1.4, 2 and 3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from students.charset import Charset
 from students.decoder import CharacterEmbedding, KeysValues, QueryDecoder, cloze_mask
-from students.errors import UserError
-from students.greedy import GreedySteps
-from students.greedy_tables import DecodingTables, KeptTables
-from students.projections import DecoderDtype, Projections, in_int8
-
-Self = TypeVar("Self", bound="CharacterDecoder")
 
 
 class CharacterDecoder(nn.Module):
-    """Position queries, character embeddings, layers and head: reads characters off a memory.
+    """Position queries, character embeddings, decoder layers and a head that read characters from a memory.
 
-    Wherever `memory` is asked for it is what `memory_keys` gave: a picture is projected once, however often it is
-    looked at.
+    Wherever a method takes `memory` it is what `memory_keys` returned: a picture is projected once, however often the
+    decoder attends to it.
 
     Args:
-        charset: alphabet; embeddings for its characters, end, start and padding.
+        charset: alphabet; there are embeddings for its characters, end, start and padding.
         max_length: longest word in characters.
-        width: channels D, the memory's too.
+        width: channels D, of the memory too.
         depth: layers.
         heads: heads of each layer.
         mlp_ratio: hidden over width.
@@ -45,13 +38,13 @@ class CharacterDecoder(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.add_decoder(charset, max_length, width, depth, heads, mlp_ratio, dropout, updates_content)
-        self.initialise()
+        self.init_weights()
 
     def add_decoder(
         self, charset: Charset, max_length: int, width: int, depth: int, heads: int, mlp_ratio: float, dropout: float,
         updates_content: bool,
     ) -> None:  # fmt: skip
-        """Make the parts; for readers that add an encoder first, since checkpoints keep weights in that order."""
+        """Add the modules; readers call it after adding an encoder, because checkpoints list weights in that order."""
         self.charset, self.max_length = charset, max_length
         classes = len(charset.characters) + 1
         self.decoder = QueryDecoder(width, depth, heads, mlp_ratio, dropout, updates_content)
@@ -59,11 +52,9 @@ class CharacterDecoder(nn.Module):
         self.pos_queries = nn.Parameter(torch.zeros(1, max_length + 1, width))
         self.head = nn.Linear(width, classes)
         self.dropout = nn.Dropout(dropout)
-        self.projections: list[Projections] | None = None
-        self.kept_tables: KeptTables | None = None
 
-    def initialise(self) -> None:
-        """Draw the weights of all but an encoder: truncated normal 0.02 on Linear and Embedding (METHOD 1.4)."""
+    def init_weights(self) -> None:
+        """Draw all weights but an encoder's: truncated normal 0.02 (docs/method.md, section 1.4)."""
         nn.init.trunc_normal_(self.pos_queries, std=0.02)
         for name, part in self.named_modules():
             if name.startswith("encoder"):
@@ -80,15 +71,15 @@ class CharacterDecoder(nn.Module):
     def content(self, ids: Tensor) -> Tensor:
         """Embed (N, L) ids that begin with the start token: (N, L, D).
 
-        The start token gets no position; character i stands with position query i - 1 (METHOD 1.4).
+        The start token gets no position; character i is added to position query i - 1.
         """
         rows = self.text_embed(ids)
         positions = self.pos_queries[:, : ids.shape[1] - 1]
         return self.dropout(torch.cat([rows[:, :1], positions + rows[:, 1:]], dim=1))
 
-    def queries(self, rows: int, positions: int) -> Tensor:
-        """Give the first `positions` position queries for `rows` pictures: (rows, positions, D)."""
-        return self.dropout(self.pos_queries[:, :positions].expand(rows, -1, -1))
+    def queries(self, batch: int, positions: int) -> Tensor:
+        """Return the first `positions` position queries for `batch` pictures: (batch, positions, D)."""
+        return self.dropout(self.pos_queries[:, :positions].expand(batch, -1, -1))
 
     def streams(
         self,
@@ -96,34 +87,35 @@ class CharacterDecoder(nn.Module):
         ids: Tensor,
         attn_mask: Tensor | None,
         content_mask: Tensor | None,
-        closed: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
         positions: int | None = None,
     ) -> list[Tensor]:
-        """Run T queries over a known context and give the query stream after each layer, (N, T, D), not normalised.
+        """Run T queries over a given context; return the query stream after each layer, (N, T, D), not normalised.
 
         Args:
             memory: of N pictures.
             ids: (N, L) context, the start token first.
-            attn_mask: (T, L) True where a query may not look; None lets all look at everything.
+            attn_mask: (T, L), True where a query may not attend; None allows all.
             content_mask: (L, L) the same for content rows, where content is updated.
-            closed: (N, L) context rows at which nobody looks.
+            key_padding_mask: (N, L), True for context rows that nothing attends to.
             positions: T; None takes L.
         """
         query = self.queries(len(ids), ids.shape[1] if positions is None else positions)
-        return self.decoder(query, self.content(ids), memory, _join(attn_mask, closed), _join(content_mask, closed))
+        masks = [_join_masks(mask, key_padding_mask) for mask in (attn_mask, content_mask)]
+        return self.decoder(query, self.content(ids), memory, *masks)
 
     def logits(self, streams: Sequence[Tensor]) -> Tensor:
-        """Turn what `streams` gave into logits (N, T, C + 1)."""
+        """Turn the result of `streams` into logits (N, T, C + 1)."""
         return self.head(self.decoder.norm(streams[-1]))
 
-    def closed(self, ids: Tensor) -> Tensor:
-        """Say which rows of a true context (N, L) nobody looks at: the end and padding."""
+    def key_padding_mask(self, ids: Tensor) -> Tensor:
+        """Return the mask (N, L) of a true context that nothing attends to: the end token and padding."""
         return (ids == self.charset.pad_id) | (ids == self.charset.end_id)
 
     def teacher_forced(
         self, memory: Sequence[KeysValues], target_ids: Tensor, query_mask: Tensor, content_mask: Tensor
     ) -> Tensor:
-        """Predict known words under the masks of an order (see `students.permuted`).
+        """Predict known words under the masks of one order (`students.permuted`).
 
         Args:
             memory: of N pictures.
@@ -135,126 +127,84 @@ class CharacterDecoder(nn.Module):
             Logits (N, T, C + 1).
         """
         ids = target_ids[:, :-1]
-        return self.logits(self.streams(memory, ids, query_mask, content_mask, self.closed(ids)))
+        return self.logits(self.streams(memory, ids, query_mask, content_mask, self.key_padding_mask(ids)))
 
     def steps(self, max_length: int | None) -> int:
-        """Say how many positions are read: `max_length` + 1, never more than there are queries."""
+        """Return how many positions are decoded: `max_length` + 1, never more than there are queries."""
         return self.max_length + 1 if max_length is None else min(max_length, self.max_length) + 1
 
-    def choose_decoder_dtype(self, dtype: DecoderDtype) -> None:
-        """Decode greedily with weights of another type from now on: a copy of those that the layers have now.
+    def decode(
+        self, memory: Sequence[KeysValues], nar: bool, refine_iters: int, max_length: int | None = None
+    ) -> Tensor:
+        """Decode, then refine `refine_iters` times: logits (N, steps, C + 1) of the last pass.
 
-        Only the layers' linear maps change; embeddings, norms, the picture's keys and the head stay as they are.
-
-        Raises:
-            UserError: for a width that the type can't take.
+        Greedy decoding stops when every word has its end token; a refinement then covers all positions. With
+        `max_length` given both take exactly min(max_length, longest word) + 1 steps.
         """
-        layers = self.decoder.stack
-        self.projections = None if dtype == "float32" else [Projections.of(layer, in_int8) for layer in layers]
+        steps = self.steps(max_length)
+        logits = self.first_pass(memory, nar, steps, stop=max_length is None)
+        for _ in range(refine_iters):
+            logits = self.refine(memory, logits, steps)
+        return logits
 
-    def prepare(self) -> None:
-        """Keep from now on what greedy decoding computes of the weights alone, for words that come one at a time.
-
-        It is computed anew when weights were written in place or moved, and kept no longer once training begins
-        (`train()`). Weights changed through their `data`, or under a sharded training, go unseen: call this again.
-        """
-        self.kept_tables = KeptTables()
-
-    def train(self: Self, mode: bool = True) -> Self:
-        """See `torch.nn.Module`."""
-        if mode:
-            self.kept_tables = None
-        return super().train(mode)
-
-    def _tables(self, steps: int) -> DecodingTables:
-        """Give what decoding needs of the weights alone: kept ones, or those of this call."""
-        embedding = self.text_embed.embedding.weight
-
-        def make(positions: int) -> DecodingTables:
-            everyone = torch.arange(len(embedding), device=embedding.device)
-            return DecodingTables(self.decoder, self.pos_queries[0, :positions], self.text_embed(everyone))
-
-        # A gradient needs tables of its own, and under autocast they would be of the type of the moment.
-        if self.kept_tables is None or torch.is_grad_enabled() or torch.is_autocast_enabled(embedding.device.type):
-            return make(steps)
-        weights = [*self.decoder.parameters(), embedding, self.pos_queries]
-        return self.kept_tables.get(weights, lambda: make(self.max_length + 1).complete(self.decoder))
+    def first_pass(self, memory: Sequence[KeysValues], nar: bool, steps: int, stop: bool) -> Tensor:
+        """Decode without refinement: `nar` or `greedy`."""
+        return self.nar(memory, steps) if nar else self.greedy(memory, steps, stop)
 
     def greedy(self, memory: Sequence[KeysValues], steps: int, stop: bool) -> Tensor:
-        """Decode one position at a time, keys and values of both streams kept: (N, steps, C + 1) logits.
+        """Decode one position at a time: (N, steps, C + 1) logits.
 
         Args:
             memory: of N pictures.
             steps: positions to decode.
             stop: stop early when every word has its end token.
-
-        Raises:
-            UserError: when weights of another type were chosen and the pictures are not on the CPU.
         """
-        ids = self.starts(memory)[:, 0]
-        if self.projections is not None and ids.device.type != "cpu":
-            raise UserError("a decoder with int8 weights reads on the CPU; move the reader there, or choose float32")
-        tables = self._tables(steps)
-        decoding = GreedySteps(self.decoder, memory, tables, steps, self.projections)
-        ended = torch.zeros_like(ids, dtype=torch.bool)
+        content = self.text_embed(self.start_ids(memory))
+        ended = torch.zeros(len(content), dtype=torch.bool, device=content.device)
+        cache: list[KeysValues] = []
         logits = []
         for position in range(steps):
-            logits.append(self.head(decoding.step(position, ids)))
+            place = self.pos_queries[:, position : position + 1]
+            output, cache = self.decoder.step(place.expand(len(content), -1, -1), content, cache, memory)
+            logits.append(self.head(output))
             ids = logits[-1].argmax(dim=-1)
-            ended |= ids == self.charset.end_id
+            ended |= ids[:, 0] == self.charset.end_id
             if stop and bool(ended.all()):
                 break
-        return torch.stack(logits, dim=1)
-
-    def first(self, memory: Sequence[KeysValues], nar: bool, steps: int, stop: bool) -> Tensor:
-        """Read for the first time, in one shot or greedily: see `nar` and `greedy`."""
-        return self.nar(memory, steps) if nar else self.greedy(memory, steps, stop)
-
-    def decode(
-        self, memory: Sequence[KeysValues], nar: bool, refine_iters: int, max_length: int | None = None
-    ) -> Tensor:
-        """Read, and read again `refine_iters` times: logits (N, steps, C + 1) of the last reading.
-
-        Greedy decoding stops when every word has its end token; a refinement then answers for all positions. With
-        `max_length` given both take exactly min(max_length, longest word) + 1 steps.
-        """
-        steps = self.steps(max_length)
-        logits = self.first(memory, nar, steps, stop=max_length is None)
-        for _ in range(refine_iters):
-            logits = self.refine(memory, logits, steps)
-        return logits
+            content = place + self.text_embed(ids)
+        return torch.cat(logits, dim=1)
 
     def nar(self, memory: Sequence[KeysValues], steps: int) -> Tensor:
         """Decode all positions at once, from the start token and the picture alone: (N, steps, C + 1) logits."""
-        return self.logits(self.streams(memory, self.starts(memory), None, None, positions=steps))
+        return self.logits(self.streams(memory, self.start_ids(memory), None, None, positions=steps))
 
     def refine(self, memory: Sequence[KeysValues], logits: Tensor, steps: int) -> Tensor:
-        """Read again with the earlier reading as context, each position seeing all others: (N, steps, C + 1) logits.
+        """Decode again with the earlier prediction as context: (N, steps, C + 1) logits.
 
-        As published, the context is the earlier reading without its last position, closed from its first end token
-        on, and where greedy decoding had stopped early it is shorter than the queries; updated content is masked
-        like the queries. For more than one layer the published program fails after an early stop: here the mask
-        of the content is cut to its length.
+        Each position attends to all characters but its own. As in the reference implementation, the context is the
+        earlier prediction without its last position, masked from its first end token on; where greedy decoding
+        stopped early it is shorter than the queries, and updated content is masked like the queries. For more than
+        one layer the reference fails after an early stop: here the content's mask is cut to its length.
 
         Args:
             memory: of N pictures.
-            logits: (N, S, C + 1) earlier ones, S <= steps.
-            steps: positions to read.
+            logits: (N, S, C + 1) of the earlier pass, S <= steps.
+            steps: positions to decode.
         """
-        ids = torch.cat([self.starts(memory), logits[:, :-1].argmax(dim=-1)], dim=1)
-        closed = (ids == self.charset.end_id).int().cumsum(dim=-1) > 0
+        ids = torch.cat([self.start_ids(memory), logits[:, :-1].argmax(dim=-1)], dim=1)
+        after_end = (ids == self.charset.end_id).int().cumsum(dim=-1) > 0
         length, mask = ids.shape[1], cloze_mask(steps, ids.device)
-        return self.logits(self.streams(memory, ids, mask[:, :length], mask[:length, :length], closed, steps))
+        return self.logits(self.streams(memory, ids, mask[:, :length], mask[:length, :length], after_end, steps))
 
-    def starts(self, memory: Sequence[KeysValues]) -> Tensor:
-        """Give the start token for each picture: (N, 1)."""
+    def start_ids(self, memory: Sequence[KeysValues]) -> Tensor:
+        """Return the start token for each picture: (N, 1)."""
         keys = memory[0][0]
         return torch.full((len(keys), 1), self.charset.start_id, device=keys.device)
 
 
-def _join(attn_mask: Tensor | None, closed: Tensor | None) -> Tensor | None:
-    """Join a mask (T, L) and closed rows (N, L) to one that broadcasts to (N, heads, T, L)."""
-    if closed is None:
+def _join_masks(attn_mask: Tensor | None, key_padding_mask: Tensor | None) -> Tensor | None:
+    """Join masks (T, L) and (N, L) to one that broadcasts to (N, heads, T, L)."""
+    if key_padding_mask is None:
         return attn_mask
-    rows = closed[:, None, None]
-    return rows if attn_mask is None else attn_mask | rows
+    padding = key_padding_mask[:, None, None]
+    return padding if attn_mask is None else attn_mask | padding

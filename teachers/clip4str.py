@@ -19,12 +19,11 @@ from torch import Tensor
 
 from students.charset import CHARSETS, Charset
 from students.decoder import KeysValues, cloze_mask
+from students.encoders import check_heads
 from students.errors import UserError
 from students.permuted import Order
 from students.pretrained import config_from
-from students.projections import DecoderDtype
 from students.reading import Decoding, Reader
-from students.sizes import check_heads
 from students.two_stream import CharacterDecoder
 from teachers.backbones import (
     Backbone,
@@ -197,18 +196,6 @@ class Clip4Str(Reader):
         reader.visual_decoder, reader.source = self.visual_decoder, self.source
         return reader.train(self.training)
 
-    def choose_decoder_dtype(self, dtype: DecoderDtype) -> None:
-        """See `Reader`; both branches decode alike."""
-        for decoder in (self.visual_decoder, self.cross_decoder):
-            if decoder is not None:
-                decoder.choose_decoder_dtype(dtype)
-
-    def prepare(self) -> None:
-        """See `Reader`."""
-        for decoder in (self.visual_decoder, self.cross_decoder):
-            if decoder is not None:
-                decoder.prepare()
-
     def normalize(self, images: Tensor) -> Tensor:
         """Turn a reader's input into the image tower's: `(x * 0.5 + 0.5 - mean) / std`."""
         return (images * 0.5 + 0.5 - self.mean) / self.std
@@ -244,12 +231,12 @@ class Clip4Str(Reader):
         features = self.encode(images)
         memory, cross = self.visual_decoder.memory_keys(features), self._cross(features)
         steps, nar = self.visual_decoder.steps(max_length), self.config.decoding == "nar"
-        visual = self.visual_decoder.first(memory, nar, steps, stop=max_length is None)
+        visual = self.visual_decoder.first_pass(memory, nar, steps, stop=max_length is None)
         captions, read = [], None
         if cross is not None:
             captions = self.captioner(visual.argmax(dim=-1))
             # As many steps as the visual branch took, without a stop of its own, as in the reference implementation.
-            read = cross.decoder.first(cross.memory(captions), nar, visual.shape[1], stop=False)
+            read = cross.decoder.first_pass(cross.memory(captions), nar, visual.shape[1], stop=False)
         yield Pass(visual, captions, read)
         for _ in range(self.config.refine_iters if refine_iters is None else refine_iters):
             visual = self.visual_decoder.refine(memory, visual, steps)
@@ -296,7 +283,7 @@ class Clip4Str(Reader):
         if training.mask == "cloze":
             masks = (cloze_mask(known.shape[1], known.device),) * 2
         # The end and padding of the true word are masked, whatever the context, as in the reference implementation.
-        return decoder.logits(decoder.streams(memory, ids, *masks, decoder.closed(known)))
+        return decoder.logits(decoder.streams(memory, ids, *masks, decoder.key_padding_mask(known)))
 
     def _cross(self, features: Tensor) -> CrossMemory | None:
         return None if self.cross_decoder is None else CrossMemory(self, self.cross_decoder, features)

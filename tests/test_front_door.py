@@ -14,8 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import symdistill
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 WORDS = ["street", "museum", "42", "open"]

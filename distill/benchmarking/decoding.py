@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -20,10 +18,8 @@ from students.charset import Charset
 from students.ctc import learner
 from students.picture_reader import PictureReader
 from students.pretrained import shipped
-from students.projections import DecoderDtype
 from students.reading import Reader
-from students.sizes import SIZES, StudentDecoding
-from students.student import Student
+from students.student import SIZES, Student, StudentDecoding
 
 CHARACTERS = (5, 12, 26)
 """Positions that are decoded, the end among them."""
@@ -33,26 +29,25 @@ KINDS: dict[str, tuple[StudentDecoding, int]] = {
 """Students by how they decode: decoding and refine_iters."""
 ONNX_WORDS = 16
 """Drawn words that one measurement of an ONNX file reads."""
-Part = tuple[DecoderDtype, int]
-"""Type of the decoder's weights, and positions that are decoded; 0 is the encoder alone."""
-ENCODER: Part = ("float32", 0)
+ENCODER = 0
+"""Positions that are decoded by the encoder alone."""
 
 
 def decode_over_encoder(setup: Setup) -> Iterator[Row]:
     """Time of encoder and decoder over that of the encoder alone."""
     for size, batch, seconds in _measured(setup):
-        for (dtype, characters), values in seconds.items():
-            if characters:
-                case = {"size": size, "batch": batch, "characters": characters, "decoder_dtype": dtype}
+        for characters, values in seconds.items():
+            if characters != ENCODER:
+                case = {"size": size, "batch": batch, "characters": characters}
                 yield row("decode_over_encoder", case, ratios(values, seconds[ENCODER]), "x")
 
 
 def decoding_ms(setup: Setup) -> Iterator[Row]:
     """Milliseconds a word: of the encoder, and of encoder and decoder."""
     for size, batch, seconds in _measured(setup):
-        for (dtype, characters), values in seconds.items():
+        for characters, values in seconds.items():
             part = {"part": "whole", "characters": characters} if characters else {"part": "encoder"}
-            case: dict[str, object] = {"size": size, "batch": batch, "decoder_dtype": dtype, **part}
+            case: dict[str, object] = {"size": size, "batch": batch, **part}
             yield row("decoding_ms", case, [1000 * value / batch for value in values], "ms")
 
 
@@ -98,27 +93,20 @@ def _read_all(reader: PictureReader, pictures: tuple[Tensor, ...]) -> None:
         reader.read_arrays(picture.numpy())
 
 
-def _measured(setup: Setup) -> Iterator[tuple[str, int, dict[Part, list[float]]]]:
+def _measured(setup: Setup) -> Iterator[tuple[str, int, dict[int, list[float]]]]:
     """Measure every size and batch: size, batch, seconds of each part."""
     for size in ("tiny",) if setup.quick else ("paper", "tiny"):
         student = build(size).to(setup.device)
-        readers: dict[DecoderDtype, Student] = {"float32": student}
-        for dtype in get_args(DecoderDtype)[1:] if setup.device == "cpu" else ():
-            readers[dtype] = copy.deepcopy(student)
-            readers[dtype].choose_decoder_dtype(dtype)
         for batch in setup.batches(1, 8, 32, 64):
             images = torch.randn(batch, 3, *student.image_size, device=setup.device)
             # A length that is asked for is decoded to its end, whatever the random weights read.
-            sides: dict[Part, Callable[[], object]] = {ENCODER: partial(student.encode, images)}
-            for dtype, reader in readers.items():
-                sides |= {(dtype, length): partial(reader, images, length - 1) for length in CHARACTERS}
+            sides: dict[int, Callable[[], object]] = {ENCODER: partial(student.encode, images)}
+            sides |= {length: partial(student, images, length - 1) for length in CHARACTERS}
             with torch.inference_mode(), setup.autocast():
                 yield size, batch, interleaved(sides, setup)
 
 
 def build(size: str) -> Student:
-    """Build a student with random weights, prepared as loaded ones are: it reads at the speed of trained ones."""
+    """Build a student with random weights, which reads at the speed of trained ones."""
     torch.manual_seed(0)
-    student = Student(SIZES[size](Charset.load("36"))).eval()
-    student.prepare()
-    return student
+    return Student(SIZES[size](Charset.load("36"))).eval()

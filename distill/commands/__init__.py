@@ -41,14 +41,6 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_decoder_dtype(parser: argparse.ArgumentParser) -> None:
-    """Add `--decoder-dtype`, for commands that read with PyTorch."""
-    parser.add_argument(
-        "--decoder-dtype", default="float32", choices=("float32", "int8"),
-        help="type of the decoder's weights in greedy decoding on the CPU (%(default)s)",
-    )  # fmt: skip
-
-
 def chosen_decoding(given: argparse.Namespace) -> tuple[Decoding | None, int | None]:
     """Return the decoding and the refinements that were asked for, None for what was not.
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.commands import CommandParser, add_decoder_dtype, add_decoding_options, chosen_decoding
+from distill.commands import CommandParser, add_decoding_options, chosen_decoding
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=int, metavar="K", help="CPU threads; times a word are on one thread always")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where sets are read (%(default)s)")
     add_decoding_options(made)
-    add_decoder_dtype(made)
     return made
 
 
@@ -69,8 +68,6 @@ def check(given: argparse.Namespace) -> None:
         if (value := getattr(given, name)) is not None and value < 1:
             raise UserError(f"--{name} must be 1 or more, not {value}")
     chosen_decoding(given)
-    if given.decoder_dtype != "float32" and given.device == "cuda":
-        raise UserError(f"--decoder-dtype {given.decoder_dtype} is for the CPU; leave it out, or --device cuda")
     if given.doctor:
         if not given.teacher:
             raise UserError("--doctor needs a teacher; give --teacher NAME")
@@ -105,7 +102,7 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str]) -> None:
         limit=given.limit,
         overlap_check=not given.no_overlap_check,
         against=given.against,
-        device=given.device if given.decoder_dtype == "float32" else "cpu",
+        device=given.device,
         threads=given.threads,
         out=given.out,
         overwrite=given.overwrite,
@@ -119,7 +116,7 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str]) -> None:
 
 def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader]:
     """Open all readers, students first; readers of one name go by what was typed."""
-    from distill.deployment.readers import choose_decoder_dtype, choose_decoding, open_reader
+    from distill.deployment.readers import choose_decoding, open_reader
     from distill.evaluation.lexicon import NearestWordReader, read_lexicon
 
     typed = [*given.student, *given.baseline, *given.teacher]
@@ -131,7 +128,6 @@ def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader
     readers += [open_reader(name, "baseline", given.threads) for name in given.baseline]
     readers += [open_reader(name, "teacher", given.threads, charset, lexicon) for name in given.teacher]
     choose_decoding(readers, *chosen_decoding(given))
-    choose_decoder_dtype(readers, given.decoder_dtype)
     names = [reader.name for reader in readers]
     for reader, name in zip(readers, typed, strict=True):
         if names.count(reader.name) > 1:

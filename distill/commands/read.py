@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from distill.commands import CommandParser, add_decoder_dtype, add_decoding_options, chosen_decoding
+from distill.commands import CommandParser, add_decoding_options, chosen_decoding
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print a JSON list instead of lines with tabs")
     command.add_argument("--batch", type=int, default=64, metavar="N", help="pictures read at once (%(default)s)")
     add_decoding_options(command)
-    add_decoder_dtype(command)
     return command
 
 
@@ -42,14 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     decoding, refine_iters = chosen_decoding(given)
     # An ONNX file is read without torch, which takes seconds to import; so is a mistake in the arguments found.
     from distill.data.folders import find_pictures, list_names
-    from distill.deployment.readers import choose_decoder_dtype, choose_decoding, open_model
+    from distill.deployment.readers import choose_decoding, open_model
 
     files = find_pictures(given.images)
     if files.others:
         print(f"left out, no pictures by their names: {list_names(files.others)}", file=sys.stderr)
     reader = open_model(given.student)
     choose_decoding([reader], decoding, refine_iters)
-    choose_decoder_dtype([reader], given.decoder_dtype)
     readings = [*with_progress(reader.model.read_iter(files.pictures, given.batch), len(files.pictures))]
     results = list(zip(files.pictures, readings, strict=True))
     for path, reading in results:

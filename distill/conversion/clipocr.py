@@ -16,8 +16,7 @@ from distill.conversion.checkpoints import Checkpoint, read_checkpoint
 from distill.conversion.layout import ConversionOptions, Converted, Sizes, count_blocks, fill, list_names, need
 from losses.heads import GuidanceHeads, published_name, save_heads
 from students.errors import UserError
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 from teachers.clip import fit_positions
 from teachers.guidance import TeacherShape
 from teachers.weights import ClipWeights, is_torchscript, read_weights, weights_in

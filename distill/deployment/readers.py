@@ -16,7 +16,6 @@ from students.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from students.projections import DecoderDtype
     from students.reading import Decoding, Reader
 
 Role = Literal["student", "baseline", "teacher"]
@@ -180,21 +179,6 @@ def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, re
         )
     for reader in able:
         reader.model.choose_decoding(decoding, refine_iters)
-
-
-def choose_decoder_dtype(readers: Sequence[WordReader], dtype: DecoderDtype) -> None:
-    """Let those readers that are in memory decode with weights of another type.
-
-    Raises:
-        UserError: when that is chosen and none of them can.
-    """
-    if dtype == "float32":
-        return
-    able = [reader for reader in readers if isinstance(reader, ModelReader)]
-    if not able:
-        raise UserError("none of these decodes in PyTorch; leave --decoder-dtype out")
-    for reader in able:
-        reader.model.choose_decoder_dtype(dtype)
 
 
 def place(reader: WordReader, device: str, threads: int | None) -> WordReader:

@@ -18,8 +18,7 @@ from students.errors import UserError
 from students.pretrained import locate, read_stored
 from students.reading import Reader
 from students.remap import remap
-from students.sizes import SIZES, StudentConfig
-from students.student import Student
+from students.student import SIZES, Student, StudentConfig
 from teachers import load_teacher
 from teachers.teacher import Teacher, untrain
 

@@ -11,8 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from students.pictures import to_tensor
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 
 WORDS = ["7", "a1", "b0c", "39ab", "c2c2c", "048a6b", "abc0123", "99b8c7a6", "a0b1c2d34", "5566778899"]
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from students.charset import Charset
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 
 
 @pytest.fixture

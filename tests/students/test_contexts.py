@@ -11,8 +11,7 @@ from torch import Tensor
 
 from students.decoder import blind_mask, causal_mask, cloze_mask
 from students.errors import UserError
-from students.sizes import StudentConfig
-from students.student import BLIND_SHARE, Student
+from students.student import BLIND_RATIO, Student, StudentConfig
 
 WORDS = ["street", "a", "exit", "42", "cafe12"]
 
@@ -63,7 +62,7 @@ def test_half_of_the_positions_learn_blind(small_config: StudentConfig) -> None:
     blind, cloze = (make(7, ids.device) for make in (blind_mask, cloze_mask))
     drawn = (masks[:, 0] == blind).all(dim=-1)
     assert bool(((masks[:, 0] == cloze).all(dim=-1) | drawn).all())
-    assert float(drawn.float().mean()) == pytest.approx(BLIND_SHARE, abs=0.03)
+    assert float(drawn.float().mean()) == pytest.approx(BLIND_RATIO, abs=0.03)
     assert torch.equal(student.eval().context_mask(ids), cloze)
 
 

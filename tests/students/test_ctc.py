@@ -14,8 +14,7 @@ from students.charset import Charset
 from students.ctc import CtcLearner, CtcReader, learner
 from students.errors import UserError
 from students.remap import remap
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 
 PARTS = {"encoder", "column_head"}
 

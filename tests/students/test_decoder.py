@@ -18,9 +18,9 @@ def test_attention_is_torchs() -> None:
     ours.load_state_dict(theirs.state_dict())
     queries, source = torch.randn(2, 5, WIDTH), torch.randn(2, 5, WIDTH)
     mask = causal_mask(5, queries.device)
-    closed = torch.tensor([[False] * 5, [False, False, False, True, True]])
-    expected, _ = theirs(queries, source, source, attn_mask=mask, key_padding_mask=closed)
-    found = ours(queries, *ours.keys_values(source), mask | closed[:, None, None])
+    padding = torch.tensor([[False] * 5, [False, False, False, True, True]])
+    expected, _ = theirs(queries, source, source, attn_mask=mask, key_padding_mask=padding)
+    found = ours(queries, *ours.keys_values(source), mask | padding[:, None, None])
     torch.testing.assert_close(found, expected)
 
 

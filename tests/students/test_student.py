@@ -16,8 +16,7 @@ from losses.heads import GuidanceHeads
 from students.charset import Charset
 from students.encoders import tap_depths
 from students.errors import UserError
-from students.sizes import SIZES, StudentConfig, paper, small, tiny
-from students.student import Student
+from students.student import SIZES, Student, StudentConfig, paper, small, tiny
 from teachers.guidance import TeacherShape
 
 

@@ -1,17 +1,22 @@
-"""Decoding in two streams against a plain program: no caches, torch's own attention, masks as published."""
+"""Decoding in two streams against a plain program: no caches, torch's own attention, masks of the paper."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from students.charset import Charset
-from students.decoder import DecoderLayer, causal_mask
+from distill.evaluation.benchmarks import SIX, open_benchmarks
+from students.charset import Charset, decode_attention
+from students.decoder import DecoderLayer, KeysValues, causal_mask
 from students.permuted import PermutationOptions, draw_permutations, permutation_masks
+from students.pictures import to_tensor
+from students.student import Student, paper
 from students.two_stream import CharacterDecoder
 
 CHARSET, WIDTH, HEADS, LONGEST, WORDS = Charset("abcdefg"), 24, 3, 6, 5
@@ -35,17 +40,17 @@ def memory() -> Tensor:
     return torch.randn(WORDS, 9, WIDTH)
 
 
-def attend(layer: nn.Module, queries: Tensor, source: Tensor, mask: Tensor | None, closed: Tensor | None) -> Tensor:
+def attend(layer: nn.Module, queries: Tensor, source: Tensor, mask: Tensor | None, padding: Tensor | None) -> Tensor:
     theirs = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True).eval()
     theirs.load_state_dict(layer.state_dict())
-    return theirs(queries, source, source, attn_mask=mask, key_padding_mask=closed)[0]
+    return theirs(queries, source, source, attn_mask=mask, key_padding_mask=padding)[0]
 
 
 def plain(
     decoder: CharacterDecoder, memory: Tensor, ids: Tensor, query_mask: Tensor | None, content_mask: Tensor | None,
-    closed: Tensor | None, places: slice,
+    padding: Tensor | None, places: slice,
 ) -> Tensor:  # fmt: skip
-    """Run both streams over a whole context, nothing kept: what `decode` of the published program computes."""
+    """Run both streams over a whole context without a cache, as `decode` of the reference implementation does."""
     embed = math.sqrt(WIDTH) * decoder.text_embed.embedding(ids)
     content = torch.cat([embed[:, :1], decoder.pos_queries[:, : ids.shape[1] - 1] + embed[:, 1:]], dim=1)
     query = decoder.pos_queries[:, places].expand(len(ids), -1, -1)
@@ -54,7 +59,7 @@ def plain(
         keys = layer.norm_c(content)
         streams = []
         for rows, normed, mask in ((query, layer.norm_q(query), query_mask), (content, keys, content_mask)):
-            rows = rows + attend(layer.self_attn, normed, keys, mask, closed)
+            rows = rows + attend(layer.self_attn, normed, keys, mask, padding)
             rows = rows + attend(layer.cross_attn, layer.norm1(rows), memory, None, None)
             streams.append(rows + layer.linear2(F.gelu(layer.linear1(layer.norm2(rows)))))
         query = streams[0]
@@ -80,8 +85,8 @@ def plain_refine(decoder: CharacterDecoder, memory: Tensor, logits: Tensor, step
     length = ids.shape[1]
     cloze = torch.zeros(steps, steps, dtype=torch.bool)
     cloze[torch.arange(steps - 1), torch.arange(1, steps)] = True  # position i may not see its own character
-    closed = (ids == CHARSET.end_id).cumsum(dim=-1) > 0
-    return plain(decoder, memory, ids, cloze[:, :length], cloze[:length, :length], closed, slice(0, steps))
+    padding = (ids == CHARSET.end_id).cumsum(dim=-1) > 0
+    return plain(decoder, memory, ids, cloze[:, :length], cloze[:length, :length], padding, slice(0, steps))
 
 
 def test_caches_of_both_streams_change_nothing(decoder: CharacterDecoder, memory: Tensor) -> None:
@@ -113,8 +118,8 @@ def test_known_words_under_the_masks_of_an_order(decoder: CharacterDecoder, memo
     ids = CHARSET.encode(["abcde", "a", "gg", "cab", "fed"])
     permutation = draw_permutations(5, PermutationOptions(), torch.Generator().manual_seed(1))[order]
     content_mask, query_mask = permutation_masks(permutation)
-    closed = (ids[:, :-1] == CHARSET.end_id) | (ids[:, :-1] == CHARSET.pad_id)
-    expected = plain(decoder, memory, ids[:, :-1], query_mask, content_mask, closed, slice(0, 6))
+    padding = (ids[:, :-1] == CHARSET.end_id) | (ids[:, :-1] == CHARSET.pad_id)
+    expected = plain(decoder, memory, ids[:, :-1], query_mask, content_mask, padding, slice(0, 6))
     found = decoder.teacher_forced(decoder.memory_keys(memory), ids, query_mask, content_mask)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -150,7 +155,7 @@ def test_refinement_sees_all_but_the_own_character(decoder: CharacterDecoder, me
     )  # fmt: skip
 
 
-def test_what_was_read_after_the_end_does_not_count(memory: Tensor) -> None:
+def test_a_prediction_after_the_end_does_not_count(memory: Tensor) -> None:
     decoder = make(2)
     logits = torch.randn(WORDS, LONGEST + 1, len(CHARSET.characters) + 1)
     logits[:, 2, CHARSET.end_id] = 99
@@ -175,3 +180,65 @@ def test_the_memory_may_be_projected_by_the_gradient(memory: Tensor) -> None:
     keys = decoder.memory_keys(memory)
     sum(decoder.teacher_forced(keys, ids, mask, mask).square().sum() for _ in range(2)).backward()  # type: ignore[union-attr]
     torch.testing.assert_close(decoder.decoder.layers[0].cross_attn.in_proj_weight.grad, 2 * once)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("updates_content", [False, True])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_gradients_pass_the_cache(depth: int, updates_content: bool, memory: Tensor) -> None:
+    decoder = make(depth, updates_content)
+    gradients = []
+    for decode in (
+        lambda: decoder.greedy(decoder.memory_keys(memory), 4, stop=False),
+        lambda: plain_by_layers(decoder, memory, 4),
+    ):
+        decoder.zero_grad()
+        decode().square().mean().backward()
+        gradients.append({name: weight.grad for name, weight in decoder.named_parameters() if weight.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, expected in gradients[1].items():
+        torch.testing.assert_close(gradients[0][name], expected, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def plain_by_layers(decoder: CharacterDecoder, memory: Tensor, steps: int) -> Tensor:
+    """Decode greedily with one pass over all positions so far for each step, so that gradients reach the layers."""
+    keys, logits = decoder.memory_keys(memory), list[Tensor]()
+    ids = decoder.start_ids(keys)
+    for position in range(steps):
+        mask = causal_mask(position + 1, memory.device)
+        logits.append(decoder.logits(decoder.streams(keys, ids, mask, mask))[:, -1:])
+        ids = torch.cat([ids, logits[-1].argmax(dim=-1)], dim=1)
+    return torch.cat(logits, dim=1)
+
+
+@pytest.mark.slow
+def test_the_size_of_the_paper_reads_as_without_a_cache() -> None:
+    student = Student(paper(Charset.load("36"))).eval()
+    with torch.inference_mode():
+        for words in (1, 3):
+            keys = student.memory_keys(torch.randn(words, 129, 384))
+            logits = student.greedy(keys, 26, stop=False)
+            torch.testing.assert_close(logits, uncached(student, keys, logits), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize("name", SIX)
+def test_real_words_are_read_as_without_a_cache(name: str, batch: int, shared: Path) -> None:
+    student, charset = Student.from_pretrained("tiny-real"), Charset.load("36")
+    (benchmark,) = open_benchmarks(shared / "data", name, charset, None)
+    for start in range(0, len(benchmark), batch):
+        pictures = [benchmark.load(number) for number in range(start, min(start + batch, len(benchmark)))]
+        with torch.inference_mode():
+            keys = student.memory_keys(student.encode(to_tensor(pictures, student.image_size)))
+            logits = student.greedy(keys, 26, stop=True)
+            assert words_of(charset, logits) == words_of(charset, uncached(student, keys, logits))
+
+
+def uncached(decoder: CharacterDecoder, keys: Sequence[KeysValues], logits: Tensor) -> Tensor:
+    """Run one pass over all positions with the prediction as content."""
+    ids = torch.cat([decoder.start_ids(keys), logits[:, :-1].argmax(dim=-1)], dim=1)
+    return decoder.logits(decoder.streams(keys, ids, causal_mask(ids.shape[1], ids.device), None))
+
+
+def words_of(charset: Charset, logits: Tensor) -> list[str]:
+    return [reading.text for reading in decode_attention(charset, logits)]

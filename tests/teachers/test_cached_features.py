@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from students.errors import UserError
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 from teachers.clip import ClipTeacher
 from teachers.guidance import FeatureRequest, Guidance
 from teachers.reading import StudentTeacher

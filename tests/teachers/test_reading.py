@@ -9,8 +9,7 @@ import torch
 
 from students.charset import Charset
 from students.parseq import Parseq, ParseqConfig
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 from teachers import load_teacher
 from teachers.clip import ClipTeacher
 from teachers.reading import ParseqTeacher, StudentTeacher

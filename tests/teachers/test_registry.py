@@ -12,8 +12,7 @@ from students.charset import Charset
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
 from students.reading import Reader
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 from teachers import names, registry
 from teachers.clip import ClipTeacher
 from teachers.clip4str import Clip4Str, Clip4StrConfig

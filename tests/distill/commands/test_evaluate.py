@@ -121,7 +121,6 @@ def test_an_alphabet_of_ones_own(place: Path, tmp_path: Path, capsys: pytest.Cap
     ("changed", "message"),
     [
         (["--limit", "0"], "--limit must be 1 or more"),
-        (["--decoder-dtype", "int8", "--device", "cuda"], "--decoder-dtype int8 is for the CPU"),
         (["--lexicon", "words.txt"], "--lexicon is for --teacher"),
         (["--lexicon", "words.txt", "--teacher", "tiny"], "words.txt: No such file"),
         (["--charset", "none.txt"], "no alphabet 'none.txt'"),

@@ -10,7 +10,6 @@ import torch
 
 from distill.commands.read import main
 from students.parseq import Parseq, ParseqConfig
-from students.student import Student
 
 
 @pytest.fixture(scope="module")
@@ -70,24 +69,6 @@ def test_how_a_reader_reads_may_be_chosen(
     for student in (places[0], onnx_file):
         assert "can decode in another way" in refused(capsys, "--student", str(student), "--nar", pictures)
     assert "--refine-iters must be 0 or more" in refused(capsys, "--refine-iters", "-1", pictures)
-
-
-def test_weights_of_the_decoder_may_be_int8(
-    learned, places, onnx_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    student, pictures = places
-    assert main(["--student", str(student), "--json", "--decoder-dtype", "int8", str(pictures)]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [row["word"] for row in found] == learned.words
-    reader, sure = Student.from_pretrained(student), {}
-    for dtype in ("float32", "int8"):
-        reader.choose_decoder_dtype(dtype)
-        sure[dtype] = [reading.confidence for reading in reader.read(learned.pictures)]
-    assert sure["int8"] != pytest.approx(sure["float32"], abs=5e-6)
-    assert [row["confidence"] for row in found] == pytest.approx(sure["int8"], abs=2e-6)
-    assert "none of these decodes in PyTorch" in refused(
-        capsys, "--student", str(onnx_file), "--decoder-dtype", "int8", str(pictures)
-    )
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -12,8 +12,7 @@ from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor
 
 from losses.heads import GuidanceHeads, published_name
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 from teachers.clip import fit_positions
 from teachers.guidance import TeacherShape
 

@@ -22,7 +22,7 @@ from students.ctc import LEARNERS
 from students.errors import UserError
 from students.pictures import to_tensor
 from students.reading import Reader
-from students.sizes import StudentConfig, StudentDecoding
+from students.student import StudentConfig, StudentDecoding
 from tests.distill.deployment.test_onnx_reader import edited
 
 

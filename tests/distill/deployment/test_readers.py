@@ -7,8 +7,7 @@ import torch
 
 from distill.deployment.readers import ModelReader, OnnxWordReader, WordReader, open_reader, place
 from students.errors import UserError
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 from tests.distill.conftest import Learned
 
 

@@ -14,8 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from distill.data.writing import LmdbWriter
 from distill.training.accelerator import own_process_state
 from students.charset import Charset
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 from teachers import load_teacher
 from teachers.clip import ClipTeacher
 from teachers.small import SmallTeacher, SmallTeacherConfig

@@ -23,8 +23,7 @@ from distill.data.batch import Batch
 from distill.training.distillation import DistillationTask
 from losses.lcl import lcl
 from students.charset import Charset
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 from teachers import load_teacher
 from tests.gloo import run_groups
 

@@ -15,7 +15,7 @@ from distill.training import building
 from distill.training.distillation import DistillationTask
 from distill.training.optim import adamw, build_schedule
 from losses.symmetric import SymmetricOptions
-from students.sizes import StudentConfig
+from students.student import StudentConfig
 from teachers.clip import ClipTeacher
 from teachers.tokens import WordPieceTokens
 

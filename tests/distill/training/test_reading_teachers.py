@@ -28,8 +28,7 @@ from losses.kd import dkd_loss, kd_loss
 from students.charset import Charset
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
-from students.sizes import StudentConfig
-from students.student import Student
+from students.student import Student, StudentConfig
 from teachers.clip import ClipTeacher
 from teachers.guidance import Guidance
 from teachers.reading import ParseqTeacher, StudentTeacher
