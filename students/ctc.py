@@ -72,7 +72,7 @@ class CtcReader(Reader):
         return self.encoder.stages(images)[0]
 
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
-        """Compute logits (N, W, C + 1) of the columns of (N, 3, H, W) pictures, blank first; `max_length` is ignored."""
+        """Compute logits (N, W, C + 1) of the columns of (N, 3, H, W) pictures, blank first, whatever `max_length`."""
         columns: Tensor = self.column_head(self.encode(images)[:, 1:])
         return columns
 

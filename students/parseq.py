@@ -1,4 +1,4 @@
-"""PARSeq: a ViT without class token, and a two-stream decoder trained in permuted orders (docs/method.md, section 3)."""
+"""PARSeq: a ViT without class token, and two-stream decoder trained in permuted orders (docs/method.md, section 3)."""
 
 from __future__ import annotations
 

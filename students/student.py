@@ -72,7 +72,7 @@ class StudentConfig:
     dropout: float = 0.1
     """Dropout in the decoder and on its queries and content."""
     column_head: bool = False
-    """A linear character head on the encoder's columns: an auxiliary loss in training, or the head of decoding `ctc`."""
+    """A linear character head on the encoder's columns: for an auxiliary loss in training, or decoding `ctc`."""
     taps: TapSpacing = "published"
     """How three stages are spaced over a depth that is no multiple of four."""
     decoding: StudentDecoding = "ar"
