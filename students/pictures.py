@@ -85,7 +85,7 @@ def decode_picture(source: bytes | str | Path | Image.Image | np.ndarray) -> Ima
 def resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
     """Resize an RGB picture to `size` = (height, width), bicubic with antialiasing: (H, W, 3) uint8.
 
-    The aspect ratio is not kept (docs/method.md, section 1.6).
+    The aspect ratio changes (docs/method.md, section 1.6).
     """
     height, width = size
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
@@ -106,7 +106,7 @@ def to_array(pictures: Sequence[Image.Image], image_size: tuple[int, int] = (32,
 
 
 def to_tensor(pictures: Sequence[Image.Image], image_size: tuple[int, int] = (32, 128)) -> Tensor:
-    """Give `to_array` as a tensor."""
+    """Resize and normalise RGB pictures to a tensor (N, 3, H, W); see `to_array`."""
     import torch
 
     return torch.from_numpy(to_array(pictures, image_size))

@@ -15,7 +15,7 @@ from rich.table import Table
 from distill.commands import CommandParser
 from distill.data.audit import SetReport, examine, sample_sheet
 from distill.data.columns import COLUMNS
-from distill.data.folders import list_names
+from distill.data.folders import list_names, walk_files
 from distill.data.overlap import Overlap, find_overlaps
 from distill.data.records import Records
 from distill.data.trees import open_set, open_sets
@@ -67,10 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
     if not console.is_terminal:
         console.width = 120
+    loose = [] if single else walk_files(given.data, [records.path for records in sets]).pictures
     reports = [examine(records, charset, given.max_length, given.keep_illegible) for records in sets]
     print_counts(console, reports)
     for report in reports:
         print_findings(console, report)
+    if loose:
+        console.print(f"{len(loose)} pictures belong to no set, for want of a label file: {list_names(loose, SHOWN)}")
     overlaps = find_overlaps(against, sets) if against is not None else None
     if overlaps is not None:
         print_overlaps(console, overlaps, given.against)

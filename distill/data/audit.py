@@ -50,7 +50,7 @@ class SetReport:
     beyond: int
     """Records that are stored beyond `num-samples`."""
     repeated: int
-    """Entries of a label file that say again what an earlier one says."""
+    """Entries of a label file left out because an earlier one names the same picture and label."""
     unlisted: list[str]
     """Pictures in a folder that its label file does not name."""
     widths: list[int]

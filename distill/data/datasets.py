@@ -20,9 +20,8 @@ from torch.utils.data import Dataset
 from distill.data.augmentation import LightAugment, Picture, RandAugment, as_image, sample_generator
 from distill.data.batch import Sample
 from distill.data.columns import column_ids, unpack_columns
-from distill.data.decoding import decode
 from distill.data.label_index import Positions, select_records
-from distill.data.pixel_cache import PixelCache
+from distill.data.pixels import PixelCache, decode
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
 from distill.data.sampling import Draw
 from distill.data.sections import SourceSection

@@ -42,7 +42,7 @@ class FolderRecords:
 
     @property
     def repeated(self) -> int:
-        """Entries left out because they say again what an earlier one says."""
+        """Entries left out because an earlier one names the same picture and label."""
         return self.label_file.repeated
 
     def labels(self) -> Iterator[tuple[int, str | None]]:
@@ -127,7 +127,7 @@ class PictureRecords:
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """What a search for pictures came upon."""
+    """The files that a search for pictures came upon."""
 
     pictures: list[Path]
     """Files whose names end as pictures do (`PICTURE_ENDINGS`)."""
@@ -135,25 +135,25 @@ class FoundFiles:
     """All other files but label files, and those with such names that are no files: broken links, pipes."""
 
 
-def find_pictures(places: Sequence[str | Path]) -> FoundFiles:
+def find_pictures(paths: Sequence[str | Path]) -> FoundFiles:
     """List picture files: files as they are given, whatever their names, and folders walked through.
 
     Raises:
-        UserError: when a place does not exist or a folder has no pictures.
+        UserError: when a path does not exist or a folder has no pictures.
     """
     pictures: list[Path] = []
     others: list[Path] = []
-    for place in map(Path, places):
-        if not place.is_dir():
-            if not place.exists():
-                raise UserError(f"{place}: no such file or folder; give pictures of one word each, or folders of them")
-            pictures.append(place)
+    for path in map(Path, paths):
+        if not path.is_dir():
+            if not path.exists():
+                raise UserError(f"{path}: no such file or folder; give pictures of one word each, or folders of them")
+            pictures.append(path)
             continue
-        found = walk_files(place)
-        if not found.pictures:
-            raise UserError(f"{place}: no pictures in this folder ({', '.join(PICTURE_ENDINGS)})")
-        pictures += found.pictures
-        others += found.others
+        files = walk_files(path)
+        if not files.pictures:
+            raise UserError(f"{path}: no pictures in this folder ({', '.join(PICTURE_ENDINGS)})")
+        pictures += files.pictures
+        others += files.others
     return FoundFiles(pictures, others)
 
 
@@ -171,10 +171,10 @@ def walk_files(folder: Path, besides: Collection[Path] = ()) -> FoundFiles:
         besides: folders that are passed over, with all that is in them.
     """
     pictures, others, apart = [], [], set(besides)
-    for place, folders, files in os.walk(folder):
-        inside = Path(place) not in apart
+    for parent, folders, files in os.walk(folder):
+        inside = Path(parent) not in apart
         folders[:] = [name for name in folders if inside and not name.startswith(".")]
-        for file in (Path(place, name) for name in files if inside and not name.startswith(".")):
+        for file in (Path(parent, name) for name in files if inside and not name.startswith(".")):
             if file.suffix.lower() in PICTURE_ENDINGS and file.is_file():
                 pictures.append(file)
             elif file.name not in LABEL_FILES:
@@ -211,4 +211,4 @@ def _cache_of(folder: Path, label_file: Path) -> Path | None:
     if not label_file.is_symlink() or label_file.parent.resolve() != folder.resolve():
         return None
     target = label_file.resolve()
-    return next((place for place in target.parents if place.name in CACHE_FOLDERS), target.parent)
+    return next((parent for parent in target.parents if parent.name in CACHE_FOLDERS), target.parent)

@@ -41,12 +41,12 @@ class LabelEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelFile:
-    """What a label file says: each picture once."""
+    """The entries of a label file, each picture once."""
 
     path: Path
     entries: tuple[LabelEntry, ...]
     repeated: int
-    """Entries left out because they say again what an earlier one says."""
+    """Entries left out because an earlier one names the same picture and label."""
 
 
 class _Row(NamedTuple):
@@ -103,23 +103,23 @@ def read_label_file(file: Path, folder: Path | None = None) -> LabelFile:
     elif suffix == ".tsv" or (suffix == ".txt" and "\t" in first):
         entries = _read_rows(file, _split_at_tabs(lines), folder, "a tab")
     else:
-        # Half of Europe's spreadsheets write semicolons.
+        # Where the comma is the decimal sign, spreadsheets write semicolons.
         semicolons = not _is_understood(_first_cells(first, ","), folder) and _is_understood(
             _first_cells(first, ";"), folder
         )
         rows = _parse_csv(file, text, ";" if semicolons else ",")
         entries = _read_rows(file, rows, folder, "a semicolon" if semicolons else "a comma")
-    return _check_entries(file, list(entries))
+    return _check_entries(file, list(entries), folder)
 
 
-def _check_entries(file: Path, entries: list[LabelEntry]) -> LabelFile:
+def _check_entries(file: Path, entries: list[LabelEntry], folder: Path) -> LabelFile:
     seen: dict[str, LabelEntry] = {}
     for entry in entries:
         path = PurePosixPath(entry.file.replace("\\", "/"))
         outside = path.is_absolute() or ".." in path.parts or ":" in entry.file[:2]
         if not entry.file or "\0" in entry.file or outside:
             raise UserError(
-                f"{file}, line {entry.line}: {entry.file!r} leads out of the folder; name files inside {file.parent}"
+                f"{file}, line {entry.line}: {entry.file!r} leads out of the folder; name files inside {folder}"
             )
         entry = entry._replace(file=str(path))
         first = seen.setdefault(entry.file, entry)

@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distill.data.caches import user_cache
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.progress import followed
-from distill.data.records import Records
+from distill.data.records import Records, user_cache
 from distill.locks import one_at_a_time
 from students.charset import Charset
 from students.files import replacing
@@ -144,9 +143,9 @@ def apply_label_rules(
             dropped[reason or ""] += 1
         positions.append(start + np.flatnonzero(left))
         start += len(labels.ends)
-    found = np.concatenate([np.empty(0, np.int64), *positions]).astype(np.uint32 if start < 2**32 else np.uint64)
+    array = np.concatenate([np.empty(0, np.int64), *positions]).astype(np.uint32 if start < 2**32 else np.uint64)
     return Selection(
-        Positions(found), Counter({reason: count for reason, count in dropped.items() if reason and count})
+        Positions(array), Counter({reason: count for reason, count in dropped.items() if reason and count})
     )
 
 
@@ -173,7 +172,7 @@ def _drop_reason(stored: bytes, charset: Charset, max_length: int, keep_illegibl
 
 def _select_by_index(records: LmdbRecords, charset: Charset, max_length: int, keep_illegible: bool) -> Selection | None:
     def write(folder: Path) -> Notes:
-        stored = _open_part(records, "labels", lambda place: _write_labels(records, place))
+        stored = _open_part(records, "labels", lambda beside: _write_labels(records, beside))
         labels = read_labels(records) if stored is None else _read_stored(stored[0])
         selection = apply_label_rules(labels, charset, max_length, keep_illegible)
         np.save(folder / _POSITIONS, selection.positions.array)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -135,3 +136,14 @@ def cut_by_list(file: Path, records: Records) -> SubsetRecords:
     if max(positions) >= len(records):
         raise UserError(f"{file} names record {max(positions) + 1}, but {records.name} has {len(records)} records")
     return SubsetRecords(records, positions, file.name.removesuffix(LIST_SUFFIX), file)
+
+
+def user_cache() -> Path:
+    """Return the folder for caches of this user, which may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "symdistill"
+
+
+def cache_folder(records: Records) -> Path:
+    """Return the set's own folder, or the user's cache when that is read-only."""
+    home = records.path if records.path.is_dir() else records.path.parent
+    return home if os.access(home, os.W_OK) else user_cache()

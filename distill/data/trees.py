@@ -67,7 +67,7 @@ def find_sets(root: Path | str, lists: bool = False, besides: Collection[str] = 
 
     Args:
         root: where to look; links are followed.
-        lists: give lists too, by their paths without the suffix.
+        lists: include lists, by their paths without the suffix.
         besides: folders in `root` that are passed over.
 
     Raises:
@@ -76,16 +76,16 @@ def find_sets(root: Path | str, lists: bool = False, besides: Collection[str] = 
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give one that holds LMDBs, at any depth")
-    found: dict[str, tuple[bool, Path]] = {}
+    by_content: dict[str, tuple[bool, Path]] = {}
     seen: set[str] = set()
-    for place, folders, files in os.walk(root, followlinks=True):
+    for parent, folders, files in os.walk(root, followlinks=True):
         # Hidden folders are sets that are still being written; a link may lead back to where the walk has been.
-        apart = besides if Path(place) == root else ()
+        apart = besides if Path(parent) == root else ()
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in apart)
-        sets = [Path(place, name.removesuffix(LIST_SUFFIX)) for name in files if lists and name.endswith(LIST_SUFFIX)]
-        real = os.path.realpath(place)
-        if is_set(Path(place)):
-            sets.append(Path(place))
+        sets = [Path(parent, name.removesuffix(LIST_SUFFIX)) for name in files if lists and name.endswith(LIST_SUFFIX)]
+        real = os.path.realpath(parent)
+        if is_set(Path(parent)):
+            sets.append(Path(parent))
             folders.clear()
         elif real in seen:
             folders.clear()
@@ -95,8 +95,8 @@ def find_sets(root: Path | str, lists: bool = False, besides: Collection[str] = 
             stored = _stored_in(path)
             content = os.path.realpath(stored)
             linked = content != os.path.join(os.path.realpath(root), os.path.relpath(stored, root))
-            found[content] = min((linked, path), found.get(content, (True, path)))
-    return sorted({path for _, path in found.values()})
+            by_content[content] = min((linked, path), by_content.get(content, (True, path)))
+    return sorted({path for _, path in by_content.values()})
 
 
 def is_set(path: Path) -> bool:
@@ -105,7 +105,7 @@ def is_set(path: Path) -> bool:
 
 
 def _stored_in(path: Path) -> Path:
-    """Give the file or folder that makes a set what it is: two paths to one are one set."""
+    """Return the file or folder that holds the words: paths to the same are one set."""
     if (path / DATA_FILE).is_file():
         return path / DATA_FILE
     return path if has_label_file(path) else path.with_name(path.name + LIST_SUFFIX)

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import features
 
-from distill.data.caches import user_cache
+from distill.data.records import user_cache
 from distill.data.rendering.atlas import UnusableFontError, load_face
 from students.files import write_file
 

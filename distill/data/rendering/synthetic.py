@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from distill.data.batch import Sample
 from distill.data.datasets import SampleBuilder, WordOptions
-from distill.data.decoding import decode
+from distill.data.pixels import decode
 from distill.data.rendering.renderer import RenderedWord
 from distill.data.sections import SourceSection
 from students.charset import Charset

@@ -56,23 +56,27 @@ def test_the_command_reports_and_exits_1_for_corrupt_records(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([str(messy), "--json", "found.json"]) == 1
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for part in ("messy", "too long", "'你' 1", "record 6 of messy"):
-        assert part in told
+        assert part in printed
     found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert (found["sets"][0]["usable"], found["overlaps"]) == (2, None)
     assert Image.open(tmp_path / "messy-samples.png").size[0] == 1280
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "text"),
     [
         (["nowhere"], "nowhere"), (["."], "holds no LMDB"), (["set", "--charset", "no"], "alphabet"),
         (["set", "--against", "away"], "away"), (["set", "--sheet", "away/sheet.png"], "can't be written"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(
-    arguments: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "empty").mkdir()
     if arguments[0] == "set":
@@ -80,7 +84,7 @@ def test_mistakes_are_one_line(
     monkeypatch.chdir(tmp_path / "empty")
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert (error.count("\n"), told in error) == (1, True)
+    assert (error.count("\n"), text in error) == (1, True)
 
 
 def test_the_command_exits_1_for_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,3 +172,11 @@ def test_paths_that_look_like_markup_are_printed_as_they_are(
     assert f"{name}: corrupt: record 2 of {name} has no picture" in printed
     assert f"are in {name} as well" in printed
     assert f"sheet of samples: {name}-samples.png" in printed
+
+
+def test_pictures_outside_of_all_sets_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "data" / "set", [(encoded(0), "a")])
+    (tmp_path / "data" / "mine").mkdir()
+    (tmp_path / "data" / "mine" / "x.png").write_bytes(encoded(1))
+    assert main(["data", "--no-sheet"]) == 0
+    assert "1 pictures belong to no set, for want of a label file: data/mine/x.png" in capsys.readouterr().out

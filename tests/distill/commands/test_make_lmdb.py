@@ -31,29 +31,33 @@ def test_words_are_counted_by_reason(folder: Path, tmp_path: Path, capsys: pytes
     records = LmdbRecords(tmp_path / "set")
     assert [label for _, label in records.labels()] == ["Harbour", "zürich", "!?"], "labels as they stand"
     assert records.image(1) == (folder / "1.png").read_bytes(), "nothing is encoded again"
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for part in (
         "3 of 7 words written", "1 outside the alphabet", "1 too long", "1 without a picture that can be read",
         "1 whose picture is missing", "5.png of mine",
         "6.png of mine", "你好",
     ):  # fmt: skip
-        assert part in told
+        assert part in printed
     assert main([str(folder), str(tmp_path / "digits"), "--charset", "36"]) == 0
     assert len(LmdbRecords(tmp_path / "digits")) == 2
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "text"),
     [(["nowhere", "out"], "nowhere"), (["mine", "mine"], "exists"), (["mine", "out", "--charset", "xyz"], "xyz")],
 )
 def test_mistakes_are_one_line(
-    folder: Path, arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    arguments: list[str],
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(folder.parent)
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert told in error
+    assert text in error
     assert sorted(entry.name for entry in folder.parent.iterdir()) == ["mine"], "nothing is written"
 
 

@@ -49,8 +49,8 @@ def files(folder: Path) -> dict[str, int]:
     return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
 
 
-def told(found: Selection) -> tuple[list[int], Counter[str]]:
-    return found.positions.array.tolist(), found.dropped
+def counts(selection: Selection) -> tuple[list[int], Counter[str]]:
+    return selection.positions.array.tolist(), selection.dropped
 
 
 def put(folder: Path, key: bytes, value: bytes | None) -> None:
@@ -76,7 +76,12 @@ def test_many_labels_are_judged_as_one_by_one(charset: str, labels: list[str | N
 def test_the_index_says_what_the_labels_say(folder: Path) -> None:
     records = LmdbRecords(folder)
     first, again = select_records(records, CHARSET, 25), select_records(LmdbRecords(folder), CHARSET, 25)
-    assert told(first) == told(again) == told(apply_label_rules(read_labels(records), CHARSET, 25)) == (KEPT, DROPPED)
+    assert (
+        counts(first)
+        == counts(again)
+        == counts(apply_label_rules(read_labels(records), CHARSET, 25))
+        == (KEPT, DROPPED)
+    )
     assert isinstance(again.positions.array, np.memmap)
     assert again.positions.array.dtype == np.uint32
 
@@ -88,10 +93,12 @@ def test_it_is_made_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "data.mdb", "ends.npy", "labels.bin", "positions.npy", "state.json", "state.json",
     ]  # fmt: skip
     monkeypatch.setattr(LmdbRecords, "labels", None)
-    assert told(select_records(LmdbRecords(folder), CHARSET, 25))[0] == KEPT
+    assert counts(select_records(LmdbRecords(folder), CHARSET, 25))[0] == KEPT
     assert files(folder) == written
-    assert told(select_records(LmdbRecords(folder), CHARSET, 5))[0] == [0, 6, 8, 12, 13], "another length needs no walk"
-    assert told(select_records(LmdbRecords(folder), Charset("z"), 25))[0] == [12], "nor does another alphabet"
+    assert counts(select_records(LmdbRecords(folder), CHARSET, 5))[0] == [0, 6, 8, 12, 13], (
+        "another length needs no walk"
+    )
+    assert counts(select_records(LmdbRecords(folder), Charset("z"), 25))[0] == [12], "nor does another alphabet"
     assert set(written) < set(files(folder))
 
 
@@ -110,7 +117,7 @@ def test_a_changed_lmdb_gets_a_new_index(
     select_records(LmdbRecords(folder), CHARSET, 25)
     put(folder, key, value)
     for _ in range(2):
-        assert told(select_records(LmdbRecords(folder), CHARSET, 25)) == (kept_now, dropped)
+        assert counts(select_records(LmdbRecords(folder), CHARSET, 25)) == (kept_now, dropped)
 
 
 @pytest.mark.parametrize("name", ["positions.npy", "labels.bin", "ends.npy", "state.json"])
@@ -118,13 +125,13 @@ def test_a_damaged_index_is_made_again(folder: Path, name: str) -> None:
     select_records(LmdbRecords(folder), CHARSET, 25)
     for file in (folder / INDEX).rglob(name):
         file.write_bytes(file.read_bytes()[:-3])
-    assert told(select_records(LmdbRecords(folder), Charset("z"), 25))[0] == [12]
-    assert told(select_records(LmdbRecords(folder), CHARSET, 25)) == (KEPT, DROPPED)
+    assert counts(select_records(LmdbRecords(folder), Charset("z"), 25))[0] == [12]
+    assert counts(select_records(LmdbRecords(folder), CHARSET, 25)) == (KEPT, DROPPED)
 
 
 def test_the_index_of_read_only_data_lies_with_the_user(folder: Path, tmp_path: Path) -> None:
     (folder / INDEX).write_text("nothing can be written here")
-    assert told(select_records(LmdbRecords(folder), CHARSET, 25)) == (KEPT, DROPPED)
+    assert counts(select_records(LmdbRecords(folder), CHARSET, 25)) == (KEPT, DROPPED)
     assert len(list((tmp_path / "home" / "symdistill").glob("words-*.index/positions-*/positions.npy"))) == 1
     assert isinstance(select_records(LmdbRecords(folder), CHARSET, 25).positions.array, np.memmap)
 
@@ -133,23 +140,23 @@ def test_without_a_place_labels_are_read(folder: Path, tmp_path: Path, caplog: p
     (folder / INDEX).write_text("nothing can be written here")
     (tmp_path / "home").write_text("nor here")
     with caplog.at_level(logging.WARNING):
-        assert told(select_records(LmdbRecords(folder), CHARSET, 25)) == (KEPT, DROPPED)
+        assert counts(select_records(LmdbRecords(folder), CHARSET, 25)) == (KEPT, DROPPED)
     assert "no index of" in caplog.text
 
 
 def test_records_beyond_num_samples_are_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     put(folder, b"num-samples", b"10")
     with caplog.at_level(logging.WARNING):
-        assert told(select_records(LmdbRecords(folder), CHARSET, 25))[0] == KEPT[:5]
+        assert counts(select_records(LmdbRecords(folder), CHARSET, 25))[0] == KEPT[:5]
     assert "4 records beyond num-samples (10) are never read" in caplog.text
 
 
 def test_few_labels_and_other_sets_need_no_index(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(label_index, "MIN_RECORDS", len(LABELS) + 1)
-    assert told(select_records(LmdbRecords(folder), CHARSET, 25)) == (KEPT, DROPPED)
+    assert counts(select_records(LmdbRecords(folder), CHARSET, 25)) == (KEPT, DROPPED)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "labels.tsv").write_text("a.png\tone\nb.png\t?\n")
-    assert told(select_records(FolderRecords(tmp_path / "folder"), CHARSET, 25)) == ([0], {"empty": 1})
+    assert counts(select_records(FolderRecords(tmp_path / "folder"), CHARSET, 25)) == ([0], {"empty": 1})
     assert [file.name for file in folder.iterdir()] == ["data.mdb"]
 
 

@@ -150,10 +150,10 @@ def test_gaps_and_wrong_bytes_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entries", "told"), [({b"label-000000001": b"a"}, "num-samples"), ({b"num-samples": b"x"}, "num")]
+    ("entries", "message"), [({b"label-000000001": b"a"}, "num-samples"), ({b"num-samples": b"x"}, "num")]
 )
-def test_an_lmdb_of_something_else_is_refused(tmp_path: Path, entries: dict[bytes, bytes], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_an_lmdb_of_something_else_is_refused(tmp_path: Path, entries: dict[bytes, bytes], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         LmdbRecords(write(tmp_path / "set", entries))
 
 
@@ -228,16 +228,16 @@ def test_a_list_cuts_a_set_from_the_larger_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "message"),
     [
         ("IC13_3", "1\n2\n9\n", "record 9"), ("IC13_3", "0\n", "counted from 1"), ("IC13_3", "one\n", "'one'"),
         ("IC13_3", "", "empty"), ("IC15_3", "1\n", "IC15_COUNT"), ("plain", "1\n", "larger set"),
     ],
 )  # fmt: skip
-def test_a_list_that_fits_nothing_is_refused(tmp_path: Path, name: str, text: str, told: str) -> None:
+def test_a_list_that_fits_nothing_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
     words(tmp_path / "IC13_5", ["a", "b", "c", "d", "e"])
     (tmp_path / f"{name}.indices.txt").write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         open_set(tmp_path / name)
 
 

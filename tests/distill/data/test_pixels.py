@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from distill.data.decoding import decode, is_plain_jpeg
+from distill.data.pixels import decode, is_plain_jpeg
 from students.pictures import DamagedPictureError, decode_picture
 
 SMALL = np.random.default_rng(0).integers(0, 256, (7, 11, 3), dtype=np.uint8)
