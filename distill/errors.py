@@ -1,4 +1,4 @@
-"""Tell a user's mistake in one line on stderr and exit with 2; let a bug keep its traceback."""
+"""Print a user's mistake as one line on stderr and exit with 2; a bug keeps its traceback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from distill.processes import MISTAKE, tell_once
+from distill.processes import MISTAKE, report_once
 from students.errors import UserError
 from students.files import is_full
 
@@ -21,7 +21,7 @@ Command = Callable[..., int]
 """A command's `main(argv: Sequence[str] | None = None) -> int`."""
 
 CLOSED_PIPE = 141
-"""Exit code when whoever read the output (`head`, a pager) has left: 128 + SIGPIPE, as shells tell of such an end."""
+"""Exit code when whoever read the output (`head`, a pager) has left: 128 + SIGPIPE, as in shells."""
 EXTRAS = {
     "wordfreq": "render", "fontTools": "render", "matplotlib": "render",
     "onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx",
@@ -40,7 +40,7 @@ def exit_on_user_error(main: Command) -> Command:
     @functools.wraps(main)
     def guarded(argv: Sequence[str] | None = None) -> int:
         try:
-            code = told(main, argv)
+            code = run(main, argv)
             sys.stdout.flush()
             return code
         except BrokenPipeError:
@@ -86,25 +86,27 @@ def _missing(package: str, purpose: str) -> UserError:
     return UserError(f'{purpose} needs {package}; pip install "symdistill[{EXTRAS[package]}]"')
 
 
-def told(main: Command, argv: Sequence[str] | None) -> int:
-    """Run `main`; a mistake is told and gives 2, and so is a full disk."""
+def run(main: Command, argv: Sequence[str] | None) -> int:
+    """Run `main`; a mistake, or a full disk, is reported and returns 2."""
     try:
         return main(argv)
     except UserError as error:
         # One mistake is one line, whatever a library's message inside it looks like.
-        return mistaken(str(error))
+        return report_mistake(str(error))
     except SystemExit:  # argparse has printed its help
         sys.stdout.flush()
         raise
     except Exception as error:
         if not is_full(error):
             raise
-        return mistaken(f"no room left on the disk ({error}); make room and start again, a training with --resume auto")
+        return report_mistake(
+            f"no room left on the disk ({error}); make room and start again, a training with --resume auto"
+        )
 
 
-def mistaken(message: str) -> int:
-    """Tell a mistake, and give its exit code."""
-    tell_once("error: " + " ".join(message.split()))
+def report_mistake(message: str) -> int:
+    """Print a mistake, and return its exit code."""
+    report_once("error: " + " ".join(message.split()))
     return MISTAKE
 
 

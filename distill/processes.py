@@ -1,4 +1,4 @@
-"""Several processes of one run: a user's mistake in any of them is told once, and all of them leave."""
+"""Several processes of one run: a user's mistake in any of them is printed once, and all of them exit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # takes seconds to import, and a single process needs none of
     from torch.distributed import TCPStore
 
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
-"""How the variables begin by which a launcher tells a process that it is one of several."""
+"""Prefixes of the variables by which a launcher makes a process one of several."""
 MISTAKE = 2
 """Exit code of a run that a user's mistake ended."""
 LOOK_S, CONNECT_S, PATIENCE_S = 0.2, 10.0, 5.0
@@ -25,7 +25,7 @@ _leaving = threading.Lock()
 """Held from when this process begins to leave: its main thread with its own mistake, or its watch with another's."""
 
 
-def tell_once(line: str) -> None:
+def report_once(line: str) -> None:
     """Print a mistake on stderr, unless another process of the run was first, and wait until all know.
 
     A launcher ends all processes as soon as one has ended. It finds them gone, each with exit code 2.
@@ -44,8 +44,8 @@ def tell_once(line: str) -> None:
         time.sleep(LOOK_S / 10)
 
 
-def leave_with_others() -> None:
-    """Watch from now on for a mistake that another process tells, and leave at once: what it waits for never comes.
+def exit_with_others() -> None:
+    """Watch from now on for a mistake that another process reports, and exit at once: what it waits for never comes.
 
     Without it a process that waits for others in a collective call would wait until that call times out.
     """
@@ -63,8 +63,8 @@ def leave_with_others() -> None:
     atexit.register(end)
 
 
-def alone(environment: dict[str, str]) -> dict[str, str]:
-    """Give the variables of a process that is none of several: without those of the launcher."""
+def without_launcher(environment: dict[str, str]) -> dict[str, str]:
+    """Return environment variables without those of the launcher, for a process that is none of several."""
     return {name: value for name, value in environment.items() if not name.startswith(LAUNCHER)}
 
 

@@ -40,10 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_intermixed_args(argv)  # overrides may stand before and after options
     # torch and its friends take seconds to import: arguments and configuration are checked before.
     from distill.training.run_folder import check_run_folder
-    from distill.training.stopping import STOPPED, stop_with
+    from distill.training.stopping import STOPPED, stop_with_parent
 
     if given.parent is not None:
-        stop_with(given.parent)
+        stop_with_parent(given.parent)
     config = load_config(Config, given.config, given.overrides)
     if not given.dry_run:
         check_run_folder(Path(config.out), given.resume, given.overwrite)

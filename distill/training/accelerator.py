@@ -17,7 +17,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from distill.config import TrainSection
-from distill.processes import leave_with_others
+from distill.processes import exit_with_others
 from students.errors import UserError
 
 Precision = Literal["no", "bf16", "fp16"]
@@ -89,13 +89,13 @@ def make_accelerator(train: TrainSection, find_unused_parameters: bool = False) 
         raise UserError(
             f"train.precision={precision} can't be had here ({error}); take no, bf16, or auto for what the machine has"
         ) from None
-    leave_with_others()
+    exit_with_others()
     check_splitting(accelerator)
     return accelerator
 
 
 def describe_processes(accelerator: Accelerator) -> str:
-    """Say how many processes train, on what, in which precision: launchers differ in what they start."""
+    """Describe how many processes train, on what, in which precision: launchers differ in what they start."""
     count, threads = accelerator.num_processes, torch.get_num_threads()
     split = ", weights split over them (FSDP)" if splits_weights(accelerator) else ""
     return (
@@ -105,7 +105,7 @@ def describe_processes(accelerator: Accelerator) -> str:
 
 
 def splits_weights(accelerator: Accelerator) -> bool:
-    """Say whether weights are split over the processes (FSDP)."""
+    """Tell whether weights are split over the processes (FSDP)."""
     return bool(accelerator.distributed_type == DistributedType.FSDP)
 
 
@@ -124,7 +124,7 @@ def check_splitting(accelerator: Accelerator) -> None:
     plugin.cpu_ram_efficient_loading = False
 
 
-class Whole:
+class GatheredModel:
     """A module with all its weights on every process, to be averaged, validated and exported.
 
     Args:

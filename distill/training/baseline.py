@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from distill.config import Config, TeacherSection, save_config
-from distill.processes import alone
+from distill.processes import without_launcher
 from distill.training.stopping import STOPPED, StopRequest
 
 LOOK_S = 0.2
@@ -73,8 +73,12 @@ class Baseline:
         ]  # fmt: skip
         with self.console_file.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=alone(dict(os.environ))
-            )
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=without_launcher(dict(os.environ)),
+            )  # fmt: skip
 
     def terminate(self) -> None:
         """Ask it to save and leave, without waiting for it."""

@@ -59,9 +59,12 @@ def build_student(section: StudentSection, seed: int, log: Log = lambda _: None)
 
 def start_from(section: StudentSection, init: str, charset: Charset, seed: int, log: Log) -> Student:
     """Load the student to start from, to learn to read as configured; arguments as for `build_student`."""
-    asked, reads_columns = None if section.remap else charset, read_stored(locate(init))["format"] == CtcReader.FORMAT
+    alphabet, reads_columns = (
+        None if section.remap else charset,
+        read_stored(locate(init))["format"] == CtcReader.FORMAT,
+    )
     reader: Student | CtcReader = (
-        CtcReader.from_pretrained(init, asked) if reads_columns else Student.from_pretrained(init, asked)
+        CtcReader.from_pretrained(init, alphabet) if reads_columns else Student.from_pretrained(init, alphabet)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -75,19 +78,19 @@ def remap_reader(reader: AnyReader, folder: str, charset: str, max_length: int, 
     Args:
         reader: left as it is.
         folder: shipped name or folder that it comes from.
-        charset: the alphabet that is wanted, as configured.
-        max_length: the longest word that is wanted.
+        charset: the new alphabet, as configured.
+        max_length: the new longest word.
         seed: of rows that are new, the same on every process.
         log: gets a line about the rows that are new.
 
     Raises:
         UserError: when there is no such alphabet.
     """
-    wanted = Charset.load(charset)
+    alphabet = Charset.load(charset)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        remapped, report = remap(reader, wanted, max_length)
-    log(f"{folder} for {len(wanted.characters)} characters: {report.describe()}")
+        remapped, report = remap(reader, alphabet, max_length)
+    log(f"{folder} for {len(alphabet.characters)} characters: {report.describe()}")
     return remapped
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: written beside, renamed when whole, found again, and thinned out."""
+"""Checkpoints: written under another name and renamed when complete, looked up, and old ones removed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNREADABLE = (SafetensorError, UnpicklingError, RuntimeError, ValueError, Lookup
 class CheckpointKeeper:
     """Save and restore a run through Accelerate: weights, optimizer, schedule, average, random states, position.
 
-    What is registered with the accelerator is saved with the rest; a folder only gets its name when it is whole.
+    What is registered with the accelerator is saved with the rest; a folder only gets its name when it is complete.
 
     Args:
         folder: the run's checkpoints/.
@@ -66,30 +66,30 @@ class CheckpointKeeper:
         return final
 
     def all(self) -> list[Path]:
-        """List whole checkpoints, earliest first."""
+        """List the complete checkpoints, earliest first."""
         if not self.folder.is_dir():
             return []
-        return sorted(path for path in self.folder.iterdir() if NAME.fullmatch(path.name) and whole(path))
+        return sorted(path for path in self.folder.iterdir() if NAME.fullmatch(path.name) and is_complete(path))
 
     def find(self, wanted: str) -> Path | None:
         """Find the checkpoint for `--resume auto` (the latest, None when there is none yet) or `--resume DIR`.
 
         Raises:
-            UserError: when DIR is no whole checkpoint.
+            UserError: when DIR is no complete checkpoint.
         """
         if wanted == "auto":
-            found = self.all()
-            return found[-1] if found else None
+            checkpoints = self.all()
+            return checkpoints[-1] if checkpoints else None
         path = Path(wanted)
-        if not whole(path):
+        if not is_complete(path):
             raise UserError(
                 f"{path} is no checkpoint; give a folder checkpoints/step-NNNNNNNN of a run, or --resume auto"
             )
         return path
 
 
-def whole(path: Path) -> bool:
-    """Say whether `path` is a checkpoint that was written to its end."""
+def is_complete(path: Path) -> bool:
+    """Tell whether `path` is a checkpoint that was written to its end."""
     return (path / "complete.json").is_file() and any(path.glob("*model*"))
 
 

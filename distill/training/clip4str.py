@@ -1,4 +1,7 @@
-"""Training of a CLIP4STR: permuted orders in both branches, frozen text layers, four groups of weights (METHOD 2)."""
+"""Training of a CLIP4STR: permuted orders in both branches, frozen text layers, four parameter groups.
+
+Source: docs/method.md, section 2 (CLIP4STR, arXiv 2305.14014).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from teachers.clip4str import Clip4Str, Clip4StrConfig, CrossTraining
 REFERENCE_BATCH = 512
 """Batch size, over all processes, that a base learning rate is meant for."""
 WHOLE_TOWER = 12
-"""From this many frozen blocks on the published program freezes a tower whole, whatever its depth."""
+"""From this many frozen blocks on the reference implementation freezes the whole tower, whatever its depth."""
 UNDECAYED = ("bn", "ln", "bias", "logit_scale", "pos_queries", "text_embed")
 """Weights with one of these in their name are never decayed."""
 
@@ -52,7 +55,7 @@ class Clip4StrTask(Task):
         return self.reader
 
     def train(self, mode: bool = True) -> Self:
-        """Train; an image tower that rests whole keeps its statistics too."""
+        """Set the mode; the statistics of an image tower that is wholly frozen stay as they are."""
         super().train(mode)
         if self.section.image_freeze >= WHOLE_TOWER:
             self.reader.clip_model.visual.eval()
@@ -74,36 +77,36 @@ class Clip4StrTask(Task):
         return terms
 
     def order_losses(self, inputs: PermutedInputs) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Give the mean cross-entropy of each order in both branches (cross may be empty), and its targets n_k."""
+        """Compute the mean cross-entropy of each order in both branches (cross may be empty), and its targets n_k."""
         charset = self.reader.charset
         orders = inputs.orders(charset)
         features = self.reader.encode(inputs.images)
         cross_training = CrossTraining(self.section.cross_context, self.section.cross_mask)
-        found = self.reader.permuted(features, inputs.target_ids, orders, cross_training)
-        visual = order_losses([logits.visual for logits in found], orders, charset.pad_id)
-        read = [logits.cross for logits in found if logits.cross is not None]
+        outputs = self.reader.permuted(features, inputs.target_ids, orders, cross_training)
+        visual = order_losses([logits.visual for logits in outputs], orders, charset.pad_id)
+        read = [logits.cross for logits in outputs if logits.cross is not None]
         cross = order_losses(read, orders, charset.pad_id) if read else []
         return visual, cross, [order.count for order in orders]
 
     def unused_parameters(self) -> tuple[str, ...]:
-        """Name weights of the CLIP that the loss can't reach: its scale, and what the switches leave out."""
+        """Name weights of the CLIP that the loss doesn't reach: its scale, and what the configuration leaves out."""
         config, clip = self.reader.config, "reader.clip_model."
-        idle = ["logit_scale"]
+        unused = ["logit_scale"]
         if not config.language or config.text_features == "embedding":
-            idle += ["transformer.", "positional_embedding", "ln_final.", "text_projection"]
+            unused += ["transformer.", "positional_embedding", "ln_final.", "text_projection"]
         if not config.language:
-            idle += ["token_embedding."]
+            unused += ["token_embedding."]
         if not config.share_dim and not config.language:
-            idle += ["visual.proj"]
-        return tuple(clip + name for name in idle)
+            unused += ["visual.proj"]
+        return tuple(clip + name for name in unused)
 
-    def always_graded(self) -> bool:
-        """Say whether every trainable weight gets a gradient in every step."""
-        idle = self.unused_parameters()
-        return not any(name.startswith(idle) for name, weight in self.named_parameters() if weight.requires_grad)
+    def find_unused_parameters(self) -> bool:
+        """Tell DDP whether some trainable weights get no gradient; most of the unused ones are frozen."""
+        unused = self.unused_parameters()
+        return any(name.startswith(unused) for name, weight in self.named_parameters() if weight.requires_grad)
 
     def learning_rate(self, base: float, grad_accum: int, devices: int, batch_per_device: int) -> float:
-        """Scale linearly with the joined batch: `base * grad_accum * devices * batch / 512` (published)."""
+        """Scale linearly with the joined batch: `base * grad_accum * devices * batch / 512`, as in the reference."""
         return base * grad_accum * (devices * batch_per_device) / REFERENCE_BATCH
 
     def no_weight_decay(self) -> set[str]:
@@ -114,7 +117,7 @@ class Clip4StrTask(Task):
         }  # fmt: skip
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Give the published four groups: CLIP without and with decay, decoders without and with decay.
+        """Split into the reference's four groups: CLIP without and with decay, decoders without and with decay.
 
         Raises:
             UserError: when the decay is negative or nothing can be trained.
@@ -135,29 +138,30 @@ class Clip4StrTask(Task):
 
 
 def freeze(reader: Clip4Str, text_blocks: int, image_blocks: int) -> None:
-    """Take weights of the CLIP out of training as published.
+    """Freeze weights of the CLIP as the reference implementation does.
 
-    With 0 or more frozen text blocks the text tower's embeddings, positions and the CLIP's scale rest too, its final
-    norm and projection don't; with 0 or more frozen image blocks class token and positions rest, the patches, the
-    norms before and behind the blocks and the projection don't. From `WHOLE_TOWER` on a tower rests whole.
+    With 0 or more frozen text blocks the text tower's embeddings, positions and the CLIP's scale are frozen too, its
+    final norm and projection are not; with 0 or more frozen image blocks class token and positions are frozen, the
+    patches, the norms before and behind the blocks and the projection are not. From `WHOLE_TOWER` on the whole tower
+    is frozen.
     """
     clip = reader.clip_model
     for name, weight in clip.named_parameters():
         if name.startswith("visual."):
-            kept = ("visual.conv1", "visual.ln_pre", "visual.ln_post", "visual.proj")
-            rests = rests_in_tower(name.removeprefix("visual."), image_blocks, name.startswith(kept))
+            trained = ("visual.conv1", "visual.ln_pre", "visual.ln_post", "visual.proj")
+            frozen = is_frozen(name.removeprefix("visual."), image_blocks, name.startswith(trained))
         else:
-            rests = rests_in_tower(name, text_blocks, name.startswith(("ln_final", "text_projection")))
-        weight.requires_grad_(weight.requires_grad and not rests)
+            frozen = is_frozen(name, text_blocks, name.startswith(("ln_final", "text_projection")))
+        weight.requires_grad_(weight.requires_grad and not frozen)
 
 
-def rests_in_tower(name: str, blocks: int, kept: bool) -> bool:
-    """Say whether a weight rests with `blocks` frozen blocks; `kept` ones learn unless the whole tower rests."""
+def is_frozen(name: str, blocks: int, exempt: bool) -> bool:
+    """Tell whether a tower's weight is frozen with `blocks` frozen blocks; `exempt` ones only with the whole tower."""
     if not 0 <= blocks < WHOLE_TOWER:
         return blocks >= WHOLE_TOWER
     if name.startswith("transformer.resblocks."):
         return int(name.split(".")[2]) < blocks
-    return not kept
+    return not exempt
 
 
 def build_clip4str(config: TeacherConfig, log: Log = lambda _: None) -> Clip4StrTask:
@@ -183,7 +187,7 @@ def build_clip4str(config: TeacherConfig, log: Log = lambda _: None) -> Clip4Str
 
 
 def picture_size(section: Clip4StrSection) -> tuple[int, int] | None:
-    """Give the configured height and width; raises `UserError` for anything but two numbers."""
+    """Return the configured height and width; raises `UserError` for anything but two numbers."""
     size = section.image_size
     if size is not None and len(size) != 2:
         raise UserError(f"clip4str.image_size={size}: give height and width, such as [64, 256]")
@@ -191,7 +195,7 @@ def picture_size(section: Clip4StrSection) -> tuple[int, int] | None:
 
 
 def resize(reader: Clip4Str, size: tuple[int, int] | None, log: Log) -> None:
-    """Have a loaded reader read at another size, its grid of positions resized; None keeps its own.
+    """Change the picture size of a loaded reader, and resize its grid of positions; None keeps its own.
 
     Raises:
         UserError: for a size that its CLIP can't read.
@@ -205,7 +209,7 @@ def resize(reader: Clip4Str, size: tuple[int, int] | None, log: Log) -> None:
 
 
 def build_reader(config: TeacherConfig) -> Clip4Str:
-    """Make a reader of a CLIP; its decoders start from nothing."""
+    """Build a reader around a CLIP; its decoders are new."""
     section = config.clip4str
     backbone, clip = load_backbone(section.clip, section.weights, picture_size(section))
     chosen = Clip4StrConfig(

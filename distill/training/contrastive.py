@@ -60,7 +60,7 @@ class ContrastiveInputs:
 
 
 class ContrastiveTask(Task):
-    """A small teacher under training, with reading terms that keep it from staying blind.
+    """A small teacher under training, with auxiliary terms that have it recognise characters.
 
     One head reads the image columns, first as drawn, later by CTC: CTC from the start would learn to say "nothing"
     everywhere first. The other spells words from embeddings: the same linear map must name the first, second, ...
@@ -97,7 +97,7 @@ class ContrastiveTask(Task):
         return {f"teacher.{name}" for name in names}
 
     def unused_parameters(self) -> tuple[str, ...]:
-        """Name the column head when it rests once the column term has ended."""
+        """Name the column head when nothing trains it once the column term has ended."""
         return () if self.column_head is None or self.options.ctc > 0 else ("column_head.",)
 
     def prepare(self, batch: Batch, step: int, progress: float, part: int = 0) -> ContrastiveInputs:
@@ -133,8 +133,10 @@ class ContrastiveTask(Task):
         options, config = self.options, self.teacher.config
         for word, index in zip(words, indices, strict=True):
             source = random.Random(f"{self.seed}/{step}/{index}")
-            for miss in hard_negatives(word, count, config.characters, source, options.max_edits, config.max_length):
-                lexicon.setdefault(miss, len(lexicon))
+            for negative in hard_negatives(
+                word, count, config.characters, source, options.max_edits, config.max_length
+            ):
+                lexicon.setdefault(negative, len(lexicon))
         return lexicon
 
     def forward(self, inputs: ContrastiveInputs) -> dict[str, Tensor]:
@@ -185,9 +187,9 @@ class ContrastiveTask(Task):
         inside = (ids >= 1) & (ids < classes)
         targets = torch.where(inside, ids, 0).masked_fill(ids == 0, -1)[:, 1 : length + 1]
         lengths = inside.sum(dim=1, keepdim=True)
-        places = lengths - torch.arange(length, device=ids.device)
-        backwards = ids.gather(1, places.clamp(min=0)) * (places > 0)
-        backwards = backwards.masked_fill(places < 0, -1)
+        positions = lengths - torch.arange(length, device=ids.device)
+        backwards = ids.gather(1, positions.clamp(min=0)) * (positions > 0)
+        backwards = backwards.masked_fill(positions < 0, -1)
         return F.cross_entropy(logits.flatten(0, 2), torch.stack([targets, backwards], 1).flatten(), ignore_index=-1)
 
     def scale(self) -> Tensor:
@@ -201,7 +203,7 @@ class TextQueue(nn.Module):
     They make a lexicon of thousands of words out of batches of hundreds, at the price of a product.
 
     Args:
-        texts: how many are kept.
+        texts: how many are stored.
         width: of the joint space.
     """
 
@@ -216,7 +218,7 @@ class TextQueue(nn.Module):
         self.register_buffer("added", torch.zeros((), dtype=torch.int64))
 
     def compare(self, images: Tensor, keys: Tensor) -> Tensor:
-        """Give the products of images (N, D) with what is kept, (N, K), minus infinity for their own words' keys."""
+        """Multiply images (N, D) with the stored texts, (N, K); minus infinity where a text is an image's own word."""
         count = min(int(self.added), len(self.keys))
         # Rows are written over before the gradient comes back to what was computed with them.
         own = keys[:, None] == self.keys[:count]
@@ -224,12 +226,12 @@ class TextQueue(nn.Module):
 
     @torch.no_grad()
     def add(self, rows: Tensor, keys: Tensor) -> None:
-        """Keep embeddings (M, D) and their keys (M,) in the place of the oldest."""
+        """Store embeddings (M, D) and their keys (M,) in the place of the oldest."""
         size = len(self.keys)
         if size == 0:
             return
-        places = (self.added + torch.arange(len(keys), device=keys.device)) % size
-        self.rows[places[-size:]], self.keys[places[-size:]] = rows[-size:], keys[-size:]
+        slots = (self.added + torch.arange(len(keys), device=keys.device)) % size
+        self.rows[slots[-size:]], self.keys[slots[-size:]] = rows[-size:], keys[-size:]
         self.added += len(keys)
 
 
@@ -259,19 +261,19 @@ def score_teacher(teacher: SmallTeacher, batches: Iterable[Batch]) -> TeacherSco
     """
     was_training = teacher.training
     teacher.eval()
-    kept: dict[str, tuple[Tensor, int]] = {}
+    embedded: dict[str, tuple[Tensor, int]] = {}
     for batch in batches:
         embeddings = teacher.embed_images(batch.images)
         for label, row, index in zip(batch.labels, embeddings, batch.indices.tolist(), strict=True):
-            kept.setdefault(teacher.fold(label), (row, index))
-    words = list(kept)
-    images = torch.stack([row for row, _ in kept.values()])
+            embedded.setdefault(teacher.fold(label), (row, index))
+    words = list(embedded)
+    images = torch.stack([row for row, _ in embedded.values()])
     texts = teacher.embed_words(words)
     nearest = (images @ texts.T).argmax(dim=1).cpu()
     hits = (nearest == torch.arange(len(words))).sum().item()
     characters, length = teacher.config.characters, teacher.config.max_length
-    misses = [hard_negatives(w, 9, characters, random.Random(i), 1, length) for w, (_, i) in kept.items()]
-    wrong = teacher.embed_words([miss for row in misses for miss in row]).view(len(words), 9, -1)
+    negatives = [hard_negatives(w, 9, characters, random.Random(i), 1, length) for w, (_, i) in embedded.items()]
+    wrong = teacher.embed_words([word for row in negatives for word in row]).view(len(words), 9, -1)
     own = (images * texts).sum(dim=1)
     apart = (own > torch.einsum("nj,nkj->nk", images, wrong).amax(dim=1)).sum().item()
     teacher.train(was_training)
@@ -294,30 +296,30 @@ def hard_negatives(
     Returns:
         The hard negatives in the order they were drawn.
     """
-    found: dict[str, None] = {}
-    while len(found) < count:
+    drawn: dict[str, None] = {}
+    while len(drawn) < count:
         edits = 1 if max_edits == 1 or random_source.random() < 0.7 else random_source.randint(2, max_edits)
         candidate = word
         for _ in range(edits):
             candidate = edit(candidate, characters, random_source)
         if candidate and candidate != word and len(candidate) <= max_length:
-            found[candidate] = None
-    return list(found)
+            drawn[candidate] = None
+    return list(drawn)
 
 
 def edit(word: str, characters: str, random_source: random.Random) -> str:
     """Change one character: substitute (half of the draws), delete, insert or swap two neighbours."""
-    place = random_source.randrange(len(word)) if word else 0
+    index = random_source.randrange(len(word)) if word else 0
     kind = random_source.random()
     if not word or 0.5 <= kind < 0.7:
-        drawn = draw(word[place] if word else characters[0], characters, random_source)
-        place += random_source.randrange(2)
-        return word[:place] + drawn + word[place:]
+        drawn = draw(word[index] if word else characters[0], characters, random_source)
+        index += random_source.randrange(2)
+        return word[:index] + drawn + word[index:]
     if kind < 0.5:
-        return word[:place] + draw(word[place], characters, random_source) + word[place + 1 :]
+        return word[:index] + draw(word[index], characters, random_source) + word[index + 1 :]
     if kind < 0.9:
-        return word[:place] + word[place + 1 :]
-    return word[:place] + word[place : place + 2][::-1] + word[place + 2 :]
+        return word[:index] + word[index + 1 :]
+    return word[:index] + word[index : index + 2][::-1] + word[index + 2 :]
 
 
 def draw(like: str, characters: str, random_source: random.Random) -> str:

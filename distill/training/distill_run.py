@@ -126,17 +126,17 @@ class DistillRun(TrainingRun[Config]):
             UserError: for a test set, training tree or alphabet that isn't there, or a teacher that can't be scored.
         """
         self.data.check(teacher_reads=self.task.reader is not None)
-        wanted, data = self.config.eval, self.config.data
-        if wanted.onnx:
+        section, data = self.config.eval, self.config.data
+        if section.onnx:
             check_extra("onnx", "exporting to ONNX (eval.onnx)")
-        if wanted.baseline and data.synthetic.words == 0 and all(source.labels == "pseudo" for source in data.train):
+        if section.baseline and data.synthetic.words == 0 and all(source.labels == "pseudo" for source in data.train):
             raise UserError("a baseline can't learn from words that only the teacher reads; set eval.baseline=false")
         charset = self._test_charset(self.task.student)
-        if self._test is not None and wanted.test is None and wanted.charset is None:
-            locate_benchmarks(self._test, wanted.benchmarks)  # validation words: their loader reads their labels
+        if self._test is not None and section.test is None and section.charset is None:
+            locate_benchmarks(self._test, section.benchmarks)  # validation words: their loader reads their labels
         elif self._test is not None:
-            open_benchmarks(self._test, wanted.benchmarks, charset)
-        for teacher in self.task.teachers if wanted.teacher else ():
+            open_benchmarks(self._test, section.benchmarks, charset)
+        for teacher in self.task.teachers if section.teacher else ():
             teacher_reader(teacher, charset)
         if self._train_root is not None and not self._train_root.is_dir():
             raise UserError(f"{self._train_root}: no such folder to search for test words; mend eval.train_root")
@@ -149,7 +149,7 @@ class DistillRun(TrainingRun[Config]):
         return f"{super().training_note(step, result)} Trained {guided}."
 
     def before_training(self) -> None:
-        """Train the baseline beside the student, unless none is wanted or it has been trained before."""
+        """Train the baseline beside the student, unless it is off or has been trained before."""
         self.baseline: Baseline | None = None
         baseline = Baseline(self.config, self.accelerator.num_processes, self.peak)
         if self.config.eval.baseline and not baseline.finished and self.accelerator.is_main_process:
@@ -191,7 +191,7 @@ class DistillRun(TrainingRun[Config]):
         self.log(f"{exported.folder}: {files}\nreport: {out / 'report.json'}")
 
     def rehearse(self) -> None:
-        """Print layer map, parameter counts and the first step's terms with their gradient shares; keep nothing."""
+        """Print layer map, parameter counts and the first step's terms with their gradient shares; write nothing."""
         with tempfile.TemporaryDirectory() as scratch:
             self.data.rehearse(Path(scratch))
             self.prepare_words()

@@ -51,7 +51,7 @@ class DistillationInputs:
     """Seeds what losses draw."""
     read: Tensor | None = None
     """(N,) bool, labelled by a teacher; None when all words had their own labels."""
-    idle: bool = False
+    placeholder: bool = False
     """Whether the teacher was sure of no word, so that nothing counts."""
 
 
@@ -63,8 +63,8 @@ class LabelledBatch:
     """Without the words that the teacher wasn't sure of."""
     read: Tensor
     """(N,) bool: labelled by the teacher."""
-    idle: bool
-    """Whether no word was left: one stands in then that must not count."""
+    placeholder: bool
+    """Whether no word was left: the one word here only stands in, and must not count."""
 
 
 class DistillationTask(Task):
@@ -130,7 +130,7 @@ class DistillationTask(Task):
         return self.teachers[0] if len(self.branches) == 1 else nn.ModuleList(self.teachers) if self.branches else None
 
     def exported_model(self) -> nn.Module:
-        """What is handed out of the student."""
+        """The student, or the part of it that reads."""
         return self.student.exported_model()
 
     def warnings(self) -> list[str]:
@@ -171,13 +171,13 @@ class DistillationTask(Task):
             for branch in self.branches for name, cache in branch.teacher.caches.items()
         }  # fmt: skip
         metrics = {name: rate for name, rate in rates.items() if rate is not None}
-        if self.student.column_head is not None and self.aux.ctc > 0:
-            metrics["words_without_ctc"] = float(self._left_out_of_ctc)
+        if left_out := float(self._left_out_of_ctc):
+            metrics["words_without_ctc"] = left_out
             self._left_out_of_ctc = torch.zeros(())
         return metrics
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Take the teachers along to another device, although they are no part of this module."""
+        """Move the teachers to another device or type too, although they are no part of this module."""
         for teacher in self.teachers:
             teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
@@ -209,7 +209,7 @@ class DistillationTask(Task):
             weights=weights,
             seed=seed,
             read=None if labelled is None else labelled.read,
-            idle=labelled is not None and labelled.idle,
+            placeholder=labelled is not None and labelled.placeholder,
         )
 
     def label(self, batch: Batch) -> LabelledBatch | None:
@@ -244,7 +244,7 @@ class DistillationTask(Task):
             if guidance is not None:
                 terms |= branch.terms(stages, guidance, words, inputs.target_ids, inputs.weights, inputs.seed)
         # Times 0 rather than left out: every weight gets its gradient, and every process its collective calls.
-        return {name: 0 * term for name, term in terms.items()} if inputs.idle else terms
+        return {name: 0 * term for name, term in terms.items()} if inputs.placeholder else terms
 
     def _character_terms(self, stages: Stages, target_ids: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
         """Compute `characters` and `ctc`, on the words of a (N,) mask when there is one."""
@@ -259,12 +259,15 @@ class DistillationTask(Task):
 
 
 def character_loss(logits: Tensor, target_ids: Tensor, pad_id: int) -> Tensor:
-    """Cross-entropy of (N, T, C + 1) logits against (N, T + 1) ids, mean over tokens, padding ignored (METHOD 1.3)."""
+    """Compute the cross-entropy of (N, T, C + 1) logits against (N, T + 1) ids, mean over tokens without padding.
+
+    Source: docs/method.md, section 1.3.
+    """
     return F.cross_entropy(logits.float().flatten(0, 1), target_ids[:, 1:].flatten(), ignore_index=pad_id)
 
 
 def ctc_loss(columns: Tensor, target_ids: Tensor, characters: int) -> Tensor:
-    """CTC of (N, W, C + 1) column logits (blank 0), mean over characters; words that don't fit count nothing."""
+    """Compute CTC of (N, W, C + 1) column logits (blank 0), mean over characters; words that don't fit give 0."""
     inside = (target_ids >= 1) & (target_ids <= characters)
     lengths = inside.sum(dim=1)
     log_probs = columns.float().log_softmax(dim=-1).transpose(0, 1)
@@ -280,7 +283,7 @@ def ctc_fits(target_ids: Tensor, characters: int, columns: int) -> Tensor:
 
 
 def column_loss(columns: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of (N, W, C + 1) column logits against (N, W) ids; -1 is unknown and left out.
+    """Compute the cross-entropy of (N, W, C + 1) column logits against (N, W) ids; -1 is unknown and left out.
 
     A batch that knows no column gives 0, not the NaN of an empty mean.
     """
@@ -303,16 +306,16 @@ def label_words(
         max_length: the student's longest word.
         confidence: least product of the probabilities of a word's characters and its end.
     """
-    unknown = [place for place, label in enumerate(batch.labels) if not label]
-    labels: dict[int, str] = {place: label for place, label in enumerate(batch.labels) if label}
-    for place, reading in zip(unknown, teacher.read_batch(batch.images[unknown]), strict=True):
+    unlabelled = [index for index, label in enumerate(batch.labels) if not label]
+    labels: dict[int, str] = {index: label for index, label in enumerate(batch.labels) if label}
+    for index, reading in zip(unlabelled, teacher.read_batch(batch.images[unlabelled]), strict=True):
         cleaned = charset.clean(reading.text, max_length)
         ended = len(reading.text) <= teacher.reader.max_length
         if cleaned is not None and ended and reading.confidence >= confidence:
-            labels[place] = cleaned
-    idle = not labels
-    if idle:  # every process takes part in every step, so a word stands in: any label will do
+            labels[index] = cleaned
+    placeholder = not labels
+    if placeholder:  # every process takes part in every step: any label will do
         labels = {0: charset.characters[0]}
-    kept = sorted(labels)
-    read = torch.tensor([place in set(unknown) for place in kept], device=batch.images.device)
-    return LabelledBatch(batch.select(kept, [labels[place] for place in kept]), read, idle)
+    chosen = sorted(labels)
+    read = torch.tensor([index in set(unlabelled) for index in chosen], device=batch.images.device)
+    return LabelledBatch(batch.select(chosen, [labels[index] for index in chosen]), read, placeholder)

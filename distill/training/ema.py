@@ -1,4 +1,4 @@
-"""Moving average of the weights: what is validated and delivered when averaging is on."""
+"""Moving average of the weights: what is validated and exported when averaging is on."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class WeightAverage:
                 constants[name].copy_(buffer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the averaged weights and the number of updates."""
+        """Return the averaged weights and the number of updates."""
         return self._averaged.state_dict()
 
     def load_state_dict(self, stored: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Optimizer and schedule: AdamW with parameter groups, and a learning rate that is counted in optimizer steps.
 
-Source: METHOD 1.4 (CLIP-OCR, arXiv 2310.04999).
+Source: docs/method.md, section 1.4 (CLIP-OCR, arXiv 2310.04999).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ REFERENCE_BATCH = 256
 
 
 def learning_rate(base: float, grad_accum: int, devices: int, batch_per_device: int) -> float:
-    """Scale a base learning rate to a run: `base * grad_accum * sqrt(devices) * batch / 256` (METHOD 1.4).
+    """Scale a base learning rate to a run: `base * grad_accum * sqrt(devices) * batch / 256`.
 
-    The square root of the devices and the batch of one of them are the published program's, not the linear rule.
+    The square root of the devices and the batch of one of them are the reference implementation's, not the linear rule.
     """
     return base * grad_accum * math.sqrt(devices) * batch_per_device / REFERENCE_BATCH
 
@@ -31,7 +31,7 @@ def learning_rate(base: float, grad_accum: int, devices: int, batch_per_device: 
 def parameter_groups(
     module: nn.Module, weight_decay: float, no_decay_names: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """Split a module's trainable weights into those that are decayed and those that never are (METHOD 1.4).
+    """Split a module's trainable weights into those that are decayed and those that never are.
 
     Never decayed: weights of one dimension, biases, and the named ones (position queries, character embeddings, class
     token, position embedding). The first group is the one without decay; without any decay it is the only one.
@@ -82,9 +82,9 @@ def build_schedule(
 ) -> LRScheduler:
     """Build the schedule of a run from the optimizer's learning rate, its peak; step it once per optimizer step.
 
-    `onecycle` is published: cosine from peak / 25 up to the peak at step `warmup_share * total_steps - 1`, then cosine
-    down to peak / 250,000 in the last step, without cycling momentum. `cosine` rises linearly over the same share and
-    falls to 0 after the last step.
+    `onecycle`, as in the reference implementation, is a cosine from peak / 25 up to the peak at step
+    `warmup_share * total_steps - 1`, then a cosine down to peak / 250,000 in the last step, without cycling momentum.
+    `cosine` rises linearly over the same share and falls to 0 after the last step.
 
     Args:
         optimizer: freshly built: its learning rate is the peak.

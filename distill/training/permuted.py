@@ -1,4 +1,7 @@
-"""Training in permuted orders: what the tasks of PARSeq and CLIP4STR have in common, and PARSeq's (METHOD 2, 3)."""
+"""Training in permuted orders: what PARSeq and CLIP4STR have in common, and the task of PARSeq.
+
+Source: docs/method.md, sections 2 and 3 (PARSeq, arXiv 2207.06966).
+"""
 
 from __future__ import annotations
 
@@ -49,8 +52,8 @@ def prepare_orders(batch: Batch, charset: Charset, options: PermutationOptions, 
 def order_losses(logits: Sequence[Tensor], orders: Sequence[Order], pad_id: int) -> list[Tensor]:
     """Give each order's mean cross-entropy over its n_k targets, from its logits (N, T, C + 1)."""
     return [
-        F.cross_entropy(found.float().flatten(0, 1), order.targets.flatten(), ignore_index=pad_id)
-        for found, order in zip(logits, orders, strict=True)
+        F.cross_entropy(order_logits.float().flatten(0, 1), order.targets.flatten(), ignore_index=pad_id)
+        for order_logits, order in zip(logits, orders, strict=True)
     ]
 
 
@@ -61,7 +64,7 @@ class ParseqTask(Task):
         reader: trained in place.
         permutations: which orders.
         seed: they follow from it.
-        spare_embeddings: weight decay leaves positions and embeddings out, as described; published it doesn't.
+        spare_embeddings: exempt positions and embeddings from weight decay; the reference doesn't.
     """
 
     def __init__(
@@ -77,9 +80,9 @@ class ParseqTask(Task):
         return self.reader
 
     def no_weight_decay(self) -> set[str]:
-        """Name what the reader names when embeddings are spared.
+        """Name positions and embeddings where they are exempt.
 
-        The inner network of the published program has such a list, but its training module doesn't pass it on.
+        The reference implementation has such a list, but its training module doesn't pass it on.
         """
         return {f"reader.{name}" for name in self.reader.no_weight_decay()} if self.spare_embeddings else set()
 
@@ -129,14 +132,14 @@ def build_parseq(config: TeacherConfig, log: Log = lambda _: None) -> ParseqTask
 def check_pictures(reader: Parseq, section: ParseqSection) -> None:
     """Refuse pictures or patches of another size than the reader's; raises `UserError`."""
     for name in ("image_size", "patch"):
-        own, asked = getattr(reader.config, name), getattr(section, name)
-        if asked is not None and tuple(asked) != own:
-            raise UserError(f"parseq.{name}={asked}: the reader of init has {list(own)}; leave parseq.{name} out")
+        own, sides = getattr(reader.config, name), getattr(section, name)
+        if sides is not None and tuple(sides) != own:
+            raise UserError(f"parseq.{name}={sides}: the reader of init has {list(own)}; leave parseq.{name} out")
 
 
 def parseq_config(section: ParseqSection) -> ParseqConfig:
-    """Give a published size with what is changed about it; raises `UserError` for sizes that can't be had."""
-    published = SIZES[section.size](Charset.load(section.charset), section.max_length)
+    """Build the configuration of a size, with its changes; raises `UserError` for sizes that can't be had."""
+    base = SIZES[section.size](Charset.load(section.charset), section.max_length)
     changed: dict[str, Any] = {"decoding": section.decoding, "refine_iters": section.refine_iters}
     for name in ("width", "depth", "decoder_depth", "dropout"):
         if (value := getattr(section, name)) is not None:
@@ -150,4 +153,4 @@ def parseq_config(section: ParseqSection) -> ParseqConfig:
         if section.width < 64 or section.width % 64:
             raise UserError(f"parseq.width={section.width}: give a multiple of 64")
         changed |= {"heads": section.width // 64, "decoder_heads": section.width // 32}
-    return dataclasses.replace(published, **changed)
+    return dataclasses.replace(base, **changed)

@@ -23,7 +23,7 @@ from distill.deployment.folder import save_folder
 from distill.evaluation.gallery import draw_gallery
 from distill.evaluation.validation import validate
 from distill.fields import as_yaml
-from distill.training.accelerator import Whole, describe_processes, make_accelerator, splits_weights
+from distill.training.accelerator import GatheredModel, describe_processes, make_accelerator, splits_weights
 from distill.training.checkpoint import CheckpointKeeper, check_alphabet, load_checkpoint
 from distill.training.ema import WeightAverage
 from distill.training.optim import adamw, build_schedule, set_position
@@ -64,8 +64,8 @@ class Validation:
 class TrainingRun(ABC, Generic[Settings]):
     """One training, from its words to the folder of its best weights; subclasses say what is trained.
 
-    Everything that may be refused is found out before the run's folder is touched: by building the run, or by
-    `execute` before the first step. Use it within `own_process_state`.
+    Whatever may be refused is refused before the run's folder is touched: when the run is built, or by `execute`
+    before the first step. Use it within `own_process_state`.
 
     Args:
         config: the resolved configuration.
@@ -84,7 +84,7 @@ class TrainingRun(ABC, Generic[Settings]):
         notes: list[str] = []
         torch.manual_seed(config.seed)
         self.task = self.build_task(notes.append)
-        self.accelerator = make_accelerator(config.train, not self.task.always_graded())
+        self.accelerator = make_accelerator(config.train, self.task.find_unused_parameters())
         self.console = console or Console()
         self.console.quiet = self.console.quiet or not self.accelerator.is_main_process
         for line in [describe_processes(self.accelerator), *notes]:
@@ -226,21 +226,21 @@ class TrainingRun(ABC, Generic[Settings]):
             {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
         ]
         self._fresh_schedule = copy.deepcopy(self.schedule.state_dict())
-        self.whole = Whole(task.exported_model(), splits_weights(accelerator))
+        self.gathered = GatheredModel(task.exported_model(), splits_weights(accelerator))
         self.model, self.optimizer = accelerator.prepare(task, optimizer)
-        self.whole.module.to(accelerator.device)
-        self.average = WeightAverage(self.whole.module, optim.ema) if optim.ema > 0 else None
+        self.gathered.module.to(accelerator.device)
+        self.average = WeightAverage(self.gathered.module, optim.ema) if optim.ema > 0 else None
         accelerator.register_for_checkpointing(self.state, self.schedule)
         if self.average is not None:
             accelerator.register_for_checkpointing(self.average)
-        # Weights were made alike on every process; from here on dropout differs between them.
+        # Initial weights are the same on every process; from here on dropout differs between them.
         set_seed(self.config.seed, device_specific=True)
         self.checkpoints = CheckpointKeeper(self.out / "checkpoints", train.keep)
         self._saved_step = -1
 
-    def resume(self, wanted: str) -> None:
+    def resume(self, which: str) -> None:
         """Continue from `auto` (the latest checkpoint, if there is one) or from a checkpoint folder."""
-        path = self.checkpoints.find(wanted)
+        path = self.checkpoints.find(which)
         if path is None:
             return
         check_alphabet(path, self.data.charset.characters)
@@ -279,7 +279,7 @@ class TrainingRun(ABC, Generic[Settings]):
 
     def weights(self) -> nn.Module:
         """Return the exported model as it is now, averaged when averaging is on; every process calls it."""
-        return self.average.module if self.average is not None else self.whole.gather()
+        return self.average.module if self.average is not None else self.gathered.gather()
 
     def train(self) -> bool:
         """Train to the end, or until asked to stop; returns whether the end was reached.
@@ -297,8 +297,8 @@ class TrainingRun(ABC, Generic[Settings]):
         ):
             self.task.train()
             loop = Loop(
-                self.accelerator, self.task, self.model, self.optimizer, self.schedule, self.average, self.whole.gather,
-                self.batches, settings.steps, self.config.optim.grad_clip, self._after_step, stop,
+                self.accelerator, self.task, self.model, self.optimizer, self.schedule, self.average,
+                self.gathered.gather, self.batches, settings.steps, self.config.optim.grad_clip, self._after_step, stop,
             )  # fmt: skip
             try:
                 train(loop, self.state)

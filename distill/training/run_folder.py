@@ -1,4 +1,4 @@
-"""The run folder: refused when it exists, taken up again with --resume, replaced with --overwrite."""
+"""The run folder: refused when it exists, continued with --resume, replaced with --overwrite."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]
         A lock: no other run opens the folder until it is closed or this process ends.
 
     Raises:
-        UserError: when it can't be made, or another run is at work in it.
+        UserError: when it can't be created, or another run is at work in it.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
         held = hold(out / LOCK, PATIENCE_S)
     except OSError as error:
-        raise UserError(f"{out} can't be made ({error.strerror}); give another out=FOLDER") from None
+        raise UserError(f"{out} can't be created ({error.strerror}); give another out=FOLDER") from None
     if held is None:
         raise UserError(f"another run is at work in {out}; wait for its end, stop it, or give another out=FOLDER")
     for folder in (out, out / "checkpoints"):

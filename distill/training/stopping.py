@@ -17,11 +17,11 @@ if TYPE_CHECKING:  # takes seconds to import, and a parent may end before
 STOPPED = 75
 """Exit code of a run that saved and stopped on request (EX_TEMPFAIL: try again, with --resume auto)."""
 LOOK_S, GRACE_S = 0.5, 20.0
-"""Between two looks whether the parent lives; for saving once it does not."""
+"""Seconds between two checks whether the parent lives, and for saving once it does not."""
 
 
-def stop_with(parent: int) -> None:
-    """Watch, in a thread, for the end of the process that started this one, and stop then as if told to.
+def stop_with_parent(parent: int) -> None:
+    """Watch, in a thread, for the end of the process that started this one, and stop then as if asked to.
 
     However the parent ends: a baseline must not go on beside the one that a resumed run starts. Where processes have no
     parent (Windows) this one goes on.
@@ -73,7 +73,7 @@ class StopRequest:
         self.signalled = number
 
     def requested(self, accelerator: Accelerator) -> bool:
-        """Say whether any process was told to stop; every process asks in every step, so all agree."""
+        """Tell whether any process was asked to stop; every process asks in every step, so all agree."""
         if accelerator.num_processes == 1:
             return self.signalled is not None
         import torch

@@ -1,4 +1,4 @@
-"""Task: what a run learns. One module whose forward gives named loss terms; the loop knows nothing else."""
+"""Task: a module whose forward returns named loss terms; all that the training loop knows of what is learned."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def exported_model(self) -> nn.Module:
-        """The part that the run is for: averaged, validated, saved."""
+        """The part that is averaged, validated and exported."""
 
     @abstractmethod
     def no_weight_decay(self) -> set[str]:
         """Name the weights of two and more dimensions that are never decayed."""
 
     def learning_rate(self, base: float, grad_accum: int, devices: int, batch_per_device: int) -> float:
-        """Scale a base learning rate to a run; the rule of METHOD 1.4 unless the task has one of its own."""
+        """Scale a base learning rate to a run by the rule of docs/method.md, section 1.4; tasks may have their own."""
         return learning_rate(base, grad_accum, devices, batch_per_device)
 
     def parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
@@ -68,12 +68,12 @@ class Task(nn.Module, ABC):
         return ()
 
     def log_metrics(self) -> dict[str, float]:
-        """Give further numbers for the log, over the steps since the last call."""
+        """Return further numbers for TensorBoard, over the steps since the last call."""
         return {}
 
-    def always_graded(self) -> bool:
-        """Say whether every trainable weight gets a gradient in every step (DDP asks)."""
-        return not self.unused_parameters()
+    def find_unused_parameters(self) -> bool:
+        """Tell DDP whether some trainable weights get no gradient in some steps."""
+        return bool(self.unused_parameters())
 
 
 def batch_seed(seed: int, step: int, part: int = 0) -> int:

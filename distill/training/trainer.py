@@ -1,4 +1,4 @@
-"""The training loop: batch, terms, backward, clip, step, schedule; everything else is an object that is called."""
+"""The training loop: batch, terms, backward, clip, step, schedule. Everything else is an object that it calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from students.errors import UserError
 
 @dataclass
 class TrainState:
-    """Where a run stands; saved with every checkpoint."""
+    """The position of a run; saved with every checkpoint."""
 
     step: int = 0
     """Optimizer steps done."""
@@ -35,11 +35,11 @@ class TrainState:
     """Wall time of the loop, validation included."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Give the fields."""
+        """Return the fields."""
         return dict(vars(self))
 
     def load_state_dict(self, stored: dict[str, Any]) -> None:
-        """Take the fields back."""
+        """Restore the fields."""
         vars(self).update(stored)
 
 
@@ -60,7 +60,7 @@ class NonFiniteLossError(UserError):
 
 @dataclass(frozen=True)
 class Loop:
-    """What the loop works on."""
+    """The objects that the loop works with."""
 
     accelerator: Accelerator
     task: Task
@@ -82,14 +82,14 @@ class Loop:
 
 
 def train(loop: Loop, state: TrainState) -> TrainState:
-    """Train from `state` to `loop.steps` optimizer steps or until told to stop.
+    """Train from `state` to `loop.steps` optimizer steps or until asked to stop.
 
     Raises:
         NonFiniteLossError: when the loss is NaN or infinite.
     """
     accelerator, task, model = loop.accelerator, loop.task, loop.model
     running = RunningTerms()
-    largest = loop.clip or math.inf  # the norm is wanted for the log in any case
+    largest = loop.clip or math.inf  # the norm is logged in any case
     checked = False
     for batch in loop.batches(state.batches):
         # Between the batches of one step a stop has to wait: gradients that are not complete can't be saved.
@@ -149,17 +149,17 @@ class RunningTerms:
         self.words += words
 
     def blame(self, step: int, batch: Batch, what: str = "loss") -> str:
-        """Say what the terms are, at which step, in which batch, when `what` is not finite."""
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in self.last.items())
+        """Name terms, step and batch, when `what` is not finite."""
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in self.last.items())
         words = ", ".join(batch.labels[:8]) + (" ..." if len(batch.labels) > 8 else "")
         return (
-            f"{what} is not finite at step {step + 1}: {shown}; batch of {len(batch.labels)}: records "
+            f"{what} is not finite at step {step + 1}: {terms}; batch of {len(batch.labels)}: records "
             f"{batch.indices[:8].tolist()} ({words}). Lower optim.lr, or set train.precision=no to tell overflow from "
             "divergence."
         )
 
     def report(self, gradient_norm: float, learning_rate: float) -> StepReport:
-        """Give the means over the step's batches and start the next step."""
+        """Return the means over the step's batches, and start the next step."""
         report = StepReport(
             terms={name: value / self.batches for name, value in self.terms.items()}, loss=self.loss / self.batches,
             gradient_norm=gradient_norm, learning_rate=learning_rate, words=self.words,
@@ -174,13 +174,13 @@ def check_gradients(task: Task) -> None:
     Raises:
         RuntimeError: naming the weights that the loss does not reach.
     """
-    may_rest = task.unused_parameters()
-    idle = [
+    unused = task.unused_parameters()
+    missing = [
         name for name, weight in task.named_parameters()
-        if weight.requires_grad and weight.grad is None and not name.startswith(may_rest)
+        if weight.requires_grad and weight.grad is None and not name.startswith(unused)
     ]  # fmt: skip
-    if idle:
-        raise RuntimeError(f"the loss reaches no gradient of {len(idle)} weights: {', '.join(idle[:6])}")
+    if missing:
+        raise RuntimeError(f"the loss reaches no gradient of {len(missing)} weights: {', '.join(missing[:6])}")
     frozen = () if task.frozen is None else task.frozen.named_parameters()
     reached = [name for name, weight in frozen if weight.grad is not None]
     if reached:

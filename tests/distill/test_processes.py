@@ -1,4 +1,4 @@
-"""A mistake in any of several processes is told once, and all of them leave with 2 before long."""
+"""A mistake in any of several processes is printed once, and all of them leave with 2 before long."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from torch.distributed import TCPStore
 
-from distill.processes import alone, tell_once
+from distill.processes import report_once, without_launcher
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESS = """
 import sys, time
 from distill.errors import exit_on_user_error
-from distill.processes import leave_with_others
+from distill.processes import exit_with_others
 from students.errors import UserError
 
 @exit_on_user_error
 def main(argv):
-    leave_with_others()
+    exit_with_others()
     if argv[0] == "waits":
         time.sleep(300)
     if argv[0] == "errs":
@@ -33,7 +33,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_mistake_is_told_once_and_ends_all() -> None:
+def test_a_mistake_is_printed_once_and_ends_all() -> None:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     environment = {**os.environ, "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     running = [
@@ -44,14 +44,14 @@ def test_a_mistake_is_told_once_and_ends_all() -> None:
         for rank, does in enumerate(["waits", "errs", "errs"])
     ]  # fmt: skip
     started = time.monotonic()
-    told = [process.communicate(timeout=120)[1] for process in running]
+    printed = [process.communicate(timeout=120)[1] for process in running]
     assert [process.returncode for process in running] == [2, 2, 2]
-    assert "".join(told) == "error: the folder exists\n"
+    assert "".join(printed) == "error: the folder exists\n"
     assert time.monotonic() - started < 100, "nobody waited for a time-out"
 
 
 def test_a_single_process_just_tells(capsys: pytest.CaptureFixture[str]) -> None:
-    tell_once("error: no such folder")
+    report_once("error: no such folder")
     assert capsys.readouterr().err == "error: no such folder\n"
 
 
@@ -60,9 +60,9 @@ def test_a_store_that_is_not_there_keeps_no_mistake_secret(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    tell_once("error: no such folder")
+    report_once("error: no such folder")
     assert capsys.readouterr().err == "error: no such folder\n"
 
 
 def test_a_launchers_variables_are_left_out() -> None:
-    assert alone({"RANK": "1", "MASTER_PORT": "2", "TORCHELASTIC_X": "3", "HOME": "/h"}) == {"HOME": "/h"}
+    assert without_launcher({"RANK": "1", "MASTER_PORT": "2", "TORCHELASTIC_X": "3", "HOME": "/h"}) == {"HOME": "/h"}

@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[3]
 
 CHILD = """
 import os, sys, time
-from distill.training.stopping import StopRequest, stop_with
+from distill.training.stopping import StopRequest, stop_with_parent
 with StopRequest() as stop:
-    stop_with(int(sys.argv[1]))
+    stop_with_parent(int(sys.argv[1]))
     print(os.getpid(), flush=True)
     while stop.signalled is None:
         time.sleep(0.01)

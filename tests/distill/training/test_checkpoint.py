@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from distill.training import run_folder
-from distill.training.checkpoint import CheckpointKeeper, load_checkpoint, whole
+from distill.training.checkpoint import CheckpointKeeper, is_complete, load_checkpoint
 from distill.training.run_folder import LOCK, WRITTEN, check_run_folder, open_run_folder
 from distill.training.trainer import TrainState
 from students import files
@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Run:
 def test_the_latest_are_kept_and_found(run: Run) -> None:
     for step in (5, 10, 100):
         made = run.save(step)
-        assert whole(made)
+        assert is_complete(made)
         assert made == run.keeper.find("auto")
     assert [path.name for path in run.keeper.all()] == ["step-00000010", "step-00000100"]
     assert sorted(path.name for path in run.keeper.folder.iterdir()) == ["step-00000010", "step-00000100"]

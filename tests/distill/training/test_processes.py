@@ -141,7 +141,7 @@ def test_a_mistake_that_only_the_first_process_meets_ends_both(config: Path) -> 
     done = torchrun(str(ROOT / "tools" / "distill.py"), "--config", str(config), f"out={config}/run")
     assert done.returncode != 0
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert told == [f"error: {config}/run can't be made (Not a directory); give another out=FOLDER"]
+    assert told == [f"error: {config}/run can't be created (Not a directory); give another out=FOLDER"]
     codes = re.findall(r"rank\s*: (\d).*\n\s*exitcode\s*: (-?\d+)", done.stderr)
     assert sorted(codes) == [("0", "2"), ("1", "2")], done.stderr
 

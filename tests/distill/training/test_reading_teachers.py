@@ -173,7 +173,7 @@ def test_a_schedule_moves_a_term_and_may_leave_steps_unguided(student: Student, 
     late = {"kd": ScheduleSection(until=0.5), "visual": ScheduleSection(until=0.5)}
     ends = make(student, ParseqTeacher("parseq", parseq()), **{**weights, "schedules": late})
     assert sorted(terms_of(ends, batch, 0.75)) == ["characters", "ctc"], "nobody asks the teacher any more"
-    assert make(student, ParseqTeacher("parseq", parseq())).always_graded()
+    assert not make(student, ParseqTeacher("parseq", parseq())).find_unused_parameters()
 
 
 def test_a_teacher_of_ones_own_needs_a_shape_and_a_name(student: Student, batch: Batch) -> None:

@@ -18,7 +18,7 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from torch import nn
 
-from distill.training.accelerator import Whole, check_splitting, splits_weights
+from distill.training.accelerator import GatheredModel, check_splitting, splits_weights
 from students.errors import UserError
 from tests.launch import launch, wait
 from tests.runs import rows
@@ -30,12 +30,12 @@ def test_without_fsdp_the_module_itself_serves() -> None:
     accelerator, module = Accelerator(cpu=True), nn.Linear(2, 2)
     check_splitting(accelerator)
     assert not splits_weights(accelerator)
-    assert Whole(module, split=False).gather() is module
+    assert GatheredModel(module, split=False).gather() is module
 
 
 def test_a_copy_follows_the_weights_and_buffers() -> None:
     module = nn.BatchNorm1d(3)
-    whole = Whole(module, split=True)
+    whole = GatheredModel(module, split=True)
     module(torch.randn(5, 3) + 4)
     nn.init.constant_(module.weight, 7.0)
     copied = whole.gather()

@@ -53,7 +53,7 @@ def test_a_sure_reading_becomes_a_label(student: Student, sure: SureTeacher) -> 
     assert found.batch.labels == ["cat", "own", "its"], "cleaned as labels are"
     assert found.batch.indices.tolist() == [0, 1, 3]
     assert found.read.tolist() == [True, False, True]
-    assert not found.idle
+    assert not found.placeholder
     assert label_words(batch, sure, student.charset, 2, 0.9).batch.labels == ["own"], "longer than the longest word"
 
 
