@@ -12,6 +12,7 @@ from pathlib import Path
 from distill.config import Config, TeacherSection, save_config
 from distill.processes import without_launcher
 from distill.training.stopping import STOPPED, StopRequest
+from losses.registry import find_loss
 
 LOOK_S = 0.2
 """Between two looks whether the baseline has ended."""
@@ -30,13 +31,14 @@ def baseline_config(config: Config, processes: int, peak: float) -> Config:
         # Nobody labels such words for the baseline; the other sources fill its batches.
         train=[dataclasses.replace(s, ratio=0.0) if s.labels == "pseudo" else s for s in config.data.train],
     )
+    losses = {name: section for name, section in config.losses.items() if not find_loss(name).needs}
     optim, train = config.optim, config.train
     if processes > 1:
         train = dataclasses.replace(train, batch_size=train.batch_size * processes)
         optim = dataclasses.replace(optim, lr=peak, scale_lr=False)
     return dataclasses.replace(
         config, name=f"{config.name}-baseline", out=str(Path(config.out) / "baseline"),
-        teacher=TeacherSection(name=None), teachers=[], losses={}, data=data, optim=optim, train=train,
+        teacher=TeacherSection(name=None), teachers=[], losses=losses, data=data, optim=optim, train=train,
         eval=dataclasses.replace(config.eval, baseline=False, teacher=False, onnx=False),
     )  # fmt: skip
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from distill.config import Config, EvalSection, load_config
+from distill.config import Config, EvalSection, LossSection, load_config
 from distill.training import baseline as module
 from distill.training.baseline import Baseline
 from distill.training.stopping import STOPPED
+from losses import registry
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -60,6 +61,14 @@ class Started:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     return Config(name="mini", out=str(tmp_path / "run"), eval=EvalSection(baseline=True))
+
+
+def test_losses_that_need_no_teacher_are_the_baselines_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "LOSSES", registry.LOSSES.copy())
+    registry.register_loss("flat")(lambda stages: stages.logits.mean())
+    registry.register_loss("gap", needs=("word",))(lambda stages, guidance: guidance.word.mean())
+    config.losses = {"flat": LossSection(0.5), "gap": LossSection()}
+    assert Baseline(config, 1, 1e-3).config.losses == {"flat": LossSection(0.5)}
 
 
 def start(baseline: Baseline, monkeypatch: pytest.MonkeyPatch, code: int | None = 0) -> Started:
