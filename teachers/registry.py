@@ -16,9 +16,8 @@ from students.reading import Reader
 from students.student import Student
 from teachers.clip import ClipTeacher, Position
 from teachers.clip4str import Clip4Str
-from teachers.clip4str_teacher import Clip4StrTeacher
 from teachers.names import SHIPPED_CLIPS, Resolved, resolve
-from teachers.reading import ParseqTeacher, ReadingTeacher, StudentTeacher
+from teachers.reading import Clip4StrTeacher, ParseqTeacher, ReadingTeacher, StudentTeacher
 from teachers.teacher import Teacher
 from teachers.zoo import load_clip
 

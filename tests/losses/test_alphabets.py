@@ -55,11 +55,11 @@ def test_a_teacher_of_36_leaves_the_case_to_a_student_of_94() -> None:
     for number, char in enumerate(SMALL.characters, start=1):
         pair = sorted({ALL.ids[char], ALL.ids[char.upper()]})
         torch.testing.assert_close(scores[:, number].exp(), rows[:, pair].exp().sum(dim=1))
-        assert {int(shared.classes[place]) for place in pair} == {number}
+        assert {int(shared.classes[index]) for index in pair} == {number}
     assert all(shared.classes[ALL.ids[char]] == -1 for char in string.punctuation)
-    told = shared.describe()
-    assert "can't read " + string.punctuation in told
-    assert "count as one for " + string.ascii_lowercase + string.ascii_uppercase in told
+    line = shared.describe()
+    assert "can't read " + string.punctuation in line
+    assert "count as one for " + string.ascii_lowercase + string.ascii_uppercase in line
 
 
 def test_upper_case_stands_for_lower_case() -> None:

@@ -35,7 +35,7 @@ def parts(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float)
     for row, target in enumerate(targets.tolist()):
         pt, qt = p[row, target], q[row, target]
         binary.append(kl(np.array([pt, 1 - pt]), np.array([qt, 1 - qt])))
-        rest = [place for place in range(p.shape[1]) if place != target]
+        rest = [column for column in range(p.shape[1]) if column != target]
         others.append(kl(p[row, rest] / (1 - pt), q[row, rest] / (1 - qt)))
     return np.array(binary), np.array(others)
 

@@ -58,6 +58,6 @@ def test_a_context_without_room_is_refused() -> None:
 
 
 def test_equal_captions_are_listed_once() -> None:
-    once, places = distinct(["b", "a", "b", "b", "c"])
+    once, indices = distinct(["b", "a", "b", "b", "c"])
     assert once == ["b", "a", "c"]
-    assert [once[place] for place in places.tolist()] == ["b", "a", "b", "b", "c"]
+    assert [once[index] for index in indices.tolist()] == ["b", "a", "b", "b", "c"]

@@ -181,7 +181,7 @@ def test_crop_is_the_corner_and_interpolation_keeps_means() -> None:
         fit_positions(table, (14, 14), (2, 16), "crop")
 
 
-def test_mistakes_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: object, **__: object) -> str:
         raise OSError("no route")
 

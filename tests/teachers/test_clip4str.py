@@ -17,7 +17,7 @@ from teachers import load_teacher
 from teachers.backbones import ClipSizes, build_backbone, load_backbone, resize_input
 from teachers.clip import ClipTeacher, fit_positions
 from teachers.clip4str import Clip4Str, Clip4StrConfig, CrossMemory, CrossTraining
-from teachers.clip4str_teacher import Clip4StrTeacher
+from teachers.reading import Clip4StrTeacher
 from teachers.registry import load_reader
 from teachers.small import SmallTeacher, SmallTeacherConfig
 from teachers.weights import OPENAI_INTEGERS

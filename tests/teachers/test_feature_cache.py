@@ -13,10 +13,10 @@ class Maker:
     def __init__(self, keys: list[int]) -> None:
         self.keys, self.sizes, self.made = keys, [], []  # type: ignore[var-annotated]
 
-    def __call__(self, places: list[int]) -> tuple[Tensor, ...]:
-        self.sizes.append(len(places))
-        self.made += [self.keys[place] for place in dict.fromkeys(places)]
-        return (torch.stack([torch.full((16,), float(self.keys[place]) + 0.1) for place in places]),)
+    def __call__(self, indices: list[int]) -> tuple[Tensor, ...]:
+        self.sizes.append(len(indices))
+        self.made += [self.keys[index] for index in dict.fromkeys(indices)]
+        return (torch.stack([torch.full((16,), float(self.keys[index]) + 0.1) for index in indices]),)
 
 
 def ask(cache: FeatureCache, *keys: int) -> list[int]:
@@ -65,9 +65,9 @@ def test_half_precision_holds_twice_as_much() -> None:
 def test_rows_of_a_batch_do_not_keep_it_alive() -> None:
     cache = FeatureCache(10**6)
     whole = torch.zeros(CHUNK, 4)
-    cache.gather([1], lambda places: (whole,))
+    cache.gather([1], lambda indices: (whole,))
     whole += 1
-    assert cache.gather([1], lambda places: (whole,))[0].sum() == 0
+    assert cache.gather([1], lambda indices: (whole,))[0].sum() == 0
 
 
 def test_entries_without_a_key_are_computed_together_and_not_held() -> None:

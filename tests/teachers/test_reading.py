@@ -40,7 +40,7 @@ def images() -> torch.Tensor:
     return torch.rand(3, 3, 32, 128) * 2 - 1
 
 
-def test_a_student_shows_its_stages(images: torch.Tensor) -> None:
+def test_a_students_guidance_is_its_stages(images: torch.Tensor) -> None:
     student = small_student()
     guidance = StudentTeacher("small", student)(images, LABELS)
     stages = student.stages(images, student.charset.encode(LABELS))
@@ -52,7 +52,7 @@ def test_a_student_shows_its_stages(images: torch.Tensor) -> None:
     assert guidance.mask.sum(dim=1).tolist() == [4, 3, 7]
 
 
-def test_its_shape_is_that_of_what_it_shows(images: torch.Tensor) -> None:
+def test_its_shape_is_that_of_its_guidance(images: torch.Tensor) -> None:
     for teacher in (StudentTeacher("small", small_student("94")), ParseqTeacher("parseq", small_parseq("94"))):
         shape, guidance = teacher.shape, teacher(images, LABELS)
         assert guidance.image is not None
@@ -64,8 +64,8 @@ def test_its_shape_is_that_of_what_it_shows(images: torch.Tensor) -> None:
         assert shape.charset == Charset.load("94")
 
 
-def test_a_parseq_says_what_it_would_read_next(images: torch.Tensor) -> None:
-    """Teacher-forced on its own greedy reading, a reader says at each position what it said then."""
+def test_a_parseq_gives_the_logits_of_its_greedy_reading(images: torch.Tensor) -> None:
+    """Teacher-forced on its own greedy reading, a reader gives the logits of that reading."""
     parseq = small_parseq()
     with torch.no_grad():
         for weight in parseq.parameters():
@@ -74,9 +74,9 @@ def test_a_parseq_says_what_it_would_read_next(images: torch.Tensor) -> None:
     teacher = ParseqTeacher("parseq", parseq)
     greedy = parseq.greedy(parseq.memory_keys(parseq.encode(images)), 6, stop=False)
     letters = greedy.argmax(dim=-1)
-    labels = ["".join(parseq.charset.characters[place - 1] for place in row[:5]) for row in letters.tolist()]
-    said = teacher(images, labels).characters
-    torch.testing.assert_close(said, greedy.log_softmax(dim=-1), rtol=1e-4, atol=1e-5)
+    labels = ["".join(parseq.charset.characters[number - 1] for number in row[:5]) for row in letters.tolist()]
+    characters = teacher(images, labels).characters
+    torch.testing.assert_close(characters, greedy.log_softmax(dim=-1), rtol=1e-4, atol=1e-5)
 
 
 def test_a_parseq_has_patches_but_no_text(images: torch.Tensor) -> None:
@@ -138,7 +138,7 @@ def test_it_is_frozen_and_stays_in_eval_mode(kind: str, images: torch.Tensor) ->
     assert not guidance.characters.requires_grad
 
 
-def test_a_kind_is_told_by_name_and_folder(tmp_path: Path) -> None:
+def test_the_kind_follows_from_name_and_folder(tmp_path: Path) -> None:
     small_student().save_pretrained(tmp_path / "run" / "student")
     small_parseq().save_pretrained(tmp_path / "parseq")
     for name, kind, called in (

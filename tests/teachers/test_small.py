@@ -94,7 +94,7 @@ def test_guidance_of_a_small_teacher(tiny: SmallTeacher) -> None:
     assert (teacher.shape.image_tokens, teacher.shape.joint_width) == (33, 8)
 
 
-def test_missing_and_foreign_folders_are_told(tiny: SmallTeacher, tmp_path: Path) -> None:
+def test_missing_and_foreign_folders_are_refused(tiny: SmallTeacher, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no config\.json"):
         SmallTeacher.load(tmp_path)
     tiny.save(tmp_path, "")

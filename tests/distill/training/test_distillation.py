@@ -289,7 +289,7 @@ def test_a_column_head_only_where_there_are_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"charset": "63"}, "no alphabet '63'"),
         ({"encoder": "vit_tinny_patch16_224"}, "vit_tiny_patch16_224"),
@@ -303,8 +303,8 @@ def test_a_column_head_only_where_there_are_columns() -> None:
         ({"init": "tiny", "width": 64}, "student.width"),
     ],
 )
-def test_students_that_can_not_be_built(change: dict[str, object], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_students_that_can_not_be_built(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         build_student(StudentSection(**change), 0)  # type: ignore[arg-type]
 
 

@@ -89,10 +89,10 @@ def test_its_logits_are_left_out_unless_asked_for(student: Student, batch: Batch
     assert sorted(terms_of(task, batch)) == sorted(["characters", "ctc", *FEATURES])
 
 
-def test_what_it_can_not_tell_is_said(student: Student) -> None:
-    (told,) = make(student, StudentTeacher("big", other_student("94"))).warnings()
-    assert told.startswith("teacher big: its probabilities of !")
-    assert "upper and lower case count as one" in told
+def test_characters_that_are_lost_are_reported(student: Student) -> None:
+    (line,) = make(student, StudentTeacher("big", other_student("94"))).warnings()
+    assert line.startswith("teacher big: its probabilities of !")
+    assert "upper and lower case count as one" in line
     assert make(student, StudentTeacher("big", other_student("36"))).warnings() == []
 
 
@@ -127,11 +127,11 @@ def test_a_clip_does_not_read(student: Student, teacher: ClipTeacher) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [({"weights": [-1.0]}, "weight of -1.0")],
 )
-def test_what_can_not_be(student: Student, change: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_impossible_weights_are_refused(student: Student, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         make(student, [StudentTeacher("big", other_student())], **change)
 
 
@@ -196,12 +196,12 @@ def test_a_teacher_of_ones_own_needs_a_shape_and_a_name(student: Student, batch:
 def test_a_loaded_student_gets_another_alphabet(student: Student, tmp_path: Path) -> None:
     student.save_pretrained(tmp_path / "start")
     section = StudentSection(init=str(tmp_path / "start"), charset="94", max_length=30, remap=True)
-    said: list[str] = []
-    made, again = build_student(section, 0, said.append), build_student(section, 0)
+    lines: list[str] = []
+    made, again = build_student(section, 0, lines.append), build_student(section, 0)
     assert (len(made.charset.characters), made.max_length) == (94, 30)
     assert made.training
     torch.testing.assert_close(made.state_dict(), again.state_dict())
-    assert "start for 94 characters: 36 characters keep their rows; new are !" in said[0]
+    assert "start for 94 characters: 36 characters keep their rows; new are !" in lines[0]
     with pytest.raises(UserError, match="remap=true"):
         build_student(dataclasses.replace(section, remap=False), 0)
 
@@ -210,10 +210,10 @@ def test_a_loaded_student_gets_another_alphabet(student: Student, tmp_path: Path
 def test_a_teacher_to_start_from_gets_another_alphabet_when_asked(remapped: bool, tmp_path: Path) -> None:
     parseq().save_pretrained(tmp_path / "start")
     config = TeacherConfig(kind="parseq", init=str(tmp_path / "start"), remap=remapped)
-    said: list[str] = []
-    reader = build_parseq(config, said.append).reader
+    lines: list[str] = []
+    reader = build_parseq(config, lines.append).reader
     assert len(reader.charset.characters) == (94 if remapped else 36)
-    assert len(said) == remapped
+    assert len(lines) == remapped
     assert reader.training
 
 
