@@ -132,7 +132,7 @@ class DistillRun(TrainingRun[Config]):
         if section.baseline and data.synthetic.words == 0 and all(source.labels == "pseudo" for source in data.train):
             raise UserError("a baseline can't learn from words that only the teacher reads; set eval.baseline=false")
         for name, loss in self.task.own_losses.items():
-            if wanted.baseline and loss.loss.function.__module__ == "__main__":
+            if section.baseline and loss.loss.function.__module__ == "__main__":
                 raise UserError(
                     f"losses.{name}: the baseline learns by it too, in a process of its own that does not "
                     "know it; register it in a file that `plugins` names, or set eval.baseline=false"
