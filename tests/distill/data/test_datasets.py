@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from distill.data.batch import collate
 from distill.data.datasets import ConcatWords, WordDataset, WordOptions, load_words
@@ -81,6 +81,45 @@ def test_a_corrupt_record_is_named_and_replaced(folder: Path, caplog: pytest.Log
         assert words[1].label == "world5"
     assert [record.getMessage() for record in caplog.records if "record 3 of words" in record.getMessage()] != []
     assert len(caplog.records) == 1, "named once"
+
+
+@pytest.mark.parametrize("cache", ["none", "memory"])
+def test_training_sees_pictures_as_readers_do(tmp_path: Path, cache: str) -> None:
+    grey = Image.fromarray(np.random.default_rng(3).integers(0, 256, (16, 40), dtype=np.uint8))
+    turned, ink = Image.Exif(), Image.new("RGBA", grey.size, "black")
+    turned[0x0112] = 6
+    ink.putalpha(grey)
+    pictures = [
+        (grey.convert("RGB"), "JPEG", {"exif": turned}), (ink, "PNG", {}), (ink, "WEBP", {}),
+        (Image.fromarray(np.asarray(grey).astype(np.uint16) * 257), "PNG", {}), (grey.convert("P"), "GIF", {}),
+    ]  # fmt: skip
+    stored = []
+    with LmdbWriter(tmp_path / "words") as writer:
+        for image, form, options in pictures:
+            file = io.BytesIO()
+            image.save(file, form, **options)
+            writer.add(file.getvalue(), "a")
+            stored.append(file.getvalue())
+    words = WordDataset(LmdbRecords(tmp_path / "words"), CHARSET, SourceSection(cache=cache))  # type: ignore[arg-type]
+    expected = to_tensor([decode_picture(data) for data in stored])
+    assert torch.equal(torch.stack([words[index].image for index in range(len(words))]), expected)
+
+
+@pytest.mark.parametrize("form", ["AVIF", "TIFF", "DDS", "WEBP", "JPEG2000", "PNG", "JPEG"])
+def test_whatever_a_decoder_raises_is_a_corrupt_record(
+    form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if form == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    file = io.BytesIO()
+    Image.open(io.BytesIO(picture(1))).save(file, form)
+    with LmdbWriter(tmp_path / "words") as writer:
+        writer.add(picture(1), "good")
+        writer.add(file.getvalue()[: len(file.getvalue()) * 2 // 3], "damaged")
+    words = WordDataset(LmdbRecords(tmp_path / "words"), CHARSET, options=WordOptions(max_corrupt=0.5))
+    with caplog.at_level(logging.WARNING):
+        assert words[1].label == "good"
+    assert "record 2 of words can't be read as a picture" in caplog.text
 
 
 def test_too_many_corrupt_records_are_an_error(folder: Path) -> None:
