@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from distill.commands.read import main
 from students.parseq import Parseq, ParseqConfig
@@ -89,6 +91,48 @@ def test_a_truncated_picture_is_named_before_anything_is_printed(
     broken.write_bytes((pictures / "00.png").read_bytes()[:120])
     words = ["--student", str(student), "--batch", "1", str(pictures / "00.png"), str(broken)]
     assert str(broken) in refused(capsys, *words)
+
+
+def test_a_drawn_word_is_read_from_a_picture_of_any_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shipped student reads the same word: 16 bits, transparency, EXIF, palettes, animations, rare formats."""
+    font = ImageFont.load_default(28)
+    left, top, right, bottom = map(int, font.getbbox("harbour"))
+    grey = Image.new("L", (right - left + 16, bottom - top + 12), 240)
+    ImageDraw.Draw(grey).text((8 - left, 6 - top), "harbour", 20, font)
+    levels = np.asarray(grey)
+    for name, wide in {
+        "u16.png": levels.astype(np.uint16) * 257, "u16.tif": levels.astype(np.uint16) * 257,
+        "u12.png": levels.astype(np.uint16) * 16, "i32.tif": levels.astype(np.int32) * 70_000,
+        "f32.tif": levels / np.float32(255),
+    }.items():  # fmt: skip
+        Image.fromarray(wide).save(tmp_path / name)
+    for level in (10, 250):
+        ink = Image.new("RGBA", grey.size, (level, level, level, 255))
+        ink.putalpha(ImageOps.invert(grey))
+        ink.save(tmp_path / f"ink{level}.png")
+        ink.convert("LA").save(tmp_path / f"ink{level}-la.png")
+        ink.quantize(16).save(tmp_path / f"ink{level}-p.png")
+        ink.save(tmp_path / f"ink{level}.webp", lossless=True)
+    turned = {3: grey.rotate(180), 6: grey.rotate(90, expand=True), 8: grey.rotate(-90, expand=True)}
+    for orientation, stored in turned.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        for ending in ("jpg", "png", "webp", "tif"):
+            stored.convert("RGB").save(tmp_path / f"exif{orientation}.{ending}", exif=exif)
+    for ending in ("bmp", "gif", "jfif", "jpe", "dib", "qoi", "jp2", "dds", "ppm"):
+        grey.convert("RGB").save(tmp_path / f"kind.{ending}")
+    other = Image.new("RGB", grey.size, "white")
+    for ending in ("gif", "apng", "webp", "tiff"):
+        grey.convert("RGB").save(tmp_path / f"many.{ending}", save_all=True, append_images=[other])
+    grey.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    assert main([str(tmp_path)]) == 0
+    printed, errors = capsys.readouterr()
+    words = dict(line.split("\t")[:2] for line in printed.splitlines())
+    assert len(words) == 39
+    assert {Path(path).name: word for path, word in words.items() if word != "harbour"} == {}
+    assert errors == f"left out, no pictures by their names: {tmp_path / 'gone.png'}, {tmp_path / 'notes.txt'}\n"
 
 
 def test_mistakes_are_one_line(places, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
