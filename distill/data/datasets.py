@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from distill.data.augmentation import LightAugment, Picture, RandAugment, as_image, sample_generator
 from distill.data.batch import Sample
 from distill.data.columns import column_ids, unpack_columns
-from distill.data.label_index import Positions, select_records
+from distill.data.label_index import Positions, Selection, select_records
 from distill.data.pixels import PixelCache, decode
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
 from distill.data.sampling import Draw
@@ -55,6 +55,8 @@ class WordOptions:
     """Seed of the augmentation."""
     max_corrupt: float = 0.01
     """Largest share of corrupt records that is skipped; 0 makes the first one an error."""
+    ctc_columns: int | None = None
+    """Columns that CTC reads off, to count the words that need more; None counts none."""
 
 
 class SampleBuilder:
@@ -119,7 +121,7 @@ class WordDataset(Dataset[Sample]):
 
     Attributes:
         positions: where the words stand in the set.
-        dropped: how many records were left out, by reason.
+        selection: the words, and what the label rules dropped and replaced; None where a teacher labels them.
 
     Raises:
         UserError: when no word is left, too many records are corrupt, or `strong` is asked for with a cache.
@@ -131,7 +133,7 @@ class WordDataset(Dataset[Sample]):
     ) -> None:  # fmt: skip
         self.records, self.charset = records, charset
         self.source, self.options = source or SourceSection(), options or WordOptions()
-        self.dropped: Counter[str] = Counter()
+        self.selection: Selection | None = None
         self._corrupt: set[int] = set()
         cached = self.source.cache == "memory"
         if self.source.augmentation == "strong" and cached:
@@ -183,17 +185,23 @@ class WordDataset(Dataset[Sample]):
         """The set's name."""
         return self.records.name
 
+    @property
+    def dropped(self) -> Counter[str]:
+        """How many records were left out, by reason."""
+        return Counter() if self.selection is None else self.selection.dropped
+
     def _select(self) -> Sequence[int] | Positions:
         if not self.labelled:
             return range(len(self.records))
-        selected = select_records(self.records, self.charset, self.options.max_length)
-        self.dropped = selected.dropped
-        if self.dropped["no label"] > self.options.max_corrupt * len(self.records):
-            raise UserError(self._too_many_corrupt(self.dropped["no label"], "without a label that can be read"))
-        if not len(selected.positions):
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items()) or "it is empty"
+        options = self.options
+        selection = select_records(self.records, self.charset, options.max_length, ctc_columns=options.ctc_columns)
+        self.selection, unlabelled = selection, selection.dropped["no label"]
+        if unlabelled > options.max_corrupt * len(self.records):
+            raise UserError(self._too_many_corrupt(unlabelled, "without a label that can be read"))
+        if not len(selection.positions):
+            reasons = ", ".join(f"{count} {reason}" for reason, count in selection.dropped.items()) or "it is empty"
             raise UserError(f"{self.records.path}: no word is left ({reasons}); another charset may keep them")
-        return selected.positions
+        return selection.positions
 
     def _picture(self, position: int) -> np.ndarray:
         """Decode a picture, or take it, resized, from the cache.

@@ -11,7 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from distill.data.lmdb_reader import LmdbRecords
 from distill.data.progress import followed
 from distill.data.records import Records, user_cache
 from distill.locks import one_at_a_time
-from students.charset import Charset
+from students.charset import Charset, LabelVerdict, ctc_columns_needed
 from students.files import replacing
 
 LOG = logging.getLogger(__name__)
@@ -33,9 +33,11 @@ MIN_RECORDS = 20_000
 """Records from which on an index is written: fewer labels are read in a moment."""
 CHUNK = 1 << 16
 """Labels that the rules are applied to at a time."""
+EXAMPLES = 3
+"""Words that CTC can't spell which are named."""
 NO_LABEL = b"\xff"
 """Stands for a label that is missing: no UTF-8, so it is read as none."""
-_VERSION = 2
+_VERSION = 3
 _TEXT, _ENDS, _POSITIONS, _STATE = "labels.bin", "ends.npy", "positions.npy", "state.json"
 Notes = dict[str, Any]
 
@@ -89,9 +91,17 @@ class Selection:
     """Where they stand in the set."""
     dropped: Counter[str]
     """How many others there are, by reason."""
+    folded: Counter[str] = field(default_factory=Counter)
+    """Characters beyond ASCII that were replaced or left out, by the words left that had them."""
+    too_long_for_ctc: int = 0
+    """How many of the words left need more columns than there are, so that CTC can't spell them."""
+    too_long_for_ctc_examples: tuple[str, ...] = ()
+    """Some of them."""
 
 
-def select_records(records: Records, charset: Charset, max_length: int, keep_illegible: bool = False) -> Selection:
+def select_records(
+    records: Records, charset: Charset, max_length: int, keep_illegible: bool = False, ctc_columns: int | None = None
+) -> Selection:
     """Apply the label rules (`Charset.examine`) to all labels of a set.
 
     An LMDB of many words is walked through once. From then on its labels, and the positions that are left for each
@@ -102,20 +112,22 @@ def select_records(records: Records, charset: Charset, max_length: int, keep_ill
         charset: the alphabet.
         max_length: longest label in characters.
         keep_illegible: take marks for illegible words, such as `###`, for words.
+        ctc_columns: columns that CTC reads off, to count the words that need more; None counts none.
     """
     beyond = records.count_beyond() if isinstance(records, LmdbRecords) else 0
     if beyond:
         LOG.warning("%s: %d records beyond num-samples (%d) are never read", records.path, beyond, len(records))
     if isinstance(records, LmdbRecords) and len(records) >= MIN_RECORDS:
-        selection = _select_by_index(records, charset, max_length, keep_illegible)
+        selection = _select_by_index(records, charset, max_length, keep_illegible, ctc_columns)
         if selection is not None:
             return selection
-    return apply_label_rules(read_labels(records), charset, max_length, keep_illegible)
+    return apply_label_rules(read_labels(records), charset, max_length, keep_illegible, ctc_columns)
 
 
 def apply_label_rules(
-    chunks: Iterable[Labels], charset: Charset, max_length: int, keep_illegible: bool = False
-) -> Selection:
+    chunks: Iterable[Labels], charset: Charset, max_length: int, keep_illegible: bool = False,
+    ctc_columns: int | None = None,
+) -> Selection:  # fmt: skip
     """Apply the label rules to chunks of labels that follow each other; see `select_records`.
 
     Labels of printable ASCII are judged by look-ups, others and possible marks for illegible words one by one:
@@ -125,7 +137,8 @@ def apply_label_rules(
     plain = np.array([32 < code < 127 for code in codes])
     writable = np.array([32 < code < 127 and charset.adapt(chr(code)) != "" for code in codes])
     marks = np.array([chr(code) in "#*" for code in codes])
-    positions, dropped, start = [], Counter[str](), 0
+    positions, dropped, folded, start = [], Counter[str](), Counter[str](), 0
+    too_long: list[str] = []
     for labels in chunks:
         letters = np.frombuffer(labels.text, np.uint8)
         starts = np.concatenate([labels.ends[:1] * 0, labels.ends[:-1]])
@@ -137,16 +150,22 @@ def apply_label_rules(
         dropped["empty"] += int(((written == 0) & ~long & ~odd).sum())
         left = (written > 0) & ~long
         for number in np.flatnonzero(odd).tolist():
-            stored = labels.text[int(starts[number]) : int(labels.ends[number])]
-            reason = _drop_reason(stored, charset, max_length, keep_illegible)
-            left[number] = reason is None
-            dropped[reason or ""] += 1
+            verdict = _examine(_stored(labels, starts, number), charset, max_length, keep_illegible)
+            left[number] = verdict is not None and verdict.reason is None
+            dropped["no label" if verdict is None else verdict.reason or ""] += 1
+            if verdict is not None and verdict.reason is None:
+                folded.update(char for char in set(verdict.folded + verdict.removed) if not char.isascii())
+        if ctc_columns is not None:  # of N characters N - 1 can equal their neighbours
+            candidates = left & (2 * (labels.ends - starts).astype(np.int64) - 1 > ctc_columns)
+            for number in np.flatnonzero(candidates).tolist():
+                verdict = _examine(_stored(labels, starts, number), charset, max_length, keep_illegible)
+                if verdict is not None and verdict.text and ctc_columns_needed(verdict.text) > ctc_columns:
+                    too_long.append(verdict.text)
         positions.append(start + np.flatnonzero(left))
         start += len(labels.ends)
     array = np.concatenate([np.empty(0, np.int64), *positions]).astype(np.uint32 if start < 2**32 else np.uint64)
-    return Selection(
-        Positions(array), Counter({reason: count for reason, count in dropped.items() if reason and count})
-    )
+    reasons = Counter({reason: count for reason, count in dropped.items() if reason and count})
+    return Selection(Positions(array), reasons, folded, len(too_long), tuple(too_long[:EXAMPLES]))
 
 
 def read_labels(records: Records) -> Iterator[Labels]:
@@ -163,24 +182,37 @@ def _count(marked: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarr
     return counts[ends] - counts[starts]
 
 
-def _drop_reason(stored: bytes, charset: Charset, max_length: int, keep_illegible: bool) -> str | None:
+def _stored(labels: Labels, starts: np.ndarray, number: int) -> bytes:
+    return labels.text[int(starts[number]) : int(labels.ends[number])]
+
+
+def _examine(stored: bytes, charset: Charset, max_length: int, keep_illegible: bool) -> LabelVerdict | None:
     try:
-        return charset.examine(stored.decode("utf-8"), max_length, keep_illegible=keep_illegible).reason
+        return charset.examine(stored.decode("utf-8"), max_length, keep_illegible=keep_illegible)
     except UnicodeDecodeError:
-        return "no label"
+        return None
 
 
-def _select_by_index(records: LmdbRecords, charset: Charset, max_length: int, keep_illegible: bool) -> Selection | None:
+def _select_by_index(
+    records: LmdbRecords, charset: Charset, max_length: int, keep_illegible: bool, ctc_columns: int | None
+) -> Selection | None:
     def write(folder: Path) -> Notes:
         stored = _open_part(records, "labels", lambda beside: _write_labels(records, beside))
         labels = read_labels(records) if stored is None else _read_stored(stored[0])
-        selection = apply_label_rules(labels, charset, max_length, keep_illegible)
+        selection = apply_label_rules(labels, charset, max_length, keep_illegible, ctc_columns)
         np.save(folder / _POSITIONS, selection.positions.array)
-        return dict(selection.dropped)
+        return {part.name: getattr(selection, part.name) for part in fields(selection) if part.name != "positions"}
 
-    rules = hashlib.sha256(f"{max_length}|{keep_illegible}|{charset.characters}".encode()).hexdigest()[:16]
+    parts = [str(max_length), str(keep_illegible), charset.characters, "" if ctc_columns is None else str(ctc_columns)]
+    rules = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
     part = _open_part(records, f"positions-{rules}", write)
-    return None if part is None else Selection(Positions(part[0] / _POSITIONS), Counter(part[1]))
+    if part is None:
+        return None
+    notes = part[1]
+    return Selection(
+        Positions(part[0] / _POSITIONS), Counter(notes["dropped"]), Counter(notes["folded"]), notes["too_long_for_ctc"],
+        tuple(notes["too_long_for_ctc_examples"]),
+    )  # fmt: skip
 
 
 def _open_part(records: LmdbRecords, name: str, write: Callable[[Path], Notes]) -> tuple[Path, Notes] | None:

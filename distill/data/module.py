@@ -1,10 +1,9 @@
-"""The words of a run: rendered when asked for, mixed for training, and set apart for validation."""
+"""DataModule: the words of a run, opened or rendered, mixed for training, and set apart for validation."""
 
 from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,20 +12,21 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from distill.data.batch import Batch
-from distill.data.datasets import ConcatWords, WordDataset, WordOptions, Words, load_words
+from distill.data.datasets import ConcatWords, WordDataset, WordOptions, load_words
 from distill.data.loading import Source, build_loader, build_test_loader
-from distill.data.rendering.render_set import RenderRequest, render_once
+from distill.data.rendering.labels import Split
+from distill.data.rendering.render_set import RenderRequest, describe_renderer, render_once, rendering_warnings
 from distill.data.rendering.synthetic import SyntheticWords
+from distill.data.rendering.vocabulary import check_languages
+from distill.data.report import describe_words, name_words
 from distill.data.sampling import check_ratios
-from distill.data.sections import DataSection, SourceSection
-from students.charset import Charset
+from distill.data.sections import DataSection
+from students.charset import CHARSETS, Charset
 from students.errors import UserError
-
-Loaded = WordDataset | ConcatWords
 
 
 class DataModule:
-    """Sources of a run: what the user gave is checked and opened before anything is rendered.
+    """The words of a run. Everything that the user gave is opened before anything is rendered.
 
     Args:
         section: where words come from.
@@ -34,26 +34,38 @@ class DataModule:
         max_length: longest word.
         image_size: height and width of the student's input.
         seed: orders and augmentation follow from it.
+        ctc_columns: columns that CTC reads off, to count the words that need more; None without CTC.
+
+    Attributes:
+        sources: training words and their part of each batch; `setup` opens them.
+        validation: validation words; likewise.
     """
 
+    validation: WordDataset | ConcatWords
+
     def __init__(
-        self, section: DataSection, charset: Charset, max_length: int, image_size: tuple[int, int], seed: int
-    ) -> None:
-        self.section, self.charset = section, charset
-        self.max_length, self.image_size, self.seed = max_length, image_size, seed
+        self, section: DataSection, charset: Charset, max_length: int, image_size: tuple[int, int], seed: int,
+        ctc_columns: int | None = None,
+    ) -> None:  # fmt: skip
+        self.section, self.charset, self.seed = section, charset, seed
+        self.options = WordOptions(max_length, image_size, seed, section.max_corrupt, ctc_columns)
         self.sources: list[Source] = []
 
     @property
     def synthetic_folders(self) -> tuple[Path, Path]:
-        """Where rendered training and test words lie."""
-        render = self.section.synthetic
-        kind = "" if render.difficulty == 1 else f"-difficulty{render.difficulty:g}"
-        if render.fonts:  # other fonts give other words
-            kind += f"-fonts{zlib.crc32(chr(10).join(render.fonts).encode()):08x}"
-        folder = Path(render.folder)
+        """Folders of the rendered training and validation words; what differs from the defaults is in their names."""
+        synthetic = self.section.synthetic
+        kind = "" if synthetic.difficulty == 1 else f"-difficulty{synthetic.difficulty:g}"
+        if synthetic.fonts:
+            kind += f"-fonts{zlib.crc32(chr(10).join(synthetic.fonts).encode()):08x}"
+        if not self.charset.characters.isascii():
+            kind += f"-alphabet{zlib.crc32(''.join(sorted(self.charset.characters)).encode()):08x}"
+        if synthetic.languages:
+            kind += f"-{'-'.join(synthetic.languages)}"
+        folder = Path(synthetic.folder)
         return (
-            folder / f"train-{render.words}-{render.seed}{kind}",
-            folder / f"test-{render.test_words}-{render.seed + 1}{kind}",
+            folder / f"train-{synthetic.words}-{synthetic.seed}{kind}",
+            folder / f"test-{synthetic.test_words}-{synthetic.seed + 1}{kind}",
         )
 
     def check(self, teacher_reads: bool = False) -> None:
@@ -76,121 +88,112 @@ class DataModule:
                     f"{source.path} has labels: pseudo, and there is no teacher that reads; set teacher.name to one "
                     "(docs/howto/reading-teacher.md), or the source's ratio to 0"
                 )
-            if not self.place(source.path).exists():
+            path = self.resolve(source.path)
+            if not path.exists():
                 root = "" if section.root or Path(source.path).is_absolute() else " (data.root is not set)"
-                raise UserError(
-                    f"{self.place(source.path)}: no such folder{root}; give one that holds LMDBs, at any depth"
-                )
+                raise UserError(f"{path}: no such folder{root}; give one that holds LMDBs, at any depth")
         rendered = [section.synthetic.ratio] if section.synthetic.words > 0 else []
         check_ratios([source.ratio for source in section.train] + rendered)
-        if section.validation is not None and not self.place(section.validation).exists():
-            place = self.place(section.validation)
-            raise UserError(f"{place}: no such folder to validate on; give a set, or leave data.validation out")
+        check_languages(section.synthetic.languages)
+        if section.validation is not None and not self.resolve(section.validation).exists():
+            path = self.resolve(section.validation)
+            raise UserError(f"{path}: no such folder to validate on; give a set, or leave data.validation out")
         if section.validation is None and section.synthetic.test_words == 0:
             raise UserError("nothing to validate on; set data.validation, or data.synthetic.test_words")
 
-    def place(self, path: str) -> Path:
-        """Find a source: relative paths start at data.root."""
+    def resolve(self, path: str) -> Path:
+        """Resolve the path of a source: relative ones start at data.root."""
         return Path(path) if self.section.root is None else Path(self.section.root) / path
 
-    def _render(self, console: Console) -> None:
-        """Render what is asked for and not there yet; of several processes one renders."""
-        render = self.section.synthetic
-        wanted = [("train", 0 if render.live else render.words, render.seed)]
-        if self.section.validation is None:
-            wanted.append(("test", render.test_words, render.seed + 1))
-        for (split, words, seed), folder in zip(wanted, self.synthetic_folders, strict=False):
-            if words == 0 or (folder / "data.mdb").is_file():
-                continue
-            console.print(f"rendering {words} words to {folder}", highlight=False, soft_wrap=True)
-            request = RenderRequest(words, split, seed, fonts=tuple(render.fonts), difficulty=render.difficulty)  # type: ignore[arg-type]
-            recipe = render_once(request, folder, render.workers)
-            fonts = f"{len(recipe['fonts'])} fonts of {len(recipe['families'])} families"
-            console.print(f"{words} words in {recipe['seconds']:.0f} s, {fonts}", highlight=False, soft_wrap=True)
-
-    def rehearse(self, folder: Path, words: int = 64) -> None:
-        """Get ready for a dry run: words not rendered yet are few and go into `folder`, and nothing is cached."""
-        section, render = self.section, self.section.synthetic
-        tested = render.test_words if section.validation is None else 0
-        counts = zip((render.words, tested), self.synthetic_folders, strict=True)
-        if any(count > 0 and not (place / "data.mdb").is_file() for count, place in counts):
-            train, test = min(render.words, words), min(render.test_words, words)
-            render = dataclasses.replace(render, words=train, test_words=test, folder=str(folder), workers=1)
+    def limit_for_dry_run(self, folder: Path, words: int = 64) -> None:
+        """Render only a few words, into `folder`, of those that are missing, and cache nothing."""
+        section, synthetic = self.section, self.section.synthetic
+        tested = synthetic.test_words if section.validation is None else 0
+        counts = zip((synthetic.words, tested), self.synthetic_folders, strict=True)
+        if any(count > 0 and not (stored / "data.mdb").is_file() for count, stored in counts):
+            train, test = min(synthetic.words, words), min(synthetic.test_words, words)
+            synthetic = dataclasses.replace(synthetic, words=train, test_words=test, folder=str(folder), workers=1)
         self.section = dataclasses.replace(
-            section, synthetic=dataclasses.replace(render, cache="none"),
+            section, synthetic=dataclasses.replace(synthetic, cache="none"),
             train=[dataclasses.replace(source, cache="none") for source in section.train],
         )  # fmt: skip
 
-    def prepare(self, console: Console) -> None:
-        """Open what is there, render what is not, and say how many words there are; called by every process.
+    def setup(self, console: Console) -> None:
+        """Open the words, render those that are missing, and report them; called by every process.
 
         Raises:
             UserError: when a source can't be read or holds no word for the alphabet; nothing is rendered then.
         """
-        section = self.section
-        validation = (
-            None if section.validation is None else self._load(self.place(section.validation), SourceSection(), 0, 0.0)
-        )
-        for number, source in enumerate(section.train):
-            self.sources.append(
-                Source(self._load(self.place(source.path), source, number, section.max_corrupt), source.ratio)
-            )
-        self._render(console)
-        train, test = self.synthetic_folders
-        render = section.synthetic
-        if render.words > 0:
-            number = len(self.sources)
-            made = (
-                self._live(number)
-                if render.live
-                else self._load(train, section.synthetic.source, number, section.max_corrupt)
-            )
-            self.sources.append(Source(made, section.synthetic.ratio))
-        self.validation = validation or self._load(test, SourceSection(), 0, 0.0)
+        section, synthetic = self.section, self.section.synthetic
+        train_folder, test_folder = self.synthetic_folders
+        test_options = dataclasses.replace(self.options, max_corrupt=0.0)
+        if section.validation is not None:
+            self.validation = load_words(self.resolve(section.validation), self.charset, options=test_options)
+        for source in section.train:
+            words = load_words(self.resolve(source.path), self.charset, source, self._source_options())
+            self.sources.append(Source(words, source.ratio))
+        if synthetic.words > 0:
+            if synthetic.live:
+                rendered: WordDataset | ConcatWords | SyntheticWords = self._render_live(console)
+            else:
+                self._render("train", train_folder, console)
+                rendered = load_words(train_folder, self.charset, synthetic.source, self._source_options())
+            self.sources.append(Source(rendered, synthetic.ratio))
+        if section.validation is None:
+            self._render("test", test_folder, console)
+            self.validation = load_words(test_folder, self.charset, options=test_options)
         for opened in self.sources:
-            self._tell(console, f"ratio {opened.ratio:g}", opened.words)
-        self._tell(console, "to validate on", self.validation)
+            purpose = "to train on" if len(self.sources) == 1 else f"to train on (ratio {opened.ratio:g})"
+            _print_lines(console, describe_words(opened.words, purpose))
+        _print_lines(console, describe_words(self.validation, "to validate on"))
 
-    def _load(self, path: Path, source: SourceSection, number: int, max_corrupt: float) -> Loaded:
-        return load_words(path, self.charset, source, self._options(number, max_corrupt))
+    def _source_options(self) -> WordOptions:
+        """Give the options of the next source: each has its own seed."""
+        return dataclasses.replace(self.options, seed=self.seed + len(self.sources))
 
-    def _live(self, number: int) -> SyntheticWords:
-        synthetic = self.section.synthetic
-        request = RenderRequest(
-            synthetic.words, "train", synthetic.seed, self.charset.characters, tuple(synthetic.fonts),
-            difficulty=synthetic.difficulty,
+    def _request(self, split: Split) -> RenderRequest:
+        """Describe the words to render; those that are stored serve every alphabet of ASCII."""
+        synthetic, characters = self.section.synthetic, self.charset.characters
+        stored = split == "test" or not synthetic.live
+        return RenderRequest(
+            synthetic.test_words if split == "test" else synthetic.words, split,
+            synthetic.seed + 1 if split == "test" else synthetic.seed,
+            CHARSETS["94"] if stored and characters.isascii() else characters,
+            tuple(synthetic.fonts), difficulty=synthetic.difficulty, languages=tuple(synthetic.languages),
         )  # fmt: skip
-        renderer, _ = request.build_renderer()
-        return SyntheticWords(renderer, self.charset, synthetic.words, synthetic.source, self._options(number, 0.0))
 
-    def _options(self, number: int, max_corrupt: float) -> WordOptions:
-        return WordOptions(self.max_length, self.image_size, self.seed + number, max_corrupt)
+    def _render(self, split: Split, folder: Path, console: Console) -> None:
+        """Render a set unless it is there; of several processes one renders."""
+        request = self._request(split)
+        missing = not (folder / "data.mdb").is_file()
+        if missing:
+            _print_lines(console, [f"rendering {request.words:,} words to {folder}"])
+        recipe = render_once(request, folder, self.section.synthetic.workers)
+        if missing and recipe:
+            fonts = f"{len(recipe['fonts'])} fonts of {len(recipe['families'])} families"
+            _print_lines(console, [f"{request.words:,} words in {recipe['seconds']:.0f} s, {fonts}"])
+        _print_lines(console, rendering_warnings(recipe))
 
-    def _tell(self, console: Console, what: str, words: Words) -> None:
-        parts = words.parts if isinstance(words, ConcatWords) else (words,)
-        dropped: Counter[str] = Counter()
-        for part in parts:
-            dropped += part.dropped if isinstance(part, WordDataset) else Counter()
-        if any(isinstance(part, WordDataset) and not part.labelled for part in parts):
-            what += ", read by the teacher"
-        left_out = ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items()))
-        more = f" (left out: {left_out})" if left_out else ""
-        console.print(f"{len(words)} words, {what}: {names(words)}{more}", highlight=False, soft_wrap=True)
+    def _render_live(self, console: Console) -> SyntheticWords:
+        synthetic, request = self.section.synthetic, self._request("train")
+        renderer, fonts = request.build_renderer()
+        _print_lines(console, rendering_warnings(describe_renderer(request, renderer, fonts)))
+        return SyntheticWords(renderer, self.charset, synthetic.words, synthetic.source, self._source_options())
 
     @property
     def summary(self) -> str:
         """Name the sources with their counts, for cards."""
-        return ", ".join(f"{names(source.words)} ({len(source.words)} words)" for source in self.sources)
+        return ", ".join(f"{name_words(source.words)} ({len(source.words)} words)" for source in self.sources)
 
     def batches(self, batch_size: int, accelerator: Accelerator) -> Callable[[int], Iterator[Batch]]:
-        """Give a function from a position to this process's endless batches from there on."""
+        """Return a function from a position to this process's endless batches from there on."""
 
         def start(position: int) -> Iterator[Batch]:
             loader = build_loader(
                 self.sources, batch_size, self.section.workers, self.seed, accelerator.process_index,
                 accelerator.num_processes, position, pin_memory=accelerator.device.type == "cuda",
             )  # fmt: skip
-            return plainly(iter(loader))
+            return without_worker_traceback(iter(loader))
 
         return start
 
@@ -205,8 +208,8 @@ class DataModule:
         return build_test_loader(self.validation, batch_size)
 
 
-def plainly(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Give batches; a user's mistake comes from a loader process wrapped in its traceback, and is taken out of it.
+def without_worker_traceback(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Pass batches on; a `UserError` of a loader process comes wrapped in its traceback, and is taken out of it.
 
     Raises:
         UserError: see `WordDataset.sample`.
@@ -217,7 +220,6 @@ def plainly(batches: Iterator[Batch]) -> Iterator[Batch]:
         raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
 
 
-def names(words: Words) -> str:
-    """Name the sets that words come from."""
-    parts = words.parts if isinstance(words, ConcatWords) else (words,)
-    return ", ".join(part.name for part in parts if isinstance(part, WordDataset | SyntheticWords))
+def _print_lines(console: Console, lines: list[str]) -> None:
+    for line in lines:  # paths may hold brackets, which are no markup
+        console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)

@@ -48,13 +48,15 @@ class SyntheticSection:
     test_words: int = field(default=1000, metadata={"least": 0})
     """Words to render for validation; their words and fonts are kept out of training."""
     folder: str = "runs/rendered"
-    """Where they are stored: FOLDER/train-N-SEED and FOLDER/test-N-SEED; other difficulty or fonts join the name."""
+    """Where they are stored: FOLDER/train-N-SEED and FOLDER/test-N-SEED; what is no default joins the name."""
     seed: int = 0
     """Seed of the renderer."""
     difficulty: float = field(default=1.0, metadata={"least": 0, "most": 1})
     """How hard the words are to read, 0 (plain) to 1 (as varied as real crops)."""
     fonts: list[str] = field(default_factory=list)
     """Folders of further fonts."""
+    languages: list[str] = field(default_factory=list)
+    """Languages of the words, as wordfreq calls them (`de`, `ru`); empty: English, or by an alphabet beyond ASCII."""
     workers: int = field(default=0, metadata={"least": 0})
     """Rendering processes; 0 takes one a core."""
     ratio: float = field(default=1.0, metadata={"least": 0})

@@ -199,7 +199,7 @@ class DistillRun(TrainingRun[Config]):
     def rehearse(self) -> None:
         """Print layer map, parameter counts and the first step's terms with their gradient shares; write nothing."""
         with tempfile.TemporaryDirectory() as scratch:
-            self.data.rehearse(Path(scratch))
+            self.data.limit_for_dry_run(Path(scratch))
             self.prepare_words()
             batch = next(self.batches(0))
         task, student = self.task, self.task.student
@@ -224,12 +224,12 @@ class DistillRun(TrainingRun[Config]):
     def _test(self) -> Path | None:
         """What is compared on; None for the rendered test words."""
         chosen = self.config.eval.test or self.config.data.validation
-        return None if chosen is None else self.data.place(chosen)
+        return None if chosen is None else self.data.resolve(chosen)
 
     @property
     def _train_root(self) -> Path | None:
         """Training words that the overlap check searches; None leaves it out."""
-        return None if self.config.eval.train_root is None else self.data.place(self.config.eval.train_root)
+        return None if self.config.eval.train_root is None else self.data.resolve(self.config.eval.train_root)
 
     def _test_charset(self, student: Reader) -> Charset:
         """Return the alphabet that is scored."""

@@ -129,6 +129,11 @@ class DistillationTask(Task):
         """The teacher, or all of them."""
         return self.teachers[0] if len(self.branches) == 1 else nn.ModuleList(self.teachers) if self.branches else None
 
+    @property
+    def ctc_columns(self) -> int | None:
+        """The student's columns, when it has a column head that learns by CTC."""
+        return self.student.shape.tokens - 1 if self.student.column_head is not None and self.aux.ctc > 0 else None
+
     def exported_model(self) -> nn.Module:
         """The student, or the part of it that reads."""
         return self.student.exported_model()

@@ -145,7 +145,7 @@ class TrainingRun(ABC, Generic[Settings]):
 
     def build_data(self) -> DataModule:
         """Describe the words of the run; nothing is opened yet."""
-        return DataModule(self.config.data, *self.word_format(), self.config.seed)
+        return DataModule(self.config.data, *self.word_format(), self.config.seed, self.task.ctc_columns)
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Return this process's endless batches from number `start` on."""
@@ -208,7 +208,7 @@ class TrainingRun(ABC, Generic[Settings]):
     def prepare_words(self) -> None:
         """Open the words, and render those that are missing."""
         started = time.monotonic()
-        self.data.prepare(self.console)
+        self.data.setup(self.console)
         self.seconds["words"] = time.monotonic() - started
 
     def build_optimizer(self) -> None:

@@ -63,6 +63,11 @@ class Task(nn.Module, ABC):
         """The frozen guide, which no gradient may reach; None when there is none."""
         return None
 
+    @property
+    def ctc_columns(self) -> int | None:
+        """Columns that a CTC loss reads words off, of which some words need more; None without such a loss."""
+        return None
+
     def unused_parameters(self) -> tuple[str, ...]:
         """Name weights, by the beginnings of their names, that get no gradient in some steps or in any."""
         return ()

@@ -20,6 +20,7 @@ from distill.data.progress import followed
 from distill.data.rendering.fonts import FontChoice, choose_fonts
 from distill.data.rendering.labels import Split
 from distill.data.rendering.renderer import WordRenderer
+from distill.data.rendering.vocabulary import needs_shaping
 from distill.data.writing import LmdbWriter
 from distill.locks import one_at_a_time
 from students.charset import Charset
@@ -87,20 +88,26 @@ class Record(NamedTuple):
     columns: bytes
 
 
-def render_once(request: RenderRequest, folder: Path, workers: int = 0) -> dict[str, Any]:
-    """Render a set unless it is there, and give its recipe; of processes that want it now one renders, others wait.
+def render_once(
+    request: RenderRequest, folder: Path, workers: int = 0, console: Console | None = None
+) -> dict[str, Any]:
+    """Render a set unless it is there, and return its recipe; of processes that want it now one renders, others wait.
 
     Raises:
         UserError: when it can't be rendered, or `folder` is something else.
     """
+    if not (folder / "data.mdb").is_file():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with one_at_a_time(folder.with_name(f".{folder.name}.lock")):
+                if not (folder / "data.mdb").is_file():
+                    return write_set(request, *request.build_renderer(console), folder, workers, console=console)
+        except OSError as error:
+            raise UserError(f"{folder} can't be written ({error}); give another folder, or make room") from None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with one_at_a_time(folder.with_name(f".{folder.name}.lock")):
-            if not (folder / "data.mdb").is_file():
-                return write_set(request, *request.build_renderer(), folder, workers)
-    except OSError as error:
-        raise UserError(f"{folder} can't be written ({error}); give another folder, or make room") from None
-    recipe: dict[str, Any] = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+        recipe: dict[str, Any] = json.loads((folder / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # words of another program, which don't say how they were made
     return recipe
 
 
@@ -133,15 +140,44 @@ def write_set(
         "schema": 1,
         **dataclasses.asdict(request),
         "font_folders": list(request.fonts),
-        "fonts": [font.name for font in fonts.fonts],
-        "families": list(fonts.families),
-        "dropped": fonts.dropped,
+        **describe_renderer(request, renderer, fonts),
         "workers": workers,
         "seconds": round(seconds, 1),
         "words_per_second": round(request.words / max(seconds, 1e-9), 1),
     }
     write_file(folder / RECIPE, json.dumps(recipe, indent=1) + "\n")
     return recipe
+
+
+def describe_renderer(request: RenderRequest, renderer: WordRenderer, fonts: FontChoice) -> dict[str, Any]:
+    """Describe fonts and words for the recipe, and for `rendering_warnings`."""
+    return {
+        "fonts": [font.name for font in fonts.fonts],
+        "families": list(fonts.families),
+        "dropped": fonts.dropped,
+        "languages": list(renderer.words.languages),
+        "unshaped": "".join(char for char in request.charset if needs_shaping(char)),
+        "undrawn": "".join(c for c in request.charset if c in fonts.undrawn and not needs_shaping(c)),
+        "borrowed": "".join(char for char in request.charset if char in fonts.borrowed),
+    }
+
+
+def rendering_warnings(recipe: dict[str, Any]) -> list[str]:
+    """Name the characters of the alphabet that rendered words lack, and those that were drawn with other fonts."""
+    found = [
+        ("undrawn", "no font draws {}; rendered words lack them (more folders of fonts: data.synthetic.fonts)"),
+        ("unshaped", "{} would have to be joined, stacked or set from right to left; rendered words lack them"),
+        ("borrowed", "no held-out font draws {}; fonts of the training words do it in the validation words"),
+    ]
+    return [text.format(list_characters(recipe[key])) for key, text in found if recipe.get(key)]
+
+
+def list_characters(characters: str, most: int = 20) -> str:
+    """Count and list characters: `2 characters (ж é)`."""
+    named = " ".join(repr(char)[1:-1] if not char.isprintable() else char for char in characters[:most])
+    more = f" and {len(characters) - most} more" if len(characters) > most else ""
+    noun = "character" if len(characters) == 1 else "characters"
+    return f"{len(characters)} {noun} of the alphabet ({named}{more})"
 
 
 def render_records(renderer: WordRenderer, words: int, workers: int) -> Iterator[Record]:

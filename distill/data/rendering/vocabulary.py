@@ -85,6 +85,18 @@ def choose_languages(alphabet: frozenset[str]) -> tuple[str, ...]:
     return (*chosen, *(language for language in english if language not in chosen))
 
 
+def check_languages(languages: Collection[str]) -> None:
+    """Refuse languages that wordfreq has no words of.
+
+    Raises:
+        UserError: naming those that there are.
+    """
+    wrong = sorted(set(languages) - set(_languages())) if languages else []
+    if wrong:
+        known = ", ".join(_languages())
+        raise UserError(f"data.synthetic.languages: there are no words of {', '.join(wrong)}; give some of {known}")
+
+
 @lru_cache(maxsize=8)
 def load_vocabulary(languages: tuple[str, ...], alphabet: frozenset[str]) -> Vocabulary:
     """Load the words of some languages that an alphabet can write, for the letters beyond ASCII in either case.
@@ -92,10 +104,7 @@ def load_vocabulary(languages: tuple[str, ...], alphabet: frozenset[str]) -> Voc
     Raises:
         UserError: for a language that wordfreq has no words of.
     """
-    wrong = sorted(set(languages) - set(_languages()))
-    if wrong:
-        known = ", ".join(_languages())
-        raise UserError(f"data.synthetic.languages: there are no words of {', '.join(wrong)}; give some of {known}")
+    check_languages(languages)
     words: list[str] = []
     weights: list[float] = []
     for language in languages:

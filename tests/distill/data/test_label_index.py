@@ -186,3 +186,12 @@ def test_missing_labels_are_counted_as_without_an_index(folder: Path) -> None:
     with pytest.raises(UserError, match="1 of 14 records without a label that can be read"):
         WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.05))
     assert WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.1)).dropped["no label"] == 1
+
+
+def test_what_is_replaced_and_what_ctc_can_not_spell_is_counted_with_and_without_an_index(folder: Path) -> None:
+    plain = apply_label_rules(read_labels(LmdbRecords(folder)), CHARSET, 25, ctc_columns=30)
+    first, again = (select_records(LmdbRecords(folder), CHARSET, 25, ctc_columns=30) for _ in range(2))
+    for found in (plain, first, again):
+        assert found.folded == {"ö": 1, "ï": 1, "½": 1}
+        assert (found.too_long_for_ctc, found.too_long_for_ctc_examples) == (1, ("a" * 25,))
+    assert select_records(LmdbRecords(folder), CHARSET, 25, ctc_columns=49).too_long_for_ctc == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,19 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from distill.data.module import DataModule
+from distill.data.rendering import fonts
 from distill.data.sections import DataSection, SourceSection, SyntheticSection
+from distill.data.writing import LmdbWriter
 from students.charset import Charset
 from students.errors import UserError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_fonts() -> Iterator[None]:
+    """Render with the fonts that come with packages, whatever the system has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fonts, "SYSTEM_FOLDERS", ())
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +34,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> DataModule:
     render = SyntheticSection(words=12, live=True, test_words=6, folder=str(folder), difficulty=0.3, workers=1)
     words = DataModule(DataSection(synthetic=render, workers=0), Charset.load("36"), 25, (32, 128), seed=0)
     words.check()
-    words.prepare(Console(file=io.StringIO()))
+    words.setup(Console(file=io.StringIO()))
     return words
 
 
@@ -76,4 +88,60 @@ def test_nothing_to_learn_from_is_refused() -> None:
 def test_missing_source_is_named(tmp_path: Path) -> None:
     section = DataSection(root=str(tmp_path), train=[SourceSection(path="train/real")])
     with pytest.raises(UserError, match="train/real: no such folder"):
+        DataModule(section, Charset.load("36"), 25, (32, 128), seed=0).check()
+
+
+def test_an_alphabet_beyond_ascii_gets_words_of_its_own(tmp_path: Path) -> None:
+    german = Charset(Charset.load("36").characters + "äöüß")
+    synthetic = SyntheticSection(words=40, live=True, test_words=30, folder=str(tmp_path), workers=1, difficulty=0.3)
+    words = DataModule(DataSection(synthetic=synthetic, workers=0), german, 25, (32, 128), seed=0)
+    words.check()
+    printed = io.StringIO()
+    words.setup(Console(file=printed, width=200))
+    assert words.synthetic_folders[1].name.startswith("test-30-1-difficulty0.3-alphabet")
+    for part in (words.sources[0].words, words.validation):
+        samples = [part.sample(index, 0) for index in range(len(part))]
+        beyond = [sample for sample in samples if not sample.label.isascii()]
+        assert beyond
+        assert set("".join(sample.label for sample in samples)) <= set(german.characters)
+        seen = {int(number) for sample in beyond if sample.columns is not None for number in sample.columns if number}
+        assert max(seen) > 36, "the columns know the letters beyond ASCII"
+    recipe = json.loads((words.synthetic_folders[1] / "recipe.json").read_text(encoding="utf-8"))
+    assert recipe["languages"] == ["de", "en"]
+    assert "40 words to train on: rendered, other ones in each epoch" in printed.getvalue()
+
+
+def test_characters_that_no_font_draws_are_named(tmp_path: Path) -> None:
+    strange = Charset("abcdefghijklmnopqrstuvwxyz\U000130ba\u05d0")
+    synthetic = SyntheticSection(words=8, live=True, test_words=4, folder=str(tmp_path), workers=1)
+    words = DataModule(DataSection(synthetic=synthetic, workers=0), strange, 25, (32, 128), seed=0)
+    printed = io.StringIO()
+    words.setup(Console(file=printed, width=200))
+    lines = printed.getvalue().splitlines()
+    assert sum("no font draws 1 character of the alphabet (\U000130ba)" in line for line in lines) == 2
+    assert any(line.startswith("1 character of the alphabet (\u05d0) would have to be joined") for line in lines)
+
+
+def test_what_is_left_out_and_replaced_is_reported(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "[bold]words") as writer:
+        for label in ("Hello", "x" * 26, "?!", "###", "wörld", "naïve", "böse", "a" * 17):
+            writer.add(b"", label)
+    section = DataSection(
+        train=[SourceSection(str(tmp_path / "[bold]words"))], validation=str(tmp_path / "[bold]words")
+    )
+    words = DataModule(section, Charset.load("36"), 25, (32, 128), seed=0, ctc_columns=32)
+    words.check()
+    printed = io.StringIO()
+    words.setup(Console(file=printed, width=300))
+    assert printed.getvalue().splitlines()[:4] == [
+        "5 words to train on: [bold]words",
+        "  left out: 1 longer than 25 characters, 1 without a character of the alphabet, 1 marked as illegible",
+        "  outside the alphabet, replaced or removed in so many words: ö (2) ï (1)",
+        f"  1 word needs more than 32 columns, e.g. {'a' * 17}: CTC can't spell them and leaves them out",
+    ]
+
+
+def test_an_unknown_language_is_refused_before_anything_is_opened() -> None:
+    section = DataSection(synthetic=SyntheticSection(words=1, languages=["de", "xx"]))
+    with pytest.raises(UserError, match="no words of xx; give some of ar, bg"):
         DataModule(section, Charset.load("36"), 25, (32, 128), seed=0).check()

@@ -126,7 +126,7 @@ def test_a_run_with_words_that_the_teacher_reads(
     ]  # fmt: skip
     assert main(arguments) == 0
     told = capfd.readouterr().out
-    assert "10 words, ratio 0.5, read by the teacher: pictures" in told
+    assert "10 words to train on (ratio 0.5): pictures, read by the teacher" in told
     run = config.parent / "run"
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     trained = [row for row in rows if row["group"] == "train"]

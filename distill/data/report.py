@@ -1,0 +1,69 @@
+"""Describe the words of a run for people: how many from where, what was left out and why, what was replaced."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from distill.data.datasets import ConcatWords, WordDataset, Words
+from distill.data.rendering.synthetic import SyntheticWords
+
+REASONS = {
+    "too long": "longer than {max_length} characters",
+    "empty": "without a character of the alphabet",
+    "illegible": "marked as illegible",
+    "no label": "without a label that can be read",
+}
+"""What the reasons of the label rules mean."""
+MOST_CHARACTERS = 12
+"""Replaced characters that are named."""
+
+
+def describe_words(words: Words, purpose: str) -> list[str]:
+    """Describe words in lines for the terminal, the first with their number.
+
+    Args:
+        words: a set, several, or words that are rendered while training runs.
+        purpose: what they are for, such as `to train on`.
+    """
+    parts = _parts(words)
+    stored = [part for part in parts if isinstance(part, WordDataset)]
+    selections = [part.selection for part in stored if part.selection is not None]
+    dropped: Counter[str] = sum((selection.dropped for selection in selections), Counter())
+    folded: Counter[str] = sum((selection.folded for selection in selections), Counter())
+    too_long = sum(selection.too_long_for_ctc for selection in selections)
+
+    line = f"{len(words):,} words {purpose}: {name_words(words)}"
+    if any(isinstance(part, SyntheticWords) for part in parts):
+        line += ", other ones in each epoch"
+    if any(not part.labelled for part in stored):
+        line += ", read by the teacher"
+    lines = [line]
+    if dropped:
+        length = stored[0].options.max_length
+        reasons = [
+            f"{count:,} {REASONS.get(reason, reason).format(max_length=length)}"
+            for reason, count in dropped.most_common()
+        ]
+        lines.append(f"  left out: {', '.join(reasons)}")
+    if folded:
+        named = " ".join(f"{char} ({count:,})" for char, count in folded.most_common(MOST_CHARACTERS))
+        more = f" and {len(folded) - MOST_CHARACTERS} more" if len(folded) > MOST_CHARACTERS else ""
+        lines.append(f"  outside the alphabet, replaced or removed in so many words: {named}{more}")
+    if too_long:
+        examples = ", ".join(dict.fromkeys(word for each in selections for word in each.too_long_for_ctc_examples))
+        verb = "word needs" if too_long == 1 else "words need"
+        lines.append(
+            f"  {too_long:,} {verb} more than {stored[0].options.ctc_columns} columns, e.g. {examples}: "
+            "CTC can't spell them and leaves them out"
+        )
+    return lines
+
+
+def name_words(words: Words) -> str:
+    """Name the sets that words come from."""
+    return ", ".join(part.name for part in _parts(words))
+
+
+def _parts(words: Words) -> list[WordDataset | SyntheticWords]:
+    parts = words.parts if isinstance(words, ConcatWords) else (words,)
+    return [part for part in parts if isinstance(part, WordDataset | SyntheticWords)]
