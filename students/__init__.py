@@ -1,4 +1,4 @@
-"""Students: what learns, and reads."""
+"""Students: the models that learn to read, their alphabets, and what they share with other readers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Charset", "CtcReader", "Parseq", "ParseqConfig", "Reading", "Student", "StudentConfig", "UserError"]
 
-_PLACES = {
+_MODULES = {
     "Charset": "charset", "CtcReader": "ctc", "Parseq": "parseq", "ParseqConfig": "parseq", "Reading": "charset",
     "Student": "student", "StudentConfig": "student",
 }  # fmt: skip
@@ -23,6 +23,6 @@ _PLACES = {
 
 def __getattr__(name: str) -> Any:
     """Import on first use: torch and timm take seconds, for which `--help` and a misspelt key need not wait."""
-    if name not in _PLACES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"students.{_PLACES[name]}"), name)
+    return getattr(import_module(f"students.{_MODULES[name]}"), name)

@@ -205,10 +205,6 @@ class Charset:
         """Apply the protocol's label rules, see `examine`; None when the label is dropped."""
         return self._apply_rules(label, max_length, remove_whitespace, normalize_unicode, keep_illegible)[0]
 
-    def drop_reason(self, label: str, max_length: int = 25) -> DropReason | None:
-        """Return why `clean` drops a label; None when it is kept."""
-        return self._apply_rules(label, max_length, None, True, False)[1]
-
     def _apply_rules(
         self,
         label: str,

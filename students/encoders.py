@@ -1,4 +1,4 @@
-"""Encoders: from a picture to tokens with three taps. Every encoder starts its tokens with a class token."""
+"""Encoders: from a picture to tokens, class token first, with three taps for guidance."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from students.errors import UserError
 
 TapSpacing = Literal["published", "even"]
 EXAMPLE = "vit_tiny_patch16_224"
-"""A timm model that serves."""
+"""A timm model that works, for messages."""
 
 
 def tap_depths(depth: int, spacing: TapSpacing, what: str) -> tuple[int, int, int]:
-    """Say after how many blocks (counted from 1) the three taps are taken.
+    """Return after how many blocks (counted from 1) the three taps are taken.
 
-    `published` is k * (depth // 4) as in the published program; `even` is the nearest to k * depth / 4 that
-    leaves three different taps, and so carries three stages from depth 3 on.
+    `published` is k * (depth // 4) as in the reference implementation; `even` is k * depth / 4 rounded down, or
+    1, 2, 3 for depth 3, and so works from depth 3 on.
 
     Raises:
         UserError: when `depth` can't carry three different stages.
@@ -49,7 +49,7 @@ def check_heads(width: int, heads: int, what: str) -> None:
 
 
 class Encoder(Protocol):
-    """What a student asks of its encoder."""
+    """The interface of a student's encoder."""
 
     tokens: int
     width: int
@@ -90,7 +90,7 @@ def vision_transformer(
     size: tuple[int, int], patch: tuple[int, int], width: int, depth: int, heads: int, mlp_ratio: float,
     class_token: bool = True,
 ) -> VisionTransformer:  # fmt: skip
-    """Build a published encoder: a timm ViT on small patches, no pooling, no classifier; PARSeq has no class token."""
+    """Build a timm ViT on small patches, without pooling and classifier; PARSeq's has no class token."""
     return VisionTransformer(
         img_size=size, patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, mlp_ratio=mlp_ratio,
         num_classes=0, global_pool="", class_token=class_token,
@@ -98,10 +98,10 @@ def vision_transformer(
 
 
 def timm_model(name: str, size: tuple[int, int]) -> nn.Module:
-    """Build a timm ViT-like model by name for `size` pictures, weights at random.
+    """Build a timm ViT-like model by name for `size` pictures, with random weights.
 
     Raises:
-        UserError: when timm has no such model, or it can't show tokens with a class token.
+        UserError: when timm has no such model, or it returns no tokens with a class token.
     """
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), 3)
@@ -114,11 +114,11 @@ def timm_model(name: str, size: tuple[int, int]) -> nn.Module:
     if not hasattr(model, "forward_intermediates") or not getattr(model, "num_prefix_tokens", 0):
         raise UserError(f"timm model {name!r} has no class token; take a ViT such as {EXAMPLE}")
     if "return_prefix_tokens" not in inspect.signature(model.forward_intermediates).parameters:
-        raise UserError(f"timm model {name!r} does not show its class token in between; take a ViT such as {EXAMPLE}")
+        raise UserError(f"timm model {name!r} returns no class token of inner blocks; take a ViT such as {EXAMPLE}")
     for unused in ("fc_norm", "attn_pool"):  # would get no gradient: tokens are not pooled here
         if getattr(model, unused, None) is not None:
             setattr(model, unused, nn.Identity())
-    if isinstance(model.norm, nn.Identity):  # models that pool normalise only afterwards
+    if isinstance(model.norm, nn.Identity):  # models that pool normalise after pooling
         model.norm = nn.LayerNorm(int(model.num_features), eps=1e-6)
     return model
 
@@ -140,8 +140,17 @@ class StemLevel(nn.Module):
 class ConvEncoder(nn.Module):
     """A convolution stem that turns 32 x 128 pixels into 32 columns, then pre-norm blocks over the columns.
 
-    Pictures are normalised one by one first (x - channel mean) / std: contrast and colour cast of a crop say
+    Each picture is first normalised by itself, (x - channel mean) / std: contrast and colour cast of a crop say
     nothing about its word, and a student that need not learn that leaves its plateau sooner.
+
+    Args:
+        size: height and width of the pictures.
+        stem: channels of the three levels of convolutions.
+        width: channels D of the tokens.
+        depth: blocks.
+        heads: attention heads of each block.
+        mlp_ratio: hidden over width.
+        taps: blocks, counted from 1, after which the taps are taken.
     """
 
     def __init__(
@@ -186,7 +195,7 @@ class ConvEncoder(nn.Module):
 
 
 def plain_attention(module: nn.Module) -> None:
-    """Let timm's attention run as matmul and softmax: several times faster than the fused kernel on a CPU in bf16."""
+    """Make timm's attention plain matmul and softmax: several times faster than the fused kernel on a CPU in bf16."""
     for part in module.modules():
         if isinstance(getattr(part, "fused_attn", None), bool):
             part.fused_attn = False  # type: ignore[assignment]

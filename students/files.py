@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written beside their place, synced, then renamed."""
+"""Write files and folders atomically: under another name first, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from students.errors import UserError
 
-_LEFT = re.compile(r"\.(?P<place>.+)\.\d+\.(?P<kind>partial|replaced)")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_TOLD = re.compile(
-    rf"\(os error ({'|'.join(map(str, _NO_ROOM))})\)|inline_container|PytorchStreamWriter|basic_ios::clear"
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>partial|replaced)")
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WRITE_ERROR = re.compile(
+    rf"\(os error ({'|'.join(map(str, _DISK_FULL))})\)|inline_container|PytorchStreamWriter|basic_ios::clear"
 )
-"""How safetensors and torch, whose errors carry no number, tell that a file could not be written."""
+"""Messages of safetensors and torch, whose errors carry no number, when a file could not be written."""
 
 
 def check_output(
@@ -55,79 +55,79 @@ def check_output(
 
 
 @contextmanager
-def replacing(place: Path) -> Iterator[Path]:
-    """Give a path beside `place` for a file or a folder, which gets the name when the block ends without an error.
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target` for a file or a folder, renamed when the block ends without an error.
 
-    What was there before stays until then; after an error nothing is left behind.
+    A file or folder of that name stays until then; after an error nothing is left behind.
 
     Raises:
         OSError: when it can't be written.
     """
-    beside = beside_of(place)
+    beside = temporary_path(target)
     remove(beside)  # of an earlier process of this number that was killed
     try:
         yield beside
-        put_in_place(beside, place)
+        put_in_place(beside, target)
     finally:
         remove(beside)
 
 
-def write_file(place: Path, content: str | bytes) -> None:
-    """Write a file, as `replacing` does; text is stored as UTF-8."""
-    with replacing(place) as beside:
+def write_file(target: Path, content: str | bytes) -> None:
+    """Write a file atomically; text is stored as UTF-8."""
+    with replacing(target) as beside:
         beside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
-def beside_of(place: Path) -> Path:
-    """Name where what `place` shall be is written until it is whole: hidden, and another in every process."""
-    return place.with_name(f".{place.name}.{os.getpid()}.partial")
+def temporary_path(target: Path) -> Path:
+    """Return the temporary name of a file or folder until it is complete: hidden, and different in every process."""
+    return target.with_name(f".{target.name}.{os.getpid()}.partial")
 
 
-def put_in_place(beside: Path, place: Path) -> None:
-    """Give a finished file or folder its name; a folder that is there is moved aside first, and removed at last."""
-    sync(beside)  # a name that outlives a power cut must not stand for content that doesn't
-    old = place.with_name(f".{place.name}.{os.getpid()}.replaced")
-    if place.is_dir():
+def put_in_place(beside: Path, target: Path) -> None:
+    """Rename a finished file or folder; a folder of that name is moved aside first and removed at the end."""
+    sync(beside)  # after a power cut a name must not stand for content that is lost
+    old = target.with_name(f".{target.name}.{os.getpid()}.replaced")
+    if target.is_dir():
         remove(old)
-        os.replace(place, old)
-    os.replace(beside, place)
-    sync_folder(place.parent)
+        os.replace(target, old)
+    os.replace(beside, target)
+    sync_folder(target.parent)
     remove(old)
 
 
-def mend(folder: Path) -> None:
-    """Put a folder in order in which a process may have been killed: what it had moved aside comes back.
+def repair(folder: Path) -> None:
+    """Repair a folder in which a process was killed while writing: what it had moved aside is moved back.
 
-    What had not got its name is removed. Nobody else may write there meanwhile.
+    Unfinished files are removed. No other process may write there meanwhile.
     """
-    for left in list(folder.glob(".*")):
-        found = _LEFT.fullmatch(left.name)
+    for path in list(folder.glob(".*")):
+        found = _TEMPORARY.fullmatch(path.name)
         if found is None:
             continue
-        if found["kind"] == "replaced" and not (folder / found["place"]).exists():
-            os.replace(left, folder / found["place"])
-        remove(left)
+        if found["kind"] == "replaced" and not (folder / found["name"]).exists():
+            os.replace(path, folder / found["name"])
+        remove(path)
 
 
 def is_full(error: Exception) -> bool:
-    """Tell whether something could not be written for want of room, on the disk or under a quota."""
-    return error.errno in _NO_ROOM if isinstance(error, OSError) else _TOLD.search(str(error)) is not None
+    """Whether an error means that the disk, or a quota, is full."""
+    return error.errno in _DISK_FULL if isinstance(error, OSError) else _WRITE_ERROR.search(str(error)) is not None
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or all that a folder holds, is on the disk."""
+    """Wait until a file, or everything in a folder, is on the disk."""
     for each in (path, *path.rglob("*")):
         sync_folder(each) if each.is_dir() else _sync(each)
 
 
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk."""
-    if os.name == "posix":  # elsewhere a folder can't be opened
+    if os.name == "posix":  # elsewhere folders can't be opened
         _sync(folder)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder with everything in it, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

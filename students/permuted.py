@@ -1,7 +1,7 @@
-"""Permuted orders: in which order the characters of a word are predicted, and who may look at whom then (METHOD 2).
+"""Permuted orders: in which order the characters of a word are predicted, and the attention masks that follow.
 
-A reader that is trained in many orders learns to use context from both sides: the left-to-right order decodes
-greedily, the order of a refinement sees everything but the character itself.
+A reader that is trained in many orders learns to use context from both sides (docs/method.md, section 3): greedy
+decoding is the left-to-right order, and a refinement attends to everything but the character itself.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from students.charset import Charset
 from students.errors import UserError
 
 POOL_BELOW = 5
-"""Words shorter than this draw from the list of all orders, so that no order comes twice."""
+"""Words shorter than this draw from a list of all orders without replacement, so that no order comes twice."""
 HALVES_OF_FOUR = (0, 3, 4, 6, 9, 10, 12, 16, 17, 18, 19, 21)
 """Orders of four characters, as `itertools.permutations` counts them, none of which mirrors another."""
 
 
 @dataclass(frozen=True)
 class PermutationOptions:
-    """Which orders a batch is trained in; the defaults are the published ones."""
+    """Which orders a batch is trained in; the defaults are those of the reference implementation."""
 
     count: int = 6
     """Orders a batch; short words have fewer."""
     forward: bool = True
-    """Left-to-right is always one of them, the first."""
+    """Whether left-to-right is always one of them, the first."""
     mirrored: bool = True
-    """Each order comes with its mirror image."""
+    """Whether each order comes with its mirror image."""
 
     def __post_init__(self) -> None:
         """Refuse a count that leaves no order; raises `UserError`."""
@@ -43,16 +43,16 @@ class PermutationOptions:
 
 @dataclass(frozen=True)
 class Order:
-    """One order of a batch, ready to be trained: T = longest label + 1 positions."""
+    """Masks and targets of one order of a batch: T = longest label + 1 positions."""
 
     query_mask: Tensor
-    """(T, T) True where a position's query may not look at a content row."""
+    """(T, T), True where a position's query may not attend to a content row."""
     content_mask: Tensor
-    """(T, T) True where a content row may not look at another, in decoders that update their content."""
+    """(T, T), True where a content row may not attend to another, in decoders that update their content."""
     targets: Tensor
     """(N, T) token ids to predict; padding does not count."""
     count: Tensor
-    """n_k, the number of targets: the order's weight."""
+    """Number of targets n_k: the order's weight in the loss."""
 
 
 def draw_permutations(length: int, options: PermutationOptions, source: torch.Generator) -> Tensor:
@@ -60,13 +60,13 @@ def draw_permutations(length: int, options: PermutationOptions, source: torch.Ge
 
     Position 0 is the start, 1 to `length` the characters, `length` + 1 the end. The first row is left-to-right (with
     `options.forward`), the second is the complete reversal, the end before the last character; the others end with
-    the end. As in the published program one character has one order, and fewer than five characters draw without
+    the end. As in the reference implementation one character has one order, and fewer than five characters draw without
     replacement from all orders (half of them when mirror images join).
 
     Args:
         length: characters of the longest label; shorter labels use the same orders, their padding is masked.
         options: which orders.
-        source: where random numbers come from, on the CPU.
+        source: random generator on the CPU.
     """
     if length <= 1:
         return torch.arange(length + 2)[None]
@@ -90,16 +90,16 @@ def draw_permutations(length: int, options: PermutationOptions, source: torch.Ge
 
 
 def _pool(length: int, mirrored: bool, possible: int) -> Tensor:
-    """List the different orders of a short word: (possible, length), left-to-right first."""
+    """Return the different orders of a short word: (possible, length), left-to-right first."""
     every = torch.tensor(list(itertools.permutations(range(length))))
     return every[list(HALVES_OF_FOUR)] if mirrored and length == 4 else every[:possible]
 
 
 def permutation_masks(permutation: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn one order (T + 1,) into the masks of contents and of queries, each (T, T), True = may not look.
+    """Turn one order (T + 1,) into the masks of contents and of queries, each (T, T), True = masked out.
 
-    A position may look at those before it in the order. Content rows (start and all characters) also see themselves;
-    queries (all characters and the end) don't, and predict.
+    A position attends to those before it in the order. Content rows (start and all characters) also attend to
+    themselves; queries (all characters and the end) don't, because they predict.
     """
     turn = permutation.argsort()
     later = turn[None, :] > turn[:, None]
@@ -108,9 +108,9 @@ def permutation_masks(permutation: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def permuted_orders(target_ids: Tensor, permutations: Tensor, charset: Charset) -> Iterator[Order]:
-    """Go through the orders of a batch of (N, L + 2) ids; from the third on the end token is no target.
+    """Yield the orders of a batch of (N, L + 2) ids; from the third on the end token is no target.
 
-    The end was learned from the whole word and from the picture alone by then, and no other order moves it.
+    The first two predict the end from the whole word and from the picture alone, and no other order moves it.
     """
     targets = target_ids[:, 1:]
     for number, permutation in enumerate(permutations.to(targets.device)):

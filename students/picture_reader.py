@@ -1,10 +1,11 @@
-"""Read pictures of every kind, one or many, batch by batch: what readers in PyTorch and in ONNX have in common.
+"""PictureReader: read pictures of every kind, one or many, batch by batch, in PyTorch or in ONNX.
 
 The module imports no torch.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from students.charset import Charset, Reading
+from students.errors import UserError
 from students.pictures import decode_picture, to_array
 
 Picture: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
@@ -21,7 +23,7 @@ Picture: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
 
 
 class PictureReader:
-    """What reads pictures of words, in PyTorch or in ONNX; subclasses have `image_size` and `read_arrays`."""
+    """A reader of word pictures; subclasses define `image_size` and `read_arrays`."""
 
     charset: Charset
     """Its alphabet."""
@@ -54,13 +56,10 @@ class PictureReader:
         Raises:
             UserError: when a file is missing or can't be decoded.
         """
-        if isinstance(pictures, np.ndarray) and pictures.ndim == 4:
-            return list(self.read_iter(pictures, batch_size))
-        if isinstance(pictures, str | Path | bytes | Image.Image | np.ndarray):
-            return next(self.read_iter([pictures]))
-        return list(self.read_iter(pictures, batch_size))
+        readings = list(self.read_iter(pictures, batch_size))
+        return readings[0] if _is_one(pictures) else readings
 
-    def read_iter(self, pictures: Iterable[Picture], batch_size: int = 64) -> Iterator[Reading]:
+    def read_iter(self, pictures: Picture | Iterable[Picture], batch_size: int = 64) -> Iterator[Reading]:
         """Read pictures lazily: no more than `batch_size` of them are taken and decoded at a time.
 
         Args:
@@ -70,6 +69,15 @@ class PictureReader:
         Raises:
             UserError: see `read`.
         """
-        remaining = iter(pictures)
+        if batch_size < 1:
+            raise UserError(f"a batch of {batch_size} pictures; give batch_size 1 or more")
+        remaining: Iterator[Picture] = iter([pictures] if _is_one(pictures) else pictures)  # type: ignore[list-item,arg-type]
         while batch := [decode_picture(picture) for picture in islice(remaining, batch_size)]:
             yield from self.read_arrays(to_array(batch, self.image_size))
+
+
+def _is_one(pictures: Picture | Iterable[Picture]) -> bool:
+    """Whether this is one picture: a string is a path, not an iterable of letters."""
+    if isinstance(pictures, np.ndarray):
+        return pictures.ndim < 4
+    return isinstance(pictures, str | os.PathLike | bytes | Image.Image)

@@ -1,4 +1,7 @@
-"""Folders of readers: config.json and model.safetensors, found by shipped name, path or hub repository."""
+"""Folders of readers (config.json and model.safetensors), found by shipped name, path or hub repository.
+
+The module imports no torch before weights are loaded.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,29 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from students.errors import UserError
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 SHIPPED = Path(__file__).parent / "weights"
-"""Where the shipped students live."""
+"""Folder of the shipped students."""
 RENAMED = {"refinements": "refine_iters"}
 """Keys of config.json as version 0.1 wrote them, with their names today."""
 RENAMED_DECODINGS = {"greedy": "ar", "one-shot": "nar"}
-"""Ways of decoding as version 0.1 wrote them, with their names today."""
+"""Decodings as version 0.1 wrote them, with their names today."""
 Config = TypeVar("Config")
 
 
 def shipped() -> list[str]:
-    """Name the students that come with the package."""
+    """Return the names of the students that come with the package."""
     return sorted(folder.name for folder in SHIPPED.glob("*") if (folder / "model.safetensors").is_file())
 
 
 def locate(name_or_folder: str | Path) -> Path:
-    """Find a reader's folder: shipped name, folder, or hub repository (fetched when the network allows).
+    """Find a reader's folder: shipped name, folder, or hub repository, which is downloaded.
 
     Raises:
         UserError: when there is none; the message names what would work.
@@ -48,7 +50,7 @@ def locate(name_or_folder: str | Path) -> Path:
 
 
 def name_of(name_or_folder: str | Path) -> str:
-    """Name a reader by its folder; a run's folders are called `student` and `teacher`, those go by the run's name."""
+    """Return the name that tables use for a reader: its folder's, or the run's for a run's `student` and `teacher`."""
     path = Path(name_or_folder)
     if not path.is_dir():
         return str(name_or_folder)
@@ -71,10 +73,10 @@ def _from_hub(name: str) -> Path:
 
 
 def read_stored(folder: Path) -> dict[str, Any]:
-    """Read what a reader folder's config.json says, `format` among it.
+    """Read a reader folder's config.json.
 
     Raises:
-        UserError: when it is missing, no JSON, or no reader's.
+        UserError: when it is missing, no JSON, or has no `format`.
     """
     path = folder / "config.json"
     try:
@@ -89,7 +91,7 @@ def read_stored(folder: Path) -> dict[str, Any]:
 
 
 def config_from(kind: type[Config], stored: Mapping[str, Any], path: Path) -> Config:
-    """Build a configuration, a dataclass whose fields all have plain defaults, from what JSON says.
+    """Build a configuration, a dataclass whose fields all have plain defaults, from stored JSON.
 
     Raises:
         UserError: for unknown keys, and values of another type than the default's.
@@ -104,17 +106,17 @@ def config_from(kind: type[Config], stored: Mapping[str, Any], path: Path) -> Co
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if set(values) - known:
         raise UserError(f"{path} has unknown keys {sorted(set(values) - known)}; it was written by another version")
-    wrong = [key for key, value in values.items() if not _alike(value, getattr(kind, key))]
+    wrong = [key for key, value in values.items() if not _same_type(value, getattr(kind, key))]
     if wrong:
         raise UserError(f"{path}: {wrong[0]} can't be {values[wrong[0]]!r}; export the student again")
     return kind(**values)
 
 
-def _alike(value: object, default: object) -> bool:
-    """Say whether a stored value is of its default's kind."""
+def _same_type(value: object, default: object) -> bool:
+    """Whether a stored value is of its default's type."""
     if isinstance(value, tuple) and isinstance(default, tuple):
         return len(value) == len(default) and all(type(item) is int and item > 0 for item in value)
-    if dataclasses.is_dataclass(default):  # a part of its own, which its reader has checked
+    if dataclasses.is_dataclass(default):  # a nested configuration, which its class has checked
         return dataclasses.is_dataclass(value)
     return type(value) is type(default) or (type(default) is float and type(value) is int)
 
@@ -123,8 +125,11 @@ def load_weights(reader: nn.Module, folder: Path) -> None:
     """Load model.safetensors of `folder` in float32.
 
     Raises:
-        UserError: when the file is missing, no safetensors, or another reader's.
+        UserError: when the file is missing, no safetensors, of another reader, or has values that are no numbers.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     file = folder / "model.safetensors"
     try:
         stored = load_file(file)
@@ -136,7 +141,7 @@ def load_weights(reader: nn.Module, folder: Path) -> None:
 
 
 def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
-    """Check that weights are numbers.
+    """Check that all weights are finite.
 
     Raises:
         UserError: naming a weight that holds NaN or infinite values.

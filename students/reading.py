@@ -1,4 +1,4 @@
-"""Reader: the one face of everything that reads pictures of words, and its folder of config.json and weights."""
+"""Reader: the base class of all readers in PyTorch, and their folders of config.json and model.safetensors."""
 
 from __future__ import annotations
 
@@ -20,31 +20,29 @@ from students.picture_reader import PictureReader
 from students.pretrained import config_from, load_weights, locate, read_stored
 
 Decoding = Literal["ar", "nar"]
-"""Characters one by one, or all positions at once."""
+"""`ar`: one character after the other (autoregressive); `nar`: all at once."""
 Self = TypeVar("Self", bound="Reader")
 
 
 class Reader(PictureReader, nn.Module):
-    """A reader of word pictures, which come normalised with mean 0.5 and std 0.5 at `image_size`.
+    """A reader of word pictures, normalised with mean 0.5 and std 0.5 at `image_size`.
 
-    Subclasses say what their folders are called (`FORMAT`) and what they are built from (`CONFIG`, a frozen
-    dataclass whose fields all have defaults, `charset` and `max_length` among them), set `config`, `charset` and
-    `max_length`, and give `image_size` and a forward pass from pictures (N, 3, H, W) and an optional longest word to
-    logits (N, steps, C + 1) of the kind `LOGITS`.
+    Subclasses define `FORMAT` and `CONFIG`, set `config`, `charset` and `max_length`, and have a forward pass from
+    pictures (N, 3, H, W) and an optional longest word to logits (N, steps, C + 1) of the kind `LOGITS`.
     """
 
     FORMAT: ClassVar[str]
-    """What config.json says under `format`."""
+    """Value of `format` in config.json."""
     CONFIG: ClassVar[type]
-    """The dataclass of `config`."""
+    """Class of `config`: a frozen dataclass whose fields all have defaults, `charset` and `max_length` among them."""
     LOGITS: ClassVar[LogitsKind] = "attention"
-    """What its logits stand for."""
+    """What the logits stand for."""
 
     config: Any
     charset: Charset
     max_length: int
     source: Path | None = None
-    """Folder that it was loaded from; None for a new one."""
+    """Folder it was loaded from; None for a new one."""
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -59,31 +57,31 @@ class Reader(PictureReader, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     def no_weight_decay(self) -> set[str]:
-        """Name the weights of two and more dimensions that are never decayed."""
+        """Return the names of the weights of two and more dimensions that are never decayed."""
         return set()
 
     def encode(self, images: Tensor) -> Tensor:
-        """Encode (N, 3, H, W) pictures to the tokens (N, S, D) that characters are read from."""
+        """Encode (N, 3, H, W) pictures to the tokens (N, S, D) that characters are decoded from."""
         raise NotImplementedError
 
     def summary(self) -> dict[str, str]:
-        """Tell in words what it is made of, for its card."""
+        """Describe the model in words, for its card: a value for each of a few headings."""
         return {}
 
     @property
     def chooses_decoding(self) -> bool:
-        """Whether there is a choice of how it decodes: its configuration has `decoding` and `refine_iters`."""
+        """Whether `decoding` and `refine_iters` can be chosen after training."""
         return hasattr(self.config, "decoding")
 
     def choose_decoding(self, decoding: Decoding | None = None, refine_iters: int | None = None) -> None:
-        """Read otherwise than configured from now on; None keeps what is.
+        """Change how it decodes; None keeps what is configured.
 
         Raises:
-            UserError: when there is no such choice, or the value is none.
+            UserError: when it can't be chosen, or the value is out of range.
         """
         chosen = {"decoding": decoding, "refine_iters": refine_iters}
         changed = {name: value for name, value in chosen.items() if value is not None}
@@ -112,20 +110,26 @@ class Reader(PictureReader, nn.Module):
             self.train(was_training)
 
     def save_pretrained(self, folder: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
-        """Write config.json and model.safetensors into `folder`, each as a whole; `float16` halves the latter."""
+        """Write config.json and model.safetensors into `folder`.
+
+        Both are complete before either gets its name, so that a failure leaves the files of before.
+
+        Args:
+            folder: made when it isn't there.
+            dtype: of the stored weights; `float16` halves the file.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"format": self.FORMAT, "schema": 1, **self.config_to_dict()}
-        kept = getattr(torch, dtype)
+        stored_dtype = getattr(torch, dtype)
         weights = {
-            name: (value.to(kept) if value.is_floating_point() else value).detach().cpu().contiguous()
+            name: (value.to(stored_dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
             for name, value in self.state_dict().items()
         }
-        # Both are whole before either gets its name, so that a failure leaves what was there, sizes and weights.
-        with replacing(folder / "config.json") as told, replacing(folder / "model.safetensors") as stored:
-            told.write_text(json.dumps(config, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
-            save_file(weights, stored)
-            stored.chmod(0o644)  # safetensors makes files that only their owner can read
+        with replacing(folder / "config.json") as config_file, replacing(folder / "model.safetensors") as weights_file:
+            config_file.write_text(json.dumps(config, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
+            save_file(weights, weights_file)
+            weights_file.chmod(0o644)  # safetensors makes files that only their owner can read
 
     @classmethod
     def from_pretrained(cls: type[Self], name_or_folder: str | Path, charset: Charset | None = None) -> Self:
@@ -151,7 +155,7 @@ class Reader(PictureReader, nn.Module):
                 f"{cls.FORMAT!r} as its format there"
             )
         config = cls.config_from_dict(stored, folder / "config.json")
-        if charset is not None and charset.characters != config.charset:
+        if charset is not None and charset != Charset(config.charset):
             raise UserError(
                 f"{folder}: has an alphabet of {len(config.charset)} characters ({config.charset[:40]}), not "
                 f"the {len(charset.characters)} asked for; set student.charset to its own, or student.remap=true"
@@ -162,10 +166,10 @@ class Reader(PictureReader, nn.Module):
         return reader.eval()
 
     def config_to_dict(self) -> dict[str, Any]:
-        """Give the configuration as JSON holds it."""
+        """Return the configuration as it is stored in JSON."""
         return dataclasses.asdict(self.config)
 
     @classmethod
     def config_from_dict(cls, stored: Mapping[str, Any], path: Path) -> Any:
-        """Read the configuration back from JSON; raises `UserError` when it is no such reader's."""
+        """Build the configuration from stored JSON; raises `UserError` when it is of another kind of reader."""
         return config_from(cls.CONFIG, stored, path)

@@ -9,7 +9,7 @@ import lmdb
 from typing_extensions import Self
 
 from distill.data.lmdb_reader import DATA_FILE
-from students.files import beside_of, check_output, put_in_place, remove
+from students.files import check_output, put_in_place, remove, temporary_path
 
 _WRITTEN = {DATA_FILE, "lock.mdb", "labels.index", "recipe.json"}
 _CACHES = ("pixels-", "readable-", ".")
@@ -33,7 +33,7 @@ class LmdbWriter:
         self.folder, self.count = Path(folder), 0
         check_lmdb_folder(self.folder, overwrite)
         self._pending: list[tuple[bytes, bytes]] = []
-        self._beside = beside_of(self.folder)
+        self._beside = temporary_path(self.folder)
         self._environment: lmdb.Environment | None = None
 
     def __enter__(self) -> Self:

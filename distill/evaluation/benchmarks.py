@@ -152,7 +152,7 @@ def open_benchmark(
             raise UserError(f"{path}: {records.describe(position)} has no readable label; check-lmdb names all of them")
         label = charset.clean(raw, max_length)
         if label is None:
-            dropped[charset.drop_reason(raw, max_length) or "empty"] += 1
+            dropped[charset.examine(raw, max_length).reason or "empty"] += 1
         else:
             kept.append((position, label))
     if not kept:

@@ -8,7 +8,7 @@ from typing import IO
 from distill.locks import hold
 from distill.training.checkpoint import CheckpointKeeper
 from students.errors import UserError
-from students.files import check_output, mend, remove
+from students.files import check_output, remove, repair
 
 WRITTEN = (
     "checkpoints", "student", "teacher", "tensorboard", "baseline", "config.yaml", "metrics.jsonl", "report.json",
@@ -56,7 +56,7 @@ def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]
     if held is None:
         raise UserError(f"another run is at work in {out}; wait for its end, stop it, or give another out=FOLDER")
     for folder in (out, out / "checkpoints"):
-        mend(folder)
+        repair(folder)
     if overwrite and resume is None and (out / "config.yaml").is_file():
         for name in WRITTEN:
             remove(out / name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,3 +153,21 @@ def test_a_hub_model_is_read_from_where_it_was_fetched(
 ) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(folder))
     assert torch.equal(Student.from_pretrained("somebody/reader")(images), student(images))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_weights_that_are_no_numbers(folder: Path, value: float, dtype: torch.dtype) -> None:
+    weights = {name: weight.to(dtype) for name, weight in load_file(folder / "model.safetensors").items()}
+    weights["head.bias"][3] = value
+    save_file(weights, folder / "model.safetensors")
+    message = refusal(folder)
+    assert "head.bias has values that are NaN or infinite" in message
+    assert str(folder / "model.safetensors") in message
+
+
+def test_finding_a_folder_takes_no_torch() -> None:
+    program = (
+        "import sys; from students import pretrained; pretrained.locate('tiny'); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

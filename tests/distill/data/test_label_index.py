@@ -67,7 +67,7 @@ def test_many_labels_are_judged_as_one_by_one(charset: str, labels: list[str | N
             return enumerate(labels)
 
     alphabet = Charset.load(charset) if charset in ("36", "62", "94") else Charset(charset)
-    reasons = ["no label" if label is None else alphabet.drop_reason(label, 5) for label in labels]
+    reasons = ["no label" if label is None else alphabet.examine(label, 5).reason for label in labels]
     found = apply_label_rules(read_labels(Written()), alphabet, 5)  # type: ignore[arg-type]
     assert found.positions.array.tolist() == [place for place, reason in enumerate(reasons) if reason is None]
     assert dict(found.dropped) == dict(Counter(reason for reason in reasons if reason is not None))
