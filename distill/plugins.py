@@ -40,13 +40,19 @@ def import_plugins(names: Sequence[str]) -> None:
 def _import_file(path: Path) -> None:
     if not path.is_file():
         raise UserError(f"plugins: {path}: no such file in {Path.cwd()}; give the path of a Python file")
-    place = str(path.resolve())
-    if place in IMPORTED or any(getattr(module, "__file__", None) == place for module in list(sys.modules.values())):
+    file = str(path.resolve())
+    if file in IMPORTED or any(getattr(module, "__file__", None) == file for module in list(sys.modules.values())):
         return
-    spec = importlib.util.spec_from_file_location(path.stem, place)
+    spec = importlib.util.spec_from_file_location(path.stem, file)
     if spec is None or spec.loader is None:
         raise UserError(f"plugins: {path} is no Python file; give one that ends in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    spec.loader.exec_module(module)
-    IMPORTED.add(place)
+    IMPORTED.add(file)
+    sys.modules.setdefault(path.stem, module)  # so that the script that names it may import it too
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        IMPORTED.discard(file)
+        if sys.modules.get(path.stem) is module:
+            del sys.modules[path.stem]
+        raise

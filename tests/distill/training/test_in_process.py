@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from accelerate.state import AcceleratorState, GradientState
 
 from distill.config import Config, load_config
 from distill.training.distill_run import Result, distill
+from distill.training.progress import Tracker
 from students.errors import UserError
 
 
@@ -68,3 +72,59 @@ def test_nothing_leaves_the_process(config: Path) -> None:
     wanted = load_config(Config, config, [f"out={config.parent / 'run'}", "train.steps=2"])
     assert distill(wanted, overwrite=True).finished, "the first run has let the folder go"
     assert distill(wanted, resume="auto").finished
+
+
+def test_an_interrupt_saves_and_comes_back(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in a notebook: the cell ends, nothing is lost, and the best student so far is there."""
+    wanted = load_config(Config, config, {"train": {"steps": 6, "validate_every": 2}})
+    log = Tracker.log
+
+    def log_and_interrupt(self: Tracker, step: int, group: str, values: dict[str, float]) -> None:
+        log(self, step, group, values)
+        if step in (1, 3) and group == "train":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tracker, "log", log_and_interrupt)
+        first = distill(wanted)
+        assert (first.finished, first.step, first.report) == (False, 1, {})
+        with pytest.raises(UserError, match="stopped before a validation"):
+            _ = first.student
+        second = distill(wanted, resume="auto")
+    assert (second.finished, second.step) == (False, 3)
+    assert second.student.charset.characters == "0123456789abcdefghijklmnopqrstuvwxyz"
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert distill(wanted, resume="auto").finished
+
+
+def test_a_run_outside_of_the_main_thread(config: Path) -> None:
+    results: list[Result] = []
+    thread = threading.Thread(target=lambda: results.append(run(config, "run")))
+    thread.start()
+    thread.join(120)
+    assert [result.finished for result in results] == [True]
+
+
+PLUGIN = """
+from losses.registry import register_loss
+
+@register_loss("brightness", needs=("image",))
+def brightness(stages, guidance, scale=1.0):
+    return scale * stages.word.square().mean() + 0 * guidance.image[0].mean()
+"""
+
+
+def test_a_loss_of_a_plugin_in_a_run_with_its_baseline(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(config.parent)
+    Path("my_brightness.py").write_text(PLUGIN, encoding="utf-8")
+    losses = {"brightness": {"weight": 0.5, "options": {"scale": 2.0}}}
+    given = {"plugins": ["my_brightness.py"], "losses": losses, "eval.baseline": True, "train.steps": 2}
+    result = distill(load_config(Config, config, given))
+    assert result.finished
+    assert [reader["role"] for reader in result.report["readers"]] == ["student", "baseline"]
+    rows = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert all(row["brightness"] > 0 for row in rows if row["group"] == "train")
+    assert "brightness" not in (result.folder / "baseline" / "metrics.jsonl").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="brightness"):
+        distill(load_config(Config, config, {**given, "losses.brightness.options": {"size": 1}, "out": "other"}))
