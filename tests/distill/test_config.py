@@ -1,4 +1,4 @@
-"""The configuration: what is wrong is said in one line that names what would work; what ships loads and is short."""
+"""The configuration: mistakes are refused in one line that names what would work; shipped files load and are short."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_an_unknown_key_of_a_source(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "reason"),
     [
         ("train.steps=many", "train.steps"),
         ("train.steps=1.5", "train.steps takes whole number"),
@@ -102,8 +102,8 @@ def test_an_unknown_key_of_a_source(file: Path) -> None:
         ("=1", "key=value"),
     ],
 )
-def test_a_wrong_override(file: Path, wrong: str, told: str) -> None:
-    assert told in refusal(file, wrong)
+def test_a_wrong_override(file: Path, wrong: str, reason: str) -> None:
+    assert reason in refusal(file, wrong)
 
 
 @pytest.mark.parametrize(

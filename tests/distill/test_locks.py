@@ -38,20 +38,20 @@ def test_a_lock_is_held_until_its_process_is_killed(tmp_path: Path) -> None:
 
 
 def test_one_makes_what_the_others_find(tmp_path: Path) -> None:
-    made: list[int] = []
+    entered: list[int] = []
 
     def make(number: int) -> None:
         with one_at_a_time(tmp_path / ".lock"):
-            if not made:
+            if not entered:
                 time.sleep(0.1)
-                made.append(number)
+                entered.append(number)
 
     threads = [threading.Thread(target=make, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert len(made) == 1
+    assert len(entered) == 1
     assert list(tmp_path.iterdir()) == []
 
 

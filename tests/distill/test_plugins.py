@@ -1,4 +1,4 @@
-"""Plugins are imported once, before anything is looked up; what is not there is said in one line."""
+"""Plugins are imported once, before anything is looked up; missing ones are refused in one line."""
 
 from __future__ import annotations
 

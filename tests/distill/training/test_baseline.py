@@ -41,7 +41,7 @@ class Started:
     """What `subprocess.Popen` was asked for, and a process that ends as a test wants."""
 
     def __init__(self, code: int | None = 0) -> None:
-        self.code, self.returncode, self.told = code, None, 0
+        self.code, self.returncode, self.terminated = code, None, 0
 
     def __call__(self, command: list[str], **options: Any) -> Started:
         self.command, self.options = command, options
@@ -52,7 +52,7 @@ class Started:
         return self.code
 
     def terminate(self) -> None:
-        self.told += 1
+        self.terminated += 1
 
     def wait(self) -> int:
         return STOPPED
@@ -124,7 +124,7 @@ def test_a_run_that_is_told_to_stop_meanwhile_takes_it_along(config: Config, mon
     started = start(baseline, monkeypatch, None)
     monkeypatch.setattr(module.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     assert not baseline.wait()
-    assert started.told == 1
+    assert started.terminated == 1
 
 
 def test_a_process_stops_with_its_parent_however_that_ends(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, the latest kept, damaged ones refused in one line; and the folder they lie in."""
+"""Checkpoints: complete or not there, only the latest stay, damaged ones refused in one line; and their folder."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def run(tmp_path: Path) -> Run:
 
 def test_the_latest_are_kept_and_found(run: Run) -> None:
     for step in (5, 10, 100):
-        made = run.save(step)
-        assert is_complete(made)
-        assert made == run.keeper.find("auto")
+        path = run.save(step)
+        assert is_complete(path)
+        assert path == run.keeper.find("auto")
     assert [path.name for path in run.keeper.all()] == ["step-00000010", "step-00000100"]
     assert sorted(path.name for path in run.keeper.folder.iterdir()) == ["step-00000010", "step-00000100"]
 
@@ -92,9 +92,9 @@ def test_a_partial_checkpoint_is_never_chosen(run: Run, monkeypatch: pytest.Monk
     assert len(list(run.keeper.folder.glob("*.partial"))) == 1, "the other was removed by the next to save"
     (run.keeper.folder / "step-00000020").mkdir()
     (run.keeper.folder / "step-00000030").write_text("")
-    found = run.keeper.find("auto")
-    assert found is not None
-    assert found.name == "step-00000005"
+    latest = run.keeper.find("auto")
+    assert latest is not None
+    assert latest.name == "step-00000005"
     run.save(12)
     assert [path.name for path in run.keeper.all()] == ["step-00000005", "step-00000012"]
     assert not list(run.keeper.folder.glob("*.partial"))
@@ -191,7 +191,7 @@ def test_other_places_that_are_refused(earlier: Path, tmp_path: Path) -> None:
         check_run_folder(earlier, None, overwrite=True)
     with pytest.raises(UserError, match="no checkpoint"):
         check_run_folder(earlier, str(tmp_path / "nothing"), overwrite=False)
-    with pytest.raises(UserError, match="can't be made"):
+    with pytest.raises(UserError, match="can't be created"):
         open_run_folder(earlier / "notes.txt" / "run", overwrite=False, resume=None)
 
 

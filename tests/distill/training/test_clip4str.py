@@ -175,30 +175,30 @@ def test_a_reader_to_start_from_reads_at_another_size(remap: bool, tmp_path: Pat
     torch.manual_seed(0)
     loaded = Clip4Str(dataclasses.replace(CONFIG, clip=patches(16, 32)))
     loaded.save_pretrained(tmp_path / "loaded")
-    said: list[str] = []
+    lines: list[str] = []
 
     def start(size: list[int] | None) -> Clip4Str:
         section = Clip4StrSection(image_size=size, charset="36")
         config = TeacherConfig(kind="clip4str", init=str(tmp_path / "loaded"), remap=remap, clip4str=section)
-        return build_clip4str(config, said.append).reader
+        return build_clip4str(config, lines.append).reader
 
     for size in (None, [16, 32]):
         assert torch.equal(
             start(size).clip_model.visual.positional_embedding, loaded.clip_model.visual.positional_embedding
         )
-    assert len(said) == 2 * remap
+    assert len(lines) == 2 * remap
     # As many patches, another grid: nothing but the configuration could tell.
-    made = start([32, 16]).eval()
-    assert "positions are resized" in said[-1]
-    own, positions = (reader.clip_model.visual.positional_embedding for reader in (loaded, made))
+    resized = start([32, 16]).eval()
+    assert "positions are resized" in lines[-1]
+    own, positions = (reader.clip_model.visual.positional_embedding for reader in (loaded, resized))
     assert torch.equal(positions, fit_positions(own, (2, 4), (4, 2), "interpolate"))
     assert not torch.allclose(positions, own)
-    made.save_pretrained(tmp_path / "made")
-    back = Clip4Str.from_pretrained(tmp_path / "made")
-    assert (back.config, back.image_size) == (made.config, (32, 16))
+    resized.save_pretrained(tmp_path / "resized")
+    back = Clip4Str.from_pretrained(tmp_path / "resized")
+    assert (back.config, back.image_size) == (resized.config, (32, 16))
     images = torch.rand(2, 3, 32, 16) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(back(images), made(images))
+        assert torch.equal(back(images), resized(images))
     for size, message in (([20, 16], "patches of 8 x 8"), ([16], "give height and width")):
         with pytest.raises(UserError, match=message):
             start(size)

@@ -85,14 +85,14 @@ def test_texts_of_earlier_steps_are_further_negatives() -> None:
     task(inputs)
     task(task.prepare(batch_of(["ox", "cat"]), 1, 1.0))
     task.eval()
-    found = task(inputs)
+    compared = task(inputs)
     # Each picture now meets the words of both steps, its own never as a negative.
     images = task.teacher.embed_images(batch.images)
     similarity = task.scale() * images @ task.teacher.embed_words(["cat", "dog", "emu", "ox"]).T
     weights = torch.tensor([[1, 2, 2, 1], [3, 1, 2, 1], [3, 2, 1, 1]])
     sums = (similarity.exp() * weights).sum(dim=1).log()
-    torch.testing.assert_close(found["word_to_image"], word_to_image(similarity, inputs.targets) / 2)
-    torch.testing.assert_close(found["image_to_word"], (sums - similarity.diagonal()).mean() / 2)
+    torch.testing.assert_close(compared["word_to_image"], word_to_image(similarity, inputs.targets) / 2)
+    torch.testing.assert_close(compared["image_to_word"], (sums - similarity.diagonal()).mean() / 2)
 
 
 def test_the_oldest_texts_make_room() -> None:
@@ -102,12 +102,12 @@ def test_the_oldest_texts_make_room() -> None:
     assert earlier.compare(images, keys).shape == (2, 0)
     for first, last in ((0, 3), (3, 4), (4, 7)):
         earlier.add(rows[first:last], torch.arange(first, last))
-    found = earlier.compare(images, keys)
-    own = [number for number in range(5) if found[0, number] == float("-inf")]
+    compared = earlier.compare(images, keys)
+    own = [number for number in range(5) if compared[0, number] == float("-inf")]
     assert len(own) == 1
-    torch.testing.assert_close(found[1].sort().values, (images[1] @ rows[2:7].T).sort().values)
+    torch.testing.assert_close(compared[1].sort().values, (images[1] @ rows[2:7].T).sort().values)
     earlier.add(rows, torch.arange(11))
-    found[1].sum().backward()
+    compared[1].sum().backward()
     assert images.grad is not None
     torch.testing.assert_close(images.grad[1], rows[2:7].sum(dim=0))
     last = earlier.compare(images, keys)[0]

@@ -30,9 +30,9 @@ def test_average_follows_the_formula(decay: float) -> None:
         train_one_step(module)
         average.update(module)
         now = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-        kept = 0.0 if n == 0 else min(decay, (1 + n) / (10 + n))
+        share = 0.0 if n == 0 else min(decay, (1 + n) / (10 + n))
         expected = {
-            name: kept * expected[name] + (1 - kept) * new if expected and new.is_floating_point() else new
+            name: share * expected[name] + (1 - share) * new if expected and new.is_floating_point() else new
             for name, new in now.items()
         }
     assert average.steps == 6

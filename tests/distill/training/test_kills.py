@@ -86,11 +86,11 @@ def live(arguments: list[str], seen: Path, moment: Moment | None) -> None:
 
 def batches_of(seen: Path, rank: int) -> dict[int, list[int]]:
     """The words of each batch of a process, by its number; one that was repeated had the same words again."""
-    found: dict[int, list[int]] = {}
+    batches: dict[int, list[int]] = {}
     for line in seen.with_suffix(f".{rank}").read_text(encoding="utf-8").splitlines():
         step, words = json.loads(line)
-        assert found.setdefault(step, words) == words, f"batch {step} had other words when it was repeated"
-    return found
+        assert batches.setdefault(step, words) == words, f"batch {step} had other words when it was repeated"
+    return batches
 
 
 def compare(

@@ -99,10 +99,10 @@ def test_two_machines_of_one_process_are_one_of_two(write_config: Callable[[Path
         )
         for number in range(2)
     ]  # fmt: skip
-    said = [machine.communicate(timeout=900) for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], said
-    assert said[0][0].startswith("world size 2: 2 processes on cpu")
-    assert said[1][0] == "", "the second machine says nothing"
+    outputs = [machine.communicate(timeout=900) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    assert outputs[0][0].startswith("world size 2: 2 processes on cpu")
+    assert outputs[1][0] == "", "the second machine says nothing"
     same_end(tmp_path / "one" / "run", tmp_path / "two" / "run")
 
 
@@ -137,11 +137,11 @@ def test_batches_of_two_processes_add_up_as_accumulated_ones_do(
 
 @pytest.mark.slow
 def test_a_mistake_that_only_the_first_process_meets_ends_both(config: Path) -> None:
-    # The folder can't be made in a file: the first process finds out when it tries, while the second waits for it.
+    # The folder can't be created in a file: the first process finds out when it tries, while the second waits for it.
     done = torchrun(str(ROOT / "tools" / "distill.py"), "--config", str(config), f"out={config}/run")
     assert done.returncode != 0
-    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert told == [f"error: {config}/run can't be created (Not a directory); give another out=FOLDER"]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == [f"error: {config}/run can't be created (Not a directory); give another out=FOLDER"]
     codes = re.findall(r"rank\s*: (\d).*\n\s*exitcode\s*: (-?\d+)", done.stderr)
     assert sorted(codes) == [("0", "2"), ("1", "2")], done.stderr
 

@@ -19,9 +19,9 @@ def test_a_rehearsal_shows_the_first_step_and_leaves_nothing(
     before = tree(material, tmp_path)
     overrides = ["data.synthetic.cache=memory", "data.train[0].cache=memory", "student.charset=36"]
     assert main(["--config", str(config), "--dry-run", *overrides]) == 0
-    shown, errors = capfd.readouterr()
+    output, errors = capfd.readouterr()
     assert errors == ""
-    assert shown.startswith("world size 1: ")
+    assert output.startswith("world size 1: ")
     for part in (
         "linguistic1",
         "visual3",
@@ -32,8 +32,8 @@ def test_a_rehearsal_shows_the_first_step_and_leaves_nothing(
         "weights, frozen",
         "in training only",
     ):
-        assert part in shown, part
-    shares = [line for line in shown.splitlines() if "gradient share" in line]
+        assert part in output, part
+    shares = [line for line in output.splitlines() if "gradient share" in line]
     assert [line.split()[0] for line in shares][:3] == ["characters", "ctc", "columns"]
     assert len(shares) == 10
     assert sum(float(line.split()[-1].rstrip("%")) for line in shares) == pytest.approx(100, abs=0.6)
@@ -51,8 +51,8 @@ def test_a_rehearsal_renders_a_few_words_and_keeps_none(
         f"data.synthetic.folder={tmp_path / 'kept'}",
     ]
     assert main(["--config", str(config), "--dry-run", "teacher.name=null", *overrides]) == 0
-    shown = capfd.readouterr().out
-    assert "64 words" in shown
-    assert "characters" in shown
-    assert "linguistic1" not in shown, "a baseline is not guided"
+    output = capfd.readouterr().out
+    assert "64 words" in output
+    assert "characters" in output
+    assert "linguistic1" not in output, "a baseline is not guided"
     assert tree(tmp_path) == before

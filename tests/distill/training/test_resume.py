@@ -114,9 +114,9 @@ def test_a_baseline_ends_with_its_run_and_goes_on_with_it(config: Path) -> None:
     assert before < steps, "it went on to its end"
 
     assert main([*arguments, "--resume", "auto"]) == 0
-    said = (baseline / "console.txt").read_text(encoding="utf-8")
-    assert said.count("world size 1") == 2
-    resumed = next(line for line in said.splitlines() if line.startswith("resumed"))
+    output = (baseline / "console.txt").read_text(encoding="utf-8")
+    assert output.count("world size 1") == 2
+    resumed = next(line for line in output.splitlines() if line.startswith("resumed"))
     assert int(resumed.rpartition(" ")[2]) > 0, "it went on from its own checkpoint"
     assert trained_steps(baseline) == list(range(1, steps + 1))
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))

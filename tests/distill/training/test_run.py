@@ -96,9 +96,9 @@ def test_killed_and_resumed_is_unbroken(unbroken: Path, config: Path, capfd: pyt
     same_end(unbroken, run)
 
 
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGUSR1], ids=lambda told: told.name)
-def test_told_to_stop_saves_and_resumes(
-    told: signal.Signals, unbroken: Path, config: Path, monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
+def test_asked_to_stop_saves_and_resumes(
+    number: signal.Signals, unbroken: Path, config: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     run, log = config.parent / "run", Tracker.log
@@ -106,7 +106,7 @@ def test_told_to_stop_saves_and_resumes(
     def log_and_tell(self: Tracker, step: int, group: str, values: dict[str, float]) -> None:
         log(self, step, group, values)
         if step == 6:
-            os.kill(os.getpid(), told)
+            os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
         patch.setattr(Tracker, "log", log_and_tell)
@@ -136,9 +136,9 @@ def test_a_full_disk_stops_the_run_and_nothing_is_lost(
     with monkeypatch.context() as patch:
         patch.setattr(Accelerator, "save_state", save_or_fail)
         assert main(["--config", str(config), *LONG]) == 2
-    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
-    assert len(told) == 1
-    assert told[0].startswith("error: no room left on the disk (")
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert errors[0].startswith("error: no room left on the disk (")
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-00000004"]
     assert main(["--config", str(config), *LONG, "--resume", "auto"]) == 0
     same_end(unbroken, run)

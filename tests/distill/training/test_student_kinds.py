@@ -85,9 +85,9 @@ def test_its_folder_says_how_it_reads(run: Path, kind: str) -> None:
     else:
         assert {"decoder", "pos_queries", "text_embed", "head"} <= names
         assert stored["decoding"] == "nar"
-    (told,) = json.loads((run / "report.json").read_text(encoding="utf-8"))["readers"]
-    assert told["params"] == reader.parameters_count
-    assert told["ms_per_word"] > 0
+    (scored,) = json.loads((run / "report.json").read_text(encoding="utf-8"))["readers"]
+    assert scored["params"] == reader.parameters_count
+    assert scored["ms_per_word"] > 0
 
 
 def test_commands_need_no_further_arguments(
@@ -101,19 +101,19 @@ def test_commands_need_no_further_arguments(
     out = tmp_path / "compared"
     words = ["--student", student, "--data", str(material / "validation"), "--out", str(out), "--device", "cpu"]
     assert evaluate([*words, "--threads", "1"]) == 0
-    (told,) = json.loads((out / "report.json").read_text(encoding="utf-8"))["readers"]
-    assert told["benchmarks"]["validation"]["words"] == 7
-    assert told["params"] == load_reader(student).parameters_count
+    (scored,) = json.loads((out / "report.json").read_text(encoding="utf-8"))["readers"]
+    assert scored["benchmarks"]["validation"]["words"] == 7
+    assert scored["params"] == load_reader(student).parameters_count
 
 
 def test_a_run_starts_from_it(run: Path, kind: str) -> None:
-    made = build_student(StudentSection(init=str(run / "student")), 0)
+    restarted = build_student(StudentSection(init=str(run / "student")), 0)
     again = build_student(StudentSection(init=str(run / "student")), 0)
-    torch.testing.assert_close(made.state_dict(), again.state_dict(), rtol=0, atol=0)
-    assert made.training
-    assert type(made) is (CtcLearner if kind == "ctc" else Student)
+    torch.testing.assert_close(restarted.state_dict(), again.state_dict(), rtol=0, atol=0)
+    assert restarted.training
+    assert type(restarted) is (CtcLearner if kind == "ctc" else Student)
     torch.testing.assert_close(
-        made.exported_model().state_dict(), load_reader(run / "student").state_dict(), rtol=0, atol=0
+        restarted.exported_model().state_dict(), load_reader(run / "student").state_dict(), rtol=0, atol=0
     )
     other = build_student(StudentSection(init=str(run / "student"), charset="94", remap=True, decoding="ar"), 0)
     assert (type(other), other.config.decoding, other.config.refine_iters) == (Student, "ar", 0)
@@ -124,13 +124,13 @@ def test_as_a_teacher(run: Path, kind: str) -> None:
         with pytest.raises(UserError, match="has no decoder to teach with"):
             load_teacher(str(run / "student"))
     else:
-        shown = load_teacher(str(run / "student"))(torch.zeros(2, 3, 32, 128), ["ab", "c"])
-        assert shown.characters is not None
-        assert shown.characters.shape == (2, 3, 37)
+        guidance = load_teacher(str(run / "student"))(torch.zeros(2, 3, 32, 128), ["ab", "c"])
+        assert guidance.characters is not None
+        assert guidance.characters.shape == (2, 3, 37)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"decoding": "ctc", "encoder": "vit", "width": 32}, "column head of encoder conv"),
         ({"decoding": "ctc", "refine_iters": 1}, "refine_iters of decoding ctc"),
@@ -138,8 +138,8 @@ def test_as_a_teacher(run: Path, kind: str) -> None:
         ({"init": "tiny", "decoding": "ctc", "refine_iters": 2}, "refine_iters of decoding ctc"),
     ],
 )
-def test_students_that_can_not_be_built(change: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_students_that_can_not_be_built(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         build_student(StudentSection(**change), 0)
 
 

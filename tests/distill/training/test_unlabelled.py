@@ -25,15 +25,15 @@ from tests.distill.training.test_reading_teachers import FEATURES, make, other_s
 
 
 class SureTeacher(StudentTeacher):
-    """Reads what it is told to, as sure as it is told to be."""
+    """Reads given texts with given confidences."""
 
     def __init__(self, readings: dict[float, tuple[str, float]]) -> None:
         super().__init__("sure", other_student("36"))
         self.readings = readings
 
     def read_batch(self, images: Tensor) -> list[Reading]:
-        found = [self.readings[round(float(image.mean()), 2)] for image in images]
-        return [Reading(text, confidence, (confidence,)) for text, confidence in found]
+        labelled = [self.readings[round(float(image.mean()), 2)] for image in images]
+        return [Reading(text, confidence, (confidence,)) for text, confidence in labelled]
 
 
 def shaded(labels: list[str], *shades: float) -> Batch:
@@ -49,11 +49,11 @@ def sure() -> SureTeacher:
 
 def test_a_sure_reading_becomes_a_label(student: Student, sure: SureTeacher) -> None:
     batch = shaded(["", "own", "", "", ""], 0.1, 0.2, 0.3, 0.4, 0.5)
-    found = label_words(batch, sure, student.charset, 25, 0.9)
-    assert found.batch.labels == ["cat", "own", "its"], "cleaned as labels are"
-    assert found.batch.indices.tolist() == [0, 1, 3]
-    assert found.read.tolist() == [True, False, True]
-    assert not found.placeholder
+    labelled = label_words(batch, sure, student.charset, 25, 0.9)
+    assert labelled.batch.labels == ["cat", "own", "its"], "cleaned as labels are"
+    assert labelled.batch.indices.tolist() == [0, 1, 3]
+    assert labelled.read.tolist() == [True, False, True]
+    assert not labelled.placeholder
     assert label_words(batch, sure, student.charset, 2, 0.9).batch.labels == ["own"], "longer than the longest word"
 
 
@@ -125,8 +125,8 @@ def test_a_run_with_words_that_the_teacher_reads(
         "guidance.pseudo_label_threshold=0.1", "guidance.schedules.kd.warmup=0.5", "train.steps=3", "eval.teacher=true",
     ]  # fmt: skip
     assert main(arguments) == 0
-    told = capfd.readouterr().out
-    assert "10 words to train on (ratio 0.5): pictures, read by the teacher" in told
+    message = capfd.readouterr().out
+    assert "10 words to train on (ratio 0.5): pictures, read by the teacher" in message
     run = config.parent / "run"
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     trained = [row for row in rows if row["group"] == "train"]
@@ -137,8 +137,8 @@ def test_a_run_with_words_that_the_teacher_reads(
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     readers = [(reader["name"], reader["role"], reader["reading"]) for reader in report["readers"]]
     assert readers == [("mini", "student", "open"), ("big", "teacher", "open")]
-    kept = load_file(run / "checkpoints" / "step-00000003" / "model.safetensors")
-    assert {name.split(".")[0] for name in kept} == {"student", "heads"}
+    weights = load_file(run / "checkpoints" / "step-00000003" / "model.safetensors")
+    assert {name.split(".")[0] for name in weights} == {"student", "heads"}
 
 
 def test_nobody_reads_to_the_baseline(config: Path) -> None:
@@ -159,10 +159,10 @@ def test_a_dry_run_shows_what_a_reading_teacher_gives(
     assert main([*arguments, f"teachers={teachers}"]) == 2
     assert "unknown teacher" in capfd.readouterr().err
     assert main([*arguments, f"teacher.name={unread / 'big'}", "student.charset=94"]) == 0
-    shown = capfd.readouterr().out
+    output = capfd.readouterr().out
     for part in ("decoder tap 3", "summary", "dkd", "x95", "x15", "it can't read efgh", "teacher big:"):
-        assert part in shown, part
-    shares = [line.split()[0] for line in shown.splitlines() if "gradient share" in line]
+        assert part in output, part
+    shares = [line.split()[0] for line in output.splitlines() if "gradient share" in line]
     assert shares == ["pseudo", "pseudo_ctc", "columns", *FEATURES, "dkd"]
 
 
@@ -170,14 +170,14 @@ def test_words_without_labels_need_a_teacher_that_reads(
     unread: Path, config: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sources = f"data.train=[{{path: {unread / 'pictures'}, labels: pseudo}}]"
-    for arguments, told in (
+    for arguments, message in (
         ([sources], "no teacher that reads"),
         ([sources, f"teacher.name={unread / 'big'}", "eval.baseline=true"], "eval.baseline=false"),
         (["guidance.kd=1"], "needs a teacher that reads"),
         (["guidance.schedules.kd.until=2"], "kd.until=2.0"),
     ):
         assert main(["--config", str(config), *arguments]) == 2
-        said = capfd.readouterr().err
-        assert said.count("\n") == 1
-        assert told in said
+        error = capfd.readouterr().err
+        assert error.count("\n") == 1
+        assert message in error
     assert not (config.parent / "run").exists()

@@ -1,4 +1,4 @@
-"""FSDP: split weights train as whole ones, are validated and handed out whole, and go on from a checkpoint."""
+"""Precision; and FSDP: split weights train as whole ones, are validated and exported whole, and resume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from torch import nn
 
-from distill.training.accelerator import GatheredModel, check_splitting, splits_weights
+from distill.training.accelerator import GatheredModel, check_splitting, choose_precision, splits_weights
 from students.errors import UserError
 from tests.launch import launch, wait
 from tests.runs import rows
@@ -57,17 +57,17 @@ def test_the_first_version_is_refused(version: int) -> None:
         assert not plugin.cpu_ram_efficient_loading, "it would empty the frozen teacher"
 
 
-def train(arguments: list[str], split: bool, said: Path) -> None:
+def train(arguments: list[str], split: bool, output: Path) -> None:
     """Train in this process; what the first one says goes to a file."""
     if split:
         from accelerate.state import PartialState
 
         os.environ.update(ACCELERATE_USE_FSDP="true", FSDP_VERSION="2")
-        # Accelerate splits weights on GPUs only, torch on processors too: it is told that there are several GPUs.
+        # Accelerate splits weights on GPUs only, torch on processors too: it is made to believe in several GPUs.
         PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU
     from distill.commands.distill import main
 
-    with said.with_suffix(f".{os.environ['RANK']}").open("w", encoding="utf-8") as file, redirect_stdout(file):
+    with output.with_suffix(f".{os.environ['RANK']}").open("w", encoding="utf-8") as file, redirect_stdout(file):
         sys.exit(main(arguments))
 
 
@@ -79,8 +79,8 @@ def test_split_weights_train_as_whole_ones(ema: float, write_config: Callable[[P
             "--config", str(write_config(tmp_path)), "train.steps=4", "train.checkpoint_every=2", "guidance.interval=2",
             "train.validate_every=2", "train.grad_accum=2", f"optim.ema={ema}", f"out={tmp_path / out}", *more,
         ]  # fmt: skip
-        assert wait(launch(2, train, arguments, split, tmp_path / "said")) == {0}
-        assert ("split over them (FSDP)" in (tmp_path / "said.0").read_text(encoding="utf-8")) == split
+        assert wait(launch(2, train, arguments, split, tmp_path / "output")) == {0}
+        assert ("split over them (FSDP)" in (tmp_path / "output.0").read_text(encoding="utf-8")) == split
         return tmp_path / out
 
     whole, split = run("whole", False), run("split", True)
@@ -96,3 +96,20 @@ def test_split_weights_train_as_whole_ones(ema: float, write_config: Callable[[P
     shutil.rmtree(split / "checkpoints" / "step-00000004")
     run("split", True, "--resume", "auto")
     assert rows(split) == before
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_bf16": False, "amx_bf16": False}, "no")],
+)
+def test_auto_takes_bf16_where_the_processor_has_it(
+    capabilities: dict[str, bool], chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert choose_precision("auto") == chosen
+
+
+@pytest.mark.parametrize("wanted", ["no", "bf16", "fp16"])
+def test_a_precision_asked_for_is_taken(wanted: str) -> None:
+    assert choose_precision(wanted) == wanted  # type: ignore[arg-type]

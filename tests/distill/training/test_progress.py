@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl and TensorBoard, plain lines and a log, and the precision it takes."""
+"""The progress of a run: metrics.jsonl and TensorBoard, plain lines, a bar, and a log."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill.training.accelerator import choose_precision
 from distill.training.progress import Tracker, TrainingProgress, hours
 
 
@@ -48,15 +46,15 @@ def test_a_resumed_run_writes_no_step_twice(tmp_path: Path) -> None:
 
 
 def test_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
-    said = io.StringIO()
+    output = io.StringIO()
     log = tmp_path / "log.txt"
-    with TrainingProgress(Console(file=said, width=40), 10, done=4, log=log) as progress:
+    with TrainingProgress(Console(file=output, width=40), 10, done=4, log=log) as progress:
         progress.step(5, 3.25, 8, logged=False)
         progress.step(6, 3.125, 8, logged=True)
         progress.validated(6, {"word accuracy": 12.5, "1-NED": 50.0})
         progress.step(7, 3.1, 8, logged=True)
         progress.step(10, 3.0, 8, logged=True)
-    lines = said.getvalue().splitlines()
+    lines = output.getvalue().splitlines()
     assert len(lines) == 4, "one line each, however narrow"
     assert re.fullmatch(r"step 6/10  loss 3\.125  \d+ words/s  0:01 left", lines[0])
     assert lines[1] == "step 6/10  word accuracy 12.50%  1-NED 50.00%"
@@ -66,44 +64,27 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
 
 
 def test_a_terminal_gets_a_bar_and_the_log_the_lines(tmp_path: Path) -> None:
-    said = io.StringIO()
+    output = io.StringIO()
     log = tmp_path / "log.txt"
-    with TrainingProgress(Console(file=said, width=160, force_terminal=True), 10, log=log) as progress:
+    with TrainingProgress(Console(file=output, width=160, force_terminal=True), 10, log=log) as progress:
         progress.step(6, 3.125, 8, logged=True)
         progress.validated(6, {"word accuracy": 12.5, "1-NED": 50.0})
         progress.step(7, 3.0, 8, logged=False)
-    assert "7/10" in said.getvalue()
-    assert "word accuracy 12.50%" in said.getvalue()
-    assert "step 6/10" not in said.getvalue()
+    assert "7/10" in output.getvalue()
+    assert "word accuracy 12.50%" in output.getvalue()
+    assert "step 6/10" not in output.getvalue()
     assert len(log.read_text(encoding="utf-8").splitlines()) == 2
 
 
-def test_other_processes_say_nothing(tmp_path: Path) -> None:
-    said = io.StringIO()
-    with TrainingProgress(Console(file=said), 10, visible=False, log=tmp_path / "log.txt") as progress:
+def test_other_processes_print_nothing(tmp_path: Path) -> None:
+    output = io.StringIO()
+    with TrainingProgress(Console(file=output), 10, visible=False, log=tmp_path / "log.txt") as progress:
         progress.step(6, 3.125, 8, logged=True)
         progress.validated(6, {"word accuracy": 12.5})
-    assert said.getvalue() == ""
+    assert output.getvalue() == ""
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(1, "0:01"), (60, "0:01"), (3601, "1:01"), (36000, "10:00")])
 def test_times_are_hours_and_minutes(seconds: float, written: str) -> None:
     assert hours(seconds) == written
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "chosen"),
-    [({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_bf16": False, "amx_bf16": False}, "no")],
-)
-def test_auto_takes_bf16_where_the_processor_has_it(
-    capabilities: dict[str, bool], chosen: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert choose_precision("auto") == chosen
-
-
-@pytest.mark.parametrize("wanted", ["no", "bf16", "fp16"])
-def test_a_precision_asked_for_is_taken(wanted: str) -> None:
-    assert choose_precision(wanted) == wanted  # type: ignore[arg-type]
