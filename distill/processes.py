@@ -8,6 +8,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,24 @@ LOOK_S, CONNECT_S, PATIENCE_S = 0.2, 10.0, 5.0
 
 _leaving = threading.Lock()
 """Held from when this process begins to leave: its main thread with its own mistake, or its watch with another's."""
+
+
+@contextmanager
+def without_main_module() -> Iterator[None]:
+    """Start worker processes here that do not import the main module.
+
+    A spawned process imports the script that was started, and one without `if __name__ == "__main__":` would train
+    again in each worker. Workers get nothing that the script defines.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: getattr(main, name) for name in ("__file__", "__spec__") if getattr(main, name, None) is not None}
+    try:
+        for name in hidden:
+            setattr(main, name, None)
+        yield
+    finally:
+        for name, value in hidden.items():
+            setattr(main, name, value)
 
 
 def report_once(line: str) -> None:

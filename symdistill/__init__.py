@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distill.deployment.onnx_reader import OnnxReader
     from distill.evaluation.evaluate import evaluate
     from distill.training.distill_run import Result
+    from losses.registry import LossContext, register_loss
     from students.reading import Reader
     from students.stages import Stages, StudentShape
     from teachers.guidance import Guidance, TeacherShape
@@ -30,16 +31,16 @@ if TYPE_CHECKING:
     from teachers.teacher import Teacher
 
 __all__ = [
-    "Charset", "Guidance", "Reader", "Reading", "Result", "Stages", "StudentShape", "Teacher", "TeacherShape",
-    "UserError", "__version__", "distill", "evaluate", "export", "load", "load_teacher", "register_reader",
-    "register_teacher",
+    "Charset", "Guidance", "LossContext", "Reader", "Reading", "Result", "Stages", "StudentShape", "Teacher",
+    "TeacherShape", "UserError", "__version__", "distill", "evaluate", "export", "load", "load_teacher",
+    "register_loss", "register_reader", "register_teacher",
 ]  # fmt: skip
 _MODULES = {
-    "Guidance": "teachers.guidance", "Reader": "students.reading", "Result": "distill.training.distill_run",
-    "Stages": "students.stages", "StudentShape": "students.stages", "Teacher": "teachers.teacher",
-    "TeacherShape": "teachers.guidance", "evaluate": "distill.evaluation.evaluate",
-    "export": "distill.deployment.folder", "load_teacher": "teachers.registry", "register_reader": "teachers.registry",
-    "register_teacher": "teachers.registry",
+    "Guidance": "teachers.guidance", "LossContext": "losses.registry", "Reader": "students.reading",
+    "Result": "distill.training.distill_run", "Stages": "students.stages", "StudentShape": "students.stages",
+    "Teacher": "teachers.teacher", "TeacherShape": "teachers.guidance", "evaluate": "distill.evaluation.evaluate",
+    "export": "distill.deployment.folder", "load_teacher": "teachers.registry", "register_loss": "losses.registry",
+    "register_reader": "teachers.registry", "register_teacher": "teachers.registry",
 }  # fmt: skip
 """Names that are imported on first use, with their modules."""
 

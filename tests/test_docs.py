@@ -244,6 +244,14 @@ def test_the_five_lines_of_the_readme_run(
     assert capsys.readouterr().out.startswith("street ")
 
 
+def test_the_script_of_ones_own_loss_and_teacher_is_short() -> None:
+    first = next(block for block in blocks(ROOT / "docs" / "howto" / "extend.md") if block.language == "python")
+    assert first.run
+    assert len(first.body.splitlines()) < 30
+    for name in ("register_teacher", "register_loss", "distill", "evaluate", "export"):
+        assert f"symdistill.{name}(" in first.body
+
+
 def test_the_table_of_learning_rates_is_right() -> None:
     rows = re.findall(
         r"^\| (\d+)[^|]*\| (\d+) \| (\d+) \| (\d+) \| ([\d.e-]+) \|$",

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
-from distill.deployment.onnx_export import export_onnx
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import draw_words
+from distill.errors import check_extra
 from students.charset import Charset
 from students.ctc import learner
 from students.picture_reader import PictureReader
@@ -71,6 +71,9 @@ def kinds_ms(setup: Setup) -> Iterator[Row]:
 
 def onnx_ms(setup: Setup) -> Iterator[Row]:
     """Milliseconds a word, one at a time on one thread: normalised picture to text, words of 1 to 14 characters."""
+    check_extra("onnx", "table onnx_ms")
+    from distill.deployment.onnx_export import export_onnx
+
     name = shipped()[0]
     student = Student.from_pretrained(name)
     pictures = draw_words(student.charset.characters, student.image_size, ONNX_WORDS).split(1)

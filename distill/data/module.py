@@ -21,6 +21,7 @@ from distill.data.rendering.vocabulary import check_languages
 from distill.data.report import describe_words, name_words
 from distill.data.sampling import check_ratios
 from distill.data.sections import DataSection
+from distill.processes import without_main_module
 from students.charset import CHARSETS, Charset
 from students.errors import UserError
 
@@ -193,7 +194,8 @@ class DataModule:
                 self.sources, batch_size, self.section.workers, self.seed, accelerator.process_index,
                 accelerator.num_processes, position, pin_memory=accelerator.device.type == "cuda",
             )  # fmt: skip
-            return without_worker_traceback(iter(loader))
+            with without_main_module():  # it starts the workers
+                return without_worker_traceback(iter(loader))
 
         return start
 

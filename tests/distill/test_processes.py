@@ -66,3 +66,22 @@ def test_a_store_that_is_not_there_keeps_no_mistake_secret(
 
 def test_a_launchers_variables_are_left_out() -> None:
     assert without_launcher({"RANK": "1", "MASTER_PORT": "2", "TORCHELASTIC_X": "3", "HOME": "/h"}) == {"HOME": "/h"}
+
+
+def test_workers_of_an_unguarded_script_do_not_run_it_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import multiprocessing, sys
+sys.path.insert(0, {str(ROOT)!r})
+from distill.processes import without_main_module
+print("started", flush=True)
+with without_main_module():
+    pool = multiprocessing.get_context("spawn").Pool(2)
+with pool:
+    print(pool.map(abs, [-1, 2]), __file__ == sys.argv[0])
+""",
+        encoding="utf-8",
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "started\n[1, 2] True\n"), done.stderr

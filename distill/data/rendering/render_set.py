@@ -23,6 +23,7 @@ from distill.data.rendering.renderer import WordRenderer
 from distill.data.rendering.vocabulary import needs_shaping
 from distill.data.writing import LmdbWriter
 from distill.locks import one_at_a_time
+from distill.processes import without_main_module
 from students.charset import Charset
 from students.errors import UserError
 from students.files import write_file
@@ -192,7 +193,9 @@ def render_records(renderer: WordRenderer, words: int, workers: int) -> Iterator
         finally:
             cv2.setNumThreads(threads)
         return
-    with multiprocessing.get_context("spawn").Pool(workers, _Worker.start, (renderer,)) as pool:
+    with without_main_module():
+        pool = multiprocessing.get_context("spawn").Pool(workers, _Worker.start, (renderer,))
+    with pool:
         for records in pool.imap(_Worker.work, chunks):
             yield from records
 

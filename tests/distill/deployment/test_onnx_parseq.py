@@ -1,4 +1,4 @@
-"""PARSeq as ONNX: a Loop with refine_iters behind it, or one shot; no size of the traced example is frozen."""
+"""PARSeq as ONNX: a Loop with refinements after it, or all positions at once; no traced size is frozen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes learn as one does from their joined batch, where METHOD 1.2 says so, and differ where it says so.
+"""Two processes learn as one does from their joined batch, but for what docs/method.md, section 1.2 excepts.
 
 The batches are ragged: words of all lengths, and so another longest one on each process. Both processes have as many
 characters, since each mean is over a process's own rows and processes weigh the same however many they have.

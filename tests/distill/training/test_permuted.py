@@ -128,4 +128,5 @@ train: {{steps: 3, batch_size: 5, threads: 1, validate_every: 2, log_every: 1}}
     assert (reader.config.width, reader.config.heads, reader.config.decoder_heads) == (64, 1, 2)
     assert reader.max_length == 8
     card = (tmp_path / "run" / "teacher" / "README.md").read_text(encoding="utf-8")
-    assert "validation words right" in card
+    assert "word accuracy" in card
+    assert "validation words" in card
