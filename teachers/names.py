@@ -73,7 +73,8 @@ def resolve(name: str | Path, weights: str | None = None) -> Resolved:
     architecture, _, tag = name.partition("/")
     if architecture in list_models():
         return Resolved(name, CLIP_ZOO, architecture=architecture, tag=tag or None)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    typo = difflib.get_close_matches(architecture, list_models(), n=1, cutoff=0.85)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not typo:  # then it may be on the hub
         try:
             folder = locate(name)
         except UserError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -121,15 +122,18 @@ class WordPieceTokens(AlignedTokenizer):
         self.tokenizer = tokenizer
         table = {c: ids[0] for c in PRINTABLE if (ids := single_token_ids(c, tokenizer.encode, tokenizer.clean_fn))}
         super().__init__(table, tokenizer.sot_token_id, tokenizer.eot_token_id, context_length - 2, "CLIP's tokenizer")
+        # Labels of a set come again and again, and the whole tokenizer is slow.
+        self._single_token_ids = lru_cache(maxsize=1 << 16)(
+            lambda label: single_token_ids(label, tokenizer.encode, tokenizer.clean_fn)
+        )
 
     def rare_ids(self, label: str) -> list[int]:
         """Encode the spaced label through the whole tokenizer; raises `UserError` when the rows would shift."""
-        ids = single_token_ids(label, self.tokenizer.encode, self.tokenizer.clean_fn)
-        alone = {c: single_token_ids(c, self.tokenizer.encode, self.tokenizer.clean_fn) for c in label}
+        ids, alone = self._single_token_ids(label), {char: self._single_token_ids(char) for char in label}
         # The repair of broken encodings may make another character of two, as of "Ã" and a blank.
-        if ids is None or ids != [token for c in label for token in alone[c] or ()]:
-            raise self.refusal(label, [c for c in label if alone[c] is None])
-        return ids
+        if ids is None or ids != [token for char in label for token in alone[char] or ()]:
+            raise self.refusal(label, [char for char in label if alone[char] is None])
+        return list(ids)
 
     def pieces(self, character: str) -> list[int]:
         """See `AlignedTokenizer.pieces`."""

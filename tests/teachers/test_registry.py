@@ -162,7 +162,12 @@ def test_a_teacher_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("tinny", "did you mean tiny"), ("nothing of the kind", "try words-small, tiny"), ("ViT-B16", "ViT-B-16")],
+    [
+        ("tinny", "did you mean tiny"),
+        ("nothing of the kind", "try words-small, tiny"),
+        ("ViT-B16", "ViT-B-16"),
+        ("ViT-B16/openai", "ViT-B-16"),
+    ],
 )
 @pytest.mark.parametrize("load", [load_teacher, load_reader])
 def test_an_unknown_name_gets_near_ones(name: str, near: str, load: Any) -> None:
