@@ -7,11 +7,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from distill.commands import CommandParser
-from distill.data.rendering.render_set import RenderRequest, write_set
+from distill.data.rendering.fonts import matplotlib_fonts
+from distill.data.rendering.render_set import RenderRequest, describe_renderer, rendering_warnings, write_set
 from distill.data.rendering.renderer import RenderedWord
 from distill.data.writing import check_lmdb_folder
 from distill.errors import exit_on_user_error
@@ -40,6 +41,10 @@ def parser() -> argparse.ArgumentParser:
         "--difficulty", type=float, default=1.0, help="0 (plain) to 1 (blur, bend, low resolution as in real crops)"
     )
     command.add_argument("--charset", default="94", help="36, 62, 94 or a file: characters that may occur (any case)")
+    command.add_argument(
+        "--languages", nargs="+", default=[], metavar="CODE",
+        help="languages of the words, such as de ru (default: en, or those that an alphabet beyond ASCII asks for)",
+    )  # fmt: skip
     command.add_argument("--sheet", type=Path, help="also draw the first 100 words as a PNG")
     command.add_argument("--overwrite", action="store_true", help="replace what is there")
     return command
@@ -50,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     arguments = parser().parse_args(argv)
     _check(arguments)
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     request = RenderRequest(
         words=arguments.words,
         split=arguments.split,
@@ -60,22 +65,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         system_fonts=not arguments.no_system_fonts,
         max_fonts=arguments.max_fonts,
         difficulty=arguments.difficulty,
+        languages=tuple(arguments.languages),
     )
-    console.print("looking for fonts")
-    renderer, choice = request.build_renderer()
-    found, families, dropped = len(choice.fonts), len(choice.families), len(choice.dropped)
-    console.print(f"{found} fonts of {families} families, {dropped} dropped (recipe.json says why)")
+    progress = Console(stderr=True)
+    renderer, fonts = request.build_renderer(progress)
+    console.print(
+        f"{len(fonts.fonts):,} fonts of {len(fonts.families):,} families; {len(fonts.dropped):,} left out "
+        "(recipe.json says why)"
+    )
+    console.print(f"words of: {', '.join(renderer.words.languages) or 'no language, random strings'}")
+    for line in rendering_warnings(describe_renderer(request, renderer, fonts)):
+        console.print(line)
     if arguments.sheet is not None:
         with replacing(arguments.sheet) as beside:
-            shown = [renderer.render(index) for index in range(min(100, arguments.words))]
-            draw_sheet(shown).save(beside, format="PNG")
+            words = [renderer.render(index) for index in range(min(100, arguments.words))]
+            draw_sheet(words).save(beside, format="PNG")
         console.print(f"sheet: {arguments.sheet}")
     if arguments.out is not None:
-        recipe = write_set(
-            request, renderer, choice, arguments.out, arguments.workers, arguments.overwrite, Console(stderr=True)
-        )
+        recipe = write_set(request, renderer, fonts, arguments.out, arguments.workers, arguments.overwrite, progress)
         rate, seconds = recipe["words_per_second"], recipe["seconds"]
-        console.print(f"{arguments.words} words in {arguments.out}, {seconds:.0f} s, {rate:.0f} words/s")
+        console.print(f"{arguments.words:,} words in {arguments.out}, {seconds:.0f} s, {rate:,.0f} words/s")
     return 0
 
 
@@ -99,6 +108,7 @@ def draw_sheet(words: Sequence[RenderedWord], columns: int = 10) -> Image.Image:
     rows = -(-len(words) // columns)
     sheet = Image.new("RGB", (columns * CELL_WIDTH, rows * (CELL_HEIGHT + LABEL_HEIGHT)), "white")
     pen = ImageDraw.Draw(sheet)
+    pen.font = ImageFont.truetype(str(matplotlib_fonts() / "DejaVuSans.ttf"), 10)
     for number, word in enumerate(words):
         x, y = number % columns * CELL_WIDTH, number // columns * (CELL_HEIGHT + LABEL_HEIGHT)
         crop = Image.fromarray(word.image)

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 Item = TypeVar("Item")
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_OF_MEASURING = 5.0
+"""Time after the first item before the time left is told: at first it would be that of starting, not of going on."""
 
 
 def followed(items: Iterable[Item], total: int, activity: str, console: Console | None = None) -> Iterator[Item]:
-    """Pass `items` on while progress is shown on stderr, with the time left.
+    """Pass `items` on while progress is shown on stderr, with the time left once it can be told.
 
     Args:
         items: what is walked over.
@@ -26,16 +28,35 @@ def followed(items: Iterable[Item], total: int, activity: str, console: Console 
     console = console or Console(stderr=True)
     if console.is_terminal:
         description = TextColumn("{task.description}", markup=False)  # paths may hold brackets and braces
-        columns = (description, MofNCompleteColumn(), BarColumn(), TimeRemainingColumn())
+        columns = (description, MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[left]}"))
         with Progress(*columns, console=console, transient=True) as bar:
-            yield from bar.track(items, total=total, description=activity)
+            task, clock = bar.add_task(activity, total=total, left=""), _Clock(total)
+            for done, item in enumerate(items):
+                bar.update(task, completed=done, left=clock.left(done))
+                yield item
         return
-    started = last = time.monotonic()
+    last, clock = time.monotonic(), _Clock(total)
     for done, item in enumerate(items):
-        now = time.monotonic()
-        if now - last > _SECONDS_BETWEEN_LINES:
-            last = now
-            left = (now - started) / max(done, 1) * (total - done)
-            line = f"{activity}: {done}/{total}, {left:.0f} s left"
+        left = clock.left(done)
+        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            line = f"{activity}: {done}/{total}" + (f", {left}" if left else "")
             console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
         yield item
+
+
+class _Clock:
+    """Estimates the time left from the rate since the first item, which may have waited for processes to start."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.started = total, 0.0
+
+    def left(self, done: int) -> str:
+        """Describe the time left; "" while too little was seen to tell."""
+        now = time.monotonic()
+        if done == 0:
+            self.started = now
+        if now - self.started < _SECONDS_OF_MEASURING:
+            return ""
+        seconds = round((now - self.started) / done * (self.total - done))
+        return f"{seconds} s left" if seconds < 120 else f"{round(seconds / 60)} min left"

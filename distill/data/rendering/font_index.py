@@ -15,6 +15,7 @@ from PIL import features
 
 from distill.data.records import user_cache
 from distill.data.rendering.atlas import UnusableFontError, load_face
+from distill.errors import import_extra
 from students.files import write_file
 
 FILE = "fonts.json"
@@ -121,6 +122,7 @@ def read_characters(path: Path) -> str:
     Raises:
         UnusableFontError: if the font is damaged.
     """
+    import_extra("fontTools", "rendering words")
     from fontTools.ttLib import TTFont, TTLibError
 
     try:

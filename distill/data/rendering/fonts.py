@@ -120,8 +120,7 @@ def font_files(folders: Sequence[str | Path] = (), system: bool = True) -> list[
     Raises:
         UserError: if a given folder doesn't exist.
     """
-    matplotlib = import_extra("matplotlib", "rendering words")
-    roots = [Path(matplotlib.get_data_path()) / "fonts" / "ttf", *packaged_fonts()]
+    roots = [matplotlib_fonts(), *packaged_fonts()]
     if system:
         roots += [Path(os.path.expanduser(folder)) for folder in SYSTEM_FOLDERS]
     for folder in folders:
@@ -130,6 +129,11 @@ def font_files(folders: Sequence[str | Path] = (), system: bool = True) -> list[
         roots.append(Path(folder))
     found = {path for root in roots if root.is_dir() for path in root.rglob("*") if _is_font(path)}
     return sorted(found)
+
+
+def matplotlib_fonts() -> Path:
+    """Return the folder of matplotlib's fonts."""
+    return Path(import_extra("matplotlib", "rendering words").get_data_path()) / "fonts" / "ttf"
 
 
 def packaged_fonts() -> list[Path]:
