@@ -276,7 +276,7 @@ def test_a_label_outside_the_alphabet_is_named() -> None:
 
 
 @given(st.sampled_from(["94", "german", "russian", "kanji", "thai"]), st.data())
-def test_what_is_encoded_is_decoded(alphabet: str, data: st.DataObject) -> None:
+def test_encoded_labels_decode_to_themselves(alphabet: str, data: st.DataObject) -> None:
     charset = Charset(ALPHABETS[alphabet])
     words = st.text(alphabet=charset.characters, min_size=1, max_size=25)
     labels = data.draw(st.lists(words, min_size=1, max_size=5))

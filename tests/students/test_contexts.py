@@ -1,4 +1,4 @@
-"""Students that read all at once: what each position sees of a word, in training and when they read."""
+"""Non-autoregressive students: the context of each position, in training and when they read."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WORDS = ["street", "a", "exit", "42", "cafe12"]
 
 def parallel(config: StudentConfig, refine_iters: int) -> Student:
     """Random weights some way from their start, so that context matters; no dropout."""
-    made = Student(dataclasses.replace(config, decoding="nar", refine_iters=refine_iters, dropout=0.0))
+    student = Student(dataclasses.replace(config, decoding="nar", refine_iters=refine_iters, dropout=0.0))
     with torch.no_grad():
-        for weight in made.parameters():
+        for weight in student.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
-        made.head.bias[made.charset.end_id] += 4
-    return made.eval()
+        student.head.bias[student.charset.end_id] += 4
+    return student.eval()
 
 
 def logits(student: Student, images: Tensor, ids: Tensor) -> Tensor:
@@ -31,12 +31,12 @@ def logits(student: Student, images: Tensor, ids: Tensor) -> Tensor:
         return student.stages(images, ids).logits
 
 
-def test_the_published_student_sees_what_stands_before(student: Student) -> None:
+def test_an_autoregressive_student_attends_to_earlier_characters(student: Student) -> None:
     for training in (True, False):
         assert torch.equal(student.train(training).context_mask(torch.zeros(3, 5)), causal_mask(5, torch.device("cpu")))
 
 
-def test_without_refinements_nothing_is_seen_of_a_word(small_config: StudentConfig, images: Tensor) -> None:
+def test_without_refinements_positions_attend_to_the_start_only(small_config: StudentConfig, images: Tensor) -> None:
     student = parallel(small_config, 0).train()
     one, other = student.charset.encode(["street"] * 6), student.charset.encode(["taverx"] * 6)
     assert torch.equal(logits(student, images, one), logits(student, images, other))
@@ -45,7 +45,7 @@ def test_without_refinements_nothing_is_seen_of_a_word(small_config: StudentConf
     torch.testing.assert_close(logits(student, images, one), read[:, :7])  # it learns what it does when it reads
 
 
-def test_the_last_reading_sees_all_but_its_own_character(small_config: StudentConfig, images: Tensor) -> None:
+def test_a_refinement_attends_to_all_but_its_own_character(small_config: StudentConfig, images: Tensor) -> None:
     student = parallel(small_config, 1)
     before = logits(student, images, student.charset.encode(["street"] * 6))
     after = logits(student, images, student.charset.encode(["stxeet"] * 6))
@@ -53,7 +53,7 @@ def test_the_last_reading_sees_all_but_its_own_character(small_config: StudentCo
     assert same == [False, False, True, False, False, False, False]
 
 
-def test_half_of_the_positions_learn_blind(small_config: StudentConfig) -> None:
+def test_half_of_the_positions_train_on_the_start_only(small_config: StudentConfig) -> None:
     student = parallel(small_config, 2).train()
     ids = student.charset.encode(["street"] * 500)[:, :-1]
     masks, again = student.context_mask(ids), student.context_mask(ids)
@@ -66,7 +66,7 @@ def test_half_of_the_positions_learn_blind(small_config: StudentConfig) -> None:
     assert torch.equal(student.eval().context_mask(ids), cloze)
 
 
-def test_training_passes_are_readings_of_each_position(small_config: StudentConfig, images: Tensor) -> None:
+def test_a_training_pass_mixes_the_contexts_of_reading(small_config: StudentConfig, images: Tensor) -> None:
     student = parallel(small_config, 1)
     ids = student.charset.encode([*WORDS, "x"])
     sees = logits(student, images, ids)
@@ -81,7 +81,7 @@ def test_training_passes_are_readings_of_each_position(small_config: StudentConf
     assert bool((near[1] & ~near[0]).any())
 
 
-def test_a_refinement_goes_on_from_what_was_read(small_config: StudentConfig, images: Tensor) -> None:
+def test_a_refinement_starts_from_the_previous_pass(small_config: StudentConfig, images: Tensor) -> None:
     student = parallel(small_config, 2)
     with torch.no_grad():
         memory = student.memory_keys(student.encode(images))
@@ -93,7 +93,7 @@ def test_a_refinement_goes_on_from_what_was_read(small_config: StudentConfig, im
     assert bool(ends.any())
 
 
-def test_what_is_saved_reads_alike(small_config: StudentConfig, images: Tensor, tmp_path: Path) -> None:
+def test_a_saved_student_reads_the_same(small_config: StudentConfig, images: Tensor, tmp_path: Path) -> None:
     student = parallel(small_config, 1)
     student.save_pretrained(tmp_path)
     loaded = Student.from_pretrained(tmp_path)

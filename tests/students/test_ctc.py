@@ -1,4 +1,4 @@
-"""Students that read off columns: what learns has a decoder, what is handed out has none, and reads the same."""
+"""CTC students: the exported reader has no decoder, and reads as the student in training does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def trained(ctc_config: StudentConfig) -> CtcLearner:
     return made.eval()
 
 
-def test_what_is_handed_out_is_on_the_same_weights(trained: CtcLearner, images: Tensor) -> None:
+def test_the_exported_reader_shares_the_weights(trained: CtcLearner, images: Tensor) -> None:
     reader = trained.exported_model()
     assert {name.partition(".")[0] for name, _ in reader.named_parameters()} == PARTS
     assert reader.parameters_count < trained.parameters_count

@@ -1,4 +1,4 @@
-"""The query decoder against torch's attention, and the promises of its masks."""
+"""The query decoder against torch's attention, its masks and its cached step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_attention_drops_only_in_training() -> None:
     assert torch.equal(attention(rows, *pair), attention(rows, *pair))
 
 
-def test_causal_mask_opens_the_start_and_what_was_before() -> None:
+def test_causal_mask_allows_the_start_and_earlier_characters() -> None:
     assert causal_mask(3, torch.device("cpu")).tolist() == [
         [False, True, True], [False, False, True], [False, False, False],
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Files and folders appear whole or not at all."""
+"""Files and folders are written atomically."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_an_error_leaves_what_was_there(folder: bool, tmp_path: Path) -> None:
+def test_an_error_leaves_the_old_content(folder: bool, tmp_path: Path) -> None:
     place = tmp_path / "thing"
     write_file(place, "old")
 
@@ -71,7 +71,7 @@ def test_content_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypat
     assert done == ["beside", "weights", "-> place", tmp_path.name]
 
 
-def test_links_are_removed_and_not_what_they_lead_to(tmp_path: Path) -> None:
+def test_links_are_removed_and_not_their_targets(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     write_file(tmp_path / "kept" / "file", "mine")
     (tmp_path / "link").symlink_to(tmp_path / "kept")

@@ -61,7 +61,7 @@ def test_reads_as_configured(parseq: Parseq, images: Tensor) -> None:
     assert parseq(images, 3).shape == (len(images), 4, 8)
 
 
-def test_what_is_chosen_is_kept_in_the_folder(parseq: Parseq, tmp_path: Path) -> None:
+def test_a_chosen_decoding_is_saved(parseq: Parseq, tmp_path: Path) -> None:
     parseq.choose_decoding(refine_iters=3)
     parseq.save_pretrained(tmp_path)
     assert Parseq.from_pretrained(tmp_path).config == ParseqConfig(**SMALL, refine_iters=3)

@@ -1,4 +1,4 @@
-"""Permuted orders: what is drawn, who may look at whom, and what is predicted."""
+"""Permuted orders: the orders drawn, their attention masks and targets."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_no_order_at_all_is_refused(count: int, mirrored: bool) -> None:
         PermutationOptions(count=count, mirrored=mirrored)
 
 
-def test_masks_of_the_published_rule() -> None:
+def test_masks_of_the_reference_implementation() -> None:
     # Order: start, character 2, character 1, end. Rows are positions, columns content (start, 1, 2).
     content, query = permutation_masks(torch.tensor([0, 2, 1, 3]))
     assert content.tolist() == [[False, True, True], [False, False, False], [False, True, False]]

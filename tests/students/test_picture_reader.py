@@ -77,7 +77,7 @@ def test_pictures_are_taken_as_they_are_needed() -> None:
     assert next(taken) == 5, "one batch was taken"
 
 
-def test_what_stands_before_a_broken_picture_is_read(tmp_path: Path) -> None:
+def test_pictures_before_a_broken_one_are_read(tmp_path: Path) -> None:
     readings = GreyReader().read_iter([grey(0), grey(1), tmp_path / "none.png"], batch_size=2)
     assert next(readings).text + next(readings).text == "ab"
     with pytest.raises(UserError, match=r"none\.png: no such file"):

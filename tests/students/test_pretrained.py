@@ -1,4 +1,4 @@
-"""Student folders: what is saved comes back; what is broken is told in one line."""
+"""Student folders: a saved student loads unchanged; a broken folder is refused in one line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refusal(name: str | Path, charset: Charset | None = None) -> str:
     return str(refused.value)
 
 
-def test_what_is_saved_comes_back(student: Student, folder: Path, images: Tensor) -> None:
+def test_a_saved_student_loads_unchanged(student: Student, folder: Path, images: Tensor) -> None:
     loaded = Student.from_pretrained(folder, student.charset)
     assert loaded.config == student.config
     assert not loaded.training
@@ -53,7 +53,7 @@ def test_half_precision_halves_the_file(student: Student, folder: Path, images: 
     torch.testing.assert_close(memory, student.encode(images), rtol=0.02, atol=0.02)
 
 
-def test_what_was_saved_stays_when_saving_fails(
+def test_the_old_folder_stays_when_saving_fails(
     student: Student, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: dict[str, Tensor], file: Path) -> None:
@@ -74,7 +74,7 @@ def test_another_alphabet_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda stored: stored.update(format="other"), "does not describe a student"),
         (lambda stored: stored.update(colour=1), "colour"),
@@ -90,11 +90,11 @@ def test_another_alphabet_is_refused(folder: Path) -> None:
         (lambda stored: stored.update(width=64), "can't be loaded"),
     ],
 )
-def test_a_changed_configuration(folder: Path, change: Callable[[dict[str, Any]], None], told: str) -> None:
+def test_a_changed_configuration(folder: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:
     stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     change(stored)
     (folder / "config.json").write_text(json.dumps(stored), encoding="utf-8")
-    assert told in refusal(folder)
+    assert message in refusal(folder)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null", b'"text"'])
@@ -103,10 +103,10 @@ def test_a_broken_configuration(folder: Path, content: bytes) -> None:
     assert "config.json" in refusal(folder)
 
 
-@pytest.mark.parametrize("kept", [0, 4, 100, -10])
-def test_cut_off_weights(folder: Path, kept: int) -> None:
+@pytest.mark.parametrize("length", [0, 4, 100, -10])
+def test_cut_off_weights(folder: Path, length: int) -> None:
     file = folder / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:kept])
+    file.write_bytes(file.read_bytes()[:length])
     assert "model.safetensors" in refusal(folder)
 
 
@@ -129,7 +129,7 @@ def test_missing_files(folder: Path, tmp_path: Path) -> None:
     assert "config.json" in refusal(tmp_path / "empty")
 
 
-def test_an_unknown_name_tells_what_serves(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_lists_what_works(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "SHIPPED", tmp_path)
     for name in ("tinny", str(tmp_path / "nothing"), "./nothing", "~/nothing"):
         message = refusal(name)
@@ -138,7 +138,7 @@ def test_an_unknown_name_tells_what_serves(folder: Path, tmp_path: Path, monkeyp
     assert Student.from_pretrained("saved").parameters_count > 0
 
 
-def test_a_hub_model_without_network_tells_what_would_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_model_without_network_lists_what_works(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> str:
         raise LocalEntryNotFoundError("no network\nand more of it")
 

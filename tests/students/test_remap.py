@@ -1,4 +1,4 @@
-"""Another alphabet, another longest word: rows move with their characters, all else stays, and what is new is said."""
+"""Another alphabet or longest word: rows move with their characters, all else stays, new rows are reported."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ def reader(request: pytest.FixtureRequest) -> Reader:
 
 
 def test_the_same_again_is_the_same(student: Student) -> None:
-    made, report = remap(student, student.charset, student.max_length)
-    torch.testing.assert_close(made.state_dict(), student.state_dict(), rtol=0, atol=0)
+    remapped, report = remap(student, student.charset, student.max_length)
+    torch.testing.assert_close(remapped.state_dict(), student.state_dict(), rtol=0, atol=0)
     assert (report.new, report.cased, report.dropped) == ("", "", "")
     assert report.describe() == "36 characters keep their rows"
-    assert not made.training
+    assert not remapped.training
 
 
 def test_another_order_reads_the_same_words(student: Student, images: Tensor) -> None:
-    made, _ = remap(student, Charset(student.charset.characters[::-1]), student.max_length)
-    assert [reading.text for reading in made.read_batch(images)] == [r.text for r in student.read_batch(images)]
-    logits, before = made(images, 8), student(images, 8)
+    remapped, _ = remap(student, Charset(student.charset.characters[::-1]), student.max_length)
+    assert [reading.text for reading in remapped.read_batch(images)] == [r.text for r in student.read_batch(images)]
+    logits, before = remapped(images, 8), student(images, 8)
     torch.testing.assert_close(logits[..., 1:].flip(-1), before[..., 1:])
     torch.testing.assert_close(logits[..., 0], before[..., 0])
-    columns = [each.stages(images, each.charset.encode(["ab"] * 6)).columns for each in (made, student)]
+    columns = [each.stages(images, each.charset.encode(["ab"] * 6)).columns for each in (remapped, student)]
     torch.testing.assert_close(columns[0][..., 1:].flip(-1), columns[1][..., 1:])  # type: ignore[index]
 
 
 def test_more_characters_and_longer_words(student: Student, images: Tensor) -> None:
     wider = Charset.load("94")
-    made, report = remap(student, wider, 12)
+    remapped, report = remap(student, wider, 12)
     assert report.new == string.punctuation
     assert report.cased == string.ascii_uppercase
     assert (report.kept, report.dropped, report.longest) == (36, "", (8, 12))
@@ -67,23 +67,23 @@ def test_more_characters_and_longer_words(student: Student, images: Tensor) -> N
     assert f"new are {string.punctuation}" in told
     assert "positions 10 to 13 are new" in told
     words = ["ab1", "x", "street7", "a", "b", "c"]
-    after = made.stages(images, made.charset.encode(words)).logits
+    after = remapped.stages(images, remapped.charset.encode(words)).logits
     before = student.stages(images, student.charset.encode(words)).logits
     kept = [0, *(wider.ids[char] for char in student.charset.characters)]
     torch.testing.assert_close(after[..., kept], before)
     small, capital = wider.ids["k"], wider.ids["K"]
     assert torch.equal(after[..., small], after[..., capital]), "until it learns better"
-    assert made.config.max_length == made.max_length == 12
-    assert made.image_size == student.image_size
+    assert remapped.config.max_length == remapped.max_length == 12
+    assert remapped.image_size == student.image_size
     assert student.config.charset == Charset.load("36").characters, "the old one stays as it was"
 
 
 def test_every_row_moves_with_its_character(reader: Reader) -> None:
-    made, report = remap(reader, Charset("b?h0"), 4)
+    remapped, report = remap(reader, Charset("b?h0"), 4)
     assert (report.new, report.cased, report.dropped) == ("?", "h", "a")
     assert report.describe().endswith("gone are a; positions 6 to 7 are gone")
-    assert len(decoders(made)) == len(decoders(reader)) == (2 if isinstance(reader, Clip4Str) else 1)
-    for new, old in zip(decoders(made), decoders(reader), strict=True):
+    assert len(decoders(remapped)) == len(decoders(reader)) == (2 if isinstance(reader, Clip4Str) else 1)
+    for new, old in zip(decoders(remapped), decoders(reader), strict=True):
         rows, before = new.text_embed.embedding.weight, old.text_embed.embedding.weight
         assert torch.equal(rows[[0, 1, 3, 4]], before[[0, 4, 3, 1]])
         assert torch.equal(rows[[new.charset.start_id, new.charset.pad_id]], before[[5, 6]])
@@ -94,13 +94,13 @@ def test_every_row_moves_with_its_character(reader: Reader) -> None:
     changed = ("text_embed.embedding.weight", "head.weight", "head.bias", "pos_queries")
     stays = {name: rows for name, rows in reader.state_dict().items() if not name.endswith(changed)}
     assert len(stays) > 20
-    torch.testing.assert_close({name: made.state_dict()[name] for name in stays}, stays, rtol=0, atol=0)
+    torch.testing.assert_close({name: remapped.state_dict()[name] for name in stays}, stays, rtol=0, atol=0)
 
 
-def test_it_reads_what_it_read(reader: Reader) -> None:
+def test_it_reads_the_same_words(reader: Reader) -> None:
     images = torch.rand(3, 3, *reader.image_size) * 2 - 1
-    made, _ = remap(reader, Charset("bH0a"), 6)
-    assert [word.text for word in made.read_batch(images)] == [word.text for word in reader.read_batch(images)]
+    remapped, _ = remap(reader, Charset("bH0a"), 6)
+    assert [word.text for word in remapped.read_batch(images)] == [word.text for word in reader.read_batch(images)]
 
 
 def test_a_longest_word_of_nothing_is_refused(student: Student) -> None:

@@ -1,4 +1,4 @@
-"""The student: published sizes, taps, greedy decoding, and encoders by name."""
+"""The student: sizes, taps, greedy decoding, and encoders by name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_package_shows_its_public_names() -> None:
         _ = students.Teacher
 
 
-def test_paper_has_the_published_size(charset: Charset) -> None:
+def test_paper_has_the_size_of_the_paper(charset: Charset) -> None:
     student = Student(paper(charset))
     heads = GuidanceHeads(
         student.shape, TeacherShape(image_tokens=17, image_width=768, text_width=512, joint_width=512)
@@ -124,7 +124,7 @@ def test_sizes_that_no_student_can_have(change: dict[str, object], small_config:
         Student(dataclasses.replace(small_config, **change))  # type: ignore[arg-type]
 
 
-def test_greedy_with_its_cache_is_teacher_forcing_on_what_was_read(student: Student, images: Tensor) -> None:
+def test_greedy_decoding_equals_teacher_forcing_on_its_prediction(student: Student, images: Tensor) -> None:
     logits = student(images)
     words = [reading.text[:8] for reading in student.read_batch(images)]
     assert len({len(word) for word in words}) > 2, "words of different lengths"
@@ -151,9 +151,7 @@ def test_it_stops_when_every_word_has_ended(student: Student, images: Tensor) ->
 
 
 @pytest.mark.parametrize(("asked", "steps"), [(0, 1), (3, 4), (8, 9), (50, 9)])
-def test_a_length_that_is_asked_for_is_decoded_exactly(
-    student: Student, images: Tensor, asked: int, steps: int
-) -> None:
+def test_a_given_length_is_decoded_exactly(student: Student, images: Tensor, asked: int, steps: int) -> None:
     end_bias(student, -1e4)
     whole = student(images)
     assert student(images, asked).shape == (6, steps, 37)
@@ -185,7 +183,7 @@ def test_it_reads_files_and_pictures_in_any_mode(student: Student, tmp_path: Pat
         student.read([tmp_path / "none.png"])
 
 
-def test_what_is_never_decayed_are_its_positions_and_embeddings(student: Student) -> None:
+def test_positions_and_embeddings_are_never_decayed(student: Student) -> None:
     assert student.no_weight_decay() == {
         "pos_queries", "text_embed.embedding.weight", "encoder.cls_token", "encoder.pos_embed",
     }  # fmt: skip
@@ -202,10 +200,10 @@ def test_a_timm_vit_by_name(name: str, small_config: StudentConfig, images: Tens
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [("vit_tinny_patch16_224", "vit_tiny_patch16_224"), ("nonsense", "vit"), ("resnet18", "picture size"),
      ("mixer_s16_224", "class token"), ("xcit_nano_12_p8_224", "class token")],
 )  # fmt: skip
-def test_an_encoder_that_does_not_serve(name: str, told: str, small_config: StudentConfig) -> None:
-    with pytest.raises(UserError, match=told):
+def test_an_encoder_that_does_not_work(name: str, message: str, small_config: StudentConfig) -> None:
+    with pytest.raises(UserError, match=message):
         Student(dataclasses.replace(small_config, encoder=name, column_head=False))
