@@ -1,4 +1,4 @@
-"""Convert a published checkpoint (CLIP-OCR, CLIP4STR, PARSeq) into a folder that every command takes."""
+"""Convert a checkpoint of CLIP-OCR, CLIP4STR or PARSeq into a folder that every command takes."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = CommandParser(prog="convert", description=__doc__)
-    told = "; ".join(f"{name}: {what}" for name, what in LAYOUTS.items())
-    made.add_argument("layout", choices=list(LAYOUTS), help=told)
-    made.add_argument("checkpoint", metavar="CKPT", help="Lightning checkpoint, bare state dict or safetensors file")
-    made.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    made.add_argument(
+    command = CommandParser(prog="convert", description=__doc__)
+    layouts = "; ".join(f"{name}: {description}" for name, description in LAYOUTS.items())
+    command.add_argument("layout", choices=list(LAYOUTS), help=layouts)
+    command.add_argument("checkpoint", metavar="CKPT", help="Lightning checkpoint, bare state dict or safetensors file")
+    command.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    command.add_argument(
         "--clip", metavar="FILE",
         help="clipocr: weights of the CLIP it was trained with, for a checkpoint without them; implies --guidance",
     )  # fmt: skip
-    made.add_argument("--charset", metavar="C", help="36, 62, 94 or a text file, for a checkpoint that doesn't say")
-    made.add_argument("--heads", metavar="E,D", help="attention heads of encoder and decoder, likewise")
-    made.add_argument("--image", metavar="H,W", help="height and width of its pictures in pixels, likewise")
-    made.add_argument(
-        "--guidance", action="store_true", help="clipocr: keep heads and teacher too, to go on with the distillation"
+    command.add_argument("--charset", metavar="C", help="36, 62, 94 or a text file, for a checkpoint that doesn't say")
+    command.add_argument("--heads", metavar="E,D", help="attention heads of encoder and decoder, likewise")
+    command.add_argument("--image", metavar="H,W", help="height and width of its pictures in pixels, likewise")
+    command.add_argument(
+        "--guidance", action="store_true", help="clipocr: convert heads and teacher too, to go on with the distillation"
     )
-    made.add_argument("--name", help="what the card calls it (default: the checkpoint's name)")
-    made.add_argument("--terms", metavar="TEXT", help="terms that follow from its training data, for the card")
-    made.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="how weights are stored")
-    made.add_argument("--overwrite", action="store_true", help="replace the reader in DIR")
-    return made
+    command.add_argument("--name", help="name on the card (default: the checkpoint's)")
+    command.add_argument("--terms", metavar="TEXT", help="terms that follow from its training data, for the card")
+    command.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="how weights are stored")
+    command.add_argument("--overwrite", action="store_true", help="replace the reader in DIR")
+    return command
 
 
 @exit_on_user_error
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--guidance is for clipocr, {given.layout} was trained without a teacher; leave it out")
     heads = parse_pair("--heads", given.heads, "encoder and decoder", "6,12")
     image = parse_pair("--image", given.image, "height and width", "32,128")
-    # torch and its friends take seconds to import: what the arguments alone tell is checked before.
+    # torch takes seconds to import: what the arguments alone tell is checked before.
     from distill.conversion.checkpoints import read_checkpoint
     from distill.conversion.layout import ConversionOptions
     from distill.deployment.card import UNKNOWN as NOT_RECORDED
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     clip = Path(given.clip) if given.clip else None
     options = ConversionOptions(given.charset, heads, image, clip, given.guidance)
     converted = converter(given.layout)(checkpoint, options)
-    steps = "" if checkpoint.steps is None else f", after {checkpoint.steps} steps of the published program"
+    steps = "" if checkpoint.steps is None else f", after {checkpoint.steps} steps of the reference implementation"
     training = f"Converted from `{checkpoint.path.name}` ({given.layout}{steps}). Not trained here."
     card = Card(given.name or checkpoint.path.stem, training, given.terms or NOT_RECORDED)
     done = save_folder(
@@ -79,14 +79,14 @@ def parse_pair(option: str, given: str | None, what: str, example: str) -> tuple
     """Read two whole numbers with a comma; raises `UserError` for anything else."""
     if given is None:
         return None
-    found = re.fullmatch(r"([1-9]\d*),([1-9]\d*)", given)
-    if found is None:
+    match = re.fullmatch(r"([1-9]\d*),([1-9]\d*)", given)
+    if match is None:
         raise UserError(f"{option} {given}: give {what} with a comma, such as {example}")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def account(converted: Converted) -> list[str]:
-    """Tell in lines what was converted, what was assumed, and what became of every other weight of the file."""
+    """Report in lines what was converted, what was assumed, and every weight that is unused or missing."""
     reader = converted.reader
     height, width = reader.image_size
     lines = [
@@ -95,9 +95,9 @@ def account(converted: Converted) -> list[str]:
     ]
     lines += [f"not in the file, assumed: {what}" for what in converted.assumed]
     for what, names in converted.unused.items():
-        if names:  # what nobody knows is named in full
-            told = ", ".join(names) if what == UNKNOWN else grouped(names)
-            lines.append(f"in the file, left out ({what}): {told}")
+        if names:  # unknown ones are listed in full
+            listed = ", ".join(names) if what == UNKNOWN else grouped(names)
+            lines.append(f"in the file, left out ({what}): {listed}")
     lines += [f"not in the file, not needed to read: {grouped(converted.missing)}"] if converted.missing else []
     return lines
 
@@ -107,4 +107,4 @@ def grouped(names: Iterable[str]) -> str:
     parts: dict[str, list[str]] = {}
     for name in names:
         parts.setdefault(name.partition(".")[0], []).append(name)
-    return ", ".join(found[0] if len(found) == 1 else f"{part}.* ({len(found)})" for part, found in parts.items())
+    return ", ".join(own[0] if len(own) == 1 else f"{part}.* ({len(own)})" for part, own in parts.items())

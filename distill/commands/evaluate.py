@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from distill.deployment.readers import WordReader
     from students.charset import Charset
 
-TEACHER = "a CLIP (as for distill), which chooses from a lexicon, or a folder of a reader, which reads openly"
+TEACHER = "any name of teacher.name: a CLIP, which chooses from a lexicon, or a reader; or an ONNX file; repeatable"
 
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
-    made = CommandParser(prog="evaluate", description=__doc__)
-    add = made.add_argument
+    command = CommandParser(prog="evaluate", description=__doc__)
+    add = command.add_argument
     add("--student", action="append", default=[], metavar="S", help="shipped name, folder or ONNX file; repeatable")
     add("--baseline", action="append", default=[], metavar="S", help="the same student trained without guidance")
     add("--teacher", action="append", default=[], metavar="T", help=TEACHER)
@@ -33,13 +33,17 @@ def parser() -> argparse.ArgumentParser:
     add("--limit", type=int, metavar="N", help="N words of each set only, for a quick look")
     add("--against", metavar="TRAIN", help="training words to search for test words (DATA/train, when it is there)")
     add("--no-overlap-check", action="store_true", help="don't search training words for test words")
-    add("--doctor", action="store_true", help="say instead what each --teacher can't teach about --charset")
-    add("--out", metavar="DIR", help="write report.json, report.md and sheets of words there (doctor.json, doctor.md)")
+    add("--doctor", action="store_true", help="report instead what each --teacher can't teach about --charset")
+    add(
+        "--out",
+        metavar="DIR",
+        help="folder for report.json, report.md and galleries of words (or doctor.json, doctor.md)",
+    )
     add("--overwrite", action="store_true", help="replace the report in an --out that exists")
     add("--threads", type=int, metavar="K", help="CPU threads; times a word are on one thread always")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where sets are read (%(default)s)")
-    add_decoding_options(made)
-    return made
+    add_decoding_options(command)
+    return command
 
 
 @exit_on_user_error

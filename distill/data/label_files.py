@@ -116,7 +116,7 @@ def _check_entries(file: Path, entries: list[LabelEntry], folder: Path) -> Label
     seen: dict[str, LabelEntry] = {}
     for entry in entries:
         path = PurePosixPath(entry.file.replace("\\", "/"))
-        outside = path.is_absolute() or ".." in path.parts or ":" in entry.file[:2]
+        outside = path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", entry.file)  # a drive of Windows
         if not entry.file or "\0" in entry.file or outside:
             raise UserError(
                 f"{file}, line {entry.line}: {entry.file!r} leads out of the folder; name files inside {folder}"

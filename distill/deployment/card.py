@@ -143,7 +143,7 @@ def scores_from_report(file: str | Path, name: str) -> str:
         )
     reader = students.get(name) or next(iter(students.values()))
     lines = [
-        "| set | words | right | word accuracy % | 95% interval | 1-NED % |",
+        "| set | words | correct | word accuracy % | 95% interval | 1-NED % |",
         "| --- | ---: | ---: | ---: | --- | ---: |",
     ]
     try:

@@ -38,6 +38,8 @@ OTHER_NAMES = {
 }  # fmt: skip
 """Folder names in common use, lower case without punctuation."""
 
+MAX_CHARACTERS = 20
+"""Characters that a note lists."""
 LARGER = {"IC13_857": "IC13_1015", "IC15_1811": "IC15_2077"}
 """Sets that are part of another one."""
 
@@ -55,9 +57,11 @@ class Benchmark:
     labels: tuple[str, ...]
     """Cleaned label of each."""
     vocabulary: tuple[str, ...]
-    """Distinct cleaned labels of the whole set, sorted: what a closed lexicon is made of."""
+    """Distinct cleaned labels of the whole set, sorted: the words of a closed lexicon."""
     dropped: dict[str, int] = field(default_factory=dict)
     """Records that the label rules drop, by reason."""
+    folded: dict[str, int] = field(default_factory=dict)
+    """Characters outside ASCII that the alphabet lacks and that were folded or removed, with their number of labels."""
     partial: bool = False
     """Whether only some of its words are read, for a quick look."""
 
@@ -80,11 +84,14 @@ class Benchmark:
     def note(self) -> str | None:
         """A warning beside its results: dropped labels, a count that differs from the known one, a part only."""
         parts = [f"{count} labels dropped ({reason})" for reason, count in sorted(self.dropped.items())]
-        whole = len(self) + sum(self.dropped.values())
+        if self.folded:
+            characters = ", ".join(f"{char} in {count}" for char, count in list(self.folded.items())[:MAX_CHARACTERS])
+            parts.append(f"characters that the alphabet lacks, folded or removed from labels: {characters}")
+        total = len(self) + sum(self.dropped.values())
         if self.partial:
             parts.insert(0, f"{len(self)} words of {len(self.records)} only, for a quick look")
         elif self.known is not None and len(self) != self.known:
-            parts.insert(0, f"{len(self)} words scored of {whole}, the set of the field has {self.known}")
+            parts.insert(0, f"{len(self)} words scored of {total}, the set of the field has {self.known}")
         return f"{self.name}: {'; '.join(parts)}" if parts else None
 
     def load(self, number: int) -> Image.Image:
@@ -130,8 +137,8 @@ def locate_benchmarks(data: str | Path, sets: str) -> dict[str, Path]:
         return {recognise(name): data}
     if not data.is_dir():
         raise UserError(f"{data}: no such folder; give one with test/SET in it, or one LMDB")
-    found = name_sets(data / "test" if (data / "test").is_dir() else data)
-    return {name: found[name] for name in choose(sets, found, data)}
+    paths = name_sets(data / "test" if (data / "test").is_dir() else data)
+    return {name: paths[name] for name in choose(sets, list(paths), data)}
 
 
 def open_benchmark(
@@ -146,24 +153,26 @@ def open_benchmark(
     dropped: Counter[str] = Counter()
     if isinstance(records, LmdbRecords) and (beyond := records.count_beyond()):
         dropped["stored beyond num-samples"] = beyond
-    kept: list[tuple[int, str]] = []
+    folded: Counter[str] = Counter()
+    scored: list[tuple[int, str]] = []
     for position, raw in records.labels():
         if raw is None:
             raise UserError(f"{path}: {records.describe(position)} has no readable label; check-lmdb names all of them")
-        label = charset.clean(raw, max_length)
-        if label is None:
-            dropped[charset.examine(raw, max_length).reason or "empty"] += 1
-        else:
-            kept.append((position, label))
-    if not kept:
+        verdict = charset.examine(raw, max_length)
+        if verdict.text is None:
+            dropped[verdict.reason or "empty"] += 1
+            continue
+        scored.append((position, verdict.text))
+        folded.update(char for char in set(verdict.folded + verdict.removed) if not char.isascii())
+    if not scored:
         size = len(charset.characters)
         raise UserError(f"{path}: no label is left for an alphabet of {size} characters; try --charset 94")
-    vocabulary = tuple(sorted({label for _, label in kept}))
-    partial = limit is not None and limit < len(kept)
+    vocabulary = tuple(sorted({label for _, label in scored}))
+    partial = limit is not None and limit < len(scored)
     if partial and limit is not None:
-        kept = [kept[number * len(kept) // limit] for number in range(limit)]
-    positions, labels = zip(*kept, strict=True)
-    return Benchmark(name, records, positions, labels, vocabulary, dict(dropped), partial)
+        scored = [scored[number * len(scored) // limit] for number in range(limit)]
+    positions, labels = zip(*scored, strict=True)
+    return Benchmark(name, records, positions, labels, vocabulary, dict(dropped), dict(folded.most_common()), partial)
 
 
 def name_sets(root: Path) -> dict[str, Path]:
@@ -174,38 +183,38 @@ def name_sets(root: Path) -> dict[str, Path]:
     Raises:
         UserError: when there is none.
     """
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in find_sets(root, lists=True, besides=("train",)):
         known = recognise(path.name)
-        name = known if known in COUNTS and known not in found else path.relative_to(root).as_posix()
-        found[name] = path
-    if not found:
+        name = known if known in COUNTS and known not in paths else path.relative_to(root).as_posix()
+        paths[name] = path
+    if not paths:
         wanted = f"an LMDB ({DATA_FILE}), pictures with {LABEL_FILES[0]}, or a list (SET{LIST_SUFFIX})"
         raise UserError(f"{root} holds no test set; put {wanted} there for each")
     order = {name: number for number, name in enumerate(COUNTS)}
-    return {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, len(order)), name))}
+    return {name: paths[name] for name in sorted(paths, key=lambda name: (order.get(name, len(order)), name))}
 
 
 def recognise(name: str) -> str:
-    """Give the known name of a set whose folder is called `name`, or `name` itself."""
+    """Return the known name of a set whose folder is called `name`, or `name` itself."""
     key = _key(name)
     return OTHER_NAMES.get(key) or next((known for known in COUNTS if _key(known) == key), name)
 
 
-def choose(sets: str, found: dict[str, Path], data: Path) -> list[str]:
-    """Choose names among the sets found.
+def choose(sets: str, names: list[str], data: Path) -> list[str]:
+    """Choose among the names of the sets in `data`.
 
     Raises:
         UserError: for a name that isn't there, with those that are.
     """
     if sets == "all":
-        return list(found)
+        return names
     wanted = SIX if sets == "six" else [name.strip() for name in sets.split(",") if name.strip()]
-    chosen = [name if name in found else recognise(name) for name in wanted]
-    missing = [name for name in chosen if name not in found]
+    chosen = [name if name in names else recognise(name) for name in wanted]
+    missing = [name for name in chosen if name not in names]
     if missing or not chosen:
-        near = process.extractOne(missing[0], list(found), score_cutoff=70) if missing and sets != "six" else None
-        there = f"there are {', '.join(found)}; name some of them (--sets, or eval.benchmarks in a run), or take all"
+        near = process.extractOne(missing[0], names, score_cutoff=70) if missing and sets != "six" else None
+        there = f"there are {', '.join(names)}; name some of them (--sets, or eval.benchmarks in a run), or take all"
         hint = f"did you mean {near[0]!r}?" if near else there
         raise UserError(f"{data} has no set {', '.join(missing) or repr(sets)}; {hint}")
     return list(dict.fromkeys(chosen))

@@ -186,7 +186,7 @@ def detail_lines(readers: Sequence[Mapping[str, Any]]) -> str:
         for name, entry in reader["benchmarks"].items()
     ]  # fmt: skip
     closed = ["lexicon words"] if rows and len(rows[0]) == 8 else []
-    return grid(["reader", "set", "words", "right", "accuracy %", "95% interval", "1-NED %", *closed], rows)
+    return grid(["reader", "set", "words", "correct", "word accuracy %", "95% interval", "1-NED %", *closed], rows)
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -14,6 +14,7 @@ from distill.commands.export import main as export
 from distill.commands.read import main as read
 from distill.config import Config, StudentSection, TeacherSection
 from distill.training.building import build_task
+from students.student import Student
 from tests.distill.conversion.conftest import CONFIG, Published, published
 
 __all__ = ["published"]
@@ -40,7 +41,7 @@ def test_a_converted_reader_reads(
     assert "model.safetensors" in told[str(out)]
     assert sorted(file.name for file in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "Converted from `clipocr.ckpt` (clipocr, after 7 steps of the published program)" in card
+    assert "Converted from `clipocr.ckpt` (clipocr, after 7 steps of the reference implementation)" in card
     assert "Research only." in card
     Image.new("RGB", (60, 20), "white").save(tmp_path / "word.png")
     assert read(["--student", str(out), "--json", str(tmp_path / "word.png")]) == 0
@@ -65,8 +66,7 @@ def test_the_distillation_goes_on(checkpoint: Path, published: Published, tmp_pa
     student = StudentSection(init=str(out), charset=str(tmp_path / "alphabet.txt"))
     guidance = out / "guidance"
     task = build_task(Config(student=student, teacher=TeacherSection(name=str(guidance / "clip"), heads=str(guidance))))
-    assert task.heads is not None
-    for module, origin in ((task.student, published.student), (task.heads, published.heads)):
+    for module, origin in ((task.student, published.student), (task.heads["0"], published.heads)):
         stored = origin.state_dict()
         assert all(torch.equal(value, stored[name]) for name, value in module.state_dict().items())
     # What is exported of it is the student alone.
@@ -100,4 +100,26 @@ def test_mistakes_are_told_in_a_line(checkpoint: Path, tmp_path: Path, capsys: p
         error = capsys.readouterr().err
         assert told in error
         assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "module."])
+def test_checkpoints_of_other_training_programs_are_understood(
+    published: Published, tmp_path: Path, wrapper: str
+) -> None:
+    tensors = {f"{wrapper}{name}": value for name, value in published.tensors.items()}
+    file = tmp_path / "wrapped.pt"
+    torch.save({"epoch": 1, "model_state_dict": tensors}, file)
+    (tmp_path / "alphabet.txt").write_text(CONFIG.charset)
+    options = ["--charset", str(tmp_path / "alphabet.txt"), "--heads", f"{CONFIG.heads},{CONFIG.decoder_heads}"]
+    assert main(["clipocr", str(file), "--out", str(tmp_path / "out"), *options]) == 0
+    stored = Student.from_pretrained(tmp_path / "out").state_dict()
+    assert all(torch.equal(value, stored[name]) for name, value in published.student.state_dict().items())
+
+
+def test_diverged_weights_are_refused(published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = {**published.tensors, "head.bias": published.tensors["head.bias"] * float("nan")}
+    file = published.save(tmp_path / "diverged.ckpt", tensors)
+    assert main(["clipocr", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert "head.bias has values that are NaN or infinite" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from distill.commands.evaluate import main
 from distill.data.writing import LmdbWriter
@@ -156,3 +157,25 @@ def test_readers_of_one_name(place: Path, tmp_path: Path, learned: Learned, caps
     assert named == [str(place / "one"), str(baseline)], "readers of one name go by what was typed"
     assert main([*arguments, "--student", str(baseline)]) == 2
     assert "is given twice" in capsys.readouterr().err
+
+
+def test_what_the_alphabet_cannot_write_is_in_table_and_report(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--student", str(place / "one"), "--data", str(place / "words"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--charset", "94"]) == 0
+    assert "can't write 80 of the 94 characters" in " ".join(capsys.readouterr().out.split())
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "can't write 80 of the 94 characters" in report["warnings"][0]
+    assert report["readers"][0]["benchmarks"]["words"]["unreadable"] == 8, "all but 7 and 5566778899 hold capitals here"
+
+
+def test_diverged_weights_are_refused(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    student = Student.from_pretrained(place / "one")
+    with torch.no_grad():
+        student.head.weight[0, 0] = float("inf")
+    student.save_pretrained(tmp_path / "diverged")
+    assert main(["--student", str(tmp_path / "diverged"), "--data", str(place / "words")]) == 2
+    told = capsys.readouterr()
+    assert "head.weight has values that are NaN or infinite" in told.err
+    assert told.out == ""

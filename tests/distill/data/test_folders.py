@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import pickle
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,15 @@ def test_two_label_files_in_one_folder_are_refused(folder: Path) -> None:
     assert len(FolderRecords(folder, folder / "labels.csv")) == 2
     with pytest.raises(UserError, match="remove all but one"):
         open_sets(folder.parent)
+
+
+@pytest.mark.parametrize(("stored", "listed"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC")])
+def test_accents_in_names_may_be_stored_in_another_form(folder: Path, stored: str, listed: str) -> None:
+    (folder / "1.png").rename(folder / unicodedata.normalize(stored, "Gr\u00fc\u00dfe.png"))
+    (folder / "labels.tsv").write_text(unicodedata.normalize(listed, "Gr\u00fc\u00dfe.png\tword\n"), encoding="utf-8")
+    records = FolderRecords(folder)
+    assert records.image(0)
+    assert records.unlisted() == ["sub/2.png"]
 
 
 def test_what_is_no_ordinary_file_is_a_bad_record(folder: Path) -> None:

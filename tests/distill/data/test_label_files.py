@@ -133,6 +133,10 @@ def test_a_picture_that_is_listed_again_counts_once(tmp_path: Path) -> None:
     assert [entry.line for entry in found.entries] == [1, 2]
 
 
+def test_names_may_hold_a_colon(tmp_path: Path) -> None:
+    assert pairs(read_label_file(write(tmp_path, "7:30.png,7:30\n"))) == [("7:30.png", "7:30")]
+
+
 def test_an_empty_file_has_no_entries(tmp_path: Path) -> None:
     for text in ("", "\n \n", "file,label\n"):
         assert read_label_file(write(tmp_path, text)).entries == ()

@@ -31,7 +31,9 @@ def test_the_six_have_their_known_counts(shared: Path, charset: str) -> None:
     assert {each.name: len(each) for each in found} == {name: COUNTS[name] for name in SIX}
     assert sum(map(len, found)) == 7248
     assert [each.name for each in found] == list(SIX)
-    assert all(each.note is None for each in found)
+    accents = {"IIIT5k": "é\u00b4áü", "SVTP": "é", "CUTE80": "à"}
+    assert {each.name: "".join(each.folded) for each in found if each.note} == accents, "nothing else to note"
+    assert not any(each.dropped for each in found)
 
 
 def test_all_sets_that_lie_there_are_found(shared: Path, charset: Charset) -> None:
@@ -53,6 +55,18 @@ def test_a_count_that_differs_is_said(tmp_path: Path, charset: Charset, make_set
     assert "2 words scored of 4, the set of the field has 647" in svt.note
     assert "1 labels dropped (empty)" in svt.note
     assert "1 labels dropped (too long)" in svt.note
+
+
+def test_characters_that_are_folded_are_counted(tmp_path: Path, make_set: MakeSet) -> None:
+    make_set(tmp_path / "test" / "cafe", ["café", "cafés", "naïve", "straße", "plain", "it's"])
+    (found,) = open_benchmarks(tmp_path, "all", Charset.load("36"))
+    assert found.labels == ("cafe", "cafes", "naive", "strae", "plain", "its")
+    assert found.folded == {"é": 2, "ï": 1, "ß": 1}
+    assert found.note is not None
+    assert "é in 2, " in found.note
+    (found,) = open_benchmarks(tmp_path, "all", Charset("abcdefghijklmnopqrstuvwxyzéïß"))
+    assert found.labels == ("café", "cafés", "naïve", "straße", "plain", "its")
+    assert found.note is None, "the alphabet has them all"
 
 
 def test_sets_are_known_by_their_folders(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from distill.evaluation.benchmarks import Benchmark, open_benchmarks
 from distill.evaluation.compare import compare
 from distill.evaluation.lexicon import LexiconReader
 from distill.evaluation.metrics import Agreement
-from students.charset import Charset
+from students.charset import Charset, Reading
 from students.errors import UserError
 
 from .conftest import FakeReader, FakeTeacher
@@ -81,4 +82,29 @@ def test_a_reader_that_leaves_words_out_is_a_bug(benchmarks: list[Benchmark], ch
     reader = FakeReader("lazy", {})
     reader.read_batch = lambda images: []  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="0 readings of the 4 words"):
+        compare([reader], benchmarks, charset)
+
+
+def test_words_that_an_alphabet_cannot_write_are_counted(
+    tmp_path: Path, make_set: Callable[[Path, Sequence[str]], Path]
+) -> None:
+    charset = Charset.load("94")
+    make_set(tmp_path / "test" / "signs", ["one", "Two", "three!", "4"])
+    benchmarks = open_benchmarks(tmp_path, "all", charset)
+    reader = FakeReader("reader", {0: "one", 1: "two"})
+    comparison = compare([reader], benchmarks, charset)
+    assert comparison.readers[0].sets["signs"].unreadable == 2
+    (warning,) = comparison.warnings
+    assert "reader can't write 58 of the 94 characters" in warning
+    assert "2 of the 4 words have one of them and count as misread" in warning
+    assert compare([reader], open_benchmarks(tmp_path, "all", Charset.load("36")), Charset.load("36")).warnings == ()
+
+
+@pytest.mark.parametrize("confidence", [math.nan, math.inf])
+def test_a_reader_without_probabilities_is_refused(
+    benchmarks: list[Benchmark], charset: Charset, confidence: float
+) -> None:
+    reader = FakeReader("diverged", {})
+    reader.read_batch = lambda images: [Reading("a", confidence, ())] * len(images)  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="diverged gives NaN"):
         compare([reader], benchmarks, charset)
