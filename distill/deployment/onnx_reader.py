@@ -49,6 +49,7 @@ class OnnxReader(PictureReader):
 
     Attributes:
         path: the file.
+        threads: as given.
         name: what it was called when it was exported.
         charset: its alphabet.
         max_length: longest word in characters.
@@ -61,6 +62,7 @@ class OnnxReader(PictureReader):
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
         path = self.path = Path(path)
+        self.threads = threads
         data = read_file(path)
         check_tensors(data, path)
         self.session = open_session(data, path, threads)

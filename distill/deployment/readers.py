@@ -77,18 +77,18 @@ class ModelReader:
 class OnnxWordReader:
     """A reader in one ONNX file, on the CPU.
 
-    Raises:
-        UserError: when the file is missing or not a student's, see `OnnxReader`.
+    Args:
+        model: the file, opened.
+        name: its name in tables; None takes that of the file.
+        role: its role in a comparison.
     """
 
     reading: ReadingKind = "open"
 
-    def __init__(self, path: Path, name: str | None = None, role: Role = "student", threads: int | None = None) -> None:
-        self.path, self.role, self.threads = path, role, threads
-        self.model = OnnxReader(path, threads)
-        self.name = name or self.model.name
-        self.params, self.charset = self.model.parameters_count, self.model.charset.characters
-        self.image_size = self.model.image_size
+    def __init__(self, model: OnnxReader, name: str | None = None, role: Role = "student") -> None:
+        self.model, self.name, self.role = model, name or model.name, role
+        self.params, self.charset = model.parameters_count, model.charset.characters
+        self.image_size = model.image_size
 
     def read_batch(self, images: Tensor) -> list[Reading]:
         """See `WordReader`."""
@@ -96,7 +96,9 @@ class OnnxWordReader:
 
     def place(self, device: str, threads: int | None) -> OnnxWordReader:
         """Return the same reader with another number of threads, which a session takes when it is opened."""
-        return self if threads == self.threads else OnnxWordReader(self.path, self.name, self.role, threads)
+        if threads == self.model.threads:
+            return self
+        return OnnxWordReader(OnnxReader(self.model.path, threads), self.name, self.role)
 
 
 def open_reader(
@@ -120,7 +122,7 @@ def open_reader(
     """
     if charset is None or is_onnx(name_or_path):
         return open_model(name_or_path, role, threads)
-    from distill.evaluation.teachers import teacher_reader
+    from distill.evaluation.lexicon import teacher_reader
     from students.pretrained import name_of
     from students.reading import Reader
     from teachers.registry import load_model
@@ -135,7 +137,7 @@ def open_model(name_or_path: str, role: Role = "student", threads: int | None = 
     """Open a model that reads any word; see `open_reader`."""
     path = Path(name_or_path)
     if is_onnx(name_or_path) or path.is_file():
-        return OnnxWordReader(path, role=role, threads=threads)
+        return OnnxWordReader(OnnxReader(path, threads), role=role)
     from students.pretrained import name_of
     from teachers.registry import load_reader
 
@@ -151,7 +153,7 @@ def wrap_reader(reader: Reader | OnnxReader, name: str | None = None, role: Role
         role: its role in a comparison.
     """
     if isinstance(reader, OnnxReader):
-        return OnnxWordReader(reader.path, name, role)
+        return OnnxWordReader(reader, name, role)
     from students.pretrained import name_of
 
     own = type(reader).__name__.lower() if reader.source is None else name_of(reader.source)

@@ -10,9 +10,10 @@ import torch
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
-from distill.deployment.readers import ReadingKind, Role, WordReader, place
+from distill.deployment.readers import ModelReader, ReadingKind, Role, WordReader, place
 from students.charset import Charset, Reading
 from students.errors import UserError
+from teachers.reading import ReadingTeacher
 from teachers.teacher import Teacher
 
 SCALE = 100.0
@@ -167,3 +168,21 @@ def read_lexicon(file: str | Path, charset: Charset, max_length: int = 25) -> li
         size = len(charset.characters)
         raise UserError(f"{file} has no word in the alphabet of {size} characters; give one word a line")
     return words
+
+
+def teacher_reader(teacher: Teacher, charset: Charset, lexicon: Sequence[str] | None = None) -> WordReader:
+    """Turn a teacher that guides a student into a reader for the comparison; see `open_reader`.
+
+    Args:
+        teacher: reads, or embeds pictures and words.
+        charset: the test alphabet, for a CLIP's lexicon.
+        lexicon: words that a CLIP chooses among; None for those of each test set itself.
+
+    Raises:
+        UserError: for a teacher that neither reads nor embeds words.
+    """
+    if isinstance(teacher, ReadingTeacher):
+        return ModelReader(teacher.reader, teacher.name, "teacher")
+    if isinstance(teacher, Embedder):
+        return LexiconReader(teacher, charset, lexicon)
+    raise UserError(f"{teacher.name} can neither read nor choose from a lexicon; set eval.teacher=false")

@@ -21,9 +21,9 @@ from distill.deployment.readers import ModelReader, WordReader
 from distill.errors import check_extra
 from distill.evaluation.benchmarks import check_overlap, locate_benchmarks, open_benchmarks
 from distill.evaluation.compare import compare
+from distill.evaluation.lexicon import teacher_reader
 from distill.evaluation.report import build_report, write_report
 from distill.evaluation.tables import print_report
-from distill.evaluation.teachers import teacher_reader
 from distill.plugins import import_plugins
 from distill.training.accelerator import own_process_state
 from distill.training.baseline import Baseline

@@ -41,16 +41,16 @@ def test_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [(["--tables", "decoding"], "choose among decode_over_encoder"), (["--rounds", "0"], "1 or more"),
      (["--out", "no/such/folder/bench.json"], "a folder that exists")],
 )  # fmt: skip
 def test_mistakes_are_told_at_once(
-    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -93,6 +93,6 @@ def test_words_of_the_start_up_table_are_words(tmp_path: Path) -> None:
 
 
 def test_the_how_to_names_every_table(root: Path) -> None:
-    told = (root / "docs/howto/bench.md").read_text(encoding="utf-8")
+    message = (root / "docs/howto/bench.md").read_text(encoding="utf-8")
     for name in TABLES:
-        assert f"| `{name}` |" in told
+        assert f"| `{name}` |" in message

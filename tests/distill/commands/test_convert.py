@@ -30,15 +30,15 @@ def test_a_converted_reader_reads(
 ) -> None:
     out = tmp_path / "reader"
     assert main(["clipocr", str(checkpoint), "--out", str(out), "--terms", "Research only."]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith(
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith(
         f"Student: {published.student.parameters_count:,} weights, 13 characters, words of up to 9"
     )
-    told = {line.partition(": ")[0]: line.partition(": ")[2] for line in said}
-    assert "norm_head_vis2.* (2)" in told["in the file, left out (guidance heads)"]
-    assert "clip_mean" in told["in the file, left out (teacher)"]
-    assert told["in the file, left out (unknown)"] == "ema.decay"
-    assert "model.safetensors" in told[str(out)]
+    message = {line.partition(": ")[0]: line.partition(": ")[2] for line in printed}
+    assert "norm_head_vis2.* (2)" in message["in the file, left out (guidance heads)"]
+    assert "clip_mean" in message["in the file, left out (teacher)"]
+    assert message["in the file, left out (unknown)"] == "ema.decay"
+    assert "model.safetensors" in message[str(out)]
     assert sorted(file.name for file in out.iterdir()) == ["README.md", "config.json", "model.safetensors"]
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "Converted from `clipocr.ckpt` (clipocr, after 7 steps of the reference implementation)" in card
@@ -87,7 +87,7 @@ def test_mistakes_are_told_in_a_line(checkpoint: Path, tmp_path: Path, capsys: p
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").write_text("x")
     out = ["--out", str(tmp_path / "out")]
-    for given, told in (
+    for given, message in (
         (["clipocr", str(checkpoint), "--out", str(tmp_path / "there")], "--overwrite"),
         (["clipocr", str(tmp_path / "absent.ckpt"), *out], "no such file"),
         (["clipocr", str(checkpoint), *out, "--heads", "6"], "such as 6,12"),
@@ -98,7 +98,7 @@ def test_mistakes_are_told_in_a_line(checkpoint: Path, tmp_path: Path, capsys: p
     ):
         assert main(given) == 2
         error = capsys.readouterr().err
-        assert told in error
+        assert message in error
         assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -140,10 +140,10 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     arguments = ["--student", str(place / "one"), "--data", str(place / "words"), "--out", "out", *changed]
     assert main(arguments) == 2
-    told = capsys.readouterr()
-    assert message in told.err
-    assert len(told.err.splitlines()) == 1
-    assert not told.out
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert not printed.out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -176,6 +176,6 @@ def test_diverged_weights_are_refused(place: Path, tmp_path: Path, capsys: pytes
         student.head.weight[0, 0] = float("inf")
     student.save_pretrained(tmp_path / "diverged")
     assert main(["--student", str(tmp_path / "diverged"), "--data", str(place / "words")]) == 2
-    told = capsys.readouterr()
-    assert "head.weight has values that are NaN or infinite" in told.err
-    assert told.out == ""
+    printed = capsys.readouterr()
+    assert "head.weight has values that are NaN or infinite" in printed.err
+    assert printed.out == ""

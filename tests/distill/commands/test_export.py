@@ -49,8 +49,8 @@ def test_exports_and_compares_on_given_pictures(
         "model.safetensors",
         "student.onnx",
     ]
-    said = capsys.readouterr().out
-    assert "10 words, batches of 1, 2, 3, 4, readings of 1 to 10 characters: no difference" in said
+    printed = capsys.readouterr().out
+    assert "10 words, batches of 1, 2, 3, 4, readings of 1 to 10 characters: no difference" in printed
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "# ten-words" in card, "a run's student is called as the run"
     assert "Ten drawn words." in card
@@ -75,19 +75,19 @@ def test_a_difference_is_exit_1_and_names_the_words(
     monkeypatch.setattr(folders, "OnnxReader", lambda *_: None)
     monkeypatch.setattr(folders, "check_parity", lambda *_: wrong)
     assert main(["--student", str(source), "--out", str(tmp_path / "out"), "--onnx"]) == 1
-    said = capsys.readouterr()
-    assert "word 4 in a batch of 2: PyTorch reads 'abc', ONNX 'abd'" in said.err
+    printed = capsys.readouterr()
+    assert "word 4 in a batch of 2: PyTorch reads 'abc', ONNX 'abd'" in printed.err
     assert not list(tmp_path.iterdir())
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """Run the command, expect a user's mistake, give its one line."""
     assert main(list(words)) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1
-    assert said.err.startswith("error: ")
-    return said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("error: ")
+    return printed.err
 
 
 def test_mistakes_are_one_line_and_write_nothing(

@@ -24,10 +24,10 @@ def test_every_module_is_a_command_with_one_line_of_help(root: Path) -> None:
 
 def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    said = capsys.readouterr().out
-    for name, told in commands().items():
-        assert f"  {name.replace('_', '-')} " in said
-        assert told in said
+    printed = capsys.readouterr().out
+    for name, summary in commands().items():
+        assert f"  {name.replace('_', '-')} " in printed
+        assert summary in printed
 
 
 def test_no_command_is_help_and_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,9 +38,9 @@ def test_no_command_is_help_and_2(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("typed", "meant"), [("raed", "'read'"), ("exprot", "'export'"), ("render", "'render-words'")])
 def test_an_unknown_command_names_the_nearest(typed: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([typed]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith(f"error: no command {typed!r}; the nearest is {meant}")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"error: no command {typed!r}; the nearest is {meant}")
 
 
 def test_arguments_and_exit_on_user_error_pass_through(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -76,11 +76,11 @@ def test_how_a_reader_reads_may_be_chosen(
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """Run the command, expect a user's mistake, give its one line."""
     assert main(list(words)) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1
-    assert said.err.startswith("error: ")
-    return said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("error: ")
+    return printed.err
 
 
 def test_a_truncated_picture_is_named_before_anything_is_printed(

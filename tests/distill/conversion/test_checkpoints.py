@@ -121,12 +121,12 @@ def test_what_is_no_checkpoint_is_told_in_a_line(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"state_dict": {}}, tmp_path / "none.pt")
     torch.save({"state_dict": 3}, tmp_path / "number.pt")
-    for name, told in {
+    for name, message in {
         "absent.ckpt": "no such file", "text.ckpt": "can't be read", "empty.ckpt": "can't be read",
         "cut.ckpt": "can't be read", "cut.safetensors": "can't be read", "list.pt": "no checkpoint",
         "none.pt": "holds no weights", "number.pt": "holds no weights", "": "no such file",
     }.items():  # fmt: skip
         with pytest.raises(UserError) as refused:
             read_checkpoint(tmp_path / name)
-        assert told in str(refused.value)
+        assert message in str(refused.value)
         assert "\n" not in str(refused.value)

@@ -110,7 +110,7 @@ def test_what_a_bare_file_does_not_say_is_the_published_and_told(reader: Clip4St
     found = run(tmp_path / "bare.pt")
     assert found.reader.config == narrow.config
     assert len(found.assumed) == 5
-    assert {told.partition(":")[0] for told in found.assumed} == {
+    assert {printed.partition(":")[0] for printed in found.assumed} == {
         "alphabet", "alphabet of captions", "decoder heads", "tokens of a caption", "refine_iters",
     }  # fmt: skip
     assert run(tmp_path / "bare.pt", heads=(1, 4)).reader.config.decoder_heads == 4
@@ -145,9 +145,9 @@ def test_what_is_no_clip4str_is_refused(reader: Clip4Str, change: Any, message: 
 def test_a_clip_of_its_own_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["clip4str", "last.ckpt", "--clip", "ViT-B-16.pt", "--out", str(tmp_path / "reader")]
     assert main(arguments) == 2
-    told = capsys.readouterr().err
-    assert "leave --clip out" in told
-    assert len(told.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert "leave --clip out" in printed
+    assert len(printed.splitlines()) == 1
 
 
 def test_the_command_writes_a_folder_that_reads(

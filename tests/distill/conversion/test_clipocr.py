@@ -25,10 +25,10 @@ def done(file: Path, **options: Any) -> Converted:
 
 
 def refused(file: Path, **options: Any) -> str:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as message:
         done(file, **options)
-    assert "\n" not in str(told.value)
-    return str(told.value)
+    assert "\n" not in str(message.value)
+    return str(message.value)
 
 
 def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
@@ -43,9 +43,9 @@ def test_the_student_comes_out_as_it_was(published: Published, tmp_path: Path) -
     assert same(found.reader, published.student)
     assert not found.reader.training
     assert (found.missing, found.assumed, dict(found.parts)) == ([], [], {})
-    told = {what: len(names) for what, names in found.unused.items()}
+    message = {what: len(names) for what, names in found.unused.items()}
     heads, clip = len(published.heads.state_dict()), len(published.clip.state_dict())
-    assert told == {"guidance heads": heads, "teacher": clip + 2, "unknown": 0}
+    assert message == {"guidance heads": heads, "teacher": clip + 2, "unknown": 0}
 
 
 def test_every_other_key_is_told(published: Published, tmp_path: Path) -> None:
@@ -136,9 +136,9 @@ def test_another_clip_is_refused(published: Published, tmp_path: Path) -> None:
 def test_heads_of_another_student_are_refused(published: Published, tmp_path: Path) -> None:
     done(published.save(tmp_path / "a.ckpt"), guidance=True).parts["guidance"](tmp_path / "kept")
     teacher = load_teacher(str(tmp_path / "kept" / "clip"))
-    for student, told in ((Student(CONFIG), "kept"),):
+    for student, message in ((Student(CONFIG), "kept"),):
         heads = GuidanceHeads(student.shape, teacher.shape)
-        load_heads(heads, tmp_path / told)
+        load_heads(heads, tmp_path / message)
     with pytest.raises(UserError, match="no such file"):
         load_heads(heads, tmp_path / "absent")
     narrow = GuidanceHeads(published.student.shape, load_teacher("words-small").shape)

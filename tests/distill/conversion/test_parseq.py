@@ -59,8 +59,8 @@ def test_a_released_file_needs_to_be_told(parseq: Parseq, tmp_path: Path) -> Non
     (tmp_path / "alphabet.txt").write_text(CONFIG.charset, encoding="utf-8")
     file = save(tmp_path / "parseq.pt", parseq.state_dict())
     found = run(file, charset=str(tmp_path / "alphabet.txt"), heads=(4, 8), image=(16, 64))
-    told = {"decoding": "ar", "refine_iters": 1, "dropout": 0.1}  # the published ones
-    assert vars(found.reader.config) == vars(CONFIG) | told
+    assumed = {"decoding": "ar", "refine_iters": 1, "dropout": 0.1}  # the published ones
+    assert vars(found.reader.config) == vars(CONFIG) | assumed
     with pytest.raises(UserError, match="which 13 characters it reads; give them with --charset"):
         run(file)
     with pytest.raises(UserError, match="picture size as --image"):
@@ -96,9 +96,9 @@ def test_the_command_writes_a_folder_that_reads(
 ) -> None:
     file, out = save(tmp_path / "last.ckpt", parseq.state_dict(), **SETTINGS), tmp_path / "out"
     assert main(["parseq", str(file), "--out", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert "Parseq: " in said
-    assert "13 characters, words of up to 7, pictures of 16x64" in said
+    printed = capsys.readouterr().out
+    assert "Parseq: " in printed
+    assert "13 characters, words of up to 7, pictures of 16x64" in printed
     reader = load_reader(out)
     assert isinstance(reader, Parseq)
     assert reader.config == CONFIG

@@ -54,8 +54,8 @@ def test_card_says_what_it_must(learned) -> None:
     card = Card("mini", "Ten drawn words.", "No terms.", "91% of ten words").write(learned.student, onnx=True)
     assert "14: <code>0123456789abcd</code>" in card
     assert f"{learned.student.parameters_count / 1e6:.2f} M" in card
-    for told in ("Ten drawn words.", "No terms.", "91% of ten words", "symdistill read", "lower case", "10 characters"):
-        assert told in card
+    for text in ("Ten drawn words.", "No terms.", "91% of ten words", "symdistill read", "lower case", "10 characters"):
+        assert text in card
     assert "onnxruntime" not in Card("mini").write(learned.student)
 
 
