@@ -130,6 +130,14 @@ class Tracker:
         """Flush and close."""
         self.writer.close()
 
+    def __enter__(self) -> Self:
+        """Return itself, to be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
 
 def _step(line: str) -> float:
     try:

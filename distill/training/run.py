@@ -6,6 +6,7 @@ import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -287,13 +288,13 @@ class TrainingRun(ABC, Generic[Settings]):
         Afterwards every process is alone: the group that they formed is given up, so none waits for another any more.
         """
         settings, main = self.config.train, self.accelerator.is_main_process
-        self.tracker = Tracker(self.out, self.state.step) if main else None
         before, started = self.state.seconds, time.monotonic()
         self._clock = lambda: before + time.monotonic() - started
         log = self.out / "log.txt"
         with (
             StopRequest() as stop,
             TrainingProgress(self.console, settings.steps, self.state.step, main, log) as self.progress,
+            Tracker(self.out, self.state.step) if main else nullcontext() as self.tracker,
         ):
             self.task.train()
             loop = Loop(
@@ -309,8 +310,6 @@ class TrainingRun(ABC, Generic[Settings]):
                 raise
             finished = self.state.step >= settings.steps
             self._save()
-        if self.tracker is not None:
-            self.tracker.close()
         self.accelerator.end_training()
         return finished
 

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 import random
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from rapidfuzz.distance import DamerauLevenshtein
 from torch.nn import functional as F
 
+from distill.commands.train_teacher import main
 from distill.config import ContrastiveSection
 from distill.data.batch import Batch
 from distill.training.allocator import tune_allocator
@@ -18,7 +22,9 @@ from distill.training.contrastive import (
     word_to_image,
 )
 from students.errors import UserError
+from teachers import load_teacher
 from teachers.small import LOWER_CASE_94, SmallTeacher, SmallTeacherConfig
+from tests.runs import rows
 
 TINY = SmallTeacherConfig(
     stem=(8, 8, 16), image_width=32, image_layers=4, image_heads=2, text_width=32, text_layers=4, text_heads=2,
@@ -223,3 +229,25 @@ def test_the_deliverable_has_no_reading_heads(task: ContrastiveTask) -> None:
 
 def test_the_allocator_can_be_tuned_or_says_no() -> None:
     assert tune_allocator() in (True, False)
+
+
+def test_the_command_trains_a_small_clip_and_names_its_scores(
+    material: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The accuracy among hard negatives used to be logged, printed and plotted as 1-NED."""
+    (tmp_path / "run.yaml").write_text(
+        f"init: {material}/teacher\nout: {tmp_path}/run\ncontrastive: {{text_queue: 8}}\n"
+        f"data: {{train: [{{path: {material}/train}}], validation: {material}/validation, workers: 0}}\n"
+        "train: {steps: 2, batch_size: 6, threads: 1, validate_every: 2, log_every: 1}\n",
+        encoding="utf-8",
+    )
+    assert main(["--config", str(tmp_path / "run.yaml")]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    scored = next(line for line in lines if "closed-lexicon accuracy" in line)
+    assert re.fullmatch(r"step 2/2  closed-lexicon accuracy [\d.]+%  hard negative accuracy [\d.]+%", scored)
+    logged = rows(tmp_path / "run")
+    assert [row["group"] for row in logged] == ["train", "train", "validation"]
+    assert set(logged[2]) == {"step", "group", "accuracy", "hard_negative_accuracy", "words"}
+    report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
+    assert (report["words"], report["hard_negative"]) == (7, logged[2]["hard_negative_accuracy"])
+    assert load_teacher(str(tmp_path / "run" / "teacher")).shape.text_width == 32
