@@ -90,7 +90,7 @@ def is_text(annotation: Any) -> bool:
 
 
 def section_of(annotation: Any) -> type | None:
-    """Give the section that a field is, or whose entries it lists or names; None for a single value."""
+    """Return the section that a field is, or whose entries it lists or names; None for a single value."""
     for each in without_none(annotation):
         inner = get_args(each)[-1] if get_origin(each) in (list, dict) else each
         if dataclasses.is_dataclass(inner) and isinstance(inner, type):
@@ -105,7 +105,7 @@ def entry_name(annotation: Any) -> str:
 
 
 def type_at(schema: type, key: str) -> Any:
-    """Give the annotation of a key with dots and indices (`data.train[0].path`); None for an unknown key."""
+    """Return the annotation of a key with dots and indices (`data.train[0].path`); None for an unknown key."""
     annotation: Any = schema
     for name in key.split("."):
         base = INDEX.sub("", name)

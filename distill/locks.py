@@ -1,4 +1,8 @@
-"""Locks between processes, given back by the system when a process ends, however it ends."""
+"""Locks between processes, released by the system when a process ends, however it ends.
+
+The package filelock would leave its files behind in the folders of users' data, and waits for ever for a file that it
+can't create.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +20,14 @@ except ImportError:  # not on Windows: two processes may then do the same at onc
 
 @contextmanager
 def one_at_a_time(file: Path) -> Iterator[None]:
-    """Let one process after the other into the block; the first makes what the others then find.
+    """Run the block in one process after the other; the first creates what the others then use.
 
     Args:
         file: the lock, in a folder that exists; it is gone afterwards.
     """
     with file.open("ab") as handle:
         if fcntl is not None:
-            with suppress(OSError):  # a file system without locks: what is made is whole, if perhaps made twice
+            with suppress(OSError):  # a file system without locks: what is created is complete, if perhaps twice
                 fcntl.flock(handle, fcntl.LOCK_EX)
         try:
             yield
@@ -31,8 +35,8 @@ def one_at_a_time(file: Path) -> Iterator[None]:
             file.unlink(missing_ok=True)
 
 
-def hold(file: Path, patience: float) -> IO[bytes] | None:
-    """Take a lock for as long as the handle that is given is open and this process lives; None when it is another's.
+def acquire_lock(file: Path, patience: float) -> IO[bytes] | None:
+    """Acquire a lock until the returned handle is closed or this process ends; None when another process has it.
 
     Args:
         file: the lock, in a folder that exists.

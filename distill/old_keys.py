@@ -64,7 +64,7 @@ def refuse_old_keys(given: dict[str, Any]) -> None:
 
 
 def renamed(key: str) -> str | None:
-    """Give what a key is called now; None for one that has no other name."""
+    """Return what a key is called now; None for one that has no other name."""
     if key in OLD_KEYS:
         return OLD_KEYS[key]
     section, _, name = key.rpartition(".")

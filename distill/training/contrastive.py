@@ -31,7 +31,7 @@ SAME_CLASS_SHARE = 0.85
 
 @dataclass(frozen=True)
 class TeacherScores:
-    """How well a teacher tells words apart."""
+    """Accuracies of a teacher on unseen words."""
 
     words: int
     """Words measured, all different."""
@@ -88,7 +88,7 @@ class ContrastiveTask(Task):
                 weight.requires_grad_(name.startswith("visual.") or name == "logit_scale")
 
     def exported_model(self) -> SmallTeacher:
-        """The teacher, without the heads of the reading terms."""
+        """The teacher, without the heads of the auxiliary terms."""
         return self.teacher
 
     def no_weight_decay(self) -> set[str]:
@@ -236,7 +236,7 @@ class TextQueue(nn.Module):
 
 
 def key_of(text: str) -> int:
-    """Give a number of 63 bits that stands for a text, the same in every process."""
+    """Return a number of 63 bits that stands for a text, the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 

@@ -170,7 +170,7 @@ class DistillationTask(Task):
         )
 
     def log_metrics(self) -> dict[str, float]:
-        """Give the percentage of words whose features a teacher had cached, and the words that CTC can't spell."""
+        """Return the percentage of words whose features a teacher had cached, and the words that CTC can't spell."""
         rates = {
             f"{branch.prefix}{name}_cache": cache.take_hit_rate()
             for branch in self.branches for name, cache in branch.teacher.caches.items()

@@ -63,7 +63,7 @@ class WeightAverage:
         return self._averaged.state_dict()
 
     def load_state_dict(self, stored: dict[str, Any]) -> None:
-        """Take averaged weights and the number of updates back."""
+        """Restore averaged weights and the number of updates."""
         self._averaged.load_state_dict(stored)
 
     def _blend(self, averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:

@@ -36,7 +36,7 @@ class PermutedInputs:
     """(K, L + 2) positions in K orders."""
 
     def orders(self, charset: Charset) -> list[Order]:
-        """Give masks and targets of each order."""
+        """Compute masks and targets of each order."""
         return list(permuted_orders(self.target_ids, self.permutations, charset))
 
 
@@ -50,7 +50,7 @@ def prepare_orders(batch: Batch, charset: Charset, options: PermutationOptions, 
 
 
 def order_losses(logits: Sequence[Tensor], orders: Sequence[Order], pad_id: int) -> list[Tensor]:
-    """Give each order's mean cross-entropy over its n_k targets, from its logits (N, T, C + 1)."""
+    """Compute each order's mean cross-entropy over its n_k targets, from its logits (N, T, C + 1)."""
     return [
         F.cross_entropy(order_logits.float().flatten(0, 1), order.targets.flatten(), ignore_index=pad_id)
         for order_logits, order in zip(logits, orders, strict=True)
@@ -96,7 +96,7 @@ class ParseqTask(Task):
         return {"permuted": average_orders(losses, counts)}
 
     def order_losses(self, inputs: PermutedInputs) -> tuple[list[Tensor], list[Tensor]]:
-        """Give the mean cross-entropy of each order, and its targets n_k."""
+        """Compute the mean cross-entropy of each order, and its targets n_k."""
         charset = self.reader.charset
         orders = inputs.orders(charset)
         logits = self.reader.permuted(inputs.images, inputs.target_ids, orders)

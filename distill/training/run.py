@@ -55,7 +55,7 @@ class Validation:
     """What `accuracy` is called in progress lines."""
 
     def described(self) -> dict[str, float]:
-        """Give all scores by the names that people read."""
+        """Return all scores by the names that people read."""
         named = {
             {"one_minus_ned": "1-NED"}.get(name, name.replace("_", " ")): score for name, score in self.metrics.items()
         }
@@ -104,7 +104,7 @@ class TrainingRun(ABC, Generic[Settings]):
         """Build what is trained; torch's global generator is seeded. `log` takes lines for the user."""
 
     def word_format(self) -> tuple[Charset, int, tuple[int, int]]:
-        """Give alphabet, longest word, and height and width of pictures that the model takes."""
+        """Return alphabet, longest word, and height and width of pictures that the model takes."""
         reader = self.task.exported_model()
         if not isinstance(reader, Reader):
             raise TypeError(f"a reader is trained, not a {type(reader).__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
-from distill.locks import hold
+from distill.locks import acquire_lock
 from distill.training.checkpoint import CheckpointKeeper
 from students.errors import UserError
 from students.files import check_output, remove, repair
@@ -38,7 +38,7 @@ def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:
 
 
 def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]:
-    """Make the run folder; with `--overwrite` what an earlier run wrote there is removed first, and nothing else.
+    """Create the run folder; with `--overwrite` what an earlier run wrote there is removed first, and nothing else.
 
     What a run that was killed has left half done is put in order.
 
@@ -50,14 +50,14 @@ def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        held = hold(out / LOCK, PATIENCE_S)
+        lock = acquire_lock(out / LOCK, PATIENCE_S)
     except OSError as error:
         raise UserError(f"{out} can't be created ({error.strerror}); give another out=FOLDER") from None
-    if held is None:
+    if lock is None:
         raise UserError(f"another run is at work in {out}; wait for its end, stop it, or give another out=FOLDER")
     for folder in (out, out / "checkpoints"):
         repair(folder)
     if overwrite and resume is None and (out / "config.yaml").is_file():
         for name in WRITTEN:
             remove(out / name)
-    return held
+    return lock

@@ -21,7 +21,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, batch: Batch, step: int, progress: float, part: int = 0) -> Any:
-        """Make the inputs of `forward` from a batch on the right device.
+        """Build the inputs of `forward` from a batch on the right device.
 
         Args:
             batch: words and pictures.
@@ -82,5 +82,5 @@ class Task(nn.Module, ABC):
 
 
 def batch_seed(seed: int, step: int, part: int = 0) -> int:
-    """Give the seed of what is drawn for one batch: the same in a resumed run, another for each part of a step."""
+    """Return the seed of what is drawn for one batch: the same in a resumed run, another for each part of a step."""
     return (seed * 1_000_003 + step + part * 2**40) % 2**63

@@ -77,7 +77,7 @@ class TeacherRun(TrainingRun[TeacherConfig]):
         return BUILDERS[self.config.kind](self.config, log)
 
     def after_training(self, finished: bool) -> bool:
-        """Say where the teacher is."""
+        """Log where the teacher is."""
         if finished:
             folder = self.out / self.exported
             self.log(f"teacher in {folder}: use it with teacher.name={folder}")
@@ -95,7 +95,7 @@ class ContrastiveRun(TeacherRun):
         return ContrastiveTask(teacher, self.config.contrastive, self.config.seed)
 
     def word_format(self) -> tuple[Charset, int, tuple[int, int]]:
-        """Give the teacher's vocabulary, longest word and picture size."""
+        """Return the teacher's vocabulary, longest word and picture size."""
         sizes = self.task.teacher.config
         return Charset(sizes.characters), sizes.max_length, sizes.image_size
 

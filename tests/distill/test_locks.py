@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from distill.locks import hold, one_at_a_time
+from distill.locks import acquire_lock, one_at_a_time
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from distill.locks import hold
-held = hold(Path(sys.argv[1]), 0)
+from distill.locks import acquire_lock
+held = acquire_lock(Path(sys.argv[1]), 0)
 print(held is not None, flush=True)
 time.sleep(60)
 """
@@ -29,9 +29,9 @@ def test_a_lock_is_held_until_its_process_is_killed(tmp_path: Path) -> None:
     holder = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "True\n"
-    assert hold(file, 0) is None
+    assert acquire_lock(file, 0) is None
     threading.Timer(0.3, holder.kill).start()
-    held = hold(file, 20)
+    held = acquire_lock(file, 20)
     assert held is not None, "waited for"
     holder.wait()
     held.close()

@@ -225,7 +225,7 @@ def test_what_a_killed_run_moved_aside_comes_back(earlier: Path) -> None:
 def test_a_folder_in_which_a_run_is_at_work_is_refused(
     overwrite: bool, earlier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_folder, "hold", lambda file, patience: None)
+    monkeypatch.setattr(run_folder, "acquire_lock", lambda file, patience: None)
     with pytest.raises(UserError, match=r"another run is at work in .*; wait for its end, stop it, or give another"):
         open_run_folder(earlier, overwrite, None if overwrite else "auto")
     assert {"config.yaml", "metrics.jsonl", "student"} <= {path.name for path in earlier.iterdir()}

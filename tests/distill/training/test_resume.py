@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from distill.commands.distill import main
-from distill.locks import hold
+from distill.locks import acquire_lock
 from tests.runs import rows, same_end, trained_steps
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -107,7 +107,7 @@ def test_a_baseline_ends_with_its_run_and_goes_on_with_it(config: Path) -> None:
         time.sleep(0.02)
     student.kill()
     student.wait()
-    held = hold(baseline / ".lock", 30)
+    held = acquire_lock(baseline / ".lock", 30)
     assert held is not None, "the baseline is still at work"
     held.close()
     before = len(rows(baseline))
