@@ -23,7 +23,7 @@ from teachers.clip import ClipTeacher
 from teachers.clip4str import Clip4Str
 from teachers.names import CLIP_ZOO, resolve
 from teachers.reading import ReadingTeacher
-from teachers.registry import TEACHERS, load_model
+from teachers.registry import is_registered, load_model
 from teachers.tokens import TokenizerLike, WordPieceTokens
 from teachers.zoo import zoo_config, zoo_tags
 
@@ -53,7 +53,7 @@ class Checkup:
         """What a student of this alphabet learns from labels alone, a sentence each."""
         lines = []
         if self.unguided:
-            lines.append(f"words with {' '.join(self.unguided)}: it has no single token for them")
+            lines.append(f"words with {' '.join(self.unguided)}: it takes no label with them")
         if self.outside:
             lines.append(f"the rest of a word from {' '.join(self.outside)} on: it can't read them")
         if cases := [group for group in self.same if is_case(group)]:
@@ -75,7 +75,7 @@ def examine(name: str, charset: Charset) -> Checkup:
     Raises:
         UserError: when there is no such teacher.
     """
-    if name not in TEACHERS and (found := resolve(name)).format == CLIP_ZOO:
+    if not is_registered(name) and (found := resolve(name)).format == CLIP_ZOO:
         architecture = found.architecture or name
         config = zoo_config(architecture)["text_cfg"]
         if found.tag is not None and found.tag not in zoo_tags(architecture):
@@ -97,7 +97,7 @@ def examine(name: str, charset: Charset) -> Checkup:
         return examine_reader(called, description, charset, model.charset, model.max_length)
     if isinstance(model, ClipTeacher):
         return examine_tokens(model.name, model.description, charset, model.tokens)
-    refused = dict.fromkeys(model.lacking(charset.characters), "not taken")
+    refused = dict.fromkeys(model.lacking(charset.characters), "refused by it")
     return Checkup(model.name, model.description, charset.characters, refused, "", (), model.longest_label)
 
 

@@ -92,6 +92,11 @@ def register_reader(
 BUILT_IN_READERS = frozenset(READERS)
 
 
+def is_registered(name: str) -> bool:
+    """Check whether a teacher is registered under a name."""
+    return name in TEACHERS
+
+
 def load_reader(name: str | Path) -> Reader:
     """Load a reader by the name of a shipped student, its folder, or its hub repository, in eval mode.
 

@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     add("--student", action="append", default=[], metavar="S", help="shipped name, folder or ONNX file; repeatable")
     add("--baseline", action="append", default=[], metavar="S", help="the same student trained without guidance")
     add("--teacher", action="append", default=[], metavar="T", help=TEACHER)
+    add("--plugin", action="append", default=[], metavar="FILE", help="file or module that registers teachers, readers")
     add("--data", metavar="DIR", help="folder with test/SET in it, or one LMDB")
     add("--sets", default="six", metavar="SETS", help="six, all, or names with commas (%(default)s)")
     add("--charset", default="36", metavar="C", help="36, 62, 94 or a text file: alphabet that is scored (%(default)s)")
@@ -55,8 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     import torch
 
+    from distill.plugins import import_plugins
+
     if given.threads:
         torch.set_num_threads(given.threads)
+    import_plugins(given.plugin)
     if given.doctor:
         from distill.evaluation.doctor import run_doctor
 

@@ -74,7 +74,7 @@ def findings(checkup: Checkup) -> list[tuple[str, str]]:
     groups = [" ".join(group) for group in checkup.same if not is_case(group)]
     cases = " ".join(group for group in checkup.same if is_case(group))
     rows = [
-        ("not one token", ", ".join(f"{char} ({why})" for char, why in checkup.unguided.items())),
+        ("not taken", ", ".join(f"{char} ({why})" for char, why in checkup.unguided.items())),
         ("not in its alphabet", " ".join(checkup.outside)),
         ("both cases alike", cases),
         ("alike", ", ".join(groups)),

@@ -34,7 +34,7 @@ def test_clips_tokenizer_folds_case_and_splits_other_characters(monkeypatch: pyt
     assert len(found.same) == 27
     assert {"aA", "zZ", "'\u2019"} <= set(found.same)
     assert found.longest == 75
-    assert found.untaught[0] == "words with ½ ﬁ ñ 中: it has no single token for them"
+    assert found.untaught[0] == "words with ½ ﬁ ñ 中: it takes no label with them"
     assert found.untaught[1].startswith("the case of a b c")
     assert found.untaught[2:] == ["' \u2019 apart: they get the same guidance"]
     assert examine("ViT-B-16/openai", Charset.load("36")).untaught == []
@@ -44,7 +44,7 @@ def test_german_letters_are_examined_one_by_one() -> None:
     alphabet = Charset(CHARSETS["36"] + "äöüß")
     found = examine("words-small", alphabet)
     assert found.unguided == dict.fromkeys("äöüß", "no token")
-    assert found.untaught == ["words with ä ö ü ß: it has no single token for them"]
+    assert found.untaught == ["words with ä ö ü ß: it takes no label with them"]
 
 
 def test_a_vocabulary_of_characters_has_what_it_has() -> None:
@@ -59,7 +59,7 @@ def test_a_folder_of_a_clip_is_examined(tmp_path: Path) -> None:
     found = examine(str(tmp_path / "cased"), Charset("0123abcABCxX"))
     assert found.teacher == "cased"
     assert found.untaught == [
-        "words with x X: it has no single token for them",
+        "words with x X: it takes no label with them",
         "words of more than 7 characters: it takes no longer ones",
     ]
 
@@ -96,7 +96,7 @@ def test_a_clip4str_is_bound_by_tokens_and_alphabet(tmp_path: Path) -> None:
     assert found.description.startswith("a CLIP4STR, 0.")
     # It reads both cases and so teaches them; words that its text tower can't take are not guided all the same.
     assert found.untaught == [
-        "words with x X - ½: it has no single token for them",
+        "words with x X - ½: it takes no label with them",
         "words of more than 7 characters: it takes no longer ones",
     ]
 
@@ -118,4 +118,4 @@ def test_a_registered_teacher_says_what_it_takes(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setitem(registry.TEACHERS, "ascii", make)
     found = examine("ascii", Charset("abé"))
-    assert (dict(found.unguided), found.longest) == ({"é": "not taken"}, 10)
+    assert (dict(found.unguided), found.longest) == ({"é": "refused by it"}, 10)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from distill.commands.evaluate import main
+from teachers import registry
 from tests.distill.conftest import Learned
 
 
@@ -32,8 +33,8 @@ def test_teachers_of_every_kind_are_examined(
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     for line in (
-        "words-small, for 20 characters", "both cases alike: aA bB cC dD", "not one token: ½ (stands for '1\u20442')",
-        "The student will not be taught:", "- words with ½: it has no single token for them",
+        "words-small, for 20 characters", "both cases alike: aA bB cC dD", "not taken: ½ (stands for '1\u20442')",
+        "The student will not be taught:", "- words with ½: it takes no label with them",
         "not in its alphabet: | ½", "- the rest of a word from | ½ on: it can't read them",
         "longest word: 10 characters",
     ):  # fmt: skip
@@ -65,6 +66,39 @@ def test_a_teacher_that_lacks_nothing_is_reported_so(
     assert "- words of more than 10 characters: it takes no longer ones" in printed
     assert main(["--doctor", "--teacher", "tiny", "--charset", "36"]) == 0
     assert "- nothing: it has guidance for every character and word" in capsys.readouterr().out
+
+
+PLUGIN = """
+from teachers import Teacher, TeacherShape, register_teacher
+
+@register_teacher("ascii-codes")
+class Codes(Teacher):
+    longest_label = 10
+
+    def __init__(self):
+        super().__init__("ascii-codes", "a code for each character")
+        self.shape = TeacherShape(joint_width=4)
+
+    def accepts(self, label):
+        return label.isascii()
+
+    def forward(self, images, labels):
+        raise NotImplementedError
+"""
+
+
+def test_a_teacher_of_a_plugin_is_examined(
+    tmp_path: Path, alphabet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(registry, "TEACHERS", {})
+    (tmp_path / "own_codes.py").write_text(PLUGIN, encoding="utf-8")
+    arguments = ["--doctor", "--teacher", "ascii-codes", "--charset", str(alphabet)]
+    assert main(arguments) == 2
+    assert "unknown teacher or reader 'ascii-codes'" in capsys.readouterr().err
+    assert main([*arguments, "--plugin", str(tmp_path / "own_codes.py")]) == 0
+    printed = capsys.readouterr().out
+    assert "a code for each character" in printed
+    assert "not taken: ½ (refused by it)" in printed
 
 
 @pytest.mark.parametrize(
