@@ -1,4 +1,4 @@
-"""Augmentation: RandAugment for text (docs/method.md, section 1.5), and a light policy that keeps the word's shape.
+"""Augmentation: RandAugment for text (docs/method.md, section 1.5), and a light policy that leaves the word's shape.
 
 All randomness comes from the generator handed in, so a sample looks the same whichever worker prepares it. timm's own
 drawing of strengths uses global generators and is not used. The operations make exactly the pictures of Pillow and

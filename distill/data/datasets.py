@@ -40,7 +40,7 @@ class Words(Protocol):
         """Count the words."""
 
     def sample(self, index: int, epoch: int) -> Sample:
-        """Give a word; its augmentation follows from index and epoch alone."""
+        """Return a word; its augmentation follows from index and epoch alone."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +146,11 @@ class WordDataset(Dataset[Sample]):
         return len(self.positions)
 
     def __getitem__(self, index: int) -> Sample:
-        """Give a word as in epoch 0; see `sample`."""
+        """Return a word as in epoch 0; see `sample`."""
         return self.sample(index, 0)
 
     def sample(self, index: int, epoch: int) -> Sample:
-        """Give a word, augmented as (seed, epoch, index) say; a corrupt one is replaced by the next that can be read.
+        """Return a word, augmented as (seed, epoch, index) say; a corrupt one is replaced by the next that can be read.
 
         Raises:
             UserError: when more records are corrupt than `max_corrupt` allows.
@@ -170,7 +170,7 @@ class WordDataset(Dataset[Sample]):
         raise UserError(f"no picture of {self.records.path} can be read; check it with check_lmdb")
 
     def label(self, index: int) -> str:
-        """Give the cleaned label of a word without its picture; "" when a teacher is to label it."""
+        """Return the cleaned label of a word without its picture; "" when a teacher is to label it."""
         if not self.labelled:
             return ""
         return self.charset.clean(self.records.label(self.positions[index]), self.options.max_length) or ""
@@ -200,7 +200,7 @@ class WordDataset(Dataset[Sample]):
             raise UserError(self._too_many_corrupt(unlabelled, "without a label that can be read"))
         if not len(selection.positions):
             reasons = ", ".join(f"{count} {reason}" for reason, count in selection.dropped.items()) or "it is empty"
-            raise UserError(f"{self.records.path}: no word is left ({reasons}); another charset may keep them")
+            raise UserError(f"{self.records.path}: no word is left ({reasons}); another charset may have them")
         return selection.positions
 
     def _picture(self, position: int) -> np.ndarray:
@@ -248,17 +248,17 @@ class ConcatWords(Dataset[Sample]):
         return self.ends[-1] if self.ends else 0
 
     def __getitem__(self, index: int) -> Sample:
-        """Give a word as in epoch 0."""
+        """Return a word as in epoch 0."""
         return self.sample(index, 0)
 
     def sample(self, index: int, epoch: int) -> Sample:
-        """Give a word."""
+        """Return a word."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self.part_sample(bisect.bisect_right(self.ends, index), index, epoch)
 
     def part_sample(self, part: int, index: int, epoch: int) -> Sample:
-        """Give a word of a part; `index` counts over all parts."""
+        """Return a word of a part; `index` counts over all parts."""
         start = self.ends[part - 1] if part else 0
         sample = self.parts[part].sample(index - start, epoch)
         return dataclasses.replace(sample, index=sample.index + start) if start else sample
@@ -268,7 +268,7 @@ class MixtureWords(ConcatWords):
     """The words of several sources, asked for by `Draw`."""
 
     def __getitem__(self, draw: Draw) -> Sample:  # type: ignore[override]
-        """Give the drawn word."""
+        """Return the drawn word."""
         start = self.ends[draw.source - 1] if draw.source else 0
         return self.part_sample(draw.source, start + draw.word, draw.epoch)
 

@@ -13,11 +13,11 @@ Item = TypeVar("Item")
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_OF_MEASURING = 5.0
-"""Time after the first item before the time left is told: at first it would be that of starting, not of going on."""
+"""Time after the first item before the time left is shown: at first it would be that of starting, not of going on."""
 
 
 def followed(items: Iterable[Item], total: int, activity: str, console: Console | None = None) -> Iterator[Item]:
-    """Pass `items` on while progress is shown on stderr, with the time left once it can be told.
+    """Pass `items` on while progress is shown on stderr, with the time left once it can be estimated.
 
     Args:
         items: what is walked over.

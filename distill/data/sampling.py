@@ -30,7 +30,7 @@ class MixedSampler(Sampler[list[Draw]]):
     exhausted. Batch k of all processes together is one block of each source, cut into equal parts: every process
     gets as many batches, and as many words of each source. Ratios that don't divide a batch are met over time:
     of two sources none is ever a whole word away from its share. No batch needs those before it, so starting late
-    costs nothing, and nothing is kept that grows with the number of words.
+    costs nothing, and nothing is stored that grows with the number of words.
 
     Args:
         lengths: words of each source.
@@ -61,7 +61,7 @@ class MixedSampler(Sampler[list[Draw]]):
         self._orders: dict[int, tuple[int, Permutation]] = {}
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Give batches from `start_batch` on, without end."""
+        """Yield batches from `start_batch` on, without end."""
         batch, taken = self.start_batch, self.taken(self.start_batch * self.batch_size)
         while True:
             batch += 1
@@ -133,7 +133,7 @@ class InOrder(Sampler[list[Draw]]):
         return -(-len(self.words) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """Give all batches."""
+        """Yield all batches."""
         for start in range(0, len(self.words), self.batch_size):
             yield [Draw(0, word, 0) for word in self.words[start : start + self.batch_size]]
 
@@ -146,13 +146,13 @@ _STEP, _FIRST, _SECOND = (np.uint64(number) for number in (0x9E3779B97F4A7C15, 0
 class Permutation:
     """A bijection of 0..length - 1 drawn by a key: the same in every process, of a size that no length changes.
 
-    A place is written as (left, right) in a rectangle with hardly more places than `length`. In each round of a
-    generalised Feistel network one of the two is shifted by a hash of the other, which can be undone, so no two places
-    meet. What lands beyond the length walks on through the network until it is inside (cycle walking: Black and
-    Rogaway, "Ciphers with arbitrary finite domains", 2002).
+    A position is written as (left, right) in a rectangle with hardly more positions than `length`. In each round of a
+    generalised Feistel network one of the two is shifted by a hash of the other, which can be undone, so no two
+    positions meet. What lands beyond the length walks on through the network until it is inside (cycle walking: Black
+    and Rogaway, "Ciphers with arbitrary finite domains", 2002).
 
     Args:
-        length: how many places there are; below 2**62.
+        length: how many positions there are; below 2**62.
         key: whole numbers from 0 on; another key gives another order.
     """
 
@@ -165,17 +165,17 @@ class Permutation:
     def __len__(self) -> int:
         return self.length
 
-    def __call__(self, places: np.ndarray) -> np.ndarray:
-        """Give what stands at places (K,), each from 0 to length - 1: (K,) int64."""
-        found = self._mixed(np.asarray(places).astype(np.uint64))
-        outside = np.flatnonzero(found >= self.length)
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """Return what stands at positions (K,), each from 0 to length - 1: (K,) int64."""
+        numbers = self._mixed(np.asarray(positions).astype(np.uint64))
+        outside = np.flatnonzero(numbers >= self.length)
         while len(outside):
-            found[outside] = self._mixed(found[outside])
-            outside = outside[found[outside] >= self.length]
-        return found.astype(np.int64)
+            numbers[outside] = self._mixed(numbers[outside])
+            outside = outside[numbers[outside] >= self.length]
+        return numbers.astype(np.int64)
 
-    def _mixed(self, places: np.ndarray) -> np.ndarray:
-        parts = list(np.divmod(places, self._sides[1]))
+    def _mixed(self, positions: np.ndarray) -> np.ndarray:
+        parts = list(np.divmod(positions, self._sides[1]))
         for number, key in enumerate(self._keys):
             moved = number % 2
             parts[moved] = (parts[moved] + _hashed(parts[1 - moved] + key) % self._sides[moved]) % self._sides[moved]

@@ -20,18 +20,18 @@ class SourceSection:
     augmentation: Augmentation = "none"
     """`strong` is RandAugment for text (docs/method.md, section 1.5), `light` changes colours, sharpness, position."""
     fixed_augmentations: int = field(default=0, metadata={"least": 0})
-    """Augment each picture in so many ways, one an epoch in turn, so that a teacher can keep them; 0: always anew."""
+    """Ways to augment a picture, one an epoch in turn, so that a teacher's features can be cached; 0: always anew."""
     cache: Literal["none", "memory"] = "none"
     """`memory` decodes and resizes once into a file beside the words' own and reads from it afterwards."""
     labels: Literal["own", "pseudo"] = "own"
     """`pseudo` lets a teacher that reads label the words; any folder of pictures will do then."""
 
     def augmentation_epoch(self, epoch: int) -> int:
-        """Give the epoch that a picture is augmented as in: the same again after `fixed_augmentations` epochs."""
+        """Return the epoch that a picture is augmented as in: the same again after `fixed_augmentations` epochs."""
         return epoch % self.fixed_augmentations if self.fixed_augmentations else epoch
 
     def version(self, epoch: int) -> int | None:
-        """Give `Sample.version` of a stored picture: which of the pictures that come back; None where none does."""
+        """Return `Sample.version` of a stored picture: which of the pictures that come back; None where none does."""
         if self.augmentation == "none":
             return 0
         return self.augmentation_epoch(epoch) if self.fixed_augmentations else None
@@ -46,7 +46,7 @@ class SyntheticSection:
     live: bool = False
     """Render training words in the loader instead, anew in every epoch of `words`; nothing is stored."""
     test_words: int = field(default=1000, metadata={"least": 0})
-    """Words to render for validation; their words and fonts are kept out of training."""
+    """Words to render for validation; neither they nor their fonts are in training."""
     folder: str = "runs/rendered"
     """Where they are stored: FOLDER/train-N-SEED and FOLDER/test-N-SEED; what is no default joins the name."""
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Glyph atlas: every character of a font drawn once, at one size (cap height 26 px), ready to be pasted."""
+"""Draw every character of a font once, at one size (cap height 26 px), ready to be pasted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class FontAtlas:
     weight: float = 1.0
 
     def draws(self, text: str) -> bool:
-        """Tell whether every character of a label is there."""
+        """Whether every character of a label is there."""
         return all(c in self.glyphs for c in text)
 
 

@@ -1,4 +1,4 @@
-"""Colours of text and what it stands on: pairs as signs have them, muted by light, with contrast kept."""
+"""Draw the colours of text and of what it stands on: pairs as signs have them, muted by light, with enough contrast."""
 
 from __future__ import annotations
 

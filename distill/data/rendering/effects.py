@@ -1,4 +1,4 @@
-"""From layers to a photograph: paint, light, blur, low resolution, noise."""
+"""Turn layers into a photograph: paint, light, blur, low resolution, noise."""
 
 from __future__ import annotations
 

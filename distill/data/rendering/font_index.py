@@ -1,4 +1,4 @@
-"""FontIndex: what was found of each font file, in the user's cache, so that no run has to read all fonts again."""
+"""Remember what was read of font files, in the user's cache, so that no run has to read all fonts again."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class FontFacts:
     """Code points that it maps to glyphs, as hexadecimal ranges (`20-7e,a0-17f`); None when they were not read."""
 
     def maps(self, characters: Iterable[str]) -> set[str]:
-        """Give those of some characters that the font maps to glyphs."""
+        """Return those of some characters that the font maps to glyphs."""
         bounds = [int(bound, 16) for bound in re.split("[-,]", self.characters or "") if bound]
         # The number of bounds at or below a code point is odd inside of a range; its last code point belongs to it.
         return {
@@ -55,8 +55,8 @@ class FontFacts:
 class FontIndex:
     """Facts of font files by path, size and time of the last change.
 
-    They lie in one JSON file in the user's cache, written when `save` is called and something was found out. A file
-    that is damaged, or of another version, counts as none.
+    They lie in one JSON file in the user's cache, written by `save` when there is something new. A file that is
+    damaged, or of another version, counts as none.
 
     Args:
         file: the file; None takes that in the user's cache.
@@ -68,7 +68,7 @@ class FontIndex:
         self._changed: dict[str, FontFacts] = {}
 
     def facts(self, path: Path) -> FontFacts:
-        """Give what is known of a font file, and read its names if it is new or has changed."""
+        """Return what is known of a font file, and read its names if it is new or has changed."""
         stat = path.stat()
         known = self._changed.get(str(path)) or self._facts.get(str(path))
         if known is not None and (known.size, known.modified) == (stat.st_size, stat.st_mtime_ns):
@@ -82,7 +82,7 @@ class FontIndex:
         return facts
 
     def characters(self, path: Path, wanted: Iterable[str]) -> set[str]:
-        """Give those of some characters that a font file maps to glyphs.
+        """Return those of some characters that a font file maps to glyphs.
 
         Raises:
             UnusableFontError: if the font is damaged.
@@ -105,14 +105,14 @@ class FontIndex:
         self._changed[str(path)] = facts
 
     def save(self) -> None:
-        """Add what was found out to the file, which other processes may have written to; where it can't be, don't."""
+        """Add new facts to the file, which other processes may have written to; skip a cache that can't be written."""
         if not self._changed:
             return
         facts = {**_read(self.file), **self._changed}
-        lines = {path: asdict(found) for path, found in sorted(facts.items()) if Path(path).is_file()}
+        fonts = {path: asdict(each) for path, each in sorted(facts.items()) if Path(path).is_file()}
         with contextlib.suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            write_file(self.file, json.dumps({"version": _VERSION, "fonts": lines}, ensure_ascii=False))
+            write_file(self.file, json.dumps({"version": _VERSION, "fonts": fonts}, ensure_ascii=False))
             self._facts, self._changed = facts, {}
 
 
@@ -149,14 +149,14 @@ def _read(file: Path) -> dict[str, FontFacts]:
             return {}
         for path, values in stored["fonts"].items():
             with contextlib.suppress(TypeError):
-                found = FontFacts(**values)
-                numbers, texts = (found.size, found.modified, found.opens), (found.family, found.style)
-                optional = (found.reason, found.characters)
+                font = FontFacts(**values)
+                numbers, texts = (font.size, font.modified, font.opens), (font.family, font.style)
+                optional = (font.reason, font.characters)
                 if (
                     all(isinstance(number, int) for number in numbers)
                     and all(isinstance(text, str) for text in texts)
                     and all(text is None or isinstance(text, str) for text in optional)
-                    and re.fullmatch(r"([0-9a-f]{1,6}-[0-9a-f]{1,6}(,|$))*", found.characters or "")
+                    and re.fullmatch(r"([0-9a-f]{1,6}-[0-9a-f]{1,6}(,|$))*", font.characters or "")
                 ):
-                    facts[path] = found
+                    facts[path] = font
     return facts

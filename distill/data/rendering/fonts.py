@@ -1,4 +1,4 @@
-"""Usable fonts: where they are, which of them draw readable letters, and which families are held out for testing."""
+"""Find usable fonts: where they are, which of them draw readable letters, which families are held out for testing."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def family_key(family: str) -> str:
 
 
 def held_out_families(families: Iterable[str]) -> frozenset[str]:
-    """Choose the families kept for testing: those with a fixed hash in one eighth, but at least three.
+    """Choose the families that are held out for testing: those with a fixed hash in one eighth, but at least three.
 
     The hash of a family never changes, so a family held out among few fonts that isn't among many is at worst unused.
     """
@@ -127,8 +127,7 @@ def font_files(folders: Sequence[str | Path] = (), system: bool = True) -> list[
         if not Path(folder).is_dir():
             raise UserError(f"font folder {folder} does not exist; name a folder that holds .ttf or .otf files")
         roots.append(Path(folder))
-    found = {path for root in roots if root.is_dir() for path in root.rglob("*") if _is_font(path)}
-    return sorted(found)
+    return sorted({path for root in roots if root.is_dir() for path in root.rglob("*") if _is_font(path)})
 
 
 def matplotlib_fonts() -> Path:
@@ -140,7 +139,7 @@ def packaged_fonts() -> list[Path]:
     """List the folders of installed Python packages that offer fonts (entry points `fonts_ttf` and `fonts_otf`)."""
     modules = {point.module for group in ("fonts_ttf", "fonts_otf") for point in entry_points(group=group)}
     specs = [importlib.util.find_spec(module) for module in sorted(modules)]
-    return [Path(place) for spec in specs if spec for place in spec.submodule_search_locations or ()]
+    return [Path(folder) for spec in specs if spec for folder in spec.submodule_search_locations or ()]
 
 
 def _is_font(path: Path) -> bool:
@@ -249,7 +248,7 @@ class _Search:
                     yield
 
     def add_for_rare(self, families: Sequence[Family], fonts: int) -> set[str]:
-        """Add fonts for characters that fewer than so many have, and give the characters that fonts were added for."""
+        """Add fonts for characters that fewer than so many have, and return those of them that are drawn then."""
         counts = Counter(char for font, _ in self.checked for char in font.glyphs)
         rare = {char for char in self.extra if counts[char] < fonts}
         before, known = set(rare), {font.path for font, _ in self.checked}
@@ -310,7 +309,7 @@ class _Search:
         return FontAtlas(str(path), family, name, glyphs, caseless=legibility.repeats_capitals(shaped)), shaped
 
     def readable(self) -> list[FontAtlas]:
-        """Give the fonts that look like letters, `max_fonts` at most and those for rare characters."""
+        """Return the fonts that look like letters, `max_fonts` at most and those for rare characters."""
         fonts = _readable(self.checked, self.dropped)
         first = [font for font in fonts if font.path not in self.for_rare][: self.max_fonts]
         return [*first, *(font for font in fonts if font.path in self.for_rare)]

@@ -27,7 +27,7 @@ LETTERS, DIGITS = frozenset(string.ascii_letters), frozenset(string.digits)
 
 
 class WordSampler:
-    """Draws labels of one split; the same random generator state always gives the same label.
+    """Draw labels of one split; the same random generator state always gives the same label.
 
     An alphabet of printable ASCII gets English words. For one with other characters, words of the languages that use
     them join, and random strings, in which each of these characters is as frequent as any other.
@@ -182,7 +182,7 @@ class WordSampler:
 
 
 def change_case(word: str, random: Random) -> str:
-    """Give a word one of the cases of signs: UPPER 42%, Title 28%, lower 27%, mixed 3%."""
+    """Return a word one of the cases of signs: UPPER 42%, Title 28%, lower 27%, mixed 3%."""
     dice = random.random()
     if dice < 0.42:
         return word.upper()

@@ -101,18 +101,18 @@ def set_word(text: str, font: FontAtlas, setting: Setting, random: Random, fille
         text: the label; the font has all its characters.
         font: the glyphs.
         setting: see `Setting`.
-        random: for baseline jitter and the neighbours' places.
+        random: for baseline jitter and the neighbours' positions.
         filler: text that the neighbouring lines are made of, in characters of the font.
     """
-    places = _place(text, font, setting, random)
-    left = min(x for x, _, _ in places)
-    top = min(y for _, y, _ in places)
-    width = max(x + g.ink.shape[1] for x, _, g in places) - left
-    height = max(y + g.ink.shape[0] for _, y, g in places) - top
+    glyphs = _position_glyphs(text, font, setting, random)
+    left = min(x for x, _, _ in glyphs)
+    top = min(y for _, y, _ in glyphs)
+    width = max(x + g.ink.shape[1] for x, _, g in glyphs) - left
+    height = max(y + g.ink.shape[0] for _, y, g in glyphs) - top
     layers = np.zeros((height + 2 * PAD, width + 2 * PAD, 4), np.uint8)
     ink = np.zeros(layers.shape[:2], np.uint8)
     spans, middles = [], []
-    for x, y, glyph in places:
+    for x, y, glyph in glyphs:
         column, row = x - left + PAD, y - top + PAD
         h, w = glyph.ink.shape
         part = ink[row : row + h, column : column + w]
@@ -132,15 +132,15 @@ def set_word(text: str, font: FontAtlas, setting: Setting, random: Random, fille
     return SetWord(layers, box, spans, middles)
 
 
-def _place(text: str, font: FontAtlas, setting: Setting, random: Random) -> list[tuple[int, int, Glyph]]:
-    places = []
+def _position_glyphs(text: str, font: FontAtlas, setting: Setting, random: Random) -> list[tuple[int, int, Glyph]]:
+    glyphs = []
     pen = 0.0
     for character in text:
         glyph = font.glyphs[character]
         lift = random.gauss(0, setting.jitter) if setting.jitter else 0.0
-        places.append((round(pen + glyph.left), round(glyph.top + lift), glyph))
+        glyphs.append((round(pen + glyph.left), round(glyph.top + lift), glyph))
         pen += max(2.0, glyph.advance + setting.spacing)
-    return places
+    return glyphs
 
 
 def _add_neighbours(

@@ -1,4 +1,4 @@
-"""Is this font readable? Its glyphs against the typical shape of each character over all fonts."""
+"""Judge whether fonts are readable: their glyphs against the typical shape of each character over all fonts."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def shapes(glyphs: Mapping[str, Glyph]) -> np.ndarray:
 
 
 def repeats_capitals(shaped: np.ndarray) -> bool:
-    """Tell whether small letters are drawn as (possibly smaller) capitals, from `shapes` (62, 257)."""
+    """Whether small letters are drawn as (possibly smaller) capitals, from `shapes` (62, 257)."""
     pairs = [float(shaped[PROBES.index(c)] @ shaped[PROBES.index(c.upper())]) for c in _TWO_SHAPES]
     return float(np.median(pairs)) > 0.75
 

@@ -1,4 +1,4 @@
-"""Sets of rendered words on disk: an LMDB, and recipe.json, which says how the words were made."""
+"""Render sets of words to disk: an LMDB, and recipe.json, which says how the words were made."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def write_set(
     request: RenderRequest, renderer: WordRenderer, fonts: FontChoice, folder: Path, workers: int = 0,
     overwrite: bool = False, console: Console | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Render a set into `folder`, which appears when it is whole; gives its recipe.
+    """Render a set into `folder`, which appears when it is whole; returns its recipe.
 
     Args:
         request: what is rendered.
@@ -165,12 +165,12 @@ def describe_renderer(request: RenderRequest, renderer: WordRenderer, fonts: Fon
 
 def rendering_warnings(recipe: dict[str, Any]) -> list[str]:
     """Name the characters of the alphabet that rendered words lack, and those that were drawn with other fonts."""
-    found = [
+    messages = [
         ("undrawn", "no font draws {}; rendered words lack them (more folders of fonts: data.synthetic.fonts)"),
         ("unshaped", "{} would have to be joined, stacked or set from right to left; rendered words lack them"),
         ("borrowed", "no held-out font draws {}; fonts of the training words do it in the validation words"),
     ]
-    return [text.format(list_characters(recipe[key])) for key, text in found if recipe.get(key)]
+    return [text.format(list_characters(recipe[key])) for key, text in messages if recipe.get(key)]
 
 
 def list_characters(characters: str, most: int = 20) -> str:
@@ -182,7 +182,7 @@ def list_characters(characters: str, most: int = 20) -> str:
 
 
 def render_records(renderer: WordRenderer, words: int, workers: int) -> Iterator[Record]:
-    """Render words 0 to `words` - 1 in some processes, and give them in order."""
+    """Render words 0 to `words` - 1 in some processes, and yield them in order."""
     chunks = [range(start, min(start + CHUNK, words)) for start in range(0, words, CHUNK)]
     if workers <= 1:
         threads = cv2.getNumThreads()

@@ -52,7 +52,7 @@ class RenderedWord:
 
 
 class WordRenderer:
-    """Draws word number `index` of a seed; the same for every process, in any order.
+    """Draw word number `index` of a seed; the same for every process, in any order.
 
     Args:
         fonts: the fonts' glyphs (`fonts.choose_fonts`).

@@ -1,4 +1,4 @@
-"""SyntheticWords: words rendered while training runs, as samples."""
+"""Make samples of words that are rendered while training runs."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class SyntheticWords(Dataset[Sample]):
         return self.words
 
     def __getitem__(self, index: int) -> Sample:
-        """Give a word as in epoch 0."""
+        """Return a word as in epoch 0."""
         return self.sample(index, 0)
 
     def sample(self, index: int, epoch: int) -> Sample:
-        """Give a word; it comes back in a later epoch only with `fixed_augmentations`.
+        """Return a word; it comes back in a later epoch only with `fixed_augmentations`.
 
         Raises:
             UserError: when hardly a word that is rendered can be written in the alphabet.

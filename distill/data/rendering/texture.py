@@ -1,4 +1,4 @@
-"""Backgrounds: a bank of grey textures (plain walls, stains, boards, bricks, wood, foliage, panels) and of noise."""
+"""Make banks of grey background textures (walls, stains, boards, bricks, wood, foliage, panels) and of noise."""
 
 from __future__ import annotations
 

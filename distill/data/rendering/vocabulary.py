@@ -1,4 +1,4 @@
-"""Vocabulary: which languages an alphabet asks for, their words by frequency, and which words are held out."""
+"""Choose the languages that an alphabet asks for, load their words by frequency, and hold some out for testing."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def word_key(text: str) -> str:
 
 
 def is_held_out(text: str) -> bool:
-    """Tell whether a word belongs to the tenth that is reserved for testing (a fixed hash of its lower-cased form)."""
+    """Whether a word belongs to the tenth that is reserved for testing (a fixed hash of its lower-cased form)."""
     digest = hashlib.blake2b(word_key(text).encode(), digest_size=8, person=b"heldout-word").digest()
     return int.from_bytes(digest, "big") % HELD_OUT_TENTH == 0
 
 
 def needs_shaping(character: str) -> bool:
-    """Tell whether a character is joined to or stacked on others, or runs from right to left: it isn't rendered."""
+    """Whether a character is joined to or stacked on others, or runs from right to left: it isn't rendered."""
     category, direction = unicodedata.category(character), unicodedata.bidirectional(character)
     return category[0] == "M" or direction in ("R", "AL") or character.isspace()
 
@@ -119,13 +119,13 @@ def load_vocabulary(languages: tuple[str, ...], alphabet: frozenset[str]) -> Voc
 
 @lru_cache(maxsize=8)
 def _frequent_words(language: str, letters: frozenset[str]) -> Mapping[str, float]:
-    """Give the most frequent words that are made of some letters, with their tempered frequencies."""
-    found: dict[str, float] = {}
+    """Return the most frequent words that are made of some letters, with their tempered frequencies."""
+    usable: dict[str, float] = {}
     for word, frequency in _frequencies(language, "best").items():
         spelled = _respell(word, language, letters)
         if len(spelled) <= MAX_WORD and letters.issuperset(spelled) and spelled[0] != "'":
-            found[spelled] = frequency
-    ranked = sorted(((frequency, word) for word, frequency in found.items()), key=lambda pair: (-pair[0], pair[1]))
+            usable[spelled] = frequency
+    ranked = sorted(((frequency, word) for word, frequency in usable.items()), key=lambda pair: (-pair[0], pair[1]))
     return {word: frequency**TEMPER for frequency, word in ranked[:VOCABULARY_SIZE]}
 
 
