@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -81,7 +82,7 @@ class Charset:
     def __post_init__(self) -> None:
         """Compose the characters; raise `UserError` for an alphabet that is empty or repeats a character."""
         object.__setattr__(self, "characters", unicodedata.normalize("NFC", self.characters))
-        repeated = sorted({char for char in self.characters if self.characters.count(char) > 1})
+        repeated = sorted(char for char, count in Counter(self.characters).items() if count > 1)
         if not self.characters or repeated:
             problem = f"repeats {''.join(repeated)!r}" if repeated else "is empty"
             raise UserError(f"the alphabet {problem}; list each character once")
@@ -230,8 +231,9 @@ class Charset:
             return None, "too long", parts
         text = self.adapt(text)
         if not self._is_ascii and not unicodedata.is_normalized("NFC", text):
-            # Characters met that had one in between which the alphabet lacks: compose them too.
-            text = self.adapt("".join(map(self._fold, self._clusters(text))))
+            # A letter and a mark met that had a character between them which the alphabet lacks: compose them too.
+            for _ in range(len(text)):
+                text = self.adapt("".join(map(self._fold, self._clusters(text))))
         if single_blanks:
             text = " ".join(text.split())
         if not keep_illegible and ILLEGIBLE.fullmatch(text):

@@ -74,7 +74,7 @@ class StudentConfig:
     column_head: bool = False
     """A linear character head on the encoder's columns: for an auxiliary loss in training, or decoding `ctc`."""
     taps: TapSpacing = "published"
-    """How three stages are spaced over a depth that is no multiple of four."""
+    """How three stages are spaced over a depth that is no multiple of four, see `tap_depths`."""
     decoding: StudentDecoding = "ar"
     """`ar`: one character after the other (the paper's); `nar`: all at once; `ctc`: off the encoder's columns."""
     refine_iters: int = 0

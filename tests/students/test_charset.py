@@ -177,6 +177,20 @@ def test_properties_of_cleaned_labels(data: st.DataObject, alphabet: str) -> Non
     assert charset.examine(verdict.text) == LabelVerdict(verdict.text, None, "", "")
 
 
+@given(st.data(), st.sets(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
+def test_properties_of_any_alphabet(data: st.DataObject, characters: set[str]) -> None:
+    try:
+        charset = Charset("".join(sorted(characters)))
+    except UserError:
+        return  # two forms of one character
+    label = data.draw(st.text(st.sampled_from(sorted(characters)) | st.characters(exclude_categories=["Cs"])))
+    verdict = charset.examine(label)
+    assert charset.examine(unicodedata.normalize("NFD", label)) == verdict
+    if verdict.text is not None:
+        assert set(verdict.text) <= set(charset.characters)
+        assert charset.clean(verdict.text) == verdict.text
+
+
 @pytest.mark.parametrize("mark", ["###", "#", "*", "***", ".", " ### ", "＃＃＃"])
 @pytest.mark.parametrize("alphabet", ["36", "94"])
 def test_marks_for_illegible_words(mark: str, alphabet: str) -> None:
