@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from losses import kd, registry, symmetric
+from losses import kd, symmetric
 from losses.registry import register_loss
-
-registry.close_built_in()
 
 __all__ = ["kd", "register_loss", "symmetric"]

@@ -22,6 +22,8 @@ GIVEN = ("guidance", "context")
 """Parameters beside `stages` that a loss is called with, where it names them; all others are its options."""
 SHAPES = ("student", "teacher")
 """Arguments that a loss that is a module is built with, where it names them."""
+BUILT_IN = ("bridge", "linguistic", "visual", "kd", "dkd")
+"""The losses of the package, which users can't replace; their weights stand under `guidance` of a configuration."""
 TASK_TERMS = ("characters", "ctc", "columns", "pseudo", "pseudo_ctc", "total")
 """Names of the terms that learn from labels; no loss can have them."""
 
@@ -125,7 +127,7 @@ def register_loss(name: str, needs: Sequence[Part] = ()) -> Callable[[LossLike],
         UserError: for a name that is taken by the framework.
         ValueError: for a part that guidance hasn't got, or a function whose parameters don't agree with `needs`.
     """
-    if name in TASK_TERMS or name in BUILT_IN or not name.isidentifier():
+    if name in TASK_TERMS or (name in BUILT_IN and name in LOSSES) or not name.isidentifier():
         raise UserError(f"a loss can't be called {name!r}; take a name of letters that the framework has no use for")
     if unknown := set(needs) - set(get_args(Part)):
         raise ValueError(f"guidance has no {sorted(unknown)[0]!r}; a loss can need {', '.join(get_args(Part))}")
@@ -159,13 +161,3 @@ def find_loss(name: str) -> Loss:
 
 def _given(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(key for key in GIVEN if key in parameters)
-
-
-BUILT_IN: frozenset[str] = frozenset()
-"""Names that users can't take; filled when the losses of the package are registered."""
-
-
-def close_built_in() -> None:
-    """Keep users from taking the names that are registered now."""
-    global BUILT_IN
-    BUILT_IN = frozenset(LOSSES)

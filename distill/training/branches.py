@@ -14,15 +14,13 @@ from distill.config import GuidanceSection, LossSection, ScheduleSection
 from distill.training.term_weights import check_schedule
 from losses.alphabets import SharedAlphabet
 from losses.heads import GuidanceHeads
-from losses.registry import BuiltLoss, LossContext, find_loss
+from losses.registry import BUILT_IN, BuiltLoss, LossContext, find_loss
 from students.errors import UserError
 from students.stages import Stages
 from students.student import Student
 from teachers.guidance import FeatureRequest, Guidance, Part
 from teachers.teacher import Teacher
 
-BUILT_IN = ("bridge", "linguistic", "visual", "kd", "dkd")
-"""Losses whose weights and options stand under `guidance`."""
 PSEUDO = "pseudo"
 """The weight of words that a teacher labelled, which is scheduled like a loss."""
 

@@ -6,8 +6,9 @@ import torch
 from rich.table import Table
 
 from distill.data.batch import Batch
-from distill.training.branches import BUILT_IN, select_words
+from distill.training.branches import select_words
 from distill.training.distillation import DistillationTask
+from losses.registry import BUILT_IN
 from teachers.guidance import FeatureRequest
 
 
