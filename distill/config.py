@@ -225,10 +225,10 @@ def _override(schema: type, merged: Any, key: str, value: Any, text: Any) -> Non
 
 def check_index(merged: Any, key: str) -> None:
     """Refuse an entry that a list hasn't got; raises `UserError`."""
-    for found in re.finditer(r"\[(\d*)\]", key):
-        entries = OmegaConf.select(merged, key[: found.start()])
-        if not found[1] or int(found[1]) >= len(entries):
-            raise UserError(f"{key[: found.end()]}: the list has {len(entries)} entries, counted from 0")
+    for index in re.finditer(r"\[(\d*)\]", key):
+        entries = OmegaConf.select(merged, key[: index.start()])
+        if not index[1] or int(index[1]) >= len(entries):
+            raise UserError(f"{key[: index.end()]}: the list has {len(entries)} entries, counted from 0")
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def _checked(schema: type, given: Any, texts: Any) -> Any:
-    """Check a file's keys, and give its values with those of text fields as they stand there."""
+    """Check a file's keys, and return its values, with those of text fields as they stand in the file."""
     if isinstance(given, dict):
         if isinstance(given.get("teacher"), list):
             given["teachers"], texts["teachers"] = given.pop("teacher"), texts.pop("teacher")
@@ -249,6 +249,7 @@ def _checked(schema: type, given: Any, texts: Any) -> Any:
 
 
 def _checked_section(schema: type, section: type, key: str, given: Any, texts: Any) -> Any:
+    """Check the keys of a section and of what is in it; arguments as for `_checked_value`."""
     if isinstance(given, str) and given.startswith("${"):
         return given
     if section is LossSection and not isinstance(given, Mapping | list):
@@ -258,16 +259,28 @@ def _checked_section(schema: type, section: type, key: str, given: Any, texts: A
         raise UserError(f"{key or 'a configuration'} is a section with the keys {names}; write them below it")
     checked = {}
     for name, value in given.items():
-        place = f"{key}.{name}" if key else str(name)
+        inner = f"{key}.{name}" if key else str(name)
         annotation = field_types(section).get(str(name))
         if annotation is None:
-            raise unknown_key(schema, place)
+            raise unknown_key(schema, inner)
         text = texts.get(name) if isinstance(texts, dict) else None
-        checked[name] = _checked_value(schema, annotation, place, value, text)
+        checked[name] = _checked_value(schema, annotation, inner, value, text)
     return checked
 
 
 def _checked_value(schema: type, annotation: Any, key: str, value: Any, text: Any) -> Any:
+    """Return what a key is set to, with texts as they stand in the file.
+
+    Args:
+        schema: the whole configuration, to name the nearest key.
+        annotation: what the key takes.
+        key: the key, with dots.
+        value: what YAML makes of the file.
+        text: the same with every scalar as the text that stands there; None for values from Python.
+
+    Raises:
+        UserError: for an unknown key in it, or a section, list or single value in the place of another.
+    """
     section, origin = section_of(annotation), get_origin(annotation)
     if isinstance(value, str) and value.startswith("${"):
         return value

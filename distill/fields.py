@@ -36,8 +36,8 @@ def check_bounds(section: Any, prefix: str = "") -> None:
     """
     for each in dataclasses.fields(section):
         key, value = prefix + each.name, getattr(section, each.name)
-        for place, inner in inner_sections(key, value):
-            check_bounds(inner, f"{place}.")
+        for inner_key, inner in inner_sections(key, value):
+            check_bounds(inner, f"{inner_key}.")
         for kind, bound in each.metadata.items():
             wrong, holds = BOUNDS[kind]
             if value is not None and not holds(value, bound):  # NaN holds for none

@@ -30,7 +30,7 @@ def checkpoints(run: Path) -> list[str]:
 
 
 def same_end(one: Path, other: Path) -> None:
-    """Two runs logged the same numbers and ended with the same weights to the bit: trained, averaged, delivered."""
+    """Two runs logged the same numbers and ended with the same weights to the bit: trained, averaged, exported."""
     assert rows(one) == rows(other)
     assert checkpoints(one)[-1] == checkpoints(other)[-1]
     last = Path("checkpoints", checkpoints(one)[-1])

@@ -200,7 +200,8 @@ class TrainingRun(ABC, Generic[Settings]):
             if self.accelerator.is_main_process:  # what follows takes long, and is not done together
                 finished = self.after_training(finished)
             if not finished:
-                self.log(f"stopped at step {self.state.step} and saved; continue with --resume auto")
+                how = "--resume auto (in Python resume='auto')"
+                self.log(f"stopped at step {self.state.step} and saved; continue with {how}")
             return finished
         finally:
             if lock is not None:

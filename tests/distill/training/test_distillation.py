@@ -182,7 +182,7 @@ def test_the_column_term_fades(student: Student, batch: Batch) -> None:
     assert "columns" not in terms_of(task, batch, 0, 0.5)
 
 
-def test_aids_are_switched_off_one_by_one(student: Student, batch: Batch) -> None:
+def test_auxiliary_losses_are_switched_off_one_by_one(student: Student, batch: Batch) -> None:
     for aux, names, graded in (
         (AuxSection(ctc=0.0), {"characters", "columns"}, False),
         (AuxSection(columns=0.0), {"characters", "ctc"}, True),

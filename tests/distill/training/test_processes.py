@@ -75,7 +75,7 @@ def test_two_processes_count_right_and_the_second_leaves_before_the_comparison(c
     report = json.loads((run / "report.json").read_text(encoding="utf-8"))
     scored = report["readers"][0]["benchmarks"]["validation"]
     best = max(validations, key=lambda row: row["accuracy"])
-    # Process 1 has seen other words in the last step: what it validates with must still be what is delivered.
+    # Process 1 has seen other words in the last step: what it validates with must still be what is exported.
     assert (scored["words"], scored["accuracy"]) == (7, pytest.approx(best["accuracy"], abs=0.01))
     assert scored["one_minus_ned"] == pytest.approx(best["one_minus_ned"], abs=0.01)
     Student.from_pretrained(run / "student")

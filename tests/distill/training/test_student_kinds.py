@@ -62,14 +62,14 @@ def test_all_seven_stages_are_guided(run: Path) -> None:
 
 
 def test_resumed_is_unbroken(run: Path, arguments: list[str]) -> None:
-    logged, delivered = rows(run), load_file(run / "student" / "model.safetensors")
+    logged, exported = rows(run), load_file(run / "student" / "model.safetensors")
     state = load_file(run / "checkpoints" / "step-00000005" / "model.safetensors")
     (run / "checkpoints" / "step-00000005" / "complete.json").unlink()
     assert main([*arguments, "--resume", "auto"]) == 0
     assert rows(run) == logged
     again = load_file(run / "checkpoints" / "step-00000005" / "model.safetensors")
     assert any(name.startswith("student.decoder.") for name in state), "the decoder goes on learning"
-    for one, other in ((state, again), (delivered, load_file(run / "student" / "model.safetensors"))):
+    for one, other in ((state, again), (exported, load_file(run / "student" / "model.safetensors"))):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
 
