@@ -157,7 +157,7 @@ def check_tensors(data: bytes, path: Path) -> None:
             kind = FLOATS.get(cast("int", values.get(DATA_TYPE, 0)))
             if kind and not isinstance(content, int) and not are_numbers(np.frombuffer(content, kind)):
                 raise UserError(f"{path} has weights that are NaN or infinite; export a student of an earlier step")
-    except ValueError:
+    except (ValueError, RecursionError):  # a hostile file may nest messages without end
         raise UserError(f"{path} is no ONNX file; {EXPORT_AGAIN}") from None
 
 

@@ -126,6 +126,21 @@ def test_broken_files_are_the_users_mistake(onnx_file: Path, tmp_path: Path) -> 
         OnnxReader(edited(onnx_file, tmp_path / "size.onnx", image_size=json.dumps("32")))
 
 
+def wrapped(field: int, content: bytes) -> bytes:
+    """A protobuf message with one field that holds `content`."""
+    size = len(content)
+    return bytes([field << 3 | 2, *(size >> 7 * n & 127 | 128 for n in range(3)), size >> 21]) + content
+
+
+def test_messages_that_nest_without_end_are_refused(tmp_path: Path) -> None:
+    content = b""
+    for number in range(3000):  # a graph's node, its attribute, the attribute's graph, from the inside out
+        content = wrapped((6, 5, 1)[number % 3], content)
+    (tmp_path / "nested.onnx").write_bytes(wrapped(7, content))
+    with pytest.raises(UserError, match="is no ONNX file"):
+        OnnxReader(tmp_path / "nested.onnx")
+
+
 def test_weights_in_other_files_are_refused(onnx_file: Path, tmp_path: Path) -> None:
     model = onnx.load(onnx_file)
     onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, size_threshold=0, location="elsewhere")
