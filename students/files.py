@@ -101,11 +101,11 @@ def repair(folder: Path) -> None:
     Unfinished files are removed. No other process may write there meanwhile.
     """
     for path in list(folder.glob(".*")):
-        found = _TEMPORARY.fullmatch(path.name)
-        if found is None:
+        match = _TEMPORARY.fullmatch(path.name)
+        if match is None:
             continue
-        if found["kind"] == "replaced" and not (folder / found["name"]).exists():
-            os.replace(path, folder / found["name"])
+        if match["kind"] == "replaced" and not (folder / match["name"]).exists():
+            os.replace(path, folder / match["name"])
         remove(path)
 
 

@@ -32,7 +32,7 @@ POSITIONS = "pos_queries"
 class Remapping:
     """What `remap` did with a reader's rows."""
 
-    kept: int
+    unchanged: int
     """How many characters kept their rows."""
     new: str
     """Characters with new rows, drawn at random."""
@@ -45,7 +45,7 @@ class Remapping:
 
     def describe(self) -> str:
         """Describe it in one line."""
-        parts = [f"{self.kept} characters keep their rows"]
+        parts = [f"{self.unchanged} characters keep their rows"]
         if self.new:
             parts.append(f"new are {self.new}")
         if self.cased:
@@ -90,7 +90,7 @@ def remap(reader: AnyReader, charset: Charset, max_length: int) -> tuple[AnyRead
     remapped.load_state_dict(fresh)
     pairs = list(zip(new.characters, source, strict=True))
     report = Remapping(
-        kept=sum(char in old.ids for char in new.characters),
+        unchanged=sum(char in old.ids for char in new.characters),
         new="".join(char for char, row in pairs if row < 0),
         cased="".join(char for char, row in pairs if row >= 0 and char not in old.ids),
         dropped="".join(char for char, row in old.ids.items() if row not in source),
