@@ -61,7 +61,7 @@ def test_more_characters_and_longer_words(student: Student, images: Tensor) -> N
     remapped, report = remap(student, wider, 12)
     assert report.new == string.punctuation
     assert report.cased == string.ascii_uppercase
-    assert (report.kept, report.dropped, report.longest) == (36, "", (8, 12))
+    assert (report.unchanged, report.dropped, report.longest) == (36, "", (8, 12))
     told = report.describe()
     assert "36 characters keep" in told
     assert f"new are {string.punctuation}" in told
