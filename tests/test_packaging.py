@@ -42,6 +42,13 @@ def test_the_shipped_configurations_are_those_of_the_folder() -> None:
     assert not list(SHIPPED.glob("*.py")), "configs is data, not a package"
 
 
+@pytest.mark.parametrize("package", TOP)
+def test_every_package_is_typed(package: str, settings: ConfigParser) -> None:
+    # The front door's types are those of the other packages; a checker takes them from marked ones only.
+    assert (ROOT / package / "py.typed").is_file()
+    assert "py.typed" in settings["options.package_data"][package].split()
+
+
 def test_an_extra_brings_each_optional_package(settings: ConfigParser) -> None:
     extras = settings["options.extras_require"]
     for package, extra in EXTRAS.items():
