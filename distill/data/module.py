@@ -57,6 +57,8 @@ class DataModule:
         """Folders of the rendered training and validation words; what differs from the defaults is in their names."""
         synthetic = self.section.synthetic
         kind = "" if synthetic.difficulty == 1 else f"-difficulty{synthetic.difficulty:g}"
+        if not synthetic.system_fonts:
+            kind += "-packagefonts"
         if synthetic.fonts:
             kind += f"-fonts{zlib.crc32(chr(10).join(synthetic.fonts).encode()):08x}"
         if not self.charset.characters.isascii():
@@ -160,7 +162,8 @@ class DataModule:
             synthetic.test_words if split == "test" else synthetic.words, split,
             synthetic.seed + 1 if split == "test" else synthetic.seed,
             CHARSETS["94"] if stored and characters.isascii() else characters,
-            tuple(synthetic.fonts), difficulty=synthetic.difficulty, languages=tuple(synthetic.languages),
+            tuple(synthetic.fonts), synthetic.system_fonts, difficulty=synthetic.difficulty,
+            languages=tuple(synthetic.languages),
         )  # fmt: skip
 
     def _render(self, split: Split, folder: Path, console: Console) -> None:

@@ -55,6 +55,8 @@ class SyntheticSection:
     """How hard the words are to read, 0 (plain) to 1 (as varied as real crops)."""
     fonts: list[str] = field(default_factory=list)
     """Folders of further fonts."""
+    system_fonts: bool = True
+    """Use the fonts that the system has, beside those that come with Python packages."""
     languages: list[str] = field(default_factory=list)
     """Languages of the words, as wordfreq calls them (`de`, `ru`); empty: English, or by an alphabet beyond ASCII."""
     workers: int = field(default=0, metadata={"least": 0})
