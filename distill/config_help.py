@@ -57,8 +57,8 @@ def listing(section: type, prefix: str) -> list[str]:
     defaults, texts = section(), documentation(section)
     rows = []
     for name, annotation in field_types(section).items():
-        shown = "..." if dataclasses.is_dataclass(annotation) else as_yaml(getattr(defaults, name))
-        rows.append((f"{prefix}{name}: {shown}", texts[name]))
+        default = "..." if dataclasses.is_dataclass(annotation) else as_yaml(getattr(defaults, name))
+        rows.append((f"{prefix}{name}: {default}", texts[name]))
     width = min(max(len(key) for key, _ in rows), 48) + 2
     lines = []
     for key, text in rows:

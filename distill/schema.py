@@ -71,7 +71,7 @@ class TeacherConfig:
     init: str | None = None
     """Folder of a teacher of this kind to start from, with its own sizes; null starts anew, or from a CLIP."""
     remap: bool = False
-    """Give the reader of `init` the `charset` and `max_length` of its section."""
+    """Change the reader of `init` to the `charset` and `max_length` of its section."""
     seed: int = field(default=0, metadata={"least": 0})
     """The seed that every stream of random numbers is derived from."""
     contrastive: ContrastiveSection = field(default_factory=ContrastiveSection)

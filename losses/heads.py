@@ -86,7 +86,7 @@ class GuidanceHeads(nn.Module):
             For each term the student's and the teacher's rows, each (R, C).
 
         Raises:
-            ValueError: when the two sides differ in words or positions.
+            ValueError: when student and teacher differ in words or positions.
         """
         positions, expected = stages.decoder[0].shape[:2], guidance.mask.shape
         if positions != expected:
@@ -115,7 +115,7 @@ class GuidanceHeads(nn.Module):
 
 
 def published_name(name: str) -> str:
-    """Give a parameter of `GuidanceHeads` its name in the reference implementation, as `align_head0.1.bias`.
+    """Return the name of a parameter of `GuidanceHeads` in the reference implementation, as `align_head0.1.bias`.
 
     Names of other parameters come back as they are.
     """

@@ -68,7 +68,7 @@ def lcl(
         A scalar; 0 (with a zero gradient) when R is 0.
 
     Raises:
-        ValueError: when the two sides differ in shape or aren't matrices.
+        ValueError: when student's and teacher's rows differ in shape or aren't matrices.
     """
     if student.ndim != 2 or student.shape != teacher.shape:
         raise ValueError(f"lcl needs two (R, C) matrices of one shape, got {(*student.shape,)} and {(*teacher.shape,)}")

@@ -30,7 +30,7 @@ TASK_TERMS = ("characters", "ctc", "columns", "pseudo", "pseudo_ctc", "total")
 
 @dataclass(frozen=True)
 class LossContext:
-    """What a loss may use beside the two sides; it is passed to a parameter called `context`."""
+    """What a loss may use beside stages and guidance; it is passed to a parameter called `context`."""
 
     target_ids: Tensor
     """(N, L + 2) the student's ids of the labels: start, characters, end, padding."""
@@ -146,7 +146,7 @@ def register_loss(name: str, needs: Sequence[Part] = ()) -> Callable[[LossLike],
 
 
 def find_loss(name: str) -> Loss:
-    """Give a registered loss.
+    """Look up a registered loss.
 
     Raises:
         UserError: when there is none of this name.

@@ -87,7 +87,7 @@ def symmetric_terms(
         for; their sum is the guidance.
 
     Raises:
-        ValueError: when the two sides differ in words or positions.
+        ValueError: when student and teacher differ in words or positions.
     """
     return _lcl_of_pairs(heads, stages, guidance, chosen_rows(guidance, options, generator), options, KINDS)
 

@@ -400,7 +400,7 @@ def _only_marks(char: str) -> bool:
 
 
 def _unusable(char: str) -> str | None:
-    """Say why a character of an alphabet file can't be taught; None when it can."""
+    """Explain why a character of an alphabet file can't be taught; None when it can."""
     name = f"U+{ord(char):04X} {unicodedata.name(char, '')}".strip()
     if char != " " and char.isspace():
         return f"{name} is white space, and only the blank can be a character"

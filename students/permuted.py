@@ -71,13 +71,13 @@ def draw_permutations(length: int, options: PermutationOptions, source: torch.Ge
     if length <= 1:
         return torch.arange(length + 2)[None]
     possible = math.factorial(length) // (2 if options.mirrored else 1)
-    wanted = min(options.count // 2 if options.mirrored else options.count, possible)
+    count = min(options.count // 2 if options.mirrored else options.count, possible)
     rows = [torch.arange(length)] if options.forward else []
     if length < POOL_BELOW:
         pool = _pool(length, options.mirrored, possible)[int(options.forward) :]
-        rows += [pool[place] for place in torch.randperm(len(pool), generator=source)[: wanted - len(rows)].tolist()]
+        rows += [pool[index] for index in torch.randperm(len(pool), generator=source)[: count - len(rows)].tolist()]
     else:
-        rows += [torch.randperm(length, generator=source) for _ in range(wanted - len(rows))]
+        rows += [torch.randperm(length, generator=source) for _ in range(count - len(rows))]
     drawn = torch.stack(rows)
     if options.mirrored:
         drawn = torch.stack([drawn, drawn.flip(-1)], dim=1).flatten(0, 1)
@@ -91,8 +91,8 @@ def draw_permutations(length: int, options: PermutationOptions, source: torch.Ge
 
 def _pool(length: int, mirrored: bool, possible: int) -> Tensor:
     """Return the different orders of a short word: (possible, length), left-to-right first."""
-    every = torch.tensor(list(itertools.permutations(range(length))))
-    return every[list(HALVES_OF_FOUR)] if mirrored and length == 4 else every[:possible]
+    permutations = torch.tensor(list(itertools.permutations(range(length))))
+    return permutations[list(HALVES_OF_FOUR)] if mirrored and length == 4 else permutations[:possible]
 
 
 def permutation_masks(permutation: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Give a trained reader another alphabet or longest word: its rows move with their characters and positions.
+"""Remap a trained reader to another alphabet or longest word: its rows move with their characters and positions.
 
 Weights with a row for each character (heads, embeddings) or position (queries) are rearranged: a character keeps its
 row whatever its new token id is; the end, start and padding keep theirs. All other weights stay as they are.
@@ -77,7 +77,7 @@ def remap(reader: AnyReader, charset: Charset, max_length: int) -> tuple[AnyRead
     source = [_source_id(char, old) for char in new.characters]
     classes = [old.end_id, *source]
     tokens = [*classes, old.start_id, old.pad_id]
-    positions = [place if place <= reader.max_length else -1 for place in range(max_length + 1)]
+    positions = [position if position <= reader.max_length else -1 for position in range(max_length + 1)]
     fresh = remapped.state_dict()
     moved = dict(_layouts(remapped, classes, tokens))
     for name, rows in reader.state_dict().items():
@@ -107,15 +107,15 @@ def _source_id(char: str, old: Charset) -> int:
 
 def _layouts(reader: Reader, classes: list[int], tokens: list[int]) -> Iterator[tuple[str, list[int]]]:
     """Yield the names of the weights with rows for characters, and the old row of each new one."""
-    for place, part in reader.named_modules():
+    for prefix, part in reader.named_modules():
         if isinstance(part, CharacterDecoder):
-            start = f"{place}." if place else ""
+            start = f"{prefix}." if prefix else ""
             yield from ((start + name, classes) for name in CLASSES)
             yield start + TOKENS, tokens
 
 
 def _take(rows: Tensor, fresh: Tensor, sources: list[int]) -> Tensor:
     """Rearrange rows (A, ...) to (B, ...), with a fresh row where there is no source."""
-    places = torch.tensor(sources, device=rows.device)
-    known = (places >= 0).view(-1, *[1] * (rows.ndim - 1))
-    return torch.where(known, rows[places.clamp(min=0)], fresh.to(rows))
+    indices = torch.tensor(sources, device=rows.device)
+    known = (indices >= 0).view(-1, *[1] * (rows.ndim - 1))
+    return torch.where(known, rows[indices.clamp(min=0)], fresh.to(rows))

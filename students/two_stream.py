@@ -164,14 +164,14 @@ class CharacterDecoder(nn.Module):
         cache: list[KeysValues] = []
         logits = []
         for position in range(steps):
-            place = self.pos_queries[:, position : position + 1]
-            output, cache = self.decoder.step(place.expand(len(content), -1, -1), content, cache, memory)
+            query = self.pos_queries[:, position : position + 1]
+            output, cache = self.decoder.step(query.expand(len(content), -1, -1), content, cache, memory)
             logits.append(self.head(output))
             ids = logits[-1].argmax(dim=-1)
             ended |= ids[:, 0] == self.charset.end_id
             if stop and bool(ended.all()):
                 break
-            content = place + self.text_embed(ids)
+            content = query + self.text_embed(ids)
         return torch.cat(logits, dim=1)
 
     def nar(self, memory: Sequence[KeysValues], steps: int) -> Tensor:

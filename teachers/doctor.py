@@ -75,11 +75,11 @@ def examine(name: str, charset: Charset) -> Checkup:
     Raises:
         UserError: when there is no such teacher.
     """
-    if not is_registered(name) and (found := resolve(name)).format == CLIP_ZOO:
-        architecture = found.architecture or name
+    if not is_registered(name) and (resolved := resolve(name)).format == CLIP_ZOO:
+        architecture = resolved.architecture or name
         config = zoo_config(architecture)["text_cfg"]
-        if found.tag is not None and found.tag not in zoo_tags(architecture):
-            raise UserError(f"{architecture} has no weights called {found.tag!r}; it has {zoo_tags(architecture)}")
+        if resolved.tag is not None and resolved.tag not in zoo_tags(architecture):
+            raise UserError(f"{architecture} has no weights called {resolved.tag!r}; it has {zoo_tags(architecture)}")
         tokenizer = SimpleTokenizer(**(config.get("tokenizer_kwargs") or {}))
         tokens = WordPieceTokens(tokenizer, config.get("context_length", 77))
         return examine_tokens(name, "a CLIP of open_clip's zoo, by its tokenizer", charset, tokens)

@@ -116,7 +116,7 @@ class FeatureCache:
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """Give the type that autocast computes in on `device`, a part of each key; None without autocast."""
+    """Return the type that autocast computes in on `device`, a part of each key; None without autocast."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
 
 

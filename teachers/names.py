@@ -96,10 +96,10 @@ def unknown_name(name: str, reason: str = "") -> UserError:
 def _with_weights(name: str, weights: str) -> Resolved:
     path = Path(weights)
     if path.is_dir():
-        found = _in_folder(name, path)
-        if not found.is_clip:
+        resolved = _in_folder(name, path)
+        if not resolved.is_clip:
             raise UserError(f"weights={weights} is a reader's folder, not a CLIP's; give it as the name")
-        return found
+        return resolved
     architecture, _, tag = name.partition("/")
     if not path.exists() and tag == "" and weights in list_pretrained_tags_by_model(architecture):
         return Resolved(f"{name}/{weights}", CLIP_ZOO, architecture=architecture, tag=weights)

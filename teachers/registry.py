@@ -108,13 +108,13 @@ def load_reader(name: str | Path) -> Reader:
         if isinstance(teacher, ReadingTeacher):
             return teacher.reader
         raise UserError(f"teacher {name} does not read; give it as a teacher, or a reader in its place")
-    found = resolve(name)
-    if found.is_clip:
+    resolved = resolve(name)
+    if resolved.is_clip:
         raise UserError(
             f"{name} is a CLIP, which chooses from a lexicon but does not read; give it as a teacher "
             f"(evaluate --teacher), or a reader such as {', '.join(shipped())}"
         )
-    return _load_reader(found)
+    return _load_reader(resolved)
 
 
 def load_model(name: str) -> Reader | Teacher:
@@ -123,9 +123,9 @@ def load_model(name: str) -> Reader | Teacher:
     Raises:
         UserError: when there is no such thing, or its files are broken.
     """
-    if name in TEACHERS or (found := resolve(name)).is_clip:
+    if name in TEACHERS or (resolved := resolve(name)).is_clip:
         return load_teacher(name)
-    return _load_reader(found)
+    return _load_reader(resolved)
 
 
 def load_teacher(
@@ -151,32 +151,32 @@ def load_teacher(
         raise UserError(f"position={position!r} is unknown; choose crop or interpolate")
     if name in TEACHERS:
         return _make_registered(name, weights, image_size)
-    found = resolve(name, weights)
-    entry = None if found.is_clip else _entry(found)
-    found_kind = "clip" if entry is None else entry.kind
-    if kind not in ("auto", found_kind):
-        raise UserError(f"{name} is of kind {found_kind}, not {kind}; leave teacher.kind at auto")
+    resolved = resolve(name, weights)
+    entry = None if resolved.is_clip else _entry(resolved)
+    actual_kind = "clip" if entry is None else entry.kind
+    if kind not in ("auto", actual_kind):
+        raise UserError(f"{name} is of kind {actual_kind}, not {kind}; leave teacher.kind at auto")
     if entry is None:
-        return ClipTeacher.from_model(found.name, load_clip(found), position, image_size)
+        return ClipTeacher.from_model(resolved.name, load_clip(resolved), position, image_size)
     if entry.teacher is None:
         raise UserError(
-            f"{name} reads by {found.format} and has no decoder to teach with; give a student that reads otherwise"
+            f"{name} reads by {resolved.format} and has no decoder to teach with; give a student that reads otherwise"
         )
-    return entry.teacher(found.name, _load_reader(found))
+    return entry.teacher(resolved.name, _load_reader(resolved))
 
 
-def _entry(found: Resolved) -> ReaderEntry:
-    if found.format not in READERS:
+def _entry(resolved: Resolved) -> ReaderEntry:
+    if resolved.format not in READERS:
         known = ", ".join(READERS)
         raise UserError(
-            f"{found.path / 'config.json'} says {found.format!r} as its format, which is no reader's; give {known}, "
-            "or register it in a plugin"
+            f"{resolved.path / 'config.json'} says {resolved.format!r} as its format, which is no reader's; "
+            f"give {known}, or register it in a plugin"
         )
-    return READERS[found.format]
+    return READERS[resolved.format]
 
 
-def _load_reader(found: Resolved) -> Reader:
-    return _entry(found).model.from_folder(found.path, found.stored or {})
+def _load_reader(resolved: Resolved) -> Reader:
+    return _entry(resolved).model.from_folder(resolved.path, resolved.stored or {})
 
 
 def _make_registered(name: str, weights: str | None, image_size: tuple[int, int]) -> Teacher:

@@ -66,7 +66,7 @@ class Teacher(nn.Module, ABC):
         return True
 
     def lacking(self, characters: str) -> str:
-        """Give those of `characters` that no label may have."""
+        """Return those of `characters` that no label may have."""
         return "".join(char for char in characters if not self.accepts(char))
 
     def extract(self, images: Tensor, labels: Sequence[str], request: FeatureRequest) -> Guidance:
@@ -106,7 +106,7 @@ class Teacher(nn.Module, ABC):
 
 @torch.no_grad()
 def untrain(teacher: Teacher, seed: int) -> None:
-    """Give a teacher fresh weights, in place: a control for experiments, of the same build but without knowledge.
+    """Draw fresh weights for a teacher, in place: a control for experiments, of the same build but without knowledge.
 
     Layers start as torch starts them; weights that stand outside of torch's layers (positions, projections) are drawn
     from a normal distribution as wide as the trained ones.

@@ -1,7 +1,7 @@
 """From labels to token ids, one token per character, or a refusal by name (docs/method.md, section 1.1).
 
 The rows of a text tap must line up with the positions of a recogniser: character i with its own token, the end with
-the end token. A label whose characters can't be told apart by the tokenizer is refused, never shifted silently.
+the end token. A label whose characters can't be distinguished by the tokenizer is refused, never shifted silently.
 """
 
 from __future__ import annotations

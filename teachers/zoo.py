@@ -50,28 +50,28 @@ class LoadedClip:
     """`embed_dim`, `vision_cfg` and `text_cfg` as open_clip's `CLIP` takes them."""
 
 
-def load_clip(found: Resolved) -> SmallTeacher | LoadedClip:
+def load_clip(resolved: Resolved) -> SmallTeacher | LoadedClip:
     """Load the weights of a CLIP that `teachers.names.resolve` found.
 
     Raises:
         UserError: a reader, missing or foreign weights, no network, or an activation that can't be determined.
     """
-    if not found.is_clip:
+    if not resolved.is_clip:
         raise UserError(
-            f"{found.name} is a reader ({found.format}), not a CLIP; give words-small, a CLIP or its weights"
+            f"{resolved.name} is a reader ({resolved.format}), not a CLIP; give words-small, a CLIP or its weights"
         )
-    if found.format == SMALL_TEACHER:
-        return SmallTeacher.load(found.path, found.stored)
-    if found.format == CLIP_FOLDER:
-        return load_file(weights_in(found.path) or found.path)
-    if found.format == CLIP_FILE:
-        return load_file(found.path, found.architecture, found.tag)
-    architecture = found.architecture or found.name
-    if found.tag is None:
+    if resolved.format == SMALL_TEACHER:
+        return SmallTeacher.load(resolved.path, resolved.stored)
+    if resolved.format == CLIP_FOLDER:
+        return load_file(weights_in(resolved.path) or resolved.path)
+    if resolved.format == CLIP_FILE:
+        return load_file(resolved.path, resolved.architecture, resolved.tag)
+    architecture = resolved.architecture or resolved.name
+    if resolved.tag is None:
         zoo_config(architecture)
         tags = ", ".join(zoo_tags(architecture))
-        raise UserError(f"{found.name} is a model without weights; say which: {architecture}/TAG with TAG of {tags}")
-    return load_zoo(architecture, found.tag)
+        raise UserError(f"{resolved.name} is a model without weights; say which: {architecture}/TAG with TAG of {tags}")
+    return load_zoo(architecture, resolved.tag)
 
 
 def load_zoo(name: str, tag: str) -> LoadedClip:

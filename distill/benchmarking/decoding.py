@@ -1,4 +1,4 @@
-"""Decoding: the whole reader against its encoder alone, milliseconds a word of every kind of student, and of ONNX."""
+"""Time decoding: the whole reader against its encoder, and milliseconds a word of each kind of student and of ONNX."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ENCODER = 0
 
 
 def decode_over_encoder(setup: Setup) -> Iterator[Row]:
-    """Time of encoder and decoder over that of the encoder alone."""
+    """Measure the time of encoder and decoder over that of the encoder alone."""
     for size, batch, seconds in _measured(setup):
         for characters, values in seconds.items():
             if characters != ENCODER:
@@ -43,7 +43,7 @@ def decode_over_encoder(setup: Setup) -> Iterator[Row]:
 
 
 def decoding_ms(setup: Setup) -> Iterator[Row]:
-    """Milliseconds a word: of the encoder, and of encoder and decoder."""
+    """Measure milliseconds a word: of the encoder, and of encoder and decoder."""
     for size, batch, seconds in _measured(setup):
         for characters, values in seconds.items():
             part = {"part": "whole", "characters": characters} if characters else {"part": "encoder"}
@@ -52,7 +52,7 @@ def decoding_ms(setup: Setup) -> Iterator[Row]:
 
 
 def kinds_ms(setup: Setup) -> Iterator[Row]:
-    """Milliseconds a word of each kind of student on the same encoder, from a normalised picture to text."""
+    """Measure milliseconds a word of each kind of student on one encoder, from a normalised picture to text."""
     student = build("tiny")
     readers = {kind: learner(student, *how).eval().exported_model().to(setup.device) for kind, how in KINDS.items()}
     for batch in setup.batches(1, 32):
@@ -70,7 +70,7 @@ def kinds_ms(setup: Setup) -> Iterator[Row]:
 
 
 def onnx_ms(setup: Setup) -> Iterator[Row]:
-    """Milliseconds a word, one at a time on one thread: normalised picture to text, words of 1 to 14 characters."""
+    """Measure milliseconds a word, one at a time on one thread: picture to text, words of 1 to 14 characters."""
     check_extra("onnx", "table onnx_ms")
     from distill.deployment.onnx_export import export_onnx
 

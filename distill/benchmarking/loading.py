@@ -1,4 +1,4 @@
-"""Loading words: augmented words a second, and seconds and memory from a start to the first batch."""
+"""Time loading words: augmented words a second, and seconds and memory from a start to the first batch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WORKER = ("a worker's own memory", "pages of files that it has mapped")
 
 
 def loader_words_per_s(setup: Setup) -> Iterator[Row]:
-    """Words a second from an LMDB of JPEG crops about 100 pixels wide.
+    """Measure words a second from an LMDB of JPEG crops about 100 pixels wide.
 
     With 0 workers the loader works in this process and the clock counts its CPU time: the rate of one worker. With
     more workers it is the wall clock.
@@ -106,7 +106,7 @@ def write_crops(path: Path, count: int) -> None:
 
 
 def startup_s(setup: Setup) -> Iterator[Row]:
-    """Seconds and memory of opening N words, at the first start, which may build an index, and later; of a worker."""
+    """Measure time and memory of opening N words at a first start, which may build an index, and later; of a worker."""
     for words in (10_000,) if setup.quick else (100_000, 1_000_000, 10_000_000):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "words"

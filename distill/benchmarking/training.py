@@ -1,4 +1,4 @@
-"""Training steps by their parts, in float32 and under bf16, and the consistency loss in blocks and by its rows."""
+"""Time training steps by their parts, in float32 and under bf16, and the consistency loss in blocks and by its rows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CACHES = {"warm": (2**30, 2**30), "labels": (2**30, 0), "none": (0, 0)}
 
 
 def training_step(setup: Setup) -> Iterator[Row]:
-    """Words a second of a step by its parts, and its ratio of the machine's matmul peak."""
+    """Measure words a second of a step by its parts, and its ratio of the machine's matmul peak."""
     for size, batch, steps in _cases(setup):
         operations = {part: steps.count_operations(part) for part in PARTS}
         matrix = torch.randn(PEAK_SIDE, PEAK_SIDE, device=setup.device)
@@ -69,7 +69,7 @@ def training_step(setup: Setup) -> Iterator[Row]:
 
 
 def distil_over_plain_step(setup: Setup) -> Iterator[Row]:
-    """Time of a guided step over that of the same student's step without a teacher.
+    """Measure the time of a guided step over that of the same student's step without a teacher.
 
     With `warm` caches the teacher has seen labels and pictures before, with `labels` only the labels, with `none` it
     caches nothing.
@@ -85,7 +85,7 @@ def distil_over_plain_step(setup: Setup) -> Iterator[Row]:
 
 
 def bf16_over_float32_step(setup: Setup) -> Iterator[Row]:
-    """Time of a step under bf16 over that in float32: below 1 where the processor computes in bf16."""
+    """Measure the time of a step under bf16 over that in float32: below 1 where the processor computes in bf16."""
     for size, batch, steps in _cases(setup):
         for part in ENDS:
             sides = {"bf16": partial(steps.under_bf16, part, True), "float32": partial(steps.under_bf16, part, False)}
@@ -166,7 +166,7 @@ def draw_batch(words: int, characters: str) -> Batch:
 
 
 def chunked_over_dense_lcl(setup: Setup) -> Iterator[Row]:
-    """Time of value and gradients of the consistency loss in blocks over that in one dense block."""
+    """Measure the time of value and gradients of the consistency loss in blocks over that in one dense block."""
     for rows in (1000,) if setup.quick else (1000, 2000, 4000, 8000):
         student, teacher = (side.to(setup.device) for side in draw_rows(rows))
         block = max(1, rows // 8)  # the loss's own choice may be one block
@@ -179,7 +179,7 @@ def chunked_over_dense_lcl(setup: Setup) -> Iterator[Row]:
 
 
 def lcl_by_rows(setup: Setup) -> Iterator[Row]:
-    """Milliseconds, nanoseconds a pair of rows, and extra memory at the peak; each in a process of its own."""
+    """Measure milliseconds, nanoseconds a pair of rows, and extra memory at the peak; each in a process of its own."""
     for rows in (1000,) if setup.quick else (1000, 2000, 5000, 10000, 20000):
         seconds, extra = in_new_process(measure_lcl, rows, 1 if rows > 5000 else MIN_ROUNDS, setup.device)
         case = {"rows": rows, "width": LCL_WIDTH}
@@ -189,7 +189,7 @@ def lcl_by_rows(setup: Setup) -> Iterator[Row]:
 
 
 def measure_lcl(rows: int, rounds: int, device: str) -> tuple[list[float], int]:
-    """Measure seconds of value and gradients, and the bytes by which the peak exceeds the two sides themselves."""
+    """Measure seconds of value and gradients, and the bytes by which the peak exceeds the two inputs themselves."""
     torch.set_num_threads(1)
     for count in (64, rows):  # kernels load their own memory on first use
         student, teacher = (side.to(device) for side in draw_rows(count))

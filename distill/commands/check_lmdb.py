@@ -23,9 +23,9 @@ from distill.errors import UserError, exit_on_user_error
 from students.charset import Charset
 from students.files import replacing, write_file
 
-SHOWN = 20
+MAX_LISTED = 20
 """Overlaps, characters and file names that are printed of many."""
-SHOWN_CORRUPT = 100
+MAX_CORRUPT_LISTED = 100
 """Corrupt records of a set that are printed; `--json` names all."""
 
 
@@ -73,7 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for report in reports:
         print_findings(console, report)
     if loose:
-        console.print(f"{len(loose)} pictures belong to no set, for want of a label file: {list_names(loose, SHOWN)}")
+        console.print(
+            f"{len(loose)} pictures belong to no set, for want of a label file: {list_names(loose, MAX_LISTED)}"
+        )
     overlaps = find_overlaps(against, sets) if against is not None else None
     if overlaps is not None:
         print_overlaps(console, overlaps, given.against)
@@ -110,8 +112,8 @@ def print_findings(console: Console, report: SetReport) -> None:
         console.print(f"{name}: {count} labels dropped, {reason}{marks}: {examples}")
     for characters, treatment in ((report.removed, "left out"), (report.folded, "replaced")):
         if characters:
-            listed = "  ".join(f"{char!r} {count}" for char, count in list(characters.items())[:SHOWN])
-            more = f"  and {len(characters) - SHOWN} more" if len(characters) > SHOWN else ""
+            listed = "  ".join(f"{char!r} {count}" for char, count in list(characters.items())[:MAX_LISTED])
+            more = f"  and {len(characters) - MAX_LISTED} more" if len(characters) > MAX_LISTED else ""
             console.print(f"{name}: characters outside the alphabet, {treatment}: {listed}{more}")
     if report.too_long_for_ctc:
         examples = ", ".join(map(repr, report.too_long_for_ctc_examples))
@@ -119,16 +121,18 @@ def print_findings(console: Console, report: SetReport) -> None:
     if report.repeated:
         console.print(f"{name}: {report.repeated} entries repeat a picture with its label and count once")
     if report.unlisted:
-        console.print(f"{name}: {len(report.unlisted)} pictures have no label: {list_names(report.unlisted, SHOWN)}")
+        console.print(
+            f"{name}: {len(report.unlisted)} pictures have no label: {list_names(report.unlisted, MAX_LISTED)}"
+        )
     if report.beyond:
         console.print(
             f"{name}: corrupt: {report.beyond} more records are stored than num-samples tells ({report.records}); "
             "they are never read: write the LMDB again"
         )
-    for line in report.corrupt_records[:SHOWN_CORRUPT]:
+    for line in report.corrupt_records[:MAX_CORRUPT_LISTED]:
         console.print(f"{name}: corrupt: {line}")
-    if report.corrupt > SHOWN_CORRUPT:
-        console.print(f"{name}: corrupt: {report.corrupt - SHOWN_CORRUPT} more; --json FILE names all")
+    if report.corrupt > MAX_CORRUPT_LISTED:
+        console.print(f"{name}: corrupt: {report.corrupt - MAX_CORRUPT_LISTED} more; --json FILE names all")
 
 
 def print_overlaps(console: Console, overlaps: Sequence[Overlap], against: Path) -> None:
@@ -137,11 +141,11 @@ def print_overlaps(console: Console, overlaps: Sequence[Overlap], against: Path)
         console.print(f"no picture of these is in {against}, equal or nearly so")
         return
     console.print(f"{len(overlaps)} pictures of these are in {against} as well:")
-    for overlap in overlaps[:SHOWN]:
+    for overlap in overlaps[:MAX_LISTED]:
         pair = f"{overlap.test} ({overlap.label!r}) and {overlap.train}"
         console.print(f"  {pair}: {overlap.kind}, correlation {overlap.correlation:.3f}")
-    if len(overlaps) > SHOWN:
-        console.print(f"  and {len(overlaps) - SHOWN} more")
+    if len(overlaps) > MAX_LISTED:
+        console.print(f"  and {len(overlaps) - MAX_LISTED} more")
 
 
 def save_sheet(sheet: Image.Image, file: Path) -> None:

@@ -27,12 +27,12 @@ _LEVELS = np.arange(256)
 
 
 def as_array(picture: Picture) -> np.ndarray:
-    """Give a picture as an array, which may be read-only."""
+    """Return a picture as an array, which may be read-only."""
     return picture if isinstance(picture, np.ndarray) else np.asarray(picture)
 
 
 def as_image(picture: Picture) -> Image.Image:
-    """Give a picture as Pillow's image."""
+    """Return a picture as Pillow's image."""
     if isinstance(picture, Image.Image):
         return picture
     return Image.frombytes("RGB", picture.shape[1::-1], picture.tobytes())

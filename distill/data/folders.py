@@ -127,7 +127,7 @@ class PictureRecords:
 
 
 @dataclass(frozen=True)
-class FoundFiles:
+class PictureSearch:
     """The files that a search for pictures came upon."""
 
     pictures: list[Path]
@@ -136,7 +136,7 @@ class FoundFiles:
     """All other files but label files, and those with such names that are no files: broken links, pipes."""
 
 
-def find_pictures(paths: Sequence[str | Path]) -> FoundFiles:
+def find_pictures(paths: Sequence[str | Path]) -> PictureSearch:
     """List picture files: files as they are given, whatever their names, and folders walked through.
 
     Raises:
@@ -155,7 +155,7 @@ def find_pictures(paths: Sequence[str | Path]) -> FoundFiles:
             raise UserError(f"{path}: no pictures in this folder ({', '.join(PICTURE_ENDINGS)})")
         pictures += files.pictures
         others += files.others
-    return FoundFiles(pictures, others)
+    return PictureSearch(pictures, others)
 
 
 def list_names(files: Sequence[str | Path], most: int = 20) -> str:
@@ -164,7 +164,7 @@ def list_names(files: Sequence[str | Path], most: int = 20) -> str:
     return names if len(files) <= most else f"{names} and {len(files) - most} more"
 
 
-def walk_files(folder: Path, besides: Collection[Path] = ()) -> FoundFiles:
+def walk_files(folder: Path, besides: Collection[Path] = ()) -> PictureSearch:
     """Find pictures at any depth by the endings of their names; hidden files and folders are passed over.
 
     Args:
@@ -180,7 +180,7 @@ def walk_files(folder: Path, besides: Collection[Path] = ()) -> FoundFiles:
                 pictures.append(file)
             elif file.name not in LABEL_FILES:
                 others.append(file)
-    return FoundFiles(sorted(pictures), sorted(others))
+    return PictureSearch(sorted(pictures), sorted(others))
 
 
 def read_bytes(file: Path, description: str) -> bytes:

@@ -151,7 +151,7 @@ class DataModule:
         _print_lines(console, describe_words(self.validation, "to validate on"))
 
     def _source_options(self) -> WordOptions:
-        """Give the options of the next source: each has its own seed."""
+        """Return the options of the next source: each has its own seed."""
         return dataclasses.replace(self.options, seed=self.seed + len(self.sources))
 
     def _request(self, split: Split) -> RenderRequest:

@@ -122,6 +122,8 @@ def _cut(file: Path) -> Records:
     ]
     larger = max((records for records in beside if len(records) > count), key=len, default=None)
     if larger is None:
-        wanted = f"{prefix}_COUNT" if prefix else "the larger set"
-        raise UserError(f"{file} lists {count} records, but {wanted} with more records is not beside it; put it there")
+        expected = f"{prefix}_COUNT" if prefix else "the larger set"
+        raise UserError(
+            f"{file} lists {count} records, but {expected} with more records is not beside it; put it there"
+        )
     return cut_by_list(file, larger)

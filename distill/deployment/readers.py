@@ -189,7 +189,7 @@ def place(reader: WordReader, device: str, threads: int | None) -> WordReader:
     return reader if placed is None else placed(device, threads)
 
 
-def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
+def choose_device(device: Literal["auto", "cpu", "cuda"]) -> str:
     """Choose the device to read on: with `auto` the GPU when there is one.
 
     Raises:
@@ -198,6 +198,6 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"]) -> str:
     import torch
 
     available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
+    if device == "cuda" and not available:
         raise UserError("no GPU that torch can use is here; take --device cpu")
-    return "cuda" if available and wanted != "cpu" else "cpu"
+    return "cuda" if available and device != "cpu" else "cpu"

@@ -189,8 +189,8 @@ def name_sets(root: Path) -> dict[str, Path]:
         name = known if known in COUNTS and known not in paths else path.relative_to(root).as_posix()
         paths[name] = path
     if not paths:
-        wanted = f"an LMDB ({DATA_FILE}), pictures with {LABEL_FILES[0]}, or a list (SET{LIST_SUFFIX})"
-        raise UserError(f"{root} holds no test set; put {wanted} there for each")
+        expected = f"an LMDB ({DATA_FILE}), pictures with {LABEL_FILES[0]}, or a list (SET{LIST_SUFFIX})"
+        raise UserError(f"{root} holds no test set; put {expected} there for each")
     order = {name: number for number, name in enumerate(COUNTS)}
     return {name: paths[name] for name in sorted(paths, key=lambda name: (order.get(name, len(order)), name))}
 
@@ -209,8 +209,8 @@ def choose(sets: str, names: list[str], data: Path) -> list[str]:
     """
     if sets == "all":
         return names
-    wanted = SIX if sets == "six" else [name.strip() for name in sets.split(",") if name.strip()]
-    chosen = [name if name in names else recognise(name) for name in wanted]
+    asked = SIX if sets == "six" else [name.strip() for name in sets.split(",") if name.strip()]
+    chosen = [name if name in names else recognise(name) for name in asked]
     missing = [name for name in chosen if name not in names]
     if missing or not chosen:
         near = process.extractOne(missing[0], names, score_cutoff=70) if missing and sets != "six" else None

@@ -170,7 +170,7 @@ def batches(benchmarks: Sequence[Benchmark], batch_size: int) -> Iterator[tuple[
 
 
 def with_lexicon(reader: WordReader, benchmark: Benchmark) -> WordReader:
-    """Give a closed-lexicon reader the set's words; leave others as they are."""
+    """Return a closed-lexicon reader with the set's words as its lexicon; leave others as they are."""
     return reader.over(benchmark.vocabulary) if isinstance(reader, ClosedReader) else reader
 
 
@@ -199,7 +199,7 @@ def unwritable(characters: str, charset: Charset) -> set[str]:
 
 
 def alphabet_warnings(results: Sequence[ReaderResult], charset: Charset) -> Iterator[str]:
-    """Say for each reader how many characters of the test alphabet, and words with them, it can't write."""
+    """Report for each reader how many characters of the test alphabet, and words with them, it can't write."""
     for result in results:
         missing = unwritable(result.charset, charset)
         if missing:

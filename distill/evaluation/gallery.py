@@ -100,10 +100,10 @@ def to_pixels(image: Tensor) -> np.ndarray:
     return pixels.round().byte().permute(1, 2, 0).numpy()
 
 
-def choose(right: Sequence[bool], confidences: Sequence[float], count: int) -> list[int]:
+def choose(hits: Sequence[bool], confidences: Sequence[float], count: int) -> list[int]:
     """Choose words to draw: half of `count` misread, the most confident first, and read ones, spread evenly."""
-    wrong = sorted((number for number, hit in enumerate(right) if not hit), key=lambda number: -confidences[number])
-    read = [number for number, hit in enumerate(right) if hit]
+    wrong = sorted((number for number, hit in enumerate(hits) if not hit), key=lambda number: -confidences[number])
+    read = [number for number, hit in enumerate(hits) if hit]
     chosen = wrong[: max(count // 2, count - len(read))]
     rest = min(count - len(chosen), len(read))
     return [*chosen, *(read[step * len(read) // rest] for step in range(rest))]
@@ -191,9 +191,9 @@ def reader_words(reader: ReaderResult, benchmarks: Sequence[Benchmark]) -> list[
     """Choose misread and read words of one reader."""
     words = all_words(benchmarks)
     results = [reader.sets[benchmark.name] for benchmark in benchmarks]
-    right = [hit for result in results for hit in result.hits]
+    hits = [hit for result in results for hit in result.hits]
     confidences = [confidence for result in results for confidence in result.confidences]
-    chosen = (words[number] for number in choose(right, confidences, WORDS))
+    chosen = (words[number] for number in choose(hits, confidences, WORDS))
     return [
         GalleryItem(np.asarray(benchmark.load(n)), benchmark.labels[n], *prediction(reader, (benchmark, n)))
         for benchmark, n in chosen

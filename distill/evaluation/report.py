@@ -150,7 +150,7 @@ def check_report_folder(folder: str | Path, overwrite: bool, report: str = REPOR
     Raises:
         UserError: naming what is in the way.
     """
-    check_output(Path(folder), overwrite, f"a report ({report})", lambda place: (place / report).is_file())
+    check_output(Path(folder), overwrite, f"a report ({report})", lambda existing: (existing / report).is_file())
     return Path(folder)
 
 

@@ -51,10 +51,10 @@ def own_process_state() -> Iterator[None]:
         torch.set_rng_state(generators[2])
 
 
-def choose_precision(wanted: Literal["auto", "no", "bf16", "fp16"]) -> Precision:
+def choose_precision(precision: Literal["auto", "no", "bf16", "fp16"]) -> Precision:
     """Turn `auto` into bf16 where the GPU or the processor has bf16 arithmetic, into no elsewhere."""
-    if wanted != "auto":
-        return wanted
+    if precision != "auto":
+        return precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

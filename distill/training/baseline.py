@@ -66,7 +66,7 @@ class Baseline:
         return self.folder / "console.txt"
 
     def start(self) -> None:
-        """Start it, or let it go on from its latest checkpoint."""
+        """Start its process, which goes on from its latest checkpoint."""
         self.folder.mkdir(parents=True, exist_ok=True)
         save_config(self.config, self.folder / "config.yaml")
         command = [
@@ -95,7 +95,7 @@ class Baseline:
                 self._process.wait()
 
     def wait(self) -> bool:
-        """Wait for its end; False when it or this process is asked to stop before, and it has saved.
+        """Wait until it has ended; False when it or this process is asked to stop before, and it has saved.
 
         Raises:
             RuntimeError: when it failed.

@@ -71,16 +71,16 @@ class CheckpointKeeper:
             return []
         return sorted(path for path in self.folder.iterdir() if NAME.fullmatch(path.name) and is_complete(path))
 
-    def find(self, wanted: str) -> Path | None:
+    def find(self, name: str) -> Path | None:
         """Find the checkpoint for `--resume auto` (the latest, None when there is none yet) or `--resume DIR`.
 
         Raises:
             UserError: when DIR is no complete checkpoint.
         """
-        if wanted == "auto":
+        if name == "auto":
             checkpoints = self.all()
             return checkpoints[-1] if checkpoints else None
-        path = Path(wanted)
+        path = Path(name)
         if not is_complete(path):
             raise UserError(
                 f"{path} is no checkpoint; give a folder checkpoints/step-NNNNNNNN of a run, or --resume auto"

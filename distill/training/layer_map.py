@@ -71,7 +71,7 @@ def _shape(tensor: torch.Tensor) -> str:
 
 
 def gradient_shares(task: DistillationTask, terms: dict[str, torch.Tensor]) -> dict[str, tuple[float, float]]:
-    """Give each term's value and its share of the student's gradient: its norm over the sum of all terms' norms."""
+    """Compute each term's value and its share of the student's gradient: its norm over the sum of all terms' norms."""
     weights = [weight for weight in task.student.parameters() if weight.requires_grad]
     norms = {}
     for name, term in terms.items():

@@ -19,7 +19,7 @@ class StudentSection:
     init: str | None = None
     """Shipped name or folder of a student to start from instead; its own architecture is kept."""
     remap: bool = False
-    """Give the student of `init` this `charset` and `max_length`; new characters and positions start untrained."""
+    """Change the student of `init` to this `charset` and `max_length`; new characters and positions start untrained."""
     charset: str = "36"
     """Alphabet: 36, 62, 94, or a text file that holds its characters."""
     max_length: int = field(default=25, metadata={"least": 1})

@@ -60,7 +60,7 @@ class Task(nn.Module, ABC):
 
     @property
     def frozen(self) -> nn.Module | None:
-        """The frozen guide, which no gradient may reach; None when there is none."""
+        """The frozen teachers, which no gradient may reach; None when there is none."""
         return None
 
     @property

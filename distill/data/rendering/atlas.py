@@ -73,7 +73,7 @@ def load_face(path: str | Path, size: int) -> ImageFont.FreeTypeFont:
 
 
 def draw_glyph(face: ImageFont.FreeTypeFont, character: str) -> Glyph | None:
-    """Draw one character; None where nothing (or something far too large) comes out."""
+    """Draw one character; None where it is empty or far too large."""
     left, top, right, bottom = face.getbbox(character, anchor="ls")
     if not (0 < right - left <= _MAX_SIDE and 0 < bottom - top <= _MAX_SIDE):
         return None

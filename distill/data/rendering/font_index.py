@@ -81,7 +81,7 @@ class FontIndex:
         self._changed[str(path)] = facts
         return facts
 
-    def characters(self, path: Path, wanted: Iterable[str]) -> set[str]:
+    def characters(self, path: Path, candidates: Iterable[str]) -> set[str]:
         """Return those of some characters that a font file maps to glyphs.
 
         Raises:
@@ -96,7 +96,7 @@ class FontIndex:
             self._changed[str(path)] = facts
         if facts.reason is not None:
             raise UnusableFontError(facts.reason)
-        return facts.maps(wanted)
+        return facts.maps(candidates)
 
     def reject(self, path: Path, reason: str) -> None:
         """Note why a font can't serve for any alphabet."""

@@ -233,15 +233,15 @@ class _Search:
 
     def check_families(self, families: Sequence[Family], console: Console | None) -> None:
         """Draw some fonts of each design until there are enough."""
-        wanted = min(self.max_fonts * 3 // 2, sum(min(self.per_family, len(files)) for _, files in families))
-        for _ in followed(self._check_some(families, wanted), wanted, "drawing fonts", console):
+        count = min(self.max_fonts * 3 // 2, sum(min(self.per_family, len(files)) for _, files in families))
+        for _ in followed(self._check_some(families, count), count, "drawing fonts", console):
             pass
 
-    def _check_some(self, families: Sequence[Family], wanted: int) -> Iterator[None]:
+    def _check_some(self, families: Sequence[Family], count: int) -> Iterator[None]:
         for family, files in families:
             taken = 0
             for path, name in files:
-                if len(self.checked) >= wanted:
+                if len(self.checked) >= count:
                     return
                 if taken < self.per_family and self._check(path, family, name):
                     taken += 1

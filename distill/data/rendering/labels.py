@@ -120,9 +120,9 @@ class WordSampler:
         misses = 0
         while len(labels) < count:
             text = self.draw(random)
-            wanted = word_key(text) not in labels and accepts(text)
-            misses = 0 if wanted else misses + 1
-            if wanted:
+            is_new = word_key(text) not in labels and accepts(text)
+            misses = 0 if is_new else misses + 1
+            if is_new:
                 labels[word_key(text)] = text
             if misses > 2_000:
                 raise UserError(f"found only {len(labels)} different words for split {self.split}; ask for fewer")

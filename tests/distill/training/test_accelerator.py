@@ -110,6 +110,6 @@ def test_auto_takes_bf16_where_the_processor_has_it(
     assert choose_precision("auto") == chosen
 
 
-@pytest.mark.parametrize("wanted", ["no", "bf16", "fp16"])
-def test_a_precision_asked_for_is_taken(wanted: str) -> None:
-    assert choose_precision(wanted) == wanted  # type: ignore[arg-type]
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_a_precision_asked_for_is_taken(precision: str) -> None:
+    assert choose_precision(precision) == precision  # type: ignore[arg-type]
