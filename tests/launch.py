@@ -20,19 +20,19 @@ def launch(world: int, job: Callable[..., None], *given: Any) -> list[BaseProces
     context.set_forkserver_preload(PRELOADED)
     meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     sizes = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
-    places = [
+    environments = [
         {"RANK": str(rank), "LOCAL_RANK": str(rank), **sizes, **meet} if world > 1 else {} for rank in range(world)
     ]
-    begun = [context.Process(target=enter, args=(place, job, given)) for place in places]
+    begun = [context.Process(target=enter, args=(environment, job, given)) for environment in environments]
     for process in begun:
         process.start()
     return list(begun)
 
 
-def enter(place: dict[str, str], job: Callable[..., None], given: tuple[Any, ...]) -> None:
+def enter(environment: dict[str, str], job: Callable[..., None], given: tuple[Any, ...]) -> None:
     """One process."""
     mp.set_start_method("fork", force=True)  # for its loader, as in a process that a launcher has started
-    os.environ.update(place, OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true")
+    os.environ.update(environment, OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true")
     job(*given)
 
 

@@ -91,8 +91,8 @@ def named(words: list[str]) -> list[str] | None:
 class Parsed(BaseException):
     """Raised in place of returning from a parser, so that a command stops where its arguments are known."""
 
-    def __init__(self, found: argparse.Namespace) -> None:
-        self.found = found
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
 
 
 def arguments_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace | None:
@@ -104,12 +104,12 @@ def arguments_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> argpars
             nonlocal depth
             depth += 1  # the parsers call each other; only the outermost call has the whole answer
             try:
-                found = parse(self, *args, **options)
+                parsed = parse(self, *args, **options)
             finally:
                 depth -= 1
             if depth == 0:
-                raise Parsed(found[0] if isinstance(found, tuple) else found)
-            return found
+                raise Parsed(parsed[0] if isinstance(parsed, tuple) else parsed)
+            return parsed
 
         return parser
 
@@ -122,7 +122,7 @@ def arguments_of(command: list[str], monkeypatch: pytest.MonkeyPatch) -> argpars
     if isinstance(stop.value, SystemExit):
         assert stop.value.code == 0, command
         return None
-    return stop.value.found
+    return stop.value.arguments
 
 
 def check(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,11 +136,13 @@ def check(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None
     if command is None:
         assert program in ELSEWHERE or words[1:3] in (["-m", "venv"], ["-m", "pip"]), f"nothing checks {words}"
         return
-    found = arguments_of(command, monkeypatch)
+    arguments = arguments_of(command, monkeypatch)
     schema = SCHEMAS.get(command[0].replace("-", "_"))
-    if schema is not None and found is not None:
-        given = next((path for path in (here / found.config, ROOT / found.config) if path.is_file()), found.config)
-        load_config(schema, given, found.overrides)
+    if schema is not None and arguments is not None:
+        given = next(
+            (path for path in (here / arguments.config, ROOT / arguments.config) if path.is_file()), arguments.config
+        )
+        load_config(schema, given, arguments.overrides)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -261,8 +263,8 @@ def test_the_table_of_learning_rates_is_right() -> None:
     for processes, batch, accumulation, words, rate in rows:
         count, size, steps = int(processes), int(batch), int(accumulation)
         assert count * size * steps == int(words)
-        found = learning_rate(1.4e-3, grad_accum=steps, devices=count, batch_per_device=size)
-        assert found == pytest.approx(float(rate), abs=5e-7)
+        actual = learning_rate(1.4e-3, grad_accum=steps, devices=count, batch_per_device=size)
+        assert actual == pytest.approx(float(rate), abs=5e-7)
 
 
 def resolves(dotted: str) -> bool:

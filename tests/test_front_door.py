@@ -85,10 +85,10 @@ for reading in reader.read([{str(tmp_path)!r} + "/" + word + ".png" for word in 
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    found = [line.rpartition(" ") for line in done.stdout.splitlines()]
+    actual = [line.rpartition(" ") for line in done.stdout.splitlines()]
     expected = small.read([draw(word) for word in WORDS])
-    assert [word for word, _, _ in found] == [reading.text for reading in expected]
-    assert [float(sure) for _, _, sure in found] == pytest.approx([each.confidence for each in expected], rel=1e-3)
+    assert [word for word, _, _ in actual] == [reading.text for reading in expected]
+    assert [float(sure) for _, _, sure in actual] == pytest.approx([each.confidence for each in expected], rel=1e-3)
 
 
 def test_what_cannot_be_loaded_is_a_user_error(tmp_path: Path) -> None:

@@ -32,8 +32,10 @@ def requirements(text: str) -> set[str]:
 
 
 def test_every_package_is_listed(settings: ConfigParser) -> None:
-    found = {str(file.parent.relative_to(ROOT)).replace("/", ".") for top in TOP for file in (ROOT / top).rglob("*.py")}
-    assert set(settings["options"]["packages"].split()) == found | {"distill.configs"}
+    actual = {
+        str(file.parent.relative_to(ROOT)).replace("/", ".") for top in TOP for file in (ROOT / top).rglob("*.py")
+    }
+    assert set(settings["options"]["packages"].split()) == actual | {"distill.configs"}
     assert settings["options"]["package_dir"].split() == ["distill.configs", "=", "configs"]
 
 

@@ -1,4 +1,4 @@
-"""The script for SLURM, run with stand-ins for its programs: what each process is told, and when the job comes back."""
+"""The script for SLURM, run with stand-ins for its programs: what each process is given, when the job is requeued."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.test_docs import check
 SCRIPT = Path(__file__).resolve().parent.parent / "docs" / "howto" / "slurm.sbatch"
 PROGRAMS = {
     "scontrol": """#!/bin/bash
-if [ "$1" = show ]; then printf 'node7\\nnode9\\n'; else echo "$@" >> "$HERE/told"; fi
+if [ "$1" = show ]; then printf 'node7\\nnode9\\n'; else echo "$@" >> "$HERE/requests"; fi
 """,
     "srun": """#!/bin/bash
 shift
@@ -40,7 +40,7 @@ JOB = {"SLURM_JOB_ID": "123456", "SLURM_JOB_NODELIST": "node[7,9]", "SLURM_NTASK
 
 
 def submit(code: int, here: Path) -> tuple[int, list[Any], str]:
-    """Run the script; gives its exit code, what each process was told, and what SLURM was told."""
+    """Run the script; gives its exit code, the environment of each process, and the requests to SLURM."""
     bash = shutil.which("bash")
     if bash is None:
         pytest.skip("no bash here")
@@ -52,29 +52,29 @@ def submit(code: int, here: Path) -> tuple[int, list[Any], str]:
         [bash, str(SCRIPT)], env={**JOB, "PATH": paths, "HERE": str(here), "CODE": str(code)}, timeout=60, check=False
     )
     begun = [json.loads(line) for line in (here / "begun").read_text(encoding="utf-8").splitlines()]
-    told = here / "told"
-    return done.returncode, begun, told.read_text(encoding="utf-8") if told.exists() else ""
+    requests = here / "requests"
+    return done.returncode, begun, requests.read_text(encoding="utf-8") if requests.exists() else ""
 
 
 @pytest.mark.parametrize("code", [0, 1, MISTAKE, 137])
 def test_a_job_that_is_over_or_failed_stays_so(code: int, tmp_path: Path) -> None:
-    ended, _, told = submit(code, tmp_path)
-    assert (ended, told) == (code, "")
+    ended, _, requests = submit(code, tmp_path)
+    assert (ended, requests) == (code, "")
 
 
 @pytest.mark.parametrize("code", [STOPPED, 128 + 10, 128 + 15])
-def test_a_job_that_was_told_to_stop_comes_back(code: int, tmp_path: Path) -> None:
-    ended, _, told = submit(code, tmp_path)
-    assert (ended, told) == (code, "requeue 123456\n")
+def test_a_job_that_was_asked_to_stop_comes_back(code: int, tmp_path: Path) -> None:
+    ended, _, requests = submit(code, tmp_path)
+    assert (ended, requests) == (code, "requeue 123456\n")
 
 
-def test_each_process_knows_its_place_and_its_command_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_knows_its_rank_and_its_command_parses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, begun, _ = submit(0, tmp_path)
-    assert [told["RANK"] + told["LOCAL_RANK"] for _, told in begun] == ["00", "11", "20", "31"]
-    for command, told in begun:
+    assert [environment["RANK"] + environment["LOCAL_RANK"] for _, environment in begun] == ["00", "11", "20", "31"]
+    for command, environment in begun:
         assert command[-2:] == ["--resume", "auto"]
-        assert (told["WORLD_SIZE"], told["LOCAL_WORLD_SIZE"]) == ("4", "2")
-        assert (told["MASTER_ADDR"], told["MASTER_PORT"]) == ("node7", "23456")
+        assert (environment["WORLD_SIZE"], environment["LOCAL_WORLD_SIZE"]) == ("4", "2")
+        assert (environment["MASTER_ADDR"], environment["MASTER_PORT"]) == ("node7", "23456")
     check(["python", *begun[0][0]], tmp_path, monkeypatch)
 
 

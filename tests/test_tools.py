@@ -36,9 +36,9 @@ def test_tool_prints_help(tool: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(tool), run_name="__main__")
     assert not stop.value.code
-    shown = capsys.readouterr().out
-    assert "usage:" in shown
-    assert len(shown.splitlines()) > 5, "help that only repeats the usage helps nobody"
+    output = capsys.readouterr().out
+    assert "usage:" in output
+    assert len(output.splitlines()) > 5, "help that only repeats the usage helps nobody"
 
 
 def test_tool_that_shares_the_name_of_the_package_finds_the_package(tmp_path: Path) -> None:
@@ -67,11 +67,11 @@ def test_a_mistake_in_the_arguments_is_told_in_one_line(command: Path, capsys: p
     with pytest.raises(SystemExit) as stop:
         main(["--no-such-option"])
     assert stop.value.code == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("error: ")
-    assert said.err.endswith("--help lists the arguments\n")
-    assert said.err.count("\n") == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert output.err.endswith("--help lists the arguments\n")
+    assert output.err.count("\n") == 1
 
 
 def test_symdistill_refuses_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:

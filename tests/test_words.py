@@ -52,25 +52,25 @@ OLD_FILES = {
 
 def texts(*endings: str) -> list[Path]:
     """Every text of the project with one of these endings."""
-    found = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*") if file.suffix in endings]
-    return [*found, *(file for file in ROOT.glob("*") if file.suffix in endings)]
+    files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*") if file.suffix in endings]
+    return [*files, *(file for file in ROOT.glob("*") if file.suffix in endings)]
 
 
 def lines(file: Path) -> list[tuple[int, str]]:
     """Its lines with their numbers, without the recorded output of programs in documentation."""
     text = file.read_text(encoding="utf-8")
     if file.suffix == ".md":
-        text = re.sub(r"^```text\n.*?^```$", lambda found: "\n" * found[0].count("\n"), text, flags=re.M | re.S)
+        text = re.sub(r"^```text\n.*?^```$", lambda actual: "\n" * actual[0].count("\n"), text, flags=re.M | re.S)
     return list(enumerate(text.splitlines(), start=1))
 
 
 def uses(patterns: dict[str, str], files: list[Path]) -> list[str]:
     """Where old words stand, and what to write instead."""
     return [
-        f"{file.relative_to(ROOT)}:{number}: {found[0]!r} is {new} now"
+        f"{file.relative_to(ROOT)}:{number}: {match[0]!r} is {new} now"
         for file in files if file.resolve() != ITSELF and str(file.relative_to(ROOT)) not in OLD_FILES
         for number, line in lines(file)
-        for old, new in patterns.items() if (found := re.search(old, line))
+        for old, new in patterns.items() if (match := re.search(old, line))
     ]  # fmt: skip
 
 
@@ -86,6 +86,6 @@ def test_sections_of_the_method_that_are_named_exist() -> None:
     method = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
     headings = set(re.findall(r"^#+ (\d+(?:\.\d+)?)\.? ", method, re.M))
     for file in texts(*ENDINGS):
-        for found in re.finditer(r"docs/method\.md, sections? ([\d., and]*\d)", file.read_text(encoding="utf-8")):
-            missing = set(re.findall(r"\d+(?:\.\d+)?", found[1])) - headings
-            assert not missing, f"{file.relative_to(ROOT)} names section {found[1]}"
+        for match in re.finditer(r"docs/method\.md, sections? ([\d., and]*\d)", file.read_text(encoding="utf-8")):
+            missing = set(re.findall(r"\d+(?:\.\d+)?", match[1])) - headings
+            assert not missing, f"{file.relative_to(ROOT)} names section {match[1]}"

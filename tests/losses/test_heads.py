@@ -30,7 +30,7 @@ def both_sides(words: int = 2, positions: int = 4) -> tuple[Stages, Guidance]:
 
 def test_published_size() -> None:
     heads = GuidanceHeads(StudentShape(129, 384, 384), TeacherShape(17, 768, 512, 512))
-    # 32.74 M with the heads, 30.89 M without (METHOD, published sizes).
+    # 32.74 M with the heads, 30.89 M without (docs/method.md, section 1.4).
     assert sum(weight.numel() for weight in heads.parameters()) == pytest.approx(1.85e6, rel=0.01)
 
 

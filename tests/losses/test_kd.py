@@ -61,8 +61,8 @@ def test_dkd_is_its_two_parts(
 ) -> None:
     binary, rest = parts(*rows, temperature)
     expected = temperature**2 * (target * binary.mean() + others * rest.mean())
-    found = dkd_loss(*rows, temperature, alpha=target, beta=others)
-    assert found.item() == pytest.approx(expected, rel=1e-5)
+    value = dkd_loss(*rows, temperature, alpha=target, beta=others)
+    assert value.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -125,10 +125,10 @@ def test_half_precision_is_computed_in_float32(rows: tuple[Tensor, Tensor, Tenso
     student, teacher, targets = rows
     half = student.bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        found = kd_loss(half, teacher), dkd_loss(half, teacher, targets)
+        value = kd_loss(half, teacher), dkd_loss(half, teacher, targets)
     expected = kd_loss(half.float(), teacher), dkd_loss(half.float(), teacher, targets)
-    assert found == expected
-    assert found[0].dtype == torch.float32
+    assert value == expected
+    assert value[0].dtype == torch.float32
 
 
 @pytest.fixture
@@ -151,8 +151,8 @@ def test_only_positions_that_both_can_write_take_part(sides: tuple[Stages, Guida
     p = [torch.stack([row[0], torch.logaddexp(row[1], row[3]), row[2]]) for row in spoken]
     student, teacher, targets = torch.stack(q), torch.stack(p), torch.tensor([1, 2, 0])
     torch.testing.assert_close(kd(stages, guidance, context, temperature=2.0), kd_loss(student, teacher, 2.0))
-    found = dkd(stages, guidance, context, temperature=2.0, beta=3.0)
-    torch.testing.assert_close(found, dkd_loss(student, teacher, targets, 2.0, beta=3.0))
+    actual = dkd(stages, guidance, context, temperature=2.0, beta=3.0)
+    torch.testing.assert_close(actual, dkd_loss(student, teacher, targets, 2.0, beta=3.0))
 
 
 def test_other_positions_change_nothing(sides: tuple[Stages, Guidance, Tensor]) -> None:

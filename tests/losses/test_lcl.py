@@ -18,10 +18,10 @@ def test_blocks_change_neither_value_nor_gradient(block: int, norm: str) -> None
     student, teacher = torch.randn(13, 6, dtype=torch.float64), torch.randn(13, 6, dtype=torch.float64)
     student[3] = 0
     options = {"norm": norm}
-    for made, whole in zip(
+    for blocked, whole in zip(
         graded(student, teacher, block=block, **options), graded(student, teacher, block=13, **options), strict=True
     ):
-        torch.testing.assert_close(made, whole, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(blocked, whole, rtol=1e-12, atol=1e-12)
 
 
 def test_a_second_pass_through_the_same_graph_gives_the_same_gradient() -> None:

@@ -31,20 +31,20 @@ Converted = Callable[..., Path]
 """What the fixture `converted` gives: `converted(layout, checkpoint, *options)` is the folder the command writes."""
 
 
-def close(found: Tensor, expected: Tensor, share: float = 1e-5, least: float = 2e-4) -> None:
+def close(actual: Tensor, expected: Tensor, share: float = 1e-5, least: float = 2e-4) -> None:
     """Compare stages, logits or rows within `least`, or within a share of the largest entry if that is more."""
     largest = float(expected.detach().abs().max()) if expected.numel() else 0.0
-    torch.testing.assert_close(found, expected, rtol=0, atol=max(least, share * largest))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=max(least, share * largest))
 
 
-def close_gradient(found: Tensor, expected: Tensor) -> None:
+def close_gradient(actual: Tensor, expected: Tensor) -> None:
     """Compare a gradient within 1e-4 of its largest entry and 1e-6."""
     largest = float(expected.detach().abs().max()) if expected.numel() else 0.0
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * largest + 1e-6)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4 * largest + 1e-6)
 
 
 def near(expected: Any, share: float = 2e-5, least: float = 2e-6) -> Any:
-    """Give an expected loss, or a list or dictionary of losses, to compare with `==`."""
+    """Wrap an expected loss, or a list or dictionary of losses, to compare with `==`."""
     return pytest.approx(expected, rel=share, abs=least)
 
 
@@ -76,17 +76,17 @@ class Case:
             return {name: stored[name] for name in stored.files}
 
     def tensor(self, name: str) -> Tensor:
-        """Give one array as a tensor."""
+        """Return one array as a tensor."""
         return torch.from_numpy(self.arrays[name])
 
     def beside(self, name: str) -> Path:
-        """Give a file of the same folder; fails when it isn't there."""
+        """Return a file of the same folder; fails when it isn't there."""
         file = self.path.with_name(name)
         assert file.is_file(), f"{self.path.name} needs {name}, which doesn't lie beside it"
         return file
 
     def weights(self) -> Path:
-        """Give the weights of the same name, `.ckpt` or `.pt`; fails when there are none."""
+        """Return the weights of the same name, `.ckpt` or `.pt`; fails when there are none."""
         return next(file for file in map(self.path.with_suffix, (".ckpt", ".pt")) if file.is_file())
 
 

@@ -38,12 +38,12 @@ def fresh_reader(case: Case, **settings: Any) -> Clip4Str:
 
 @cache
 def reader_of(case: Case) -> Clip4Str:
-    """Give a case's reader, in eval mode; don't change it."""
+    """Return a case's reader, in eval mode; don't change it."""
     return fresh_reader(case)
 
 
 def section_of(settings: Mapping[str, Any]) -> Clip4StrSection:
-    """Give the configuration that published settings stand for."""
+    """Return the configuration that published settings stand for."""
     return Clip4StrSection(
         cross_context="labels" if settings["cross_gt_context"] else "visual",
         cross_mask="cloze" if settings["cross_cloze_mask"] else "order",
@@ -56,12 +56,12 @@ def section_of(settings: Mapping[str, Any]) -> Clip4StrSection:
 
 
 def images_of(case: Case) -> Tensor:
-    """Give a case's pictures as every reader takes them."""
+    """Return a case's pictures as every reader takes them."""
     return torch.from_numpy(normalize(case.arrays["images_uint8"]))
 
 
 def trained_on(case: Case, reader: Clip4Str, settings: Mapping[str, Any]) -> tuple[Clip4StrTask, PermutedInputs]:
-    """Give the task of a case, ready to train, and its one batch in the stored orders."""
+    """Return the task of a case, ready to train, and its one batch in the stored orders."""
     orders = PermutationOptions(settings["perm_num"], settings["perm_forward"], settings["perm_mirrored"])
     task = Clip4StrTask(reader, section_of(settings), orders).train()
     ids = reader.charset.encode(case.numbers["labels"])
@@ -69,7 +69,7 @@ def trained_on(case: Case, reader: Clip4Str, settings: Mapping[str, Any]) -> tup
 
 
 def gradient_norms(reader: Clip4Str) -> dict[str, float | None]:
-    """Give the norm of every weight's gradient by its published name, None where there is none."""
+    """Return the norm of every weight's gradient by its published name, None where there is none."""
     return {
         stored_name(name): None if weight.grad is None else float(weight.grad.double().norm())
         for name, weight in reader.named_parameters()
@@ -79,16 +79,16 @@ def gradient_norms(reader: Clip4Str) -> dict[str, float | None]:
 @cache
 def passes_of(case: Case, whole: str, count: int) -> list[Pass]:
     """Read a case's pictures `whole` (see `TAG`) with `count` refine_iters, and give every pass."""
-    found = TAG.fullmatch(f"{whole}_refine{count}")
-    assert found is not None
+    match = TAG.fullmatch(f"{whole}_refine{count}")
+    assert match is not None
     images = images_of(case)
-    row, length = found["row"], found["length"]
+    row, length = match["row"], match["length"]
     images = images if row is None else images[int(row) : int(row) + 1]
     with torch.no_grad():
         return list(reader_of(case).passes(images, None if length is None else int(length), count))
 
 
 def margin(logits: Tensor) -> float:
-    """Give the smallest distance of the best two probabilities at any position."""
+    """Return the smallest distance of the best two probabilities at any position."""
     best = logits.softmax(dim=-1).topk(2).values
     return float((best[..., 0] - best[..., 1]).min())

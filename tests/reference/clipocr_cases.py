@@ -38,14 +38,14 @@ LOSSES = {"loss_char": "characters", "loss_word": "bridge", "loss_align": "lingu
 
 
 def owner(case: Case) -> Case:
-    """Give the case that says how the weights were made which `case` starts from."""
-    told = case.numbers.get("weights") or case.numbers.get("start_weights")
-    stem = re.sub(r"_ddp\d+(_rank\d+)?$", "", case.name) if told is None else Path(told).stem
+    """Find the case that describes the weights which `case` starts from."""
+    name = case.numbers.get("weights") or case.numbers.get("start_weights")
+    stem = re.sub(r"_ddp\d+(_rank\d+)?$", "", case.name) if name is None else Path(name).stem
     return Case(case.beside(f"{stem}.json"))
 
 
 def sources(case: Case) -> list[str]:
-    """Say where the teacher of a case's weights can come from: a CLIP `file`, the `checkpoint` itself, or both."""
+    """List where the teacher of a case's weights can come from: a CLIP `file`, the `checkpoint` itself, or both."""
     numbers = owner(case).numbers
     file = case.path.with_name(str(numbers.get("clip_file")))
     return ["file"] * file.is_file() + ["checkpoint"] * bool(numbers.get("ckpt_contains_clip_keys")) or ["checkpoint"]
@@ -53,10 +53,12 @@ def sources(case: Case) -> list[str]:
 
 def task_folder(case: Case, converted: Converted, source: str, weights: Path | None = None) -> Path:
     """Convert the weights that a case starts from, or others of its kind, with heads, teacher and alphabet."""
-    made = owner(case)
-    clip = case.beside(made.numbers["clip_file"]) if source == "file" else None if weights is None else made.weights()
+    origin = owner(case)
+    clip = (
+        case.beside(origin.numbers["clip_file"]) if source == "file" else None if weights is None else origin.weights()
+    )
     options = ["--guidance"] if clip is None else ["--clip", str(clip)]
-    folder = converted("clipocr", weights or made.weights(), *options)
+    folder = converted("clipocr", weights or origin.weights(), *options)
     charset = json.loads((folder / "config.json").read_text(encoding="utf-8"))["charset"]
     (folder / ALPHABET).write_text(charset, encoding="utf-8")
     return folder
@@ -70,7 +72,7 @@ def load_task(folder: Path) -> DistillationTask:
 
 
 def teacher_of(task: DistillationTask) -> ClipTeacher:
-    """Give the task's CLIP."""
+    """Return the task's CLIP."""
     teacher = task.teachers[0]
     assert isinstance(teacher, ClipTeacher)
     return teacher
@@ -83,12 +85,12 @@ def batch_of(images: np.ndarray, labels: list[str]) -> Batch:
 
 
 def published(task: DistillationTask) -> dict[str, nn.Parameter]:
-    """Give everything trainable by its published name."""
+    """Return everything trainable by its published name."""
     return {published_of(name): weight for name, weight in task.named_parameters()}
 
 
 def published_of(name: str) -> str:
-    """Give the published name of a weight of the task."""
+    """Return the published name of a weight of the task."""
     part, _, own = name.partition(".")
     return stored_name(own) if part == "student" else published_name(own.removeprefix("0."))
 
@@ -116,22 +118,22 @@ def step(task: DistillationTask, batch: Batch, model: nn.Module | None = None) -
     return Step({name: float(term.detach()) for name, term in terms.items()}, float(loss.detach()), gradients)
 
 
-def same_losses(found: Step, numbers: dict[str, Any]) -> None:
+def same_losses(actual: Step, numbers: dict[str, Any]) -> None:
     """Compare the four losses and their total."""
     summed = {
-        name: sum(value for term, value in found.terms.items() if term.startswith(start))
+        name: sum(value for term, value in actual.terms.items() if term.startswith(start))
         for name, start in LOSSES.items()
     }
     assert summed == near({name: numbers[name] for name in LOSSES})
-    assert found.loss == near(numbers["loss"])
+    assert actual.loss == near(numbers["loss"])
 
 
-def same_calls(found: Step, numbers: dict[str, Any]) -> None:
+def same_calls(actual: Step, numbers: dict[str, Any]) -> None:
     """Compare the values of the calls of the consistency loss."""
-    assert {name: found.terms[ours] for name, ours in TERMS.items()} == near(numbers["lcl_values"])
+    assert {name: actual.terms[ours] for name, ours in TERMS.items()} == near(numbers["lcl_values"])
 
 
-def same_norms(gradients: dict[str, Tensor], told: dict[str, float | None]) -> None:
+def same_norms(gradients: dict[str, Tensor], expected: dict[str, float | None]) -> None:
     """Compare the gradient norm of every parameter; a frozen one has none.
 
     Where the true gradient is 0, as that of the bridge in a batch of one word, what is left is rounding: some float32
@@ -139,7 +141,7 @@ def same_norms(gradients: dict[str, Tensor], told: dict[str, float | None]) -> N
     """
     norms = {name: float(gradient.double().norm()) for name, gradient in gradients.items()}
     assert norms == near(
-        {name: norm for name, norm in told.items() if norm is not None}, 2e-4, 1e-6 + 1e-7 * total_norm(gradients)
+        {name: norm for name, norm in expected.items() if norm is not None}, 2e-4, 1e-6 + 1e-7 * total_norm(gradients)
     )
 
 
@@ -152,16 +154,16 @@ def same_gradients(gradients: dict[str, Tensor], case: Case, prefix: str = "grad
 
 
 def total_norm(gradients: dict[str, Tensor]) -> float:
-    """Give the norm of all gradients together."""
+    """Return the norm of all gradients together."""
     return float(torch.stack([gradient.double().norm() for gradient in gradients.values()]).norm())
 
 
-def same_readings(student: Student, logits: Tensor, told: dict[str, Any]) -> None:
+def same_readings(student: Student, logits: Tensor, expected: dict[str, Any]) -> None:
     """Compare the number of steps, strings, confidences and token probabilities with the stored ones."""
     readings = student.charset.decode(logits.softmax(dim=-1))
-    assert logits.shape[1] == told["steps"]
-    if told.get("min_top2_margin", 1) > CERTAIN:
-        assert [reading.text for reading in readings] == told["strings"]
-    assert [reading.confidence for reading in readings] == near(told["confidences"], 1e-4, 0)
-    for reading, probabilities in zip(readings, told.get("token_probs", ()), strict=False):
+    assert logits.shape[1] == expected["steps"]
+    if expected.get("min_top2_margin", 1) > CERTAIN:
+        assert [reading.text for reading in readings] == expected["strings"]
+    assert [reading.confidence for reading in readings] == near(expected["confidences"], 1e-4, 0)
+    for reading, probabilities in zip(readings, expected.get("token_probs", ()), strict=False):
         assert list(reading.token_probs) == near(probabilities, 1e-4, 1e-6)

@@ -22,11 +22,11 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
     folders: dict[tuple[str, ...], Path] = {}
 
     def convert(layout: str, checkpoint: Path, *options: str) -> Path:
-        wanted = (layout, str(checkpoint), *options)
-        if wanted not in folders:
+        command = (layout, str(checkpoint), *options)
+        if command not in folders:
             folder = tmp_path_factory.mktemp(checkpoint.stem) / "reader"
-            assert main([*wanted, "--out", str(folder)]) == 0
-            folders[wanted] = folder
-        return folders[wanted]
+            assert main([*command, "--out", str(folder)]) == 0
+            folders[command] = folder
+        return folders[command]
 
     return convert

@@ -73,14 +73,14 @@ def test_captions(case: Case) -> None:
 
 def tags(case: Case) -> Iterator[str]:
     """Name the inferences that the published program could do."""
-    yield from (tag for tag, found in case.numbers["inference"].items() if isinstance(found, dict))
+    yield from (tag for tag, stored in case.numbers["inference"].items() if isinstance(stored, dict))
 
 
 @pytest.mark.parametrize(("case", "tag"), cases("clip4str", tags))
 def test_reading(case: Case, tag: str) -> None:
-    stored, found = case.numbers["inference"][tag], TAG.fullmatch(tag)
-    assert found is not None, f"what {tag} stands for is not known"
-    passes = passes_of(case, found["whole"], most_refinements(case, found["whole"]))[: int(found["count"]) + 1]
+    stored, match = case.numbers["inference"][tag], TAG.fullmatch(tag)
+    assert match is not None, f"what {tag} stands for is not known"
+    passes = passes_of(case, match["whole"], most_refinements(case, match["whole"]))[: int(match["count"]) + 1]
     first, last = passes[0], passes[-1]
     assert first.cross is not None
     close(last.logits, case.tensor(f"{tag}_logits"))
@@ -138,7 +138,7 @@ def test_validation_loss(case: Case) -> None:
 
 def refused(case: Case) -> Iterator[str]:
     """Name what the published program could not do."""
-    yield from (tag for tag, found in case.numbers["inference"].items() if not isinstance(found, dict))
+    yield from (tag for tag, stored in case.numbers["inference"].items() if not isinstance(stored, dict))
 
 
 @pytest.mark.parametrize(("case", "tag"), cases("clip4str", refused))
@@ -152,9 +152,9 @@ def test_what_the_published_program_fails_at_works(case: Case, tag: str) -> None
         reader.cross_decoder = None
         steps = longest + 1
     else:
-        found = TAG.fullmatch(tag)
-        assert found is not None, f"what {tag} stands for is not known"
-        last = passes_of(case, found["whole"], int(found["count"]))[-1].logits
+        match = TAG.fullmatch(tag)
+        assert match is not None, f"what {tag} stands for is not known"
+        last = passes_of(case, match["whole"], int(match["count"]))[-1].logits
         assert torch.isfinite(last).all()
         return
     with torch.no_grad():
@@ -168,5 +168,5 @@ def texts(case: Case, logits: torch.Tensor) -> list[str]:
 
 
 def most_refinements(case: Case, whole: str) -> int:
-    found = [TAG.fullmatch(tag) for tag in tags(case)]
-    return max(int(tag["count"]) for tag in found if tag is not None and tag["whole"] == whole)
+    match = [TAG.fullmatch(tag) for tag in tags(case)]
+    return max(int(tag["count"]) for tag in match if tag is not None and tag["whole"] == whole)

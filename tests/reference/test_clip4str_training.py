@@ -31,9 +31,9 @@ def trained(case: Case) -> Clip4Str:
 @pytest.mark.parametrize("case", cases("clip4str"))
 def test_logits_and_captions_of_every_order(case: Case) -> None:
     reader, train = trained(case), case.numbers["train"]
-    found = logits_of(case, reader)
-    assert len(found) == len(train["captions_per_permutation"]) == len(case.arrays["permutations"])
-    for number, order in enumerate(found):
+    actual = logits_of(case, reader)
+    assert len(actual) == len(train["captions_per_permutation"]) == len(case.arrays["permutations"])
+    for number, order in enumerate(actual):
         assert order.cross is not None
         close(order.visual, case.tensor(f"train_visual_logits{number}"))
         close(order.cross, case.tensor(f"train_cross_logits{number}"))
@@ -42,7 +42,7 @@ def test_logits_and_captions_of_every_order(case: Case) -> None:
         assert ids.tolist() == train["text_ids_per_permutation"][number]
         assert torch.equal(ids, case.tensor(f"train_text_ids{number}").long())
     with torch.no_grad():
-        close(reader.encode_captions(reader.tokens(found[0].captions)), case.tensor("train_text_features0"))
+        close(reader.encode_captions(reader.tokens(actual[0].captions)), case.tensor("train_text_features0"))
 
 
 def logits_of(case: Case, reader: Clip4Str) -> list[OrderLogits]:
@@ -72,9 +72,9 @@ def test_losses_and_gradients(case: Case, variant: str) -> None:
     total = task.total(task.terms(visual, cross, counts))
     assert float(total.detach()) == near(stored["loss"])
     total.backward()
-    found = gradient_norms(reader)
-    assert {name for name, norm in found.items() if norm is None} == without_gradient(stored["grad_norm"])
-    for name, norm in found.items():
+    gradients = gradient_norms(reader)
+    assert {name for name, norm in gradients.items() if norm is None} == without_gradient(stored["grad_norm"])
+    for name, norm in gradients.items():
         if norm is not None:
             assert norm == near(stored["grad_norm"][name], 2e-4, 1e-6), name
     rows = len(inputs.images)
@@ -85,7 +85,7 @@ def test_losses_and_gradients(case: Case, variant: str) -> None:
 
 
 def listen(reader: Clip4Str) -> list[str]:
-    """Give a list that fills with the captions which the reader makes from now on."""
+    """Return a list that fills with the captions which the reader makes from now on."""
     heard: list[str] = []
     captioner = reader.captioner
 
@@ -122,9 +122,9 @@ def test_stored_gradients_and_what_is_frozen(case: Case) -> None:
     stored = [name for name in case.arrays if name.startswith("grad__")]
     assert {name.removeprefix("grad__") for name in stored} >= set(case.numbers["full_gradients_in_npz"])
     for name in stored:
-        found = weights[name.removeprefix("grad__")].grad
-        assert found is not None, name
-        close_gradient(found, case.tensor(name))
+        gradient = weights[name.removeprefix("grad__")].grad
+        assert gradient is not None, name
+        close_gradient(gradient, case.tensor(name))
 
 
 @pytest.mark.parametrize("case", cases("clip4str"))

@@ -33,24 +33,26 @@ def scheduled(lr: float, steps: int, share: float) -> Any:
 
 
 def parts(key: str) -> Any:
-    """Give a function that numbers the entries under `key`."""
+    """Return a function that numbers the entries under `key`."""
     return lambda case: range(len(case.numbers[key]))
 
 
 @pytest.mark.parametrize(("case", "number"), cases("clipocr optimizer", parts("lr_rule")))
 def test_learning_rates(case: Case, number: int) -> None:
-    told = case.numbers["lr_rule"][number]
-    rate = learning_rate(told["lr"], told["accumulate_grad_batches"], told["devices"], told["batch_size"])
-    assert rate == pytest.approx(told["effective_max_lr"], rel=1e-12)
-    assert scheduled(rate, 1000, 0.075).get_last_lr() == pytest.approx([told["first_step_lr"]], rel=1e-9)
+    expected = case.numbers["lr_rule"][number]
+    rate = learning_rate(
+        expected["lr"], expected["accumulate_grad_batches"], expected["devices"], expected["batch_size"]
+    )
+    assert rate == pytest.approx(expected["effective_max_lr"], rel=1e-12)
+    assert scheduled(rate, 1000, 0.075).get_last_lr() == pytest.approx([expected["first_step_lr"]], rel=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:To get the last learning rate")
 @pytest.mark.parametrize(("case", "number"), cases("clipocr optimizer", parts("onecycle")))
 def test_schedules(case: Case, number: int) -> None:
-    told = case.numbers["onecycle"][number]
-    schedule = scheduled(told["max_lr"], told["total_steps"], told["pct_start"])
-    for at, expected in told["points"]:
+    stored = case.numbers["onecycle"][number]
+    schedule = scheduled(stored["max_lr"], stored["total_steps"], stored["pct_start"])
+    for at, expected in stored["points"]:
         schedule.last_epoch = at  # jump: some runs have very many steps
         assert schedule.get_lr() == pytest.approx([expected], rel=1e-9), f"step {at}"
 
@@ -86,16 +88,16 @@ def decays(case: Case) -> list[str]:
 def test_parameter_groups(case: Case, decay: str, graded: Any) -> None:
     task = graded(case)
     names = {id(weight): name for name, weight in published(task).items()}
-    told = case.numbers["parameter_groups"][decay]
+    stored = case.numbers["parameter_groups"][decay]
     optimizer = adamw(task.parameter_groups(1e-3, float(decay)), lr=1e-3)
-    assert type(optimizer).__name__ == told["optimizer"]
-    assert len(optimizer.param_groups) == len(told["groups"])
-    for group, expected in zip(optimizer.param_groups, told["groups"], strict=True):
+    assert type(optimizer).__name__ == stored["optimizer"]
+    assert len(optimizer.param_groups) == len(stored["groups"])
+    for group, expected in zip(optimizer.param_groups, stored["groups"], strict=True):
         settings = (group["weight_decay"], list(group["betas"]), group["eps"])
         assert settings == (expected["weight_decay"], expected["betas"], expected["eps"])
         assert sorted(names[id(weight)] for weight in group["params"]) == sorted(expected["names"])
-    kept = {published_of(name) for name in task.no_weight_decay()}
-    assert kept == set(case.numbers["no_weight_decay_names"]) & set(names.values())
+    undecayed = {published_of(name) for name in task.no_weight_decay()}
+    assert undecayed == set(case.numbers["no_weight_decay_names"]) & set(names.values())
 
 
 @pytest.mark.parametrize(
@@ -103,18 +105,18 @@ def test_parameter_groups(case: Case, decay: str, graded: Any) -> None:
 )
 def test_one_clipped_step_of_every_weight(case: Case, key: str, graded: Any) -> None:
     task = graded(case)
-    told, clip = case.numbers[key], case.numbers["gradient_clip"]
+    stored, clip = case.numbers[key], case.numbers["gradient_clip"]
     before = float(torch.nn.utils.clip_grad_norm_(task.parameters(), clip["max_norm"]))
     weights = published(task)
     assert min(1.0, clip["max_norm"] / (before + 1e-6)) == pytest.approx(clip["coefficient"], rel=2e-5)
     clipped = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
     assert total_norm(clipped) == pytest.approx(clip["total_norm_after"], rel=2e-5)
-    rate = told["lr_used"]
+    rate = stored["lr_used"]
     optimizer = adamw(task.parameter_groups(rate, float(key.removeprefix(STEP))), lr=rate)
     start = {name: weight.detach().double().clone() for name, weight in weights.items()}
     optimizer.step()
-    assert set(told["change_norm"]) == set(weights)
-    for name, expected in told["change_norm"].items():
+    assert set(stored["change_norm"]) == set(weights)
+    for name, expected in stored["change_norm"].items():
         moved = (weights[name].detach().double() - start[name]).norm().item()
         # AdamW's first step moves a weight by the whole rate, however small its gradient. Where that is rounding and
         # no more, the direction is arbitrary, and so is the change of such weights.
@@ -122,4 +124,4 @@ def test_one_clipped_step_of_every_weight(case: Case, key: str, graded: Any) -> 
         noise = rate * math.sqrt(int(((gradient > 0) & (gradient < 1e-6)).sum()))
         assert moved == pytest.approx(expected, rel=1e-3, abs=2 * noise), name
         norm = weights[name].detach().double().norm().item()
-        assert norm == pytest.approx(told["weight_norm_after"][name], rel=1e-6, abs=2 * noise), name
+        assert norm == pytest.approx(stored["weight_norm_after"][name], rel=1e-6, abs=2 * noise), name

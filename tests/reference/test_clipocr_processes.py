@@ -34,7 +34,7 @@ def group_of(case: Case) -> str:
 
 
 def arrays_of(case: Case) -> Case:
-    """Give the file of the group's arrays."""
+    """Return the file of the group's arrays."""
     return Case(case.path.with_name(f"{group_of(case)}.npz"))
 
 
@@ -80,32 +80,32 @@ by_rank = pytest.mark.parametrize(("case", "source"), cases("clipocr processes",
 
 @by_rank
 def test_rows_and_losses_of_a_rank(case: Case, source: str, groups: Any) -> None:
-    found, stored, rank = groups(case, source), arrays_of(case), case.numbers["rank"]
-    assert torch.equal(found["tokens"], stored.tensor(f"text_ids_rank{rank}").long())
-    for told, ours in TERMS.items():
-        for rows, side in zip(found["rows"][ours], ("student", "teacher"), strict=True):
-            assert list(rows.shape) == case.numbers["lcl_rows"][told]
-            close(rows, stored.tensor(f"lcl_{told}_{side}_rank{rank}"))
-    local = Step(**found["local"])
+    actual, stored, rank = groups(case, source), arrays_of(case), case.numbers["rank"]
+    assert torch.equal(actual["tokens"], stored.tensor(f"text_ids_rank{rank}").long())
+    for expected, ours in TERMS.items():
+        for rows, side in zip(actual["rows"][ours], ("student", "teacher"), strict=True):
+            assert list(rows.shape) == case.numbers["lcl_rows"][expected]
+            close(rows, stored.tensor(f"lcl_{expected}_{side}_rank{rank}"))
+    local = Step(**actual["local"])
     same_calls(local, case.numbers)
     same_losses(local, case.numbers)
 
 
 @by_rank
 def test_gradients_of_a_rank_and_of_all(case: Case, source: str, groups: Any) -> None:
-    found, stored = groups(case, source), arrays_of(case)
-    local = found["local"]["gradients"]
+    actual, stored = groups(case, source), arrays_of(case)
+    local = actual["local"]["gradients"]
     same_norms(local, case.numbers["grad_norm_local_before_averaging"])
-    same_norms(found["averaged"], case.numbers["grad_norm_averaged"])
+    same_norms(actual["averaged"], case.numbers["grad_norm_averaged"])
     assert same_gradients(local, stored, f"grad_local_rank{case.numbers['rank']}__")
-    assert same_gradients(found["averaged"], stored, "grad_averaged__")
+    assert same_gradients(actual["averaged"], stored, "grad_averaged__")
 
 
 @by_rank
 def test_the_same_batch_alone(case: Case, source: str, converted: Converted) -> None:
-    told = case.numbers["same_batch_without_process_group"]
+    expected = case.numbers["same_batch_without_process_group"]
     task = load_task(task_folder(case, converted, source))
     images = arrays_of(case).arrays[f"images_rank{case.numbers['rank']}_uint8"]
-    made = step(task, batch_of(images, case.numbers["labels"]))
-    same_calls(made, told)
-    assert made.loss == pytest.approx(told["loss"], rel=2e-5)
+    done = step(task, batch_of(images, case.numbers["labels"]))
+    same_calls(done, expected)
+    assert done.loss == pytest.approx(expected["loss"], rel=2e-5)

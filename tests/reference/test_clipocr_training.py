@@ -73,7 +73,7 @@ class Path300:
 
     rows: list[dict[str, float]]
     """What was logged of every step."""
-    kept: dict[int, dict[str, Tensor]]
+    weights_at: dict[int, dict[str, Tensor]]
     """Weights by published name after those steps that the file asks for."""
     student: Student
 
@@ -95,12 +95,12 @@ def run_path(case: Case, task: DistillationTask, folder: Path, limit: int) -> Pa
     """Train as the file says, through the same run as `tools/distill.py`; after `limit` steps the words run out."""
     numbers, indices = case.numbers, case.arrays["batch_indices"]
     settings, model, steps, weights = numbers["optimizer"], numbers["model"], numbers["steps"], published(task)
-    kept: dict[int, dict[str, Tensor]] = {}
+    weights_at: dict[int, dict[str, Tensor]] = {}
 
     def batches(start: int) -> Iterator[Batch]:
         for number in range(start, min(steps, limit) + 1):
             # The next batch is asked for when a step is done.
-            kept[number] = {name: weights[name].detach().clone() for name in watched(case, number)}
+            weights_at[number] = {name: weights[name].detach().clone() for name in watched(case, number)}
             if number < limit:
                 yield pool(case, indices[number % steps])
 
@@ -117,7 +117,7 @@ def run_path(case: Case, task: DistillationTask, folder: Path, limit: int) -> Pa
         assert run.peak == pytest.approx(settings["peak_lr"], rel=1e-9)
         assert run.train() == (limit >= steps)
     logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return Path300([row for row in logged if row["group"] == "train"], kept, task.student.eval())
+    return Path300([row for row in logged if row["group"] == "train"], weights_at, task.student.eval())
 
 
 @pytest.fixture(scope="module")
@@ -139,31 +139,31 @@ far = pytest.mark.parametrize("limit", [CHAOS, pytest.param(WHOLE, id="all", mar
 
 
 def series(rows: list[dict[str, float]]) -> dict[str, list[float]]:
-    """Give what was logged under the published names."""
-    made = {"total": [row["loss"] for row in rows], "grad_norm_before_clip": [row["gradient_norm"] for row in rows]}
+    """Return what was logged under the published names."""
+    built = {"total": [row["loss"] for row in rows], "grad_norm_before_clip": [row["gradient_norm"] for row in rows]}
     for name, start in LOSSES.items():
-        made[name.removeprefix("loss_")] = [
+        built[name.removeprefix("loss_")] = [
             sum(value for term, value in row.items() if term.startswith(start)) for row in rows
         ]
-    return made
+    return built
 
 
 @along
 @far
 def test_every_step(case: Case, source: str, limit: int, path: Any) -> None:
-    rows, told = path(case, source, limit).rows, case.numbers["per_step"]
+    rows, stored = path(case, source, limit).rows, case.numbers["per_step"]
     assert len(rows) == min(limit, case.numbers["steps"])
-    assert [row["learning_rate"] for row in rows] == pytest.approx(told["lr"][: len(rows)], rel=1e-9)
-    found = series(rows)
-    assert set(found) == set(told) - {"lr"}
+    assert [row["learning_rate"] for row in rows] == pytest.approx(stored["lr"][: len(rows)], rel=1e-9)
+    actual = series(rows)
+    assert set(actual) == set(stored) - {"lr"}
     bounds = case.numbers.get("suggested_relative_tolerance") or {
-        steps: dict.fromkeys(found, share) for steps, share in TIGHT.items()
+        steps: dict.fromkeys(actual, share) for steps, share in TIGHT.items()
     }
     for steps, shares in bounds.items():
         first, last = map(int, steps.split("-"))
         for name, share in shares.items():
-            expected = told[name][first : min(last + 1, len(rows))]
-            assert found[name][first : last + 1] == pytest.approx(expected, rel=share), f"{name} in steps {steps}"
+            expected = stored[name][first : min(last + 1, len(rows))]
+            assert actual[name][first : last + 1] == pytest.approx(expected, rel=share), f"{name} in steps {steps}"
 
 
 @along
@@ -171,14 +171,14 @@ def test_every_step(case: Case, source: str, limit: int, path: Any) -> None:
 def test_weights_on_the_way(case: Case, source: str, limit: int, path: Any) -> None:
     gone: Path300 = path(case, source, limit)
     for number, norms in case.numbers["param_norms_after_step"].items():
-        if int(number) not in gone.kept:
+        if int(number) not in gone.weights_at:
             continue
-        found = {name: float(gone.kept[int(number)][name].double().norm()) for name in norms}
-        assert found == pytest.approx(norms, rel=1e-5 if int(number) <= CHAOS else 0.05)
+        actual = {name: float(gone.weights_at[int(number)][name].double().norm()) for name in norms}
+        assert actual == pytest.approx(norms, rel=1e-5 if int(number) <= CHAOS else 0.05)
     for name in case.arrays:
         stored = re.fullmatch(r"after(\d+)steps__(.+)", name)
-        if stored and int(stored[1]) in gone.kept:
-            weight = gone.kept[int(stored[1])][stored[2]]
+        if stored and int(stored[1]) in gone.weights_at:
+            weight = gone.weights_at[int(stored[1])][stored[2]]
             torch.testing.assert_close(weight, case.tensor(name), rtol=0, atol=2e-5)
 
 
@@ -210,27 +210,29 @@ trained = pytest.mark.parametrize(
 def test_readings_of_the_last_weights(case: Case, source: str, converted: Converted) -> None:
     student = Student.from_pretrained(converted("clipocr", case.weights()))
     first = next(name for name in case.numbers if re.fullmatch(r"greedy_first\d+", name))
-    shown = {first: pool(case, range(int(first.removeprefix("greedy_first")))).images}
+    pictures = {first: pool(case, range(int(first.removeprefix("greedy_first")))).images}
     if "greedy_unseen" in case.numbers:
         unseen = case.arrays["unseen_images_uint8"]
-        shown["greedy_unseen"] = batch_of(unseen, [""] * len(unseen)).images
-    for name, images in shown.items():
+        pictures["greedy_unseen"] = batch_of(unseen, [""] * len(unseen)).images
+    for name, images in pictures.items():
         logits = student(images)
         close(logits, case.tensor(name.replace("greedy", "greedy_logits")))
         same_readings(student, logits, case.numbers[name])
-    for number, told in enumerate(case.numbers["greedy_each_alone"]):
+    for number, expected in enumerate(case.numbers["greedy_each_alone"]):
         batch = pool(case, [number])
         logits = student(batch.images)
-        assert batch.labels == [told["label"]]
+        assert batch.labels == [expected["label"]]
         same_readings(
-            student, logits, {"steps": told["steps"], "strings": [told["string"]], "confidences": [told["confidence"]]}
+            student,
+            logits,
+            {"steps": expected["steps"], "strings": [expected["string"]], "confidences": [expected["confidence"]]},
         )
 
 
 @trained
 def test_step_with_the_last_weights(case: Case, source: str, converted: Converted) -> None:
-    told = case.numbers["after_training_step_on_batch0"]
+    expected = case.numbers["after_training_step_on_batch0"]
     task = load_task(task_folder(case, converted, source, case.weights()))
-    made = step(task, pool(case, case.arrays["batch_indices"][0]))
-    same_losses(made, told)
-    same_norms(made.gradients, told["grad_norm"])
+    done = step(task, pool(case, case.arrays["batch_indices"][0]))
+    same_losses(done, expected)
+    same_norms(done.gradients, expected["grad_norm"])

@@ -37,7 +37,7 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(case: Case, folder: Path) -> list[str]:
-    """Say what a bare file doesn't: alphabet, heads and picture size, as a user with its description would."""
+    """Name what a bare file doesn't hold: alphabet, heads and picture size, as a user with its description would."""
     model = case.numbers["model"]
     if case.weights().suffix == ".ckpt":
         return []
@@ -54,7 +54,7 @@ def test_a_converted_checkpoint_reads_real_crops(
     folder = converted(layout, case.weights(), *options(case, tmp_path))
     capsys.readouterr()
     assert read(["--student", str(folder), "--json", str(crops)]) == 0
-    found = json.loads(capsys.readouterr().out)
+    output = json.loads(capsys.readouterr().out)
     characters = set(case.numbers["model"]["charset_train"])
-    assert len(found) == WORDS
-    assert all(set(word["word"]) <= characters and 0 <= word["confidence"] <= 1 for word in found)
+    assert len(output) == WORDS
+    assert all(set(word["word"]) <= characters and 0 <= word["confidence"] <= 1 for word in output)

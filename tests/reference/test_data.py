@@ -24,7 +24,7 @@ PICTURE = re.compile(r"image(\d+)_(?:rotated(\d+)_)?(?:resized_)?(\d+)(?:x(\d+))
 
 
 def of(key: str) -> Any:
-    """Give a function that lists what a case holds under `key`."""
+    """Return a function that lists what a case holds under `key`."""
     return lambda case: list(case.numbers.get(key, ()))
 
 
@@ -42,23 +42,23 @@ def test_clean_labels(case: Case, key: str) -> None:
     longest = int(given["max_label_len"])
     rules = [given[rule] == "True" for rule in ("remove_whitespace", "normalize_unicode")]
     charset = Charset(case.numbers["charsets"][name])
-    found = [charset.clean(label, longest, *rules) for label in case.numbers["raw_labels"]]
-    assert found == case.numbers["processed"][key]
+    actual = [charset.clean(label, longest, *rules) for label in case.numbers["raw_labels"]]
+    assert actual == case.numbers["processed"][key]
 
 
 @pytest.mark.parametrize(("case", "name"), cases("data", of("charset_adapter")))
 def test_adapted_predictions(case: Case, name: str) -> None:
-    charset, told = Charset(case.numbers["charsets"][name]), case.numbers["charset_adapter"][name]
-    assert {text: charset.adapt(text) for text in told} == told
+    charset, expected = Charset(case.numbers["charsets"][name]), case.numbers["charset_adapter"][name]
+    assert {text: charset.adapt(text) for text in expected} == expected
 
 
 @pytest.mark.parametrize(
     ("case", "name"), cases("data", lambda case: case.numbers.get("comparison", {}).get("by_test_charset", ()))
 )
 def test_scores(case: Case, name: str) -> None:
-    charset, told = Charset(case.numbers["charsets"][name]), case.numbers["comparison"]["by_test_charset"][name]
+    charset, expected = Charset(case.numbers["charsets"][name]), case.numbers["comparison"]["by_test_charset"][name]
     read: list[tuple[str, str]] = []
-    for (prediction, truth), row in zip(case.numbers["comparison"]["pairs"], told["rows"], strict=True):
+    for (prediction, truth), row in zip(case.numbers["comparison"]["pairs"], expected["rows"], strict=True):
         label = charset.clean(truth, case.numbers["max_label_len"])
         assert (label is None) == (row is None)
         if label is None:
@@ -69,23 +69,23 @@ def test_scores(case: Case, name: str) -> None:
         assert 1 - similarity(adapted, label) == pytest.approx(row["normalised_distance"], abs=1e-12)
         read.append((adapted, label))
     counted = tally([adapted for adapted, _ in read], [label for _, label in read])
-    assert counted.words == told["num_samples"]
-    assert counted.accuracy == pytest.approx(told["accuracy_percent"], abs=1e-9)
-    assert counted.one_minus_ned == pytest.approx(told["one_minus_ned_percent"], abs=1e-9)
+    assert counted.words == expected["num_samples"]
+    assert counted.accuracy == pytest.approx(expected["accuracy_percent"], abs=1e-9)
+    assert counted.one_minus_ned == pytest.approx(expected["one_minus_ned_percent"], abs=1e-9)
 
 
 @pytest.mark.parametrize(("case", "number"), cases("data", lambda case: range(len(case.numbers.get("decoding", ())))))
 def test_decoding(case: Case, number: int) -> None:
-    told = case.numbers["decoding"][number]
-    charset = Charset(told["charset"])
-    logits, probabilities = map(case.tensor, told["arrays"])
+    expected = case.numbers["decoding"][number]
+    charset = Charset(expected["charset"])
+    logits, probabilities = map(case.tensor, expected["arrays"])
     torch.testing.assert_close(logits.softmax(dim=-1), probabilities)
     readings = charset.decode(probabilities)
-    assert [reading.text for reading in readings] == told["strings"]
-    assert [list(reading.token_probs) for reading in readings] == told["token_probabilities"]
-    assert [reading.confidence for reading in readings] == pytest.approx(told["confidence"], rel=1e-6)
-    assert charset.encode(told["encode_example"]["labels"]).tolist() == told["encode_example"]["ids"]
-    ids = told["ids"]
+    assert [reading.text for reading in readings] == expected["strings"]
+    assert [list(reading.token_probs) for reading in readings] == expected["token_probabilities"]
+    assert [reading.confidence for reading in readings] == pytest.approx(expected["confidence"], rel=1e-6)
+    assert charset.encode(expected["encode_example"]["labels"]).tolist() == expected["encode_example"]["ids"]
+    ids = expected["ids"]
     assert (charset.end_id, charset.start_id, charset.pad_id) == (ids["eos"], ids["bos"], ids["pad"])
     assert (charset.pad_id + 1, probabilities.shape[2]) == (ids["number_of_tokens"], ids["number_of_classes"])
 
@@ -103,18 +103,18 @@ def normalised_for_clip(images: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("case", "name"), cases("data", pictures))
 def test_pictures(case: Case, name: str) -> None:
-    found = PICTURE.fullmatch(name)
-    assert found is not None
-    picture = Image.fromarray(case.arrays[f"image{found[1]}_uint8"])
-    if found[2]:
-        picture = picture.rotate(int(found[2]), expand=True)
-    size = (int(found[3]), int(found[4] or found[3]))
-    if found[5]:
+    match = PICTURE.fullmatch(name)
+    assert match is not None
+    picture = Image.fromarray(case.arrays[f"image{match[1]}_uint8"])
+    if match[2]:
+        picture = picture.rotate(int(match[2]), expand=True)
+    size = (int(match[3]), int(match[4] or match[3]))
+    if match[5]:
         assert np.array_equal(resize(picture, size), case.arrays[name])
         return
     image = to_tensor([picture], size)[0]
     # One number for both sides is the square input of CLIP, with its own mean and deviation.
-    expected, image = case.tensor(name), image if found[4] else normalised_for_clip(image)
+    expected, image = case.tensor(name), image if match[4] else normalised_for_clip(image)
     torch.testing.assert_close(image, expected, rtol=0, atol=1e-6)
 
 
@@ -123,6 +123,6 @@ def test_pictures(case: Case, name: str) -> None:
 )
 def test_files_of_other_modes_become_rgb(case: Case, name: str) -> None:
     stored = case.arrays[name].tobytes()
-    told = case.numbers["images"][int(re.sub(r"\D", "", name))]["stored_mode"]
-    assert Image.open(io.BytesIO(stored)).mode == told
+    mode = case.numbers["images"][int(re.sub(r"\D", "", name))]["stored_mode"]
+    assert Image.open(io.BytesIO(stored)).mode == mode
     assert np.array_equal(np.asarray(decode_picture(stored)), case.arrays[name.replace("_png", "_uint8")])

@@ -34,13 +34,13 @@ def with_options(case: Case) -> Iterator[str]:
 
 def worlds(case: Case) -> list[int]:
     """List the sizes of process groups."""
-    return sorted({int(found[2]) for name in case.arrays if (found := IN_GROUP.fullmatch(name))})
+    return sorted({int(match[2]) for name in case.arrays if (match := IN_GROUP.fullmatch(name))})
 
 
-def same(found: tuple[Tensor, Tensor, Tensor], case: Case, group: str) -> None:
+def same(actual: tuple[Tensor, Tensor, Tensor], case: Case, group: str) -> None:
     """Compare value and gradients."""
-    torch.testing.assert_close(found[0], case.tensor(f"{group}_value"), rtol=2e-5, atol=2e-6)
-    for gradient, side in zip(found[1:], ("student", "teacher"), strict=True):
+    torch.testing.assert_close(actual[0], case.tensor(f"{group}_value"), rtol=2e-5, atol=2e-6)
+    for gradient, side in zip(actual[1:], ("student", "teacher"), strict=True):
         assert torch.isfinite(gradient).all()
         close_gradient(gradient, case.tensor(f"{group}_grad_{side}"))
 
@@ -52,8 +52,8 @@ def test_values_and_gradients(case: Case, group: str) -> None:
 
 @pytest.mark.parametrize(("case", "name"), cases("lcl", with_options))
 def test_weights_and_temperature(case: Case, name: str) -> None:
-    told = re.findall(r"([a-z]+1?)_?(\d+(?:\.\d+)?)", name.removeprefix("hyper_").removesuffix("_value"))
-    options: dict[str, Any] = {OPTIONS[option]: float(value) for option, value in told}
+    expected = re.findall(r"([a-z]+1?)_?(\d+(?:\.\d+)?)", name.removeprefix("hyper_").removesuffix("_value"))
+    options: dict[str, Any] = {OPTIONS[option]: float(value) for option, value in expected}
     value = lcl(case.tensor("hyper_student"), case.tensor("hyper_teacher"), **options)
     torch.testing.assert_close(value, case.tensor(name), rtol=2e-5, atol=2e-6)
 
@@ -67,8 +67,8 @@ def in_groups(tmp_path_factory: pytest.TempPathFactory) -> Any:
         if case.name not in computed:
             rows: dict[int, dict[str, Any]] = {world: {} for world in worlds(case)}
             for name in case.arrays:
-                if found := IN_GROUP.fullmatch(name):
-                    group, world = found[1], int(found[2])
+                if match := IN_GROUP.fullmatch(name):
+                    group, world = match[1], int(match[2])
                     rows[world][group] = {"options": {}} | {
                         side: [case.tensor(f"{group}_rank{rank}_{side}") for rank in range(world)]
                         for side in ("student", "teacher")
@@ -83,5 +83,5 @@ def in_groups(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_several_processes(case: Case, world: int, in_groups: Any) -> None:
     for rank, results in enumerate(in_groups(case)[world]):
         assert results
-        for group, found in results.items():
-            same(found, case, f"{group}_rank{rank}")
+        for group, actual in results.items():
+            same(actual, case, f"{group}_rank{rank}")

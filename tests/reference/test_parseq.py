@@ -43,28 +43,28 @@ def alphabet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def reader(case: Case, alphabet: Path) -> Iterator[Parseq]:
     """The case's reader in eval mode, as its program was configured."""
-    found: Parseq = converted(case, alphabet).reader
-    configured, model = found.config, case.numbers["model"]
-    found.choose_decoding("ar" if model["decode_ar"] else "nar", model["refine_iters"])
-    yield found.eval()
-    found.config = configured
-    found.zero_grad(set_to_none=True)
+    actual: Parseq = converted(case, alphabet).reader
+    configured, model = actual.config, case.numbers["model"]
+    actual.choose_decoding("ar" if model["decode_ar"] else "nar", model["refine_iters"])
+    yield actual.eval()
+    actual.config = configured
+    actual.zero_grad(set_to_none=True)
 
 
 @pytest.mark.parametrize("case", cases("parseq"))
 def test_sizes_come_from_the_weights_and_none_is_left(case: Case, alphabet: Path) -> None:
-    found, model = converted(case, alphabet), case.numbers["model"]
-    config = found.reader.config
-    told = {
+    actual, model = converted(case, alphabet), case.numbers["model"]
+    config = actual.reader.config
+    expected = {
         "charset_train": config.charset, "max_label_length": config.max_length, "img_size": list(config.image_size),
         "patch_size": list(config.patch), "embed_dim": config.width, "enc_num_heads": config.heads,
         "enc_mlp_ratio": config.mlp_ratio, "enc_depth": config.depth, "dec_num_heads": config.decoder_heads,
         "dec_mlp_ratio": config.decoder_mlp_ratio, "dec_depth": config.decoder_depth,
     }  # fmt: skip
-    assert told == {name: model[name] for name in told}
-    assert not any(found.unused.values())
-    assert not found.missing
-    shapes = {name: [*value.shape] for name, value in found.reader.state_dict().items()}
+    assert expected == {name: model[name] for name in expected}
+    assert not any(actual.unused.values())
+    assert not actual.missing
+    shapes = {name: [*value.shape] for name, value in actual.reader.state_dict().items()}
     stored = case.numbers.get("file_keys", shapes)
     assert shapes == {name.removeprefix(PREFIX): shape for name, shape in stored.items()}
 
@@ -90,9 +90,9 @@ def task(case: Case, reader: Parseq) -> ParseqTask:
             part.dropout = 0.0
     model = case.numbers["model"]
     options = PermutationOptions(model["perm_num"], model["perm_forward"], model["perm_mirrored"])
-    made = ParseqTask(reader, options)
-    made.train()
-    return made
+    built = ParseqTask(reader, options)
+    built.train()
+    return built
 
 
 def inputs(case: Case, reader: Parseq) -> PermutedInputs:
@@ -124,11 +124,11 @@ def gradient_norms(trained: ParseqTask) -> dict[str, float | None]:
     }
 
 
-def check_norms(found: dict[str, float | None], expected: dict[str, float | None]) -> None:
-    assert set(found) == set(expected)
-    assert [name for name, norm in expected.items() if norm is None] == [n for n in expected if found[n] is None]
+def check_norms(actual: dict[str, float | None], expected: dict[str, float | None]) -> None:
+    assert set(actual) == set(expected)
+    assert [name for name, norm in expected.items() if norm is None] == [n for n in expected if actual[n] is None]
     known = {name: norm for name, norm in expected.items() if norm is not None}
-    assert {name: found[name] for name in known} == pytest.approx(known, rel=2e-4, abs=1e-6)
+    assert {name: actual[name] for name in known} == pytest.approx(known, rel=2e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("case", cases("parseq"))
@@ -181,9 +181,9 @@ class Reading:
 
 
 def parse(tag: str) -> Reading:
-    found = re.fullmatch(r"(?:batch|single(\d+)|maxlen(\d+))_(n?ar)_refine(\d+)", tag)
-    assert found, f"what is {tag}?"
-    one, longest, way, refine_iters = found.groups()
+    match = re.fullmatch(r"(?:batch|single(\d+)|maxlen(\d+))_(n?ar)_refine(\d+)", tag)
+    assert match, f"what is {tag}?"
+    one, longest, way, refine_iters = match.groups()
     rows = slice(int(one), int(one) + 1) if one is not None else slice(None)
     return Reading(rows, None if longest is None else int(longest), way == "ar", int(refine_iters))
 
@@ -228,8 +228,8 @@ def test_parameter_groups(case: Case, stored: str, reader: Parseq) -> None:
     trained, decay = ParseqTask(reader), float(stored.rpartition("_")[2])
     groups = trained.parameter_groups(1e-3, decay)
     names = {weight: PREFIX + name for name, weight in reader.named_parameters()}
-    found = [(group["weight_decay"], sorted(names[weight] for weight in group["params"])) for group in groups]
-    assert found == [(group["weight_decay"], sorted(group["names"])) for group in case.numbers[stored]]
+    actual = [(group["weight_decay"], sorted(names[weight] for weight in group["params"])) for group in groups]
+    assert actual == [(group["weight_decay"], sorted(group["names"])) for group in case.numbers[stored]]
 
 
 @pytest.mark.parametrize("case", cases("parseq"))

@@ -23,12 +23,12 @@ def small_config(charset: Charset) -> StudentConfig:
 @pytest.fixture
 def student(small_config: StudentConfig) -> Student:
     """A student with random weights, some way from their start, so that it reads words of different lengths."""
-    made = Student(small_config)
+    model = Student(small_config)
     with torch.no_grad():
-        for weight in made.parameters():
+        for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
-        made.head.bias[made.charset.end_id] += 4
-    return made.eval()
+        model.head.bias[model.charset.end_id] += 4
+    return model.eval()
 
 
 @pytest.fixture

@@ -196,8 +196,8 @@ def test_properties_of_any_alphabet(data: st.DataObject, characters: set[str]) -
 def test_marks_for_illegible_words(mark: str, alphabet: str) -> None:
     charset = Charset.load(alphabet)
     assert charset.examine(mark).reason == "illegible"
-    kept = charset.clean(mark, keep_illegible=True)
-    assert kept == ("".join(unicodedata.normalize("NFKC", mark).split()) if alphabet == "94" else None)
+    remaining = charset.clean(mark, keep_illegible=True)
+    assert remaining == ("".join(unicodedata.normalize("NFKC", mark).split()) if alphabet == "94" else None)
 
 
 @pytest.mark.parametrize("label", ["...", "#1", "a*", "-", "C#"])
@@ -359,7 +359,9 @@ def test_ctc_confidence_is_the_sum_over_all_alignments() -> None:
     for row, reading in zip(logits.softmax(dim=-1), decode_ctc(AB, logits), strict=True):
         chances: Counter[str] = Counter()
         for ids in itertools.product(range(3), repeat=5):
-            chances[spelt(ids)] += float(torch.tensor([row[place, token] for place, token in enumerate(ids)]).prod())
+            chances[spelt(ids)] += float(
+                torch.tensor([row[position, token] for position, token in enumerate(ids)]).prod()
+            )
         assert sum(chances.values()) == pytest.approx(1, abs=1e-5)
         assert reading.confidence == pytest.approx(chances[reading.text], rel=1e-4)
         assert reading.token_probs == pytest.approx(row.max(dim=-1).values.tolist())

@@ -49,7 +49,7 @@ def test_a_refinement_attends_to_all_but_its_own_character(small_config: Student
     student = parallel(small_config, 1)
     before = logits(student, images, student.charset.encode(["street"] * 6))
     after = logits(student, images, student.charset.encode(["stxeet"] * 6))
-    same = [torch.equal(before[:, place], after[:, place]) for place in range(7)]
+    same = [torch.equal(before[:, position], after[:, position]) for position in range(7)]
     assert same == [False, False, True, False, False, False, False]
 
 

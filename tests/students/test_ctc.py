@@ -27,11 +27,11 @@ def ctc_config(small_config: StudentConfig) -> StudentConfig:
 @pytest.fixture
 def trained(ctc_config: StudentConfig) -> CtcLearner:
     """Random weights some way from their start, so that it reads words of different lengths."""
-    made = CtcLearner(ctc_config)
+    model = CtcLearner(ctc_config)
     with torch.no_grad():
-        for weight in made.parameters():
+        for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
-    return made.eval()
+    return model.eval()
 
 
 def test_the_exported_reader_shares_the_weights(trained: CtcLearner, images: Tensor) -> None:
@@ -73,8 +73,8 @@ def test_a_reader_goes_on_learning_beside_a_fresh_decoder(trained: CtcLearner, t
     reader = CtcReader.from_pretrained(tmp_path)
     again = learner(reader)
     assert isinstance(again, CtcLearner)
-    kept, before = again.state_dict(), trained.state_dict()
-    same = {name.partition(".")[0] for name in kept if torch.equal(kept[name], before[name])}
+    after, before = again.state_dict(), trained.state_dict()
+    same = {name.partition(".")[0] for name in after if torch.equal(after[name], before[name])}
     assert same >= PARTS
     assert not torch.equal(again.head.weight, trained.head.weight)
     assert torch.equal(reader.column_head.weight, again.exported_model().column_head.weight)  # type: ignore[arg-type]
@@ -94,11 +94,11 @@ def test_a_student_learns_to_read_otherwise(student: Student) -> None:
 
 
 def test_rows_of_the_column_head_move_with_their_characters(trained: CtcLearner) -> None:
-    made, _ = remap(trained, Charset("zyx"), 5)
-    assert isinstance(made, CtcLearner)
-    old, new = trained.exported_model().column_head, made.exported_model().column_head
-    places = [trained.charset.ids[char] for char in "zyx"]
-    assert torch.equal(new.weight[1:], old.weight[places])  # type: ignore[index,arg-type]
+    remapped, _ = remap(trained, Charset("zyx"), 5)
+    assert isinstance(remapped, CtcLearner)
+    old, new = trained.exported_model().column_head, remapped.exported_model().column_head
+    positions = [trained.charset.ids[char] for char in "zyx"]
+    assert torch.equal(new.weight[1:], old.weight[positions])  # type: ignore[index,arg-type]
 
 
 def test_kinds_are_not_mixed_up(small_config: StudentConfig, ctc_config: StudentConfig) -> None:

@@ -20,8 +20,8 @@ def test_attention_is_torchs() -> None:
     mask = causal_mask(5, queries.device)
     padding = torch.tensor([[False] * 5, [False, False, False, True, True]])
     expected, _ = theirs(queries, source, source, attn_mask=mask, key_padding_mask=padding)
-    found = ours(queries, *ours.keys_values(source), mask | padding[:, None, None])
-    torch.testing.assert_close(found, expected)
+    actual = ours(queries, *ours.keys_values(source), mask | padding[:, None, None])
+    torch.testing.assert_close(actual, expected)
 
 
 def test_attention_drops_only_in_training() -> None:

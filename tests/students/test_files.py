@@ -16,41 +16,41 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_file_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
-    place = tmp_path / "report.json"
-    write_file(place, "old")
-    with replacing(place) as beside:
+    path = tmp_path / "report.json"
+    write_file(path, "old")
+    with replacing(path) as beside:
         beside.write_bytes(b"new")
-        assert place.read_text() == "old"
+        assert path.read_text() == "old"
         assert beside.name.startswith("."), "what walks through folders passes it over"
-    assert place.read_text() == "new"
-    write_file(place, "wört")
-    assert place.read_bytes() == "wört".encode()
+    assert path.read_text() == "new"
+    write_file(path, "wört")
+    assert path.read_bytes() == "wört".encode()
     assert names(tmp_path) == ["report.json"]
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path: Path) -> None:
-    place = tmp_path / "student"
+    path = tmp_path / "student"
     for number in (1, 2):
-        with replacing(place) as beside:
+        with replacing(path) as beside:
             (beside / "deep").mkdir(parents=True)
             (beside / "deep" / f"{number}").write_text("x")
-    assert names(place / "deep") == ["2"], "nothing of the earlier folder is mixed in"
+    assert names(path / "deep") == ["2"], "nothing of the earlier folder is mixed in"
     assert names(tmp_path) == ["student"]
 
 
 @pytest.mark.parametrize("folder", [False, True])
 def test_an_error_leaves_the_old_content(folder: bool, tmp_path: Path) -> None:
-    place = tmp_path / "thing"
-    write_file(place, "old")
+    path = tmp_path / "thing"
+    write_file(path, "old")
 
     def fail() -> None:
-        with replacing(place) as beside:
+        with replacing(path) as beside:
             beside.mkdir() if folder else beside.write_text("half")
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    assert place.read_text() == "old"
+    assert path.read_text() == "old"
     assert names(tmp_path) == ["thing"]
 
 

@@ -22,18 +22,18 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture
 def parseq() -> Parseq:
-    made = Parseq(ParseqConfig(**SMALL))
+    built = Parseq(ParseqConfig(**SMALL))
     with torch.no_grad():
-        for weight in made.parameters():
+        for weight in built.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
-    return made.eval()
+    return built.eval()
 
 
 @pytest.mark.parametrize(("size", "millions"), [("base", 23.8), ("tiny", 6.0)])
 def test_published_sizes(size: str, millions: float) -> None:
     with torch.device("meta"):
-        made = Parseq(SIZES[size](Charset.load("94")))
-    assert made.parameters_count / 1e6 == pytest.approx(millions, abs=0.05)
+        parseq_of_size = Parseq(SIZES[size](Charset.load("94")))
+    assert parseq_of_size.parameters_count / 1e6 == pytest.approx(millions, abs=0.05)
 
 
 def test_there_is_no_class_token(parseq: Parseq, images: Tensor) -> None:
@@ -75,7 +75,7 @@ def test_orders_are_taught_from_one_encoding(parseq: Parseq, images: Tensor, mon
     monkeypatch.setattr(parseq, "encode", lambda pictures: encoded.append(1) or encode(pictures))
     logits = parseq.permuted(images, ids, orders)
     assert len(encoded) == 1
-    assert [tuple(found.shape) for found in logits] == [(6, 4, 8)] * 6
+    assert [tuple(actual.shape) for actual in logits] == [(6, 4, 8)] * 6
 
 
 @pytest.mark.parametrize(

@@ -143,9 +143,9 @@ def test_values_beyond_every_scale_are_stretched() -> None:
 )
 def test_every_mode_becomes_the_same_picture(mode: str) -> None:
     image = word(0, 255).convert("LA" if mode == "La" else "RGBA" if mode == "RGBa" else "L")
-    found = grey_of(image.convert(mode))
+    actual = grey_of(image.convert(mode))
     expected = np.asarray(word(0, 255).convert(mode).convert("L")) if mode == "1" else np.asarray(word(0, 255))
-    assert np.abs(found.astype(int) - expected).max() <= 1
+    assert np.abs(actual.astype(int) - expected).max() <= 1
 
 
 def test_lab_is_turned_into_rgb() -> None:
@@ -316,8 +316,8 @@ def test_whatever_a_decoder_raises_is_a_damaged_picture(form: str, capfd: pytest
     refused = 0
     for _ in range(60):
         changed = bytearray(data)
-        for place in source.integers(0, min(len(data), 400), 6):
-            changed[place] = source.integers(0, 256)
+        for position in source.integers(0, min(len(data), 400), 6):
+            changed[position] = source.integers(0, 256)
         try:
             assert decode_picture(bytes(changed)).mode == "RGB"
         except DamagedPictureError:

@@ -62,15 +62,15 @@ def test_more_characters_and_longer_words(student: Student, images: Tensor) -> N
     assert report.new == string.punctuation
     assert report.cased == string.ascii_uppercase
     assert (report.unchanged, report.dropped, report.longest) == (36, "", (8, 12))
-    told = report.describe()
-    assert "36 characters keep" in told
-    assert f"new are {string.punctuation}" in told
-    assert "positions 10 to 13 are new" in told
+    description = report.describe()
+    assert "36 characters keep" in description
+    assert f"new are {string.punctuation}" in description
+    assert "positions 10 to 13 are new" in description
     words = ["ab1", "x", "street7", "a", "b", "c"]
     after = remapped.stages(images, remapped.charset.encode(words)).logits
     before = student.stages(images, student.charset.encode(words)).logits
-    kept = [0, *(wider.ids[char] for char in student.charset.characters)]
-    torch.testing.assert_close(after[..., kept], before)
+    old_classes = [0, *(wider.ids[char] for char in student.charset.characters)]
+    torch.testing.assert_close(after[..., old_classes], before)
     small, capital = wider.ids["k"], wider.ids["K"]
     assert torch.equal(after[..., small], after[..., capital]), "until it learns better"
     assert remapped.config.max_length == remapped.max_length == 12

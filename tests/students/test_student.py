@@ -46,10 +46,10 @@ def test_paper_has_the_size_of_the_paper(charset: Charset) -> None:
 
 
 def test_deployment_sizes(charset: Charset) -> None:
-    made = {name: Student(size(charset)) for name, size in (("tiny", tiny), ("small", small))}
-    assert made["tiny"].parameters_count <= 6e6
-    assert made["tiny"].parameters_count < made["small"].parameters_count < 30.89e6
-    for student in made.values():
+    students = {name: Student(size(charset)) for name, size in (("tiny", tiny), ("small", small))}
+    assert students["tiny"].parameters_count <= 6e6
+    assert students["tiny"].parameters_count < students["small"].parameters_count < 30.89e6
+    for student in students.values():
         assert student.shape.tokens == 33, "class token and 32 columns"
         assert student.column_head is not None
     assert set(SIZES) == {"paper", "small", "tiny"}
@@ -99,8 +99,8 @@ def test_decoder_taps_pass_the_one_final_norm(depth: int, small_config: StudentC
     for layer in student.decoder.layers:
         layer.register_forward_hook(lambda _, __, output: after.append(output))
     stages = student.stages(images, student.charset.encode(["ab", "abc"] * 3))
-    for tap, place in zip(stages.decoder, student.decoder_taps, strict=True):
-        assert torch.equal(tap, student.decoder.norm(after[place - 1]))
+    for tap, position in zip(stages.decoder, student.decoder_taps, strict=True):
+        assert torch.equal(tap, student.decoder.norm(after[position - 1]))
         assert tap.shape == (6, 4, 32)
     torch.testing.assert_close(stages.logits, student.head(student.decoder.norm(after[-1])))
     assert stages.logits.shape == (6, 4, 37)
@@ -174,9 +174,9 @@ def test_it_reads_files_and_pictures_in_any_mode(student: Student, tmp_path: Pat
     student.train()
     from_files = student.read([tmp_path / f"{number}.png" for number in range(5)], batch_size=2)
     assert student.training, "its mode is given back"
-    found = student.read(pictures)
-    assert [each.text for each in found] == [each.text for each in from_files]
-    assert [each.confidence for each in found] == pytest.approx([each.confidence for each in from_files], rel=1e-4)
+    actual = student.read(pictures)
+    assert [each.text for each in actual] == [each.text for each in from_files]
+    assert [each.confidence for each in actual] == pytest.approx([each.confidence for each in from_files], rel=1e-4)
     assert len(student.read([pictures[0].convert("L"), pictures[0].convert("RGBA"), tmp_path / "0.png"])) == 3
     assert student.read([]) == []
     with pytest.raises(UserError, match="no such file"):

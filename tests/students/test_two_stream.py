@@ -48,12 +48,12 @@ def attend(layer: nn.Module, queries: Tensor, source: Tensor, mask: Tensor | Non
 
 def plain(
     decoder: CharacterDecoder, memory: Tensor, ids: Tensor, query_mask: Tensor | None, content_mask: Tensor | None,
-    padding: Tensor | None, places: slice,
+    padding: Tensor | None, positions: slice,
 ) -> Tensor:  # fmt: skip
     """Run both streams over a whole context without a cache, as `decode` of the reference implementation does."""
     embed = math.sqrt(WIDTH) * decoder.text_embed.embedding(ids)
     content = torch.cat([embed[:, :1], decoder.pos_queries[:, : ids.shape[1] - 1] + embed[:, 1:]], dim=1)
-    query = decoder.pos_queries[:, places].expand(len(ids), -1, -1)
+    query = decoder.pos_queries[:, positions].expand(len(ids), -1, -1)
     layers = [layer for layer in decoder.decoder.layers if isinstance(layer, DecoderLayer)]
     for number, layer in enumerate(layers):
         keys = layer.norm_c(content)
@@ -90,16 +90,16 @@ def plain_refine(decoder: CharacterDecoder, memory: Tensor, logits: Tensor, step
 
 
 def test_caches_of_both_streams_change_nothing(decoder: CharacterDecoder, memory: Tensor) -> None:
-    found = decoder.greedy(decoder.memory_keys(memory), LONGEST + 1, stop=False)
-    torch.testing.assert_close(found, plain_greedy(decoder, memory, LONGEST + 1, stop=False), rtol=1e-4, atol=1e-5)
+    actual = decoder.greedy(decoder.memory_keys(memory), LONGEST + 1, stop=False)
+    torch.testing.assert_close(actual, plain_greedy(decoder, memory, LONGEST + 1, stop=False), rtol=1e-4, atol=1e-5)
 
 
 def test_frozen_content_stays_frozen(memory: Tensor) -> None:
     frozen, updated = make(2, updates_content=False), make(2)
     updated.load_state_dict(frozen.state_dict())
-    found = frozen.greedy(frozen.memory_keys(memory), LONGEST + 1, stop=False)
-    torch.testing.assert_close(found, plain_greedy(frozen, memory, LONGEST + 1, stop=False), rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(found, updated.greedy(updated.memory_keys(memory), LONGEST + 1, stop=False), atol=1e-3)
+    actual = frozen.greedy(frozen.memory_keys(memory), LONGEST + 1, stop=False)
+    torch.testing.assert_close(actual, plain_greedy(frozen, memory, LONGEST + 1, stop=False), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(actual, updated.greedy(updated.memory_keys(memory), LONGEST + 1, stop=False), atol=1e-3)
 
 
 def test_stops_when_the_last_word_ends(decoder: CharacterDecoder, memory: Tensor) -> None:
@@ -109,8 +109,8 @@ def test_stops_when_the_last_word_ends(decoder: CharacterDecoder, memory: Tensor
         decoder.head.bias[CHARSET.end_id] += gap[:, : LONGEST - 1].amin(dim=1).max() + 1e-3
     expected = plain_greedy(decoder, memory, LONGEST + 1, stop=True)
     assert expected.shape[1] < LONGEST + 1
-    found = decoder.greedy(decoder.memory_keys(memory), LONGEST + 1, stop=True)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    actual = decoder.greedy(decoder.memory_keys(memory), LONGEST + 1, stop=True)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3])
@@ -120,8 +120,8 @@ def test_known_words_under_the_masks_of_an_order(decoder: CharacterDecoder, memo
     content_mask, query_mask = permutation_masks(permutation)
     padding = (ids[:, :-1] == CHARSET.end_id) | (ids[:, :-1] == CHARSET.pad_id)
     expected = plain(decoder, memory, ids[:, :-1], query_mask, content_mask, padding, slice(0, 6))
-    found = decoder.teacher_forced(decoder.memory_keys(memory), ids, query_mask, content_mask)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    actual = decoder.teacher_forced(decoder.memory_keys(memory), ids, query_mask, content_mask)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_left_to_right_is_greedy_on_its_own_reading(decoder: CharacterDecoder, memory: Tensor) -> None:
@@ -147,10 +147,10 @@ def test_refinement_sees_all_but_the_own_character(decoder: CharacterDecoder, me
     # `earlier` below the full length is what an early stop leaves.
     logits = torch.randn(WORDS, earlier, len(CHARSET.characters) + 1)
     expected = plain_refine(decoder, memory, logits, LONGEST + 1)
-    found = decoder.refine(decoder.memory_keys(memory), logits, LONGEST + 1)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    actual = decoder.refine(decoder.memory_keys(memory), logits, LONGEST + 1)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
-        decoder.refine(decoder.memory_keys(memory), found, LONGEST + 1),
+        decoder.refine(decoder.memory_keys(memory), actual, LONGEST + 1),
         plain_refine(decoder, memory, expected, LONGEST + 1), rtol=1e-4, atol=1e-5,
     )  # fmt: skip
 

@@ -38,9 +38,9 @@ def tensors(guidance: Guidance) -> list[Tensor]:
     return [*guidance.image, *guidance.text, guidance.word, guidance.mask]
 
 
-def close(found: Tensor, expected: Tensor, tolerance: float = 1e-6) -> None:
+def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-6) -> None:
     largest = expected.double().abs().max().item()
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * max(1.0, largest))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance * max(1.0, largest))
 
 
 def blocks_run(teacher: ClipTeacher) -> tuple[list[int], list[int]]:
@@ -79,8 +79,8 @@ def test_bits_do_not_depend_on_what_came_before(teacher: ClipTeacher, pictures: 
     teacher.cache_features(text_bytes=2**20, image_bytes=2**24)
     order = [8, 6, 11, 3, 0]
     for few in ([3], order, order[::-1]):
-        found = tensors(teacher.extract(pictures[few], [WORDS[i] for i in few], FeatureRequest(pictures=few)))
-    for one, part in zip(whole, found, strict=True):
+        actual = tensors(teacher.extract(pictures[few], [WORDS[i] for i in few], FeatureRequest(pictures=few)))
+    for one, part in zip(whole, actual, strict=True):
         assert torch.equal(one[order[::-1]], part)
 
 
@@ -90,10 +90,10 @@ def test_padding_depends_on_the_label_alone(teacher: ClipTeacher, pictures: Tens
     short = teacher(pictures[:1], ["cat"]).text
     teacher.cache_features(text_bytes=2**20, image_bytes=0)
     for labels in (["cat"], ["cat", long], ["cat", "parking"]):
-        found = teacher(pictures[: len(labels)], labels)
+        actual = teacher(pictures[: len(labels)], labels)
         length = max(map(len, labels)) + 1
-        assert found.mask.shape[1] == length
-        for tap, one, alone in zip(found.text, uncached, short, strict=True):  # type: ignore[arg-type]
+        assert actual.mask.shape[1] == length
+        for tap, one, alone in zip(actual.text, uncached, short, strict=True):  # type: ignore[arg-type]
             close(tap[0], one[0, :length])
             close(tap[0, :4], alone[0])
 
@@ -109,8 +109,8 @@ def test_pictures_that_do_not_come_back_are_computed_anew(teacher: ClipTeacher, 
     teacher.cache_features(text_bytes=0, image_bytes=2**24)
     which = [None if i % 3 == 0 else i for i in range(len(WORDS))]
     for _ in range(2):
-        found = teacher.extract(pictures, WORDS, FeatureRequest(pictures=which)).image
-        for one, cached in zip(plain, found, strict=True):  # type: ignore[arg-type]
+        actual = teacher.extract(pictures, WORDS, FeatureRequest(pictures=which)).image
+        for one, cached in zip(plain, actual, strict=True):  # type: ignore[arg-type]
             close(cached, one)
     rows = blocks_run(teacher)
     teacher.extract(pictures, WORDS, FeatureRequest(frozenset({"image"}), which))
@@ -144,8 +144,8 @@ def test_only_what_is_requested_runs(teacher: ClipTeacher, pictures: Tensor, tex
 def test_half_precision_is_close(teacher: ClipTeacher, pictures: Tensor) -> None:
     plain = teacher(pictures, WORDS).image
     teacher.cache_features(text_bytes=0, image_bytes=2**24, half=True)
-    found = teacher.extract(pictures, WORDS, FeatureRequest(pictures=range(len(WORDS)))).image
-    for one, cached in zip(plain, found, strict=True):  # type: ignore[arg-type]
+    actual = teacher.extract(pictures, WORDS, FeatureRequest(pictures=range(len(WORDS)))).image
+    for one, cached in zip(plain, actual, strict=True):  # type: ignore[arg-type]
         assert cached.dtype == torch.float32
         close(cached, one, 1e-3)
 
@@ -156,9 +156,9 @@ def test_another_type_clears_the_caches(teacher: ClipTeacher, pictures: Tensor) 
     assert all(len(cache) for cache in teacher.caches.values())
     teacher.double()
     assert not any(len(cache) for cache in teacher.caches.values())
-    found = teacher.extract(pictures, WORDS, FeatureRequest(frozenset({"text", "word"})))
-    assert found.word is not None
-    assert found.word.dtype == torch.float64
+    actual = teacher.extract(pictures, WORDS, FeatureRequest(frozenset({"text", "word"})))
+    assert actual.word is not None
+    assert actual.word.dtype == torch.float64
 
 
 def test_a_reader_caches_no_pictures(pictures: Tensor) -> None:

@@ -32,8 +32,8 @@ def test_without_the_three_characters_nothing_but_the_end_cuts() -> None:
 
 def test_word_pieces_merge_and_are_cut_with_the_end_last() -> None:
     tokens = caption_tokens(WORDS, 6)
-    found = tokens(["coffee24", "", "a1b2c3d4"]).tolist()
-    assert found == [
+    actual = tokens(["coffee24", "", "a1b2c3d4"]).tolist()
+    assert actual == [
         [49406, 2453, 273, 275, 49407, 0],  # what CLIP's own tokenizer gives for coffee24
         [49406, 49407, 0, 0, 0, 0],
         [49406, 320, 272, 321, 273, 49407],

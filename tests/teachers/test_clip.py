@@ -35,8 +35,8 @@ def teacher(small_clip: CLIP, tmp_path_factory: pytest.TempPathFactory) -> ClipT
     return load_teacher(str(file), position="interpolate")
 
 
-def close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * max(1.0, expected.abs().max().item()))
+def close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * max(1.0, expected.abs().max().item()))
 
 
 def test_it_is_frozen_and_stays_in_eval_mode(teacher: ClipTeacher) -> None:
@@ -70,16 +70,16 @@ def test_a_folder_keeps_weights_activation_and_pictures(
     save_clip(ClipWeights(tensors, "quick-gelu", "", mean, std, image_size), tmp_path / "clip")
     file = load_safetensors(tmp_path / "clip" / "open_clip_model.safetensors")
     assert (file["visual.proj"].dtype, file["visual.conv1.weight"].dtype) == (torch.float16, torch.float32)
-    found = load_teacher(str(tmp_path / "clip"), image_size=image_size)
-    assert found.name == "clip"
-    assert "quick-gelu" in found.description
-    assert (found.mean.flatten().tolist(), found.std.flatten().tolist()) == (
+    actual = load_teacher(str(tmp_path / "clip"), image_size=image_size)
+    assert actual.name == "clip"
+    assert "quick-gelu" in actual.description
+    assert (actual.mean.flatten().tolist(), actual.std.flatten().tolist()) == (
         pytest.approx(mean), pytest.approx(std),
     )  # fmt: skip
-    for name, value in found.clip.state_dict().items():
+    for name, value in actual.clip.state_dict().items():
         if name in tensors:
             assert torch.equal(value, tensors[name]), name
-    assert found(torch.randn(1, 3, *image_size), ["ab"]).image[0].shape == (1, 1 + patches, 32)
+    assert actual(torch.randn(1, 3, *image_size), ["ab"]).image[0].shape == (1, 1 + patches, 32)
 
 
 def test_padding_and_neighbours_change_nothing_before_the_end(teacher: ClipTeacher) -> None:
@@ -97,15 +97,15 @@ def test_sizes_are_read_from_the_weights(small_clip: CLIP, tmp_path: Path, caplo
     integers = {name: torch.tensor(value) for name, value in INTEGERS.items()}
     torch.save({k: v.half() for k, v in small_clip.state_dict().items()} | integers, file)
     with caplog.at_level(logging.INFO):
-        found = load_teacher(str(file), position="interpolate")
-    assert "quick-gelu" in found.description
+        actual = load_teacher(str(file), position="interpolate")
+    assert "quick-gelu" in actual.description
     assert "quick-gelu" in caplog.text
-    assert found.image_taps == (1, 2, 3)
-    assert found.text_taps == (1, 2, 3)
-    assert (found.shape.image_tokens, found.shape.image_width, found.shape.text_width) == (17, 32, 8)
-    found.tokens.check(["x" * 28])
+    assert actual.image_taps == (1, 2, 3)
+    assert actual.text_taps == (1, 2, 3)
+    assert (actual.shape.image_tokens, actual.shape.image_width, actual.shape.text_width) == (17, 32, 8)
+    actual.tokens.check(["x" * 28])
     with pytest.raises(UserError, match="1 to 28"):
-        found.tokens.check(["x" * 29])
+        actual.tokens.check(["x" * 29])
 
 
 def test_the_file_decides_the_activation_or_nothing_does(small_clip: CLIP, tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ def test_safetensors_and_texts_in_a_tower_of_their_own(small_clip: CLIP, tmp_pat
     image = {k: v for k, v in small_clip.state_dict().items() if k.startswith(("visual.", "logit"))}
     texts = {f"text.{k}": v for k, v in small_clip.state_dict().items() if k not in image}
     save_file(image | texts, tmp_path / "m.safetensors")
-    found = load_teacher("ViT-B-16-quickgelu", str(tmp_path / "m.safetensors"), "interpolate")
-    close(found.embed_words(["ab"]), torch.nn.functional.normalize(
-        small_clip.encode_text(torch.nn.functional.pad(found.tokens(["ab"]), (0, 26))), dim=-1
+    actual = load_teacher("ViT-B-16-quickgelu", str(tmp_path / "m.safetensors"), "interpolate")
+    close(actual.embed_words(["ab"]), torch.nn.functional.normalize(
+        small_clip.encode_text(torch.nn.functional.pad(actual.tokens(["ab"]), (0, 26))), dim=-1
     ).detach())  # fmt: skip
 
 
@@ -142,9 +142,9 @@ def test_weights_are_found_inside_of_a_checkpoint(
     key, prefix = wrapped
     tensors = {prefix + name: value for name, value in small_clip.state_dict().items()}
     torch.save(tensors if key is None else {"epoch": 3, key: tensors}, tmp_path / "m.pt")
-    found = load_teacher("ViT-B-16-quickgelu", str(tmp_path / "m.pt"), "interpolate")
-    assert isinstance(found, ClipTeacher)
-    close(found.clip.text_projection, small_clip.text_projection.detach())
+    actual = load_teacher("ViT-B-16-quickgelu", str(tmp_path / "m.pt"), "interpolate")
+    assert isinstance(actual, ClipTeacher)
+    close(actual.clip.text_projection, small_clip.text_projection.detach())
 
 
 class QuickGate(torch.nn.Module):
@@ -165,8 +165,8 @@ def test_a_torchscript_archive_tells_its_activation(small_clip: CLIP, tmp_path: 
             parent = getattr(parent, part)
         parent.register_buffer(last, value)
     torch.jit.script(module).save(str(tmp_path / "archive.pt"))
-    found = load_teacher(str(tmp_path / "archive.pt"), position="interpolate")
-    assert "with quick-gelu: the code in the TorchScript archive" in found.description
+    actual = load_teacher(str(tmp_path / "archive.pt"), position="interpolate")
+    assert "with quick-gelu: the code in the TorchScript archive" in actual.description
 
 
 def test_crop_is_the_corner_and_interpolation_keeps_means() -> None:

@@ -94,8 +94,8 @@ def test_joined_memory_is_that_of_the_joined_tokens(reader: Clip4Str, images: Te
         features = reader.encode(images)
         texts = reader.encode_captions(reader.tokens(captions))
         expected = decoder.memory_keys(torch.cat([features, texts], dim=1))
-        found = CrossMemory(reader, decoder, features).memory(captions)
-    for (keys, values), (expected_keys, expected_values) in zip(found, expected, strict=True):
+        actual = CrossMemory(reader, decoder, features).memory(captions)
+    for (keys, values), (expected_keys, expected_values) in zip(actual, expected, strict=True):
         torch.testing.assert_close(keys, expected_keys)
         torch.testing.assert_close(values, expected_values)
 
@@ -175,12 +175,12 @@ def test_the_cross_branch_may_see_what_the_visual_one_read(reader: Clip4Str, ima
     orders = list(permuted_orders(ids, torch.arange(4)[None], reader.charset))
     with torch.no_grad():
         features = reader.encode(images)
-        found = [
+        actual = [
             reader.permuted(features, ids, orders, training)[0]
             for training in (CrossTraining(), CrossTraining(context="visual"), CrossTraining(mask="cloze"))
         ]
-    assert all(torch.equal(order.visual, found[0].visual) for order in found)
-    assert not any(torch.allclose(order.cross, found[0].cross) for order in found[1:])  # type: ignore[arg-type]
+    assert all(torch.equal(order.visual, actual[0].visual) for order in actual)
+    assert not any(torch.allclose(order.cross, actual[0].cross) for order in actual[1:])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -223,12 +223,12 @@ def test_a_clip_of_a_file_reads_at_another_size(tmp_path: Path) -> None:
     clip = build_backbone(PATCHES)
     own = clip.state_dict()
     torch.save(own | dict.fromkeys(OPENAI_INTEGERS, torch.tensor(0)), tmp_path / "clip.pt")
-    backbone, made = load_backbone(str(tmp_path / "clip.pt"), image_size=(16, 64))
+    backbone, built = load_backbone(str(tmp_path / "clip.pt"), image_size=(16, 64))
     assert backbone.image_size == (16, 64)
-    positions = made.visual.positional_embedding.detach()
+    positions = built.visual.positional_embedding.detach()
     rounded = own["visual.positional_embedding"]
     torch.testing.assert_close(positions, fit_positions(rounded, (4, 4), (2, 8), "interpolate"))
-    reader = Clip4Str(dataclasses.replace(CONFIG, clip=backbone, caption_charset=CHARSETS["36"]), made)
+    reader = Clip4Str(dataclasses.replace(CONFIG, clip=backbone, caption_charset=CHARSETS["36"]), built)
     assert reader.encode(torch.zeros(1, 3, 16, 64)).shape == (1, 1 + 2 * 8, 16)
     with pytest.raises(UserError, match="patches of 8 x 8"):
         load_backbone(str(tmp_path / "clip.pt"), image_size=(20, 64))
@@ -275,8 +275,8 @@ def test_its_characters_are_the_answer_after_true_ones(reader: Clip4Str, images:
     with torch.no_grad():
         expected = reader.permuted(reader.encode(images), ids, orders)[0].cross
     assert expected is not None
-    found = teacher(images, labels).characters
-    torch.testing.assert_close(found, expected.log_softmax(dim=-1))
+    actual = teacher(images, labels).characters
+    torch.testing.assert_close(actual, expected.log_softmax(dim=-1))
 
 
 def test_pictures_of_another_size_are_resized_for_it(images: Tensor) -> None:

@@ -29,36 +29,36 @@ def fail(*_: object, **__: object) -> str:
 
 def test_clips_tokenizer_folds_case_and_splits_other_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("teachers.zoo.fetch", fail)
-    found = examine("ViT-B-16", Charset(CHARSETS["94"] + "½ﬁñ中\u2019é"))
-    assert found.unguided == {"½": "stands for '1\u20442'", "ﬁ": "stands for 'fi'", "ñ": "2 tokens", "中": "2 tokens"}
-    assert len(found.same) == 27
-    assert {"aA", "zZ", "'\u2019"} <= set(found.same)
-    assert found.longest == 75
-    assert found.untaught[0] == "words with ½ ﬁ ñ 中: it takes no label with them"
-    assert found.untaught[1].startswith("the case of a b c")
-    assert found.untaught[2:] == ["' \u2019 apart: they get the same guidance"]
+    report = examine("ViT-B-16", Charset(CHARSETS["94"] + "½ﬁñ中\u2019é"))
+    assert report.unguided == {"½": "stands for '1\u20442'", "ﬁ": "stands for 'fi'", "ñ": "2 tokens", "中": "2 tokens"}
+    assert len(report.same) == 27
+    assert {"aA", "zZ", "'\u2019"} <= set(report.same)
+    assert report.longest == 75
+    assert report.untaught[0] == "words with ½ ﬁ ñ 中: it takes no label with them"
+    assert report.untaught[1].startswith("the case of a b c")
+    assert report.untaught[2:] == ["' \u2019 apart: they get the same guidance"]
     assert examine("ViT-B-16/openai", Charset.load("36")).untaught == []
 
 
 def test_german_letters_are_examined_one_by_one() -> None:
     alphabet = Charset(CHARSETS["36"] + "äöüß")
-    found = examine("words-small", alphabet)
-    assert found.unguided == dict.fromkeys("äöüß", "no token")
-    assert found.untaught == ["words with ä ö ü ß: it takes no label with them"]
+    report = examine("words-small", alphabet)
+    assert report.unguided == dict.fromkeys("äöüß", "no token")
+    assert report.untaught == ["words with ä ö ü ß: it takes no label with them"]
 
 
 def test_a_vocabulary_of_characters_has_what_it_has() -> None:
-    found = examine_tokens("one", "", Charset("abcABC1"), CharacterTokens("abAB1", 9))
-    assert found.unguided == {"c": "no token", "C": "no token"}
-    assert (found.same, found.longest) == ((), 9)
+    report = examine_tokens("one", "", Charset("abcABC1"), CharacterTokens("abAB1", 9))
+    assert report.unguided == {"c": "no token", "C": "no token"}
+    assert (report.same, report.longest) == ((), 9)
     assert examine_tokens("two", "", Charset("aAbB"), CharacterTokens("ab", 9)).same == ("aA", "bB")
 
 
 def test_a_folder_of_a_clip_is_examined(tmp_path: Path) -> None:
     SmallTeacher(SMALLEST).save(tmp_path / "cased", "card")
-    found = examine(str(tmp_path / "cased"), Charset("0123abcABCxX"))
-    assert found.teacher == "cased"
-    assert found.untaught == [
+    report = examine(str(tmp_path / "cased"), Charset("0123abcABCxX"))
+    assert report.teacher == "cased"
+    assert report.untaught == [
         "words with x X: it takes no label with them",
         "words of more than 7 characters: it takes no longer ones",
     ]
@@ -73,9 +73,9 @@ def test_names_that_stand_for_nothing() -> None:
 
 
 def test_a_reader_is_bound_by_its_alphabet() -> None:
-    found = examine_reader("mine", "a student", Charset("012aAx!"), Charset("0123abcX"), 12)
-    assert (found.unguided, found.outside, found.same, found.longest) == ({}, "!", ("aA",), 12)
-    assert found.untaught == [
+    report = examine_reader("mine", "a student", Charset("012aAx!"), Charset("0123abcX"), 12)
+    assert (report.unguided, report.outside, report.same, report.longest) == ({}, "!", ("aA",), 12)
+    assert report.untaught == [
         "the rest of a word from ! on: it can't read them",
         "the case of a: both cases get the same guidance",
         "words of more than 12 characters: it takes no longer ones",
@@ -92,10 +92,10 @@ def crossed(**changed: Any) -> Clip4Str:
 
 def test_a_clip4str_is_bound_by_tokens_and_alphabet(tmp_path: Path) -> None:
     crossed().save_pretrained(tmp_path / "reader")
-    found = examine(str(tmp_path / "reader"), Charset("019abexABX-½"))
-    assert found.description.startswith("a CLIP4STR, 0.")
+    report = examine(str(tmp_path / "reader"), Charset("019abexABX-½"))
+    assert report.description.startswith("a CLIP4STR, 0.")
     # It reads both cases and so teaches them; words that its text tower can't take are not guided all the same.
-    assert found.untaught == [
+    assert report.untaught == [
         "words with x X - ½: it takes no label with them",
         "words of more than 7 characters: it takes no longer ones",
     ]
@@ -117,5 +117,5 @@ def test_a_registered_teacher_says_what_it_takes(monkeypatch: pytest.MonkeyPatch
         return teacher
 
     monkeypatch.setitem(registry.TEACHERS, "ascii", make)
-    found = examine("ascii", Charset("abé"))
-    assert (dict(found.unguided), found.longest) == ({"é": "refused by it"}, 10)
+    report = examine("ascii", Charset("abé"))
+    assert (dict(report.unguided), report.longest) == ({"é": "refused by it"}, 10)

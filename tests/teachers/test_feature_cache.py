@@ -22,9 +22,9 @@ class Maker:
 def ask(cache: FeatureCache, *keys: int) -> list[int]:
     """Ask for entries, check them, and give those that had to be made."""
     maker = Maker(list(keys))
-    (found,) = cache.gather(keys, maker)
+    (features,) = cache.gather(keys, maker)
     expected = torch.tensor(keys, dtype=torch.float32) + 0.1
-    assert torch.equal(found, (expected.half().float() if cache.half else expected)[:, None].expand(-1, 16))
+    assert torch.equal(features, (expected.half().float() if cache.half else expected)[:, None].expand(-1, 16))
     assert all(size == CHUNK for size in maker.sizes)
     return maker.made
 
@@ -78,8 +78,8 @@ def test_entries_without_a_key_are_computed_together_and_not_held() -> None:
         return (torch.tensor(indices, dtype=torch.float32)[:, None].expand(-1, 3),)
 
     for _ in range(2):
-        (found,) = cache.gather([None, "a", None, "b"], compute)
-        assert found[:, 0].tolist() == [0, 1, 2, 3]
+        (features,) = cache.gather([None, "a", None, "b"], compute)
+        assert features[:, 0].tolist() == [0, 1, 2, 3]
     assert sizes == [CHUNK, 2, 2]
     assert len(cache) == 2
     assert cache.gather([None, None], compute)[0].shape == (2, 3)

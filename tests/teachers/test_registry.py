@@ -95,9 +95,9 @@ def test_folders_that_hold_neither(tmp_path: Path) -> None:
 def test_a_hub_repository_is_a_teacher_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make("parseq").save_pretrained(tmp_path)
     monkeypatch.setattr(names, "locate", lambda name: tmp_path)
-    found = load_teacher("somebody/parseq-tiny")
-    assert isinstance(found, ParseqTeacher)
-    assert found.name == "somebody/parseq-tiny"
+    teacher = load_teacher("somebody/parseq-tiny")
+    assert isinstance(teacher, ParseqTeacher)
+    assert teacher.name == "somebody/parseq-tiny"
     assert isinstance(load_reader("somebody/parseq-tiny"), Parseq)
 
 
@@ -115,9 +115,9 @@ class Codes(Teacher):
 
 def test_a_registered_teacher_goes_by_its_name() -> None:
     assert register_teacher("codes")(Codes) is Codes
-    found = load_teacher("codes", image_size=(48, 160))
-    assert isinstance(found, Codes)
-    assert found.image_size == (48, 160)
+    teacher = load_teacher("codes", image_size=(48, 160))
+    assert isinstance(teacher, Codes)
+    assert teacher.image_size == (48, 160)
     assert isinstance(load_model("codes"), Codes)
     assert isinstance(load_model("tiny"), Student)
     register_teacher("codes")(lambda: Codes(8))  # a notebook cell that is run again
@@ -177,7 +177,7 @@ def test_an_unknown_name_gets_near_ones(name: str, near: str, load: Any) -> None
 
 
 def test_the_shipped_teacher_is_a_clip() -> None:
-    found = load_teacher("words-small")
-    assert isinstance(found, ClipTeacher)
-    assert found.name == "words-small"
-    found.tokens.check([Charset.load("36").characters[:20]])
+    teacher = load_teacher("words-small")
+    assert isinstance(teacher, ClipTeacher)
+    assert teacher.name == "words-small"
+    teacher.tokens.check([Charset.load("36").characters[:20]])

@@ -31,11 +31,11 @@ def test_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert {"machine", "versions", "rows", "command"} <= set(report)
     assert "torch" in report["versions"]
     assert [row["case"]["characters"] for row in report["rows"]] == [5, 12, 26]
-    for found in report["rows"]:
-        assert set(found) == {"table", "case", "median", "low", "high", "unit"}
-        assert set(found["case"]) == {"size", "batch", "characters"}
-        assert (found["table"], found["unit"]) == ("decode_over_encoder", "x")
-        assert 0 < found["low"] <= found["median"] <= found["high"]
+    for actual in report["rows"]:
+        assert set(actual) == {"table", "case", "median", "low", "high", "unit"}
+        assert set(actual["case"]) == {"size", "batch", "characters"}
+        assert (actual["table"], actual["unit"]) == ("decode_over_encoder", "x")
+        assert 0 < actual["low"] <= actual["median"] <= actual["high"]
     assert "decode_over_encoder" in capsys.readouterr().out
     assert main(["--tables", "decode_over_encoder", "--out", str(out)]) == 2, "what is there is not replaced"
 
@@ -63,8 +63,8 @@ def test_sides_take_turns_and_the_first_round_warms_up() -> None:
 
 
 def test_a_row_is_a_median_with_quartiles() -> None:
-    found = row("table", {}, [5, 1, 2, 3, 4], "x")
-    assert (found.low, found.median, found.high) == (2, 3, 4)
+    actual = row("table", {}, [5, 1, 2, 3, 4], "x")
+    assert (actual.low, actual.median, actual.high) == (2, 3, 4)
     assert (row("table", {}, [7], "x").low, row("table", {}, [7], "x").high) == (7, 7)
     assert ratios([2, 9], [1, 3]) == [2, 3]
 

@@ -59,8 +59,8 @@ def test_the_command_reports_and_exits_1_for_corrupt_records(
     printed = capsys.readouterr().out
     for part in ("messy", "too long", "'你' 1", "record 6 of messy"):
         assert part in printed
-    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
-    assert (found["sets"][0]["usable"], found["overlaps"]) == (2, None)
+    report = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert (report["sets"][0]["usable"], report["overlaps"]) == (2, None)
     assert Image.open(tmp_path / "messy-samples.png").size[0] == 1280
 
 

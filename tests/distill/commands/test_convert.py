@@ -45,9 +45,9 @@ def test_a_converted_reader_reads(
     assert "Research only." in card
     Image.new("RGB", (60, 20), "white").save(tmp_path / "word.png")
     assert read(["--student", str(out), "--json", str(tmp_path / "word.png")]) == 0
-    found = json.loads(capsys.readouterr().out)
+    output = json.loads(capsys.readouterr().out)
     expected = published.student.read([tmp_path / "word.png"])[0]
-    assert found[0]["word"] == expected.text
+    assert output[0]["word"] == expected.text
 
 
 def test_missing_weights_that_reading_does_not_need_are_told(

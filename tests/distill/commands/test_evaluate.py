@@ -15,9 +15,9 @@ from tests.distill.conftest import Learned
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, learned: Learned) -> Path:
+def setup(tmp_path_factory: pytest.TempPathFactory, learned: Learned) -> Path:
     """A student that has learned its words, one that has not, a teacher, and the words."""
-    root = tmp_path_factory.mktemp("place")
+    root = tmp_path_factory.mktemp("setup")
     learned.student.save_pretrained(root / "one")
     Student(learned.student.config).save_pretrained(root / "two")
     SmallTeacher().save(root / "clip", "card")
@@ -29,10 +29,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, learned: Learned) -> Path:
     return root
 
 
-def test_compares_and_writes(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compares_and_writes(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    arguments = ["--student", str(place / "one"), "--baseline", str(place / "two"), "--teacher", str(place / "clip")]
-    arguments += ["--data", str(place / "words"), "--out", str(out), "--device", "cpu"]
+    arguments = ["--student", str(setup / "one"), "--baseline", str(setup / "two"), "--teacher", str(setup / "clip")]
+    arguments += ["--data", str(setup / "words"), "--out", str(out), "--device", "cpu"]
     assert main(arguments) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["command"].startswith("symdistill evaluate --student")
@@ -48,9 +48,9 @@ def test_compares_and_writes(place: Path, tmp_path: Path, capsys: pytest.Capture
         "agreement-one-clip.png", "agreement-two-clip.png", "report.json", "report.md", "words-one.png",
         "words-two.png",
     ]  # fmt: skip
-    shown = capsys.readouterr().out
-    assert "average by word" in shown
-    assert "Closed lexicon" in shown
+    output = capsys.readouterr().out
+    assert "average by word" in output
+    assert "Closed lexicon" in output
     before = (out / "report.json").read_bytes()
     assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
@@ -63,12 +63,12 @@ def test_compares_and_writes(place: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 def test_teachers_that_read_are_scored_openly(
-    place: Path, tmp_path: Path, learned: Learned, capsys: pytest.CaptureFixture[str]
+    setup: Path, tmp_path: Path, learned: Learned, capsys: pytest.CaptureFixture[str]
 ) -> None:
     learned.student.save_pretrained(tmp_path / "reader")
     out = tmp_path / "out"
-    arguments = ["--student", str(place / "two"), "--teacher", str(tmp_path / "reader"), "--teacher"]
-    arguments += [str(place / "clip"), "--data", str(place / "words"), "--out", str(out), "--device", "cpu"]
+    arguments = ["--student", str(setup / "two"), "--teacher", str(tmp_path / "reader"), "--teacher"]
+    arguments += [str(setup / "clip"), "--data", str(setup / "words"), "--out", str(out), "--device", "cpu"]
     assert main(arguments) == 0
     report = json.loads((out / "report.json").read_text())
     assert [(reader["name"], reader["role"], reader["reading"]) for reader in report["readers"]] == [
@@ -98,16 +98,16 @@ def test_teachers_that_read_are_scored_openly(
     assert ["clip", "two + lexicon"] in [[pair["a"], pair["b"]] for pair in report["pairs"]]
 
 
-def test_a_lexicon_needs_somebody_who_chooses(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lexicon_needs_somebody_who_chooses(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "words.txt").write_text("word\n")
-    arguments = ["--student", str(place / "one"), "--teacher", str(place / "two"), "--data", str(place / "words")]
+    arguments = ["--student", str(setup / "one"), "--teacher", str(setup / "two"), "--data", str(setup / "words")]
     assert main([*arguments, "--lexicon", str(tmp_path / "words.txt")]) == 2
     assert "add --closed-lexicon" in capsys.readouterr().err
 
 
-def test_an_alphabet_of_ones_own(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_alphabet_of_ones_own(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "digits.txt").write_text("0123456789\n", encoding="utf-8")
-    arguments = ["--student", str(place / "one"), "--data", str(place / "words")]
+    arguments = ["--student", str(setup / "one"), "--data", str(setup / "words")]
     assert main([*arguments, "--out", str(tmp_path / "out"), "--charset", str(tmp_path / "digits.txt")]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     scored = report["readers"][0]["benchmarks"]["words"]
@@ -134,11 +134,11 @@ def test_an_alphabet_of_ones_own(place: Path, tmp_path: Path, capsys: pytest.Cap
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     changed: list[str], message: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    arguments = ["--student", str(place / "one"), "--data", str(place / "words"), "--out", "out", *changed]
+    arguments = ["--student", str(setup / "one"), "--data", str(setup / "words"), "--out", "out", *changed]
     assert main(arguments) == 2
     printed = capsys.readouterr()
     assert message in printed.err
@@ -147,22 +147,22 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_readers_of_one_name(place: Path, tmp_path: Path, learned: Learned, capsys: pytest.CaptureFixture[str]) -> None:
+def test_readers_of_one_name(setup: Path, tmp_path: Path, learned: Learned, capsys: pytest.CaptureFixture[str]) -> None:
     baseline = tmp_path / "one"
     learned.student.save_pretrained(baseline)
-    arguments = ["--student", str(place / "one"), "--student", str(baseline), "--data", str(place / "words")]
+    arguments = ["--student", str(setup / "one"), "--student", str(baseline), "--data", str(setup / "words")]
     out = tmp_path / "out"
     assert main([*arguments, "--limit", "1", "--out", str(out)]) == 0
     named = [reader["name"] for reader in json.loads((out / "report.json").read_text())["readers"]]
-    assert named == [str(place / "one"), str(baseline)], "readers of one name go by what was typed"
+    assert named == [str(setup / "one"), str(baseline)], "readers of one name go by what was typed"
     assert main([*arguments, "--student", str(baseline)]) == 2
     assert "is given twice" in capsys.readouterr().err
 
 
 def test_what_the_alphabet_cannot_write_is_in_table_and_report(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--student", str(place / "one"), "--data", str(place / "words"), "--out", str(tmp_path / "out")]
+    arguments = ["--student", str(setup / "one"), "--data", str(setup / "words"), "--out", str(tmp_path / "out")]
     assert main([*arguments, "--charset", "94"]) == 0
     assert "can't write 80 of the 94 characters" in " ".join(capsys.readouterr().out.split())
     report = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -170,12 +170,12 @@ def test_what_the_alphabet_cannot_write_is_in_table_and_report(
     assert report["readers"][0]["benchmarks"]["words"]["unreadable"] == 8, "all but 7 and 5566778899 hold capitals here"
 
 
-def test_diverged_weights_are_refused(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    student = Student.from_pretrained(place / "one")
+def test_diverged_weights_are_refused(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    student = Student.from_pretrained(setup / "one")
     with torch.no_grad():
         student.head.weight[0, 0] = float("inf")
     student.save_pretrained(tmp_path / "diverged")
-    assert main(["--student", str(tmp_path / "diverged"), "--data", str(place / "words")]) == 2
+    assert main(["--student", str(tmp_path / "diverged"), "--data", str(setup / "words")]) == 2
     printed = capsys.readouterr()
     assert "head.weight has values that are NaN or infinite" in printed.err
     assert printed.out == ""

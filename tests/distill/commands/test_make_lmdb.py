@@ -1,4 +1,4 @@
-"""make_lmdb: what is written, and what is left out and said."""
+"""make_lmdb: what is written, and what is left out and reported."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from distill.data.lmdb_reader import LmdbRecords
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "mine"
-    place.mkdir()
+    path = tmp_path / "mine"
+    path.mkdir()
     lines = []
     for number, word in enumerate(["Harbour", "zürich", "!?", "你好", "x" * 26, "broken", "gone"]):
-        Image.new("RGB", (30, 12), (number, 0, 0)).save(place / f"{number}.png")
+        Image.new("RGB", (30, 12), (number, 0, 0)).save(path / f"{number}.png")
         lines.append(f"{number}.png\t{word}\n")
-    (place / "5.png").write_bytes((place / "5.png").read_bytes()[:60])
-    (place / "6.png").unlink()
-    (place / "labels.tsv").write_text("".join(lines), encoding="utf-8")
-    return place
+    (path / "5.png").write_bytes((path / "5.png").read_bytes()[:60])
+    (path / "6.png").unlink()
+    (path / "labels.tsv").write_text("".join(lines), encoding="utf-8")
+    return path
 
 
 def test_words_are_counted_by_reason(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,15 +75,15 @@ def labels(folder: Path) -> list[str | None]:
 def test_a_damaged_avif_is_left_out_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if not features.check("avif"):
         pytest.skip("this Pillow writes no AVIF")
-    place = tmp_path / "in"
-    place.mkdir()
+    path = tmp_path / "in"
+    path.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (40, 120, 3), np.uint8)
-    Image.fromarray(pixels).save(place / "good.avif")
-    data = bytearray((place / "good.avif").read_bytes())
+    Image.fromarray(pixels).save(path / "good.avif")
+    data = bytearray((path / "good.avif").read_bytes())
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
-    (place / "flip.avif").write_bytes(data[: len(data) * 3 // 4])
-    (place / "labels.tsv").write_text("good.avif\tharbour\nflip.avif\tmuseum\n")
-    assert main([str(place), str(tmp_path / "out")]) == 0
+    (path / "flip.avif").write_bytes(data[: len(data) * 3 // 4])
+    (path / "labels.tsv").write_text("good.avif\tharbour\nflip.avif\tmuseum\n")
+    assert main([str(path), str(tmp_path / "out")]) == 0
     assert labels(tmp_path / "out") == ["harbour"]
     assert "1 without a picture that can be read" in capsys.readouterr().out
 
@@ -126,21 +126,21 @@ def test_repeated_and_unlisted_pictures_are_said(
 def test_paths_that_look_like_markup_are_printed_as_they_are(
     name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = tmp_path / name.replace("/", "") / "in"
-    place.parent.mkdir()
-    folder.rename(place)
+    path = tmp_path / name.replace("/", "") / "in"
+    path.parent.mkdir()
+    folder.rename(path)
     monkeypatch.chdir(tmp_path)
-    place = place.relative_to(tmp_path)
+    path = path.relative_to(tmp_path)
     if "/" in name:  # brackets and a slash: two folders
         (tmp_path / "a[").mkdir()
-        (tmp_path / "a[" / "b]").symlink_to(tmp_path / place)
-        place = Path(name)
+        (tmp_path / "a[" / "b]").symlink_to(tmp_path / path)
+        path = Path(name)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
-    assert main([str(place), f"{place}-out"]) == 0
+    assert main([str(path), f"{path}-out"]) == 0
     printed, _ = capsys.readouterr()
-    assert f"{place}-out: 3 of 7 words written" in printed
-    assert labels(Path(f"{place}-out")) == ["Harbour", "z\u00fcrich", "!?"]
+    assert f"{path}-out: 3 of 7 words written" in printed
+    assert labels(Path(f"{path}-out")) == ["Harbour", "z\u00fcrich", "!?"]
 
 
 def test_a_folder_of_links_into_a_cache_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

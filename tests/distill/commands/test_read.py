@@ -15,7 +15,7 @@ from students.parseq import Parseq, ParseqConfig
 
 
 @pytest.fixture(scope="module")
-def places(learned, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def reader_and_pictures(learned, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A student folder and a folder with its pictures, named so that their order is that of its words."""
     root = tmp_path_factory.mktemp("read")
     learned.student.save_pretrained(root / "student")
@@ -26,8 +26,10 @@ def places(learned, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pat
 
 
 @pytest.mark.parametrize("batch", ["1", "4", "64"])
-def test_lines_of_path_word_confidence(learned, places, batch: str, capsys: pytest.CaptureFixture[str]) -> None:
-    student, pictures = places
+def test_lines_of_path_word_confidence(
+    learned, reader_and_pictures, batch: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, pictures = reader_and_pictures
     assert main(["--student", str(student), "--batch", batch, str(pictures)]) == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [word for _, word, _ in lines] == learned.words
@@ -36,8 +38,10 @@ def test_lines_of_path_word_confidence(learned, places, batch: str, capsys: pyte
     assert [float(sure) for _, _, sure in lines] == pytest.approx(expected, abs=1e-4)
 
 
-def test_json_and_onnx_say_the_same(learned, places, onnx_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    student, pictures = places
+def test_json_and_onnx_say_the_same(
+    learned, reader_and_pictures, onnx_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, pictures = reader_and_pictures
     files = [str(pictures / name) for name in ("03.png", "01.png")]
     answers = []
     for source in (student, onnx_file):
@@ -51,7 +55,7 @@ def test_json_and_onnx_say_the_same(learned, places, onnx_file: Path, capsys: py
 
 
 def test_how_a_reader_reads_may_be_chosen(
-    learned, places, onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    learned, reader_and_pictures, onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(1)
     parseq = Parseq(ParseqConfig(charset="0123456789abcd", max_length=5, patch=(16, 32), width=32, depth=1, heads=2,
@@ -60,7 +64,7 @@ def test_how_a_reader_reads_may_be_chosen(
         for weight in parseq.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
     parseq.save_pretrained(tmp_path)
-    pictures = str(places[1])
+    pictures = str(reader_and_pictures[1])
     for options, chosen in (
         ([], ("ar", 0)), (["--refine-iters", "2"], ("ar", 2)), (["--nar"], ("nar", 0)),
     ):  # fmt: skip
@@ -68,7 +72,7 @@ def test_how_a_reader_reads_may_be_chosen(
         parseq.choose_decoding(*chosen)
         expected = [f"{reading.text}\t{reading.confidence:.4f}" for reading in parseq.read(learned.pictures)]
         assert [line.partition("\t")[2] for line in capsys.readouterr().out.splitlines()] == expected
-    for student in (places[0], onnx_file):
+    for student in (reader_and_pictures[0], onnx_file):
         assert "can decode in another way" in refused(capsys, "--student", str(student), "--nar", pictures)
     assert "--refine-iters must be 0 or more" in refused(capsys, "--refine-iters", "-1", pictures)
 
@@ -84,9 +88,9 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_a_truncated_picture_is_named_before_anything_is_printed(
-    places, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reader_and_pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    student, pictures = places
+    student, pictures = reader_and_pictures
     broken = tmp_path / "broken.png"
     broken.write_bytes((pictures / "00.png").read_bytes()[:120])
     words = ["--student", str(student), "--batch", "1", str(pictures / "00.png"), str(broken)]
@@ -135,8 +139,8 @@ def test_a_drawn_word_is_read_from_a_picture_of_any_kind(tmp_path: Path, capsys:
     assert errors == f"left out, no pictures by their names: {tmp_path / 'gone.png'}, {tmp_path / 'notes.txt'}\n"
 
 
-def test_mistakes_are_one_line(places, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    student, pictures = places
+def test_mistakes_are_one_line(reader_and_pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    student, pictures = reader_and_pictures
     picture = str(pictures / "00.png")
     assert "none.png" in refused(capsys, "--student", str(student), str(tmp_path / "none.png"))
     assert "no pictures" in refused(capsys, "--student", str(student), str(tmp_path))

@@ -50,7 +50,7 @@ class Published:
         return file
 
     def without(self, *starts: str) -> dict[str, Tensor]:
-        """Give the weights whose names don't begin so."""
+        """Return the weights whose names don't begin so."""
         return {name: value for name, value in self.tensors.items() if not name.startswith(starts)}
 
 

@@ -45,8 +45,8 @@ def test_lightning_files_state_dicts_and_safetensors(tmp_path: Path) -> None:
     settings = {"img_size": (32, 128), "lr": 1e-3, "charset_train": "ab"}
     whole = read_checkpoint(lightning(tmp_path / "whole.ckpt", hyper_parameters=settings))
     assert (whole.settings, whole.steps) == (settings, 5)
-    for found in (whole, *(read_checkpoint(tmp_path / f"bare.{ending}") for ending in ("pt", "safetensors"))):
-        assert {name: value.tolist() for name, value in found.tensors.items()} == {
+    for checkpoint in (whole, *(read_checkpoint(tmp_path / f"bare.{ending}") for ending in ("pt", "safetensors"))):
+        assert {name: value.tolist() for name, value in checkpoint.tensors.items()} == {
             name: value.tolist() for name, value in WEIGHTS.items()
         }
 
@@ -81,8 +81,8 @@ def test_names_of_wrappers_are_cut_off(wrapper: str, tmp_path: Path) -> None:
     torch.save({f"{wrapper}{name}": value for name, value in WEIGHTS.items()}, tmp_path / "a.pt")
     assert sorted(read_checkpoint(tmp_path / "a.pt").tensors) == sorted(WEIGHTS)
     torch.save({f"{wrapper}head.bias": WEIGHTS["head.bias"], "other": torch.ones(1)}, tmp_path / "b.pt")
-    kept = wrapper.replace("_orig_mod.", "").replace("_forward_module.", "")
-    assert f"{kept}head.bias" in read_checkpoint(tmp_path / "b.pt").tensors, "not before every name"
+    remaining = wrapper.replace("_orig_mod.", "").replace("_forward_module.", "")
+    assert f"{remaining}head.bias" in read_checkpoint(tmp_path / "b.pt").tensors, "not before every name"
 
 
 def test_foreign_objects_become_stand_ins(tmp_path: Path) -> None:
@@ -94,9 +94,9 @@ def test_foreign_objects_become_stand_ins(tmp_path: Path) -> None:
             "curve": torch.optim.lr_scheduler.OneCycleLR._annealing_cos, "given": argparse.Namespace(a=1), "kind": Path,
         }, optimizer_states=[optimizer.state_dict()],
     )  # fmt: skip
-    found = read_checkpoint(file)
-    assert sorted(found.tensors) == sorted(WEIGHTS)
-    assert found.settings == {"img_size": (32, 128)}, "what is no plain value is left out"
+    checkpoint = read_checkpoint(file)
+    assert sorted(checkpoint.tensors) == sorted(WEIGHTS)
+    assert checkpoint.settings == {"img_size": (32, 128)}, "what is no plain value is left out"
 
 
 @pytest.mark.parametrize("run", [exec, eval, os.system, os.mkdir], ids=lambda run: run.__name__)

@@ -93,24 +93,24 @@ def test_names_are_the_published_ones(reader: Clip4Str) -> None:
 def test_sizes_come_from_weights_and_switches_from_settings(
     changed: dict[str, Any], settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    made = build(**changed)
-    found = run(save(tmp_path / "last.ckpt", published(made), SETTINGS | settings))
-    assert found.reader.config == made.config
-    assert not found.assumed
-    assert not any(found.unused.values())
-    assert found.missing == ([] if made.config.language else ["cross_decoder.*"])
-    images = torch.rand(2, 3, *made.image_size) * 2 - 1
+    built = build(**changed)
+    converted = run(save(tmp_path / "last.ckpt", published(built), SETTINGS | settings))
+    assert converted.reader.config == built.config
+    assert not converted.assumed
+    assert not any(converted.unused.values())
+    assert converted.missing == ([] if built.config.language else ["cross_decoder.*"])
+    images = torch.rand(2, 3, *built.image_size) * 2 - 1
     with torch.no_grad():
-        assert torch.equal(found.reader(images), made(images))
+        assert torch.equal(converted.reader(images), built(images))
 
 
 def test_what_a_bare_file_does_not_say_is_the_published_and_told(reader: Clip4Str, tmp_path: Path) -> None:
     narrow = build(decoder_heads=8, context=16, charset=CHARSETS["94"], image_detach=True, refine_iters=1, dropout=0.1)
     torch.save({f"model.{name}": value for name, value in published(narrow).items()}, tmp_path / "bare.pt")
-    found = run(tmp_path / "bare.pt")
-    assert found.reader.config == narrow.config
-    assert len(found.assumed) == 5
-    assert {printed.partition(":")[0] for printed in found.assumed} == {
+    converted = run(tmp_path / "bare.pt")
+    assert converted.reader.config == narrow.config
+    assert len(converted.assumed) == 5
+    assert {printed.partition(":")[0] for printed in converted.assumed} == {
         "alphabet", "alphabet of captions", "decoder heads", "tokens of a caption", "refine_iters",
     }  # fmt: skip
     assert run(tmp_path / "bare.pt", heads=(1, 4)).reader.config.decoder_heads == 4
@@ -118,8 +118,11 @@ def test_what_a_bare_file_does_not_say_is_the_published_and_told(reader: Clip4St
 
 def test_other_weights_in_the_file_are_told(reader: Clip4Str, tmp_path: Path) -> None:
     odd = published(reader) | {"ema.weight": torch.ones(1), "cross_decoder.fusion.weight": torch.ones(2)}
-    found = run(save(tmp_path / "a.ckpt", odd, SETTINGS))
-    assert [name for names in found.unused.values() for name in names] == ["ema.weight", "cross_decoder.fusion.weight"]
+    converted = run(save(tmp_path / "a.ckpt", odd, SETTINGS))
+    assert [name for names in converted.unused.values() for name in names] == [
+        "ema.weight",
+        "cross_decoder.fusion.weight",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -155,8 +158,8 @@ def test_the_command_writes_a_folder_that_reads(
 ) -> None:
     file = save(tmp_path / "last.ckpt", published(reader), SETTINGS)
     assert main(["clip4str", str(file), "--out", str(tmp_path / "reader")]) == 0, capsys.readouterr().err
-    found = load_reader(tmp_path / "reader")
-    assert isinstance(found, Clip4Str)
-    assert found.config == reader.config
+    actual = load_reader(tmp_path / "reader")
+    assert isinstance(actual, Clip4Str)
+    assert actual.config == reader.config
     images = torch.rand(2, 3, 24, 24) * 2 - 1
-    assert found.read_batch(images) == reader.read_batch(images)
+    assert actual.read_batch(images) == reader.read_batch(images)

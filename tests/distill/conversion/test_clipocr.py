@@ -37,22 +37,22 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 
 
 def test_the_student_comes_out_as_it_was(published: Published, tmp_path: Path) -> None:
-    found = done(published.save(tmp_path / "a.ckpt"))
-    assert isinstance(found.reader, Student)
-    assert found.reader.config == CONFIG
-    assert same(found.reader, published.student)
-    assert not found.reader.training
-    assert (found.missing, found.assumed, dict(found.parts)) == ([], [], {})
-    message = {what: len(names) for what, names in found.unused.items()}
+    converted = done(published.save(tmp_path / "a.ckpt"))
+    assert isinstance(converted.reader, Student)
+    assert converted.reader.config == CONFIG
+    assert same(converted.reader, published.student)
+    assert not converted.reader.training
+    assert (converted.missing, converted.assumed, dict(converted.parts)) == ([], [], {})
+    message = {what: len(names) for what, names in converted.unused.items()}
     heads, clip = len(published.heads.state_dict()), len(published.clip.state_dict())
     assert message == {"guidance heads": heads, "teacher": clip + 2, "unknown": 0}
 
 
 def test_every_other_key_is_told(published: Published, tmp_path: Path) -> None:
     odd = published.without("clip", "norm_head0") | {"ema.weight": torch.ones(1)}
-    found = done(published.save(tmp_path / "a.ckpt", odd))
-    assert found.unused["unknown"] == ["ema.weight"]
-    assert found.missing == ["norm_head0.weight", "norm_head0.bias", "clip.*"]
+    converted = done(published.save(tmp_path / "a.ckpt", odd))
+    assert converted.unused["unknown"] == ["ema.weight"]
+    assert converted.missing == ["norm_head0.weight", "norm_head0.bias", "clip.*"]
 
 
 def test_sizes_that_a_bare_file_does_not_tell(published: Published, tmp_path: Path) -> None:
@@ -64,10 +64,10 @@ def test_sizes_that_a_bare_file_does_not_tell(published: Published, tmp_path: Pa
     assert "--heads E,D" in refused(tmp_path / "bare.pt", charset=str(alphabet))
     assert "don't divide" in refused(tmp_path / "bare.pt", charset=str(alphabet), heads=(5, 4))
     assert "reads 13 characters, the alphabet has 36" in refused(tmp_path / "bare.pt", charset="36", heads=(2, 4))
-    found = done(tmp_path / "bare.pt", charset=str(alphabet), heads=(2, 4))
-    assert same(found.reader, published.student)
-    assert found.reader.config.dropout == 0.1, "published"
-    assert found.assumed == ["picture size: 32x128, that of the released weights"]
+    converted = done(tmp_path / "bare.pt", charset=str(alphabet), heads=(2, 4))
+    assert same(converted.reader, published.student)
+    assert converted.reader.config.dropout == 0.1, "published"
+    assert converted.assumed == ["picture size: 32x128, that of the released weights"]
 
 
 def test_what_contradicts_the_file_is_refused(published: Published, tmp_path: Path) -> None:
@@ -91,15 +91,15 @@ def test_heads_and_teacher_are_kept_to_go_on(source: str, published: Published, 
     without = published.save(tmp_path / "without.ckpt", published.without("clip."))
     clip = published.save_clip(tmp_path / "clip.pt")
     if source == "checkpoint":
-        found = done(whole, guidance=True)
+        converted = done(whole, guidance=True)
     elif source == "folder":
         done(whole, clip=clip).parts["guidance"](tmp_path / "first")
-        found = done(without, clip=tmp_path / "first" / "clip")
+        converted = done(without, clip=tmp_path / "first" / "clip")
     else:
         given = whole if source == "other checkpoint" else clip
-        found = done(whole if source == "both" else without, clip=given)
-    assert found.unused == {"unknown": []}
-    found.parts["guidance"](tmp_path / "kept")
+        converted = done(whole if source == "both" else without, clip=given)
+    assert converted.unused == {"unknown": []}
+    converted.parts["guidance"](tmp_path / "kept")
     heads = GuidanceHeads(published.student.shape, load_teacher(str(tmp_path / "kept" / "clip")).shape)
     load_heads(heads, tmp_path / "kept")
     assert same(heads, published.heads)

@@ -46,21 +46,21 @@ def save(file: Path, tensors: dict[str, Tensor], **settings: Any) -> Path:
 
 
 def test_a_training_checkpoint_says_all(parseq: Parseq, tmp_path: Path) -> None:
-    found = run(save(tmp_path / "last.ckpt", parseq.state_dict(), **SETTINGS))
-    assert found.reader.config == CONFIG
-    assert not found.assumed
-    assert not found.missing
-    assert not any(found.unused.values())
+    converted = run(save(tmp_path / "last.ckpt", parseq.state_dict(), **SETTINGS))
+    assert converted.reader.config == CONFIG
+    assert not converted.assumed
+    assert not converted.missing
+    assert not any(converted.unused.values())
     images = torch.rand(3, 3, 16, 64) * 2 - 1
-    assert torch.equal(found.reader(images), parseq(images))
+    assert torch.equal(converted.reader(images), parseq(images))
 
 
 def test_a_released_file_needs_to_be_told(parseq: Parseq, tmp_path: Path) -> None:
     (tmp_path / "alphabet.txt").write_text(CONFIG.charset, encoding="utf-8")
     file = save(tmp_path / "parseq.pt", parseq.state_dict())
-    found = run(file, charset=str(tmp_path / "alphabet.txt"), heads=(4, 8), image=(16, 64))
+    converted = run(file, charset=str(tmp_path / "alphabet.txt"), heads=(4, 8), image=(16, 64))
     assumed = {"decoding": "ar", "refine_iters": 1, "dropout": 0.1}  # the published ones
-    assert vars(found.reader.config) == vars(CONFIG) | assumed
+    assert vars(converted.reader.config) == vars(CONFIG) | assumed
     with pytest.raises(UserError, match="which 13 characters it reads; give them with --charset"):
         run(file)
     with pytest.raises(UserError, match="picture size as --image"):
@@ -68,11 +68,11 @@ def test_a_released_file_needs_to_be_told(parseq: Parseq, tmp_path: Path) -> Non
 
 
 def test_published_heads_and_alphabet_are_assumed_and_said(tmp_path: Path) -> None:
-    made = Parseq(ParseqConfig(width=64, depth=1, heads=1, decoder_heads=2))
-    found = run(save(tmp_path / "released.pt", made.state_dict()))
-    assert (found.reader.config.heads, found.reader.config.decoder_heads) == (1, 2)
-    assert len(found.reader.config.charset) == 94
-    assert [what.partition(":")[0] for what in found.assumed] == [
+    built = Parseq(ParseqConfig(width=64, depth=1, heads=1, decoder_heads=2))
+    converted = run(save(tmp_path / "released.pt", built.state_dict()))
+    assert (converted.reader.config.heads, converted.reader.config.decoder_heads) == (1, 2)
+    assert len(converted.reader.config.charset) == 94
+    assert [what.partition(":")[0] for what in converted.assumed] == [
         "alphabet", "picture size", "encoder heads", "decoder heads",
     ]  # fmt: skip
     narrow = Parseq(ParseqConfig(width=48, depth=1, heads=4, decoder_heads=4))

@@ -43,9 +43,11 @@ def test_every_operation_keeps_mode_and_size_and_leaves_global_generators_alone(
     state, numpy_state = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002  the global one is the point
     for small in (image, image.resize((3, 2)), image.resize((1, 1))):
         before = np.array(small)
-        made = np.asarray(apply(name, small, 0.5, random.Random(1)))
-        assert (made.dtype, made.shape) == (before.dtype, before.shape)
-        assert np.array_equal(made, apply(name, before, 0.5, random.Random(1))), "an array or an image, all the same"
+        augmented = np.asarray(apply(name, small, 0.5, random.Random(1)))
+        assert (augmented.dtype, augmented.shape) == (before.dtype, before.shape)
+        assert np.array_equal(augmented, apply(name, before, 0.5, random.Random(1))), (
+            "an array or an image, all the same"
+        )
         assert np.array_equal(before, small), "the input is left as it was"
     assert random.getstate() == state
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
@@ -113,10 +115,10 @@ def test_light_augmentation_keeps_characters_under_their_columns() -> None:
     pixels[:, 64:] = 200
     light, seen = LightAugment(), set()
     for seed in range(200):
-        made = light(pixels, random.Random(seed))
-        assert (made.shape, made.dtype) == (pixels.shape, np.uint8)
-        seen.add(made.tobytes())
-        rows = made[8:24].astype(float).mean(axis=(0, 2))
+        augmented = light(pixels, random.Random(seed))
+        assert (augmented.shape, augmented.dtype) == (pixels.shape, np.uint8)
+        seen.add(augmented.tobytes())
+        rows = augmented[8:24].astype(float).mean(axis=(0, 2))
         edge = int(np.argmax(np.diff(np.convolve(rows, np.ones(5) / 5, "valid")))) + 2
         assert abs(edge - 63) <= 4
     assert len(seen) > 150
@@ -149,8 +151,8 @@ def test_operations_are_timms(name: str) -> None:
             strength = rng.randint(low, high) if isinstance(low, int) else rng.uniform(low, high)
             given = (strength,) if name in RANGES else ()
             expected = auto_augment.NAME_TO_OP[name](Image.fromarray(pixels), *given, fillcolor=GREY, resample=resample)
-            made = operation(pixels, *given, *((resample,) if name in RESAMPLED else ()))
-            assert np.array_equal(made, expected), (pixels.shape, given, resample)
+            augmented = operation(pixels, *given, *((resample,) if name in RESAMPLED else ()))
+            assert np.array_equal(augmented, expected), (pixels.shape, given, resample)
 
 
 def test_poisson_noise_is_grey_with_both_signs() -> None:

@@ -165,9 +165,9 @@ def test_the_cache_gives_the_same_pixels(folder: Path) -> None:
     for index in (0, 1, 2):
         for epoch in (0, 5):
             expected = plain.sample(index, epoch)
-            for found in (words.sample(index, epoch), again.sample(index, epoch)):
-                assert found.label == expected.label
-                assert torch.equal(found.image, expected.image)
+            for actual in (words.sample(index, epoch), again.sample(index, epoch)):
+                assert actual.label == expected.label
+                assert torch.equal(actual.image, expected.image)
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == written, "made once"
     assert len(pickle.dumps(words)) < 2_000_000
 

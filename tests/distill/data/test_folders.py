@@ -30,11 +30,11 @@ UNREAD = SourceSection(labels="pseudo"), WordOptions(max_corrupt=0.5)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "mine"
-    (place / "sub").mkdir(parents=True)
-    Image.new("RGB", (30, 10), "red").save(place / "1.png")
-    Image.new("L", (30, 10), 7).save(place / "sub" / "2.png")
-    return place
+    path = tmp_path / "mine"
+    (path / "sub").mkdir(parents=True)
+    Image.new("RGB", (30, 10), "red").save(path / "1.png")
+    Image.new("L", (30, 10), 7).save(path / "sub" / "2.png")
+    return path
 
 
 FORMS = {
@@ -178,10 +178,10 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_pictures_are_found_by_their_names(tree: Path) -> None:
-    found = walk_files(tree, [tree / "labelled", tree / "stored"])
-    names = [str(file.relative_to(tree)) for file in found.pictures]
+    actual = walk_files(tree, [tree / "labelled", tree / "stored"])
+    names = [str(file.relative_to(tree)) for file in actual.pictures]
     assert names == ["b.png", "deep/er/a.JPG", "deep/z.webp", "torn.png"]
-    assert found.others == [tree / "notes.txt"]
+    assert actual.others == [tree / "notes.txt"]
 
 
 def test_every_ending_that_pillow_opens_is_found_and_the_rest_is_listed(tmp_path: Path) -> None:
@@ -193,9 +193,9 @@ def test_every_ending_that_pillow_opens_is_found_and_the_rest_is_listed(tmp_path
     (tmp_path / "folder.png" / "z.png").touch()
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "pipe.png")
-    found = find_pictures([tmp_path, tmp_path / "noending"])
-    assert [file.name for file in found.pictures] == [*pictures[:6], "z.png", pictures[6], "noending"]
-    assert sorted(file.name for file in found.others) == sorted([*others, "gone.png", "pipe.png"])
+    actual = find_pictures([tmp_path, tmp_path / "noending"])
+    assert [file.name for file in actual.pictures] == [*pictures[:6], "z.png", pictures[6], "noending"]
+    assert sorted(file.name for file in actual.others) == sorted([*others, "gone.png", "pipe.png"])
 
 
 def test_places_without_pictures_are_the_users_mistake(tmp_path: Path) -> None:
@@ -241,11 +241,11 @@ def test_words_that_a_teacher_reads_have_no_label(tree: Path, caplog: pytest.Log
     assert "torn.png" in caplog.text
     assert batch.labels == [""] * 6
     assert bool((batch.columns == -1).all()), "nor are its columns known"
-    kept = batch.select([4, 1], ["one", "two"])
-    assert kept.labels == ["one", "two"]
-    assert kept.indices.tolist() == [4, 1]
-    assert kept.sources == ("tree", "stored")
-    assert bool((kept.images == batch.images[[4, 1]]).all())
+    remaining = batch.select([4, 1], ["one", "two"])
+    assert remaining.labels == ["one", "two"]
+    assert remaining.indices.tolist() == [4, 1]
+    assert remaining.sources == ("tree", "stored")
+    assert bool((remaining.images == batch.images[[4, 1]]).all())
 
 
 def test_one_folder_of_pictures_is_a_source(tree: Path) -> None:
@@ -260,7 +260,7 @@ def test_the_overlap_check_searches_them_too(tree: Path, tmp_path: Path) -> None
     with LmdbWriter(tmp_path / "test") as writer:
         for seed in (20, 3, 9, 6):
             writer.add(noise(seed), f"word{seed}")
-    found = find_overlaps(tree, tmp_path / "test", tmp_path / "cache")
-    assert [(overlap.label, overlap.train) for overlap in found] == [
+    actual = find_overlaps(tree, tmp_path / "test", tmp_path / "cache")
+    assert [(overlap.label, overlap.train) for overlap in actual] == [
         ("word3", "deep/z.webp of tree"), ("word9", "record 1 of stored"),
     ]  # fmt: skip

@@ -17,8 +17,8 @@ def write(folder: Path, text: str, name: str = "labels.csv", encoding: str = "ut
     return file
 
 
-def pairs(found: LabelFile) -> list[tuple[str, str]]:
-    return [(entry.file, entry.label) for entry in found.entries]
+def pairs(actual: LabelFile) -> list[tuple[str, str]]:
+    return [(entry.file, entry.label) for entry in actual.entries]
 
 
 @pytest.mark.parametrize(
@@ -128,9 +128,9 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_is_listed_again_counts_once(tmp_path: Path) -> None:
-    found = read_label_file(write(tmp_path, "a.png,ok\nb.png,no\n./a.png,ok\na.png, ok\n"))
-    assert (pairs(found), found.repeated) == ([("a.png", "ok"), ("b.png", "no")], 2)
-    assert [entry.line for entry in found.entries] == [1, 2]
+    actual = read_label_file(write(tmp_path, "a.png,ok\nb.png,no\n./a.png,ok\na.png, ok\n"))
+    assert (pairs(actual), actual.repeated) == ([("a.png", "ok"), ("b.png", "no")], 2)
+    assert [entry.line for entry in actual.entries] == [1, 2]
 
 
 def test_names_may_hold_a_colon(tmp_path: Path) -> None:

@@ -68,9 +68,9 @@ def test_many_labels_are_judged_as_one_by_one(charset: str, labels: list[str | N
 
     alphabet = Charset.load(charset) if charset in ("36", "62", "94") else Charset(charset)
     reasons = ["no label" if label is None else alphabet.examine(label, 5).reason for label in labels]
-    found = apply_label_rules(read_labels(Written()), alphabet, 5)  # type: ignore[arg-type]
-    assert found.positions.array.tolist() == [place for place, reason in enumerate(reasons) if reason is None]
-    assert dict(found.dropped) == dict(Counter(reason for reason in reasons if reason is not None))
+    actual = apply_label_rules(read_labels(Written()), alphabet, 5)  # type: ignore[arg-type]
+    assert actual.positions.array.tolist() == [position for position, reason in enumerate(reasons) if reason is None]
+    assert dict(actual.dropped) == dict(Counter(reason for reason in reasons if reason is not None))
 
 
 def test_the_index_says_what_the_labels_say(folder: Path) -> None:
@@ -178,7 +178,7 @@ def make(folder: Path) -> list[int]:
 def test_processes_that_start_together_agree(folder: Path) -> None:
     with multiprocessing.get_context("fork").Pool(3) as pool:
         assert pool.map(make, [folder] * 6, chunksize=1) == [KEPT] * 6
-    assert sorted(place.name.split("-")[0] for place in (folder / INDEX).iterdir()) == ["labels", "positions"]
+    assert sorted(position.name.split("-")[0] for position in (folder / INDEX).iterdir()) == ["labels", "positions"]
 
 
 def test_missing_labels_are_counted_as_without_an_index(folder: Path) -> None:
@@ -191,7 +191,7 @@ def test_missing_labels_are_counted_as_without_an_index(folder: Path) -> None:
 def test_what_is_replaced_and_what_ctc_can_not_spell_is_counted_with_and_without_an_index(folder: Path) -> None:
     plain = apply_label_rules(read_labels(LmdbRecords(folder)), CHARSET, 25, ctc_columns=30)
     first, again = (select_records(LmdbRecords(folder), CHARSET, 25, ctc_columns=30) for _ in range(2))
-    for found in (plain, first, again):
-        assert found.folded == {"ö": 1, "ï": 1, "½": 1}
-        assert (found.too_long_for_ctc, found.too_long_for_ctc_examples) == (1, ("a" * 25,))
+    for actual in (plain, first, again):
+        assert actual.folded == {"ö": 1, "ï": 1, "½": 1}
+        assert (actual.too_long_for_ctc, actual.too_long_for_ctc_examples) == (1, ("a" * 25,))
     assert select_records(LmdbRecords(folder), CHARSET, 25, ctc_columns=49).too_long_for_ctc == 0

@@ -25,15 +25,15 @@ CHARSET = Charset.load("36")
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("words")
+    target = tmp_path_factory.mktemp("words")
     for name, count in (("rendered", 23), ("real", 9)):
-        with LmdbWriter(place / name) as writer:
+        with LmdbWriter(target / name) as writer:
             for number in range(count):
                 noise = np.random.default_rng(number).integers(0, 255, (16, 40, 3), dtype=np.uint8)
                 file = io.BytesIO()
                 Image.fromarray(noise).save(file, "JPEG")
                 writer.add(file.getvalue(), f"{name[2:]}{number}", b"a" * 32 if name == "rendered" else None)
-    return place
+    return target
 
 
 def loader(root: Path, workers: int, context: Context | None = None, start_batch: int = 0) -> DataLoader[Batch]:
@@ -63,8 +63,8 @@ def test_sources_are_mixed(root: Path) -> None:
 )
 def test_workers_change_nothing(root: Path, workers: int, context: Context) -> None:
     expected = list(islice(loader(root, 0), 8))
-    found = list(islice(loader(root, workers, context), 8))
-    assert all(map(same, expected, found))
+    actual = list(islice(loader(root, workers, context), 8))
+    assert all(map(same, expected, actual))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -88,9 +88,9 @@ def test_what_pillow_refuses_is_refused(capfd: pytest.CaptureFixture[str]) -> No
         damaged.append(bytes(changed))
     refused = 0
     for file in damaged:
-        expected, found = pixels_or_none(decode_picture, file), pixels_or_none(decode, file)
+        expected, actual = pixels_or_none(decode_picture, file), pixels_or_none(decode, file)
         refused += expected is None
-        assert (expected is None) == (found is None)
-        assert expected is None or np.array_equal(expected, found)
+        assert (expected is None) == (actual is None)
+        assert expected is None or np.array_equal(expected, actual)
     assert refused > 100
     capfd.readouterr()  # what the decoder says of damaged pixels

@@ -39,7 +39,7 @@ REPORT = {
 def test_folder_holds_the_student_and_nothing_else(learned, tmp_path: Path) -> None:
     done = save_folder(learned.student, tmp_path / "mini", Card("mini", "Ten drawn words.", "None."))
     assert sorted(done.files) == ["README.md", "config.json", "model.safetensors"]
-    assert [place.name for place in tmp_path.iterdir()] == ["mini"], "nothing is left beside it"
+    assert [path.name for path in tmp_path.iterdir()] == ["mini"], "nothing is left beside it"
     assert len({file.stat().st_mode for file in (tmp_path / "mini").iterdir()}) == 1, (
         "whoever may read one may read all"
     )
@@ -62,8 +62,12 @@ def test_card_says_what_it_must(learned) -> None:
 def test_sections_of_a_card_come_back(learned, tmp_path: Path) -> None:
     card = Card("mini", "Ten drawn\n\nwords.", "No terms.")
     (tmp_path / "README.md").write_text(card.write(learned.student, onnx=True), encoding="utf-8")
-    found = read_sections(tmp_path)
-    assert (found["Training"], found["Terms"], found["Scores"]) == ("Ten drawn\n\nwords.", "No terms.", "Not recorded.")
+    sections = read_sections(tmp_path)
+    assert (sections["Training"], sections["Terms"], sections["Scores"]) == (
+        "Ten drawn\n\nwords.",
+        "No terms.",
+        "Not recorded.",
+    )
     assert read_sections(tmp_path / "none") == {}
 
 
@@ -82,8 +86,8 @@ def test_onnx_example_of_the_card_needs_no_torch(learned, onnx_file: Path, tmp_p
         picture.save(tmp_path / f"{number}.png")
     (tmp_path / "student.onnx").write_bytes(onnx_file.read_bytes())
     files = [f"{number}.png" for number in range(len(learned.pictures))]
-    found = run_example(tmp_path, f"list(read({files!r}))")
-    words, sure = zip(*found, strict=True)
+    actual = run_example(tmp_path, f"list(read({files!r}))")
+    words, sure = zip(*actual, strict=True)
     assert list(words) == learned.words
     expected = [reading.confidence for reading in learned.student.read_batch(learned.images)]
     assert list(sure) == pytest.approx(expected, abs=1e-4)
@@ -108,8 +112,8 @@ def test_the_example_decodes_pictures_as_the_readers_do(learned, onnx_file: Path
     }  # fmt: skip
     for name, picture in pictures.items():
         picture.save(tmp_path / name, **({"exif": turned} if name == "turned.jpg" else {}))
-    found = run_example(tmp_path, f"[load(name).tolist() for name in {list(pictures)!r}]")
-    for name, pixels in zip(pictures, found, strict=True):
+    actual = run_example(tmp_path, f"[load(name).tolist() for name in {list(pictures)!r}]")
+    for name, pixels in zip(pictures, actual, strict=True):
         expected = resize(decode_picture(tmp_path / name), learned.student.image_size)
         assert np.array_equal(np.array(pixels), expected), name
 
@@ -125,7 +129,7 @@ def test_existing_folder_is_only_replaced_when_asked_and_a_students(learned, tmp
     with pytest.raises(UserError, match="not replaced"):
         save_folder(learned.student, out, Card("third"), overwrite=True)
     assert (out / "thesis.txt").read_text() == "years of work"
-    assert sorted(place.name for place in tmp_path.iterdir()) == ["mini"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mini"]
     with pytest.raises(UserError, match="is a file"):
         save_folder(learned.student, out / "thesis.txt", Card("fourth"), overwrite=True)
 
@@ -178,7 +182,7 @@ def test_crops_come_from_lmdbs_files_and_folders(learned, tmp_path: Path) -> Non
     data = (pictures / "b.png").read_bytes()
     tree = tmp_path / "tree" / "words" / "set"
     tree.mkdir(parents=True)
-    with lmdb.open(str(tree), map_size=2**20) as made, made.begin(write=True) as records:
+    with lmdb.open(str(tree), map_size=2**20) as environment, environment.begin(write=True) as records:
         records.put(b"num-samples", b"4")
         for number in (1, 2, 4):
             records.put(b"image-%09d" % number, data if number != 2 else data[:40])

@@ -21,20 +21,20 @@ def model(*axes: int) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
 
 
-def run(made: ModelProto, images: np.ndarray) -> np.ndarray:
-    return onnxruntime.InferenceSession(made.SerializeToString()).run(None, {"images": images})[0]
+def run(graph: ModelProto, images: np.ndarray) -> np.ndarray:
+    return onnxruntime.InferenceSession(graph.SerializeToString()).run(None, {"images": images})[0]
 
 
 def test_means_axis_by_axis_keep_their_digits() -> None:
     images = np.random.default_rng(0).uniform(0.85, 0.95, (4, 3, 32, 128)).astype(np.float32)
     for axes in ((2, 3), (1, 2, 3), (3,)):
-        made = model(*axes)
-        reduce_axis_by_axis(made.graph)
-        assert [node.op_type for node in made.graph.node] == ["ReduceMean"] * len(axes)
+        graph = model(*axes)
+        reduce_axis_by_axis(graph.graph)
+        assert [node.op_type for node in graph.graph.node] == ["ReduceMean"] * len(axes)
         exact = images.astype(np.float64).mean(axis=axes, keepdims=True)
-        found = run(made, images)
-        assert found.shape == exact.shape
-        np.testing.assert_allclose(found, exact, rtol=4e-7)
+        actual = run(graph, images)
+        assert actual.shape == exact.shape
+        np.testing.assert_allclose(actual, exact, rtol=4e-7)
 
 
 def test_equal_weights_are_kept_once() -> None:

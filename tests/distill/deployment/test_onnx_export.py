@@ -25,10 +25,10 @@ def test_logits_and_steps_equal_at_every_batch_size(learned, reader: OnnxReader,
         images = learned.images[start : start + batch]
         with torch.no_grad():
             expected = learned.student(images).numpy()
-        found = reader.logits(images.numpy())
+        actual = reader.logits(images.numpy())
         longest = max(map(len, learned.words[start : start + batch]))
-        assert found.shape == expected.shape == (batch, longest + 1, 15)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+        assert actual.shape == expected.shape == (batch, longest + 1, 15)
+        np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_strings_equal_for_every_length(learned, reader: OnnxReader) -> None:
@@ -51,9 +51,9 @@ def test_loop_ends_after_the_longest_word_without_an_end(learned, onnx_file: Pat
     with torch.no_grad():
         student.head.bias[0] = -100
         expected = student(learned.images).numpy()
-    found = OnnxReader(tmp_path / "endless.onnx", threads=1).logits(learned.images.numpy())
-    assert found.shape == expected.shape == (len(learned.words), 11, 15)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    actual = OnnxReader(tmp_path / "endless.onnx", threads=1).logits(learned.images.numpy())
+    assert actual.shape == expected.shape == (len(learned.words), 11, 15)
+    np.testing.assert_allclose(actual, expected, atol=1e-3)
 
 
 def test_parity_covers_lengths_and_batches(learned, reader: OnnxReader) -> None:
@@ -74,9 +74,9 @@ def test_parity_names_the_words_that_differ(learned, reader: OnnxReader) -> None
         other.head.bias[[3, 4]] = other.head.bias[[4, 3]]
     parity = check_parity(other, reader, learned.images)
     assert not parity.agrees
-    found = {difference.onnx: difference for difference in parity.differences}
-    assert found["39ab"].pytorch.startswith("2")
-    assert "'39ab'" in str(found["39ab"])
+    actual = {difference.onnx: difference for difference in parity.differences}
+    assert actual["39ab"].pytorch.startswith("2")
+    assert "'39ab'" in str(actual["39ab"])
 
 
 def test_only_a_tie_excuses_another_choice() -> None:

@@ -29,7 +29,7 @@ from tests.distill.deployment.test_onnx_reader import edited
 def make(decoding: StudentDecoding, refine_iters: int = 0) -> Reader:
     """Random weights some way from their start: it reads words of different lengths."""
     torch.manual_seed(3)
-    made = LEARNERS[decoding](
+    built = LEARNERS[decoding](
         StudentConfig(
             charset="0123456789abcd", max_length=9, encoder="conv", stem=(8, 8, 16), width=32, depth=3, heads=2,
             mlp_ratio=2.0, decoder_depth=3, decoder_heads=2, decoder_mlp_ratio=2.0, column_head=True, taps="even",
@@ -37,11 +37,11 @@ def make(decoding: StudentDecoding, refine_iters: int = 0) -> Reader:
         )
     )  # fmt: skip
     with torch.no_grad():
-        for weight in made.parameters():
+        for weight in built.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
-        made.head.bias[0] += 4
-        made.column_head.bias[0] += 2  # type: ignore[union-attr,operator]
-    return made.eval().exported_model()
+        built.head.bias[0] += 4
+        built.column_head.bias[0] += 2  # type: ignore[union-attr,operator]
+    return built.eval().exported_model()
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def check(reader: Reader, exported: OnnxReader, images: Tensor, steps: int) -> N
     for batch in (1, 2, 7):
         with torch.no_grad():
             expected = reader(images[:batch]).numpy()
-        found = exported.logits(images[:batch].numpy())
-        assert found.shape == expected.shape == (batch, steps, 15)
-        np.testing.assert_allclose(found, expected, atol=5e-4)
+        actual = exported.logits(images[:batch].numpy())
+        assert actual.shape == expected.shape == (batch, steps, 15)
+        np.testing.assert_allclose(actual, expected, atol=5e-4)
     assert check_parity(reader, exported, images, batches=(1, 3, 5)).agrees
 
 

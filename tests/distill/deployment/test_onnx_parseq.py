@@ -24,12 +24,12 @@ def make(decoder_depth: int, seed: int) -> Parseq:
         charset="0123456789abcd", max_length=9, patch=(8, 16), width=32, depth=1, heads=2, mlp_ratio=2.0,
         decoder_depth=decoder_depth, decoder_heads=2, decoder_mlp_ratio=2.0, dropout=0.1,
     )  # fmt: skip
-    made = Parseq(config)
+    parseq = Parseq(config)
     with torch.no_grad():
-        for weight in made.parameters():
+        for weight in parseq.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
-        made.head.bias[made.charset.end_id] += 1
-    return made.eval()
+        parseq.head.bias[parseq.charset.end_id] += 1
+    return parseq.eval()
 
 
 @pytest.fixture
@@ -65,9 +65,9 @@ def test_refinements_follow_a_greedy_reading_of_any_length(
     for chosen in sorted_images.values():
         with torch.no_grad():
             expected = parseq(chosen).numpy()
-        found = reader.logits(chosen.numpy())
-        assert found.shape == expected.shape == (len(chosen), 10, 15)
-        np.testing.assert_allclose(found, expected, atol=5e-4)
+        actual = reader.logits(chosen.numpy())
+        assert actual.shape == expected.shape == (len(chosen), 10, 15)
+        np.testing.assert_allclose(actual, expected, atol=5e-4)
     parity = check_parity(parseq, reader, images, batches=(1, 2, 5, 13))
     assert parity.agrees, parity
     model = onnx.load(tmp_path / "student.onnx")

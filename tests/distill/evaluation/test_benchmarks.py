@@ -27,24 +27,24 @@ MakeSet = Callable[[Path, Sequence[str]], Path]
 
 @pytest.mark.parametrize("charset", ["36", "62", "94"])
 def test_the_six_have_their_known_counts(shared: Path, charset: str) -> None:
-    found = open_benchmarks(shared / "data", "six", Charset.load(charset))
-    assert {each.name: len(each) for each in found} == {name: COUNTS[name] for name in SIX}
-    assert sum(map(len, found)) == 7248
-    assert [each.name for each in found] == list(SIX)
+    benchmarks = open_benchmarks(shared / "data", "six", Charset.load(charset))
+    assert {each.name: len(each) for each in benchmarks} == {name: COUNTS[name] for name in SIX}
+    assert sum(map(len, benchmarks)) == 7248
+    assert [each.name for each in benchmarks] == list(SIX)
     accents = {"IIIT5k": "é\u00b4áü", "SVTP": "é", "CUTE80": "à"}
-    assert {each.name: "".join(each.folded) for each in found if each.note} == accents, "nothing else to note"
-    assert not any(each.dropped for each in found)
+    assert {each.name: "".join(each.folded) for each in benchmarks if each.note} == accents, "nothing else to note"
+    assert not any(each.dropped for each in benchmarks)
 
 
 def test_all_sets_that_lie_there_are_found(shared: Path, charset: Charset) -> None:
-    found = {each.name: each for each in open_benchmarks(shared / "data", "all", charset)}
-    assert list(found) == [*SIX, "IC13_1015", "IC15_2077"]
-    assert len(found["IC13_1015"]) == 1015
-    assert len(found["IC15_2077"]) == 2077
-    assert averaged(list(found.values())) == list(SIX)
-    small, large = found["IC13_857"], found["IC13_1015"]
-    place = small.positions[-1]
-    assert small.records.label(place) == large.records.label(small.records.positions[place])  # type: ignore[attr-defined]
+    benchmarks = {each.name: each for each in open_benchmarks(shared / "data", "all", charset)}
+    assert list(benchmarks) == [*SIX, "IC13_1015", "IC15_2077"]
+    assert len(benchmarks["IC13_1015"]) == 1015
+    assert len(benchmarks["IC15_2077"]) == 2077
+    assert averaged(list(benchmarks.values())) == list(SIX)
+    small, large = benchmarks["IC13_857"], benchmarks["IC13_1015"]
+    position = small.positions[-1]
+    assert small.records.label(position) == large.records.label(small.records.positions[position])  # type: ignore[attr-defined]
 
 
 def test_a_count_that_differs_is_said(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
@@ -59,14 +59,14 @@ def test_a_count_that_differs_is_said(tmp_path: Path, charset: Charset, make_set
 
 def test_characters_that_are_folded_are_counted(tmp_path: Path, make_set: MakeSet) -> None:
     make_set(tmp_path / "test" / "cafe", ["café", "cafés", "naïve", "straße", "plain", "it's"])
-    (found,) = open_benchmarks(tmp_path, "all", Charset.load("36"))
-    assert found.labels == ("cafe", "cafes", "naive", "strae", "plain", "its")
-    assert found.folded == {"é": 2, "ï": 1, "ß": 1}
-    assert found.note is not None
-    assert "é in 2, " in found.note
-    (found,) = open_benchmarks(tmp_path, "all", Charset("abcdefghijklmnopqrstuvwxyzéïß"))
-    assert found.labels == ("café", "cafés", "naïve", "straße", "plain", "its")
-    assert found.note is None, "the alphabet has them all"
+    (benchmark,) = open_benchmarks(tmp_path, "all", Charset.load("36"))
+    assert benchmark.labels == ("cafe", "cafes", "naive", "strae", "plain", "its")
+    assert benchmark.folded == {"é": 2, "ï": 1, "ß": 1}
+    assert benchmark.note is not None
+    assert "é in 2, " in benchmark.note
+    (benchmark,) = open_benchmarks(tmp_path, "all", Charset("abcdefghijklmnopqrstuvwxyzéïß"))
+    assert benchmark.labels == ("café", "cafés", "naïve", "straße", "plain", "its")
+    assert benchmark.note is None, "the alphabet has them all"
 
 
 def test_sets_are_known_by_their_folders(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
@@ -79,18 +79,18 @@ def test_sets_are_known_by_their_folders(tmp_path: Path, charset: Charset, make_
 
 
 def test_one_set_alone(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
-    (found,) = open_benchmarks(make_set(tmp_path / "rendered-8", ["One", "Two"]), "six", charset)
-    assert (found.name, found.labels) == ("rendered-8", ("one", "two"))
+    (benchmark,) = open_benchmarks(make_set(tmp_path / "rendered-8", ["One", "Two"]), "six", charset)
+    assert (benchmark.name, benchmark.labels) == ("rendered-8", ("one", "two"))
 
 
 def test_a_limit_takes_words_from_everywhere(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
     labels = [f"w{number}" for number in range(10)]
-    (found,) = open_benchmarks(make_set(tmp_path / "set", labels), "all", charset, limit=3)
-    assert found.labels == ("w0", "w3", "w6")
-    assert found.partial
-    assert found.vocabulary == tuple(sorted(labels)), "a closed lexicon must not shrink with a quick look"
-    assert found.note is not None
-    assert "3 words of 10 only" in found.note
+    (benchmark,) = open_benchmarks(make_set(tmp_path / "set", labels), "all", charset, limit=3)
+    assert benchmark.labels == ("w0", "w3", "w6")
+    assert benchmark.partial
+    assert benchmark.vocabulary == tuple(sorted(labels)), "a closed lexicon must not shrink with a quick look"
+    assert benchmark.note is not None
+    assert "3 words of 10 only" in benchmark.note
     (whole,) = open_benchmarks(tmp_path / "set", "all", charset, limit=10)
     assert not whole.partial
 
@@ -99,17 +99,17 @@ def test_no_word_counts_twice_in_averages(tmp_path: Path, charset: Charset, make
     make_set(tmp_path / "test" / "own_4", ["a", "b", "c", "d"])
     make_set(tmp_path / "test" / "other", ["e"])
     (tmp_path / "test" / "own_2.indices.txt").write_text("2\n4\n")
-    found = open_benchmarks(tmp_path, "all", charset)
-    assert {each.name: each.labels for each in found}["own_2"] == ("b", "d")
-    assert averaged(found) == ["other", "own_4"]
+    benchmark = open_benchmarks(tmp_path, "all", charset)
+    assert {each.name: each.labels for each in benchmark}["own_2"] == ("b", "d")
+    assert averaged(benchmark) == ["other", "own_4"]
     assert averaged(open_benchmarks(tmp_path, "own_2,other", charset)) == ["own_2", "other"]
 
 
 def test_a_set_that_a_link_reaches_again_is_scored_once(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:
     make_set(tmp_path / "test" / "mine", ["one", "two"])
     (tmp_path / "test" / "alias").symlink_to("mine")
-    (found,) = open_benchmarks(tmp_path, "all", charset)
-    assert (found.name, found.labels) == ("mine", ("one", "two"))
+    (benchmark,) = open_benchmarks(tmp_path, "all", charset)
+    assert (benchmark.name, benchmark.labels) == ("mine", ("one", "two"))
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_bad_data_is_one_mistake(tmp_path: Path, charset: Charset, make_set: Mak
 def test_a_broken_picture_is_never_left_out(tmp_path: Path, charset: Charset) -> None:
     with LmdbWriter(tmp_path / "set") as writer:
         writer.add(b"no picture", "word")
-    (found,) = open_benchmarks(tmp_path / "set", "all", charset)
+    (benchmark,) = open_benchmarks(tmp_path / "set", "all", charset)
     with pytest.raises(UserError, match="record 1 of set can't be read"):
-        found.load(0)
+        benchmark.load(0)
 
 
 def noise(seed: int) -> bytes:
@@ -156,9 +156,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_test_word_among_training_words_is_named(data: Path, tmp_path: Path, charset: Charset) -> None:
-    found = check_overlap(open_benchmarks(data, "all", charset), data / "train", tmp_path / "cache")
-    assert found.against == str(data / "train")
-    (line,) = found.overlaps
+    benchmarks = check_overlap(open_benchmarks(data, "all", charset), data / "train", tmp_path / "cache")
+    assert benchmarks.against == str(data / "train")
+    (line,) = benchmarks.overlaps
     assert "record 2 of SVT (word1) is record 2 of mine too: equal bytes" in line
 
 
@@ -174,5 +174,5 @@ def test_records_beyond_num_samples_are_noted(make_set: MakeSet, tmp_path: Path,
     folder = make_set(tmp_path / "signs", ["a", "b", "c"])
     with lmdb.open(str(folder), lock=False) as opened, opened.begin(write=True) as transaction:
         transaction.put(b"num-samples", b"2")
-    (found,) = open_benchmarks(folder, "all", charset)
-    assert (len(found), found.note) == (2, "signs: 1 labels dropped (stored beyond num-samples)")
+    (benchmark,) = open_benchmarks(folder, "all", charset)
+    assert (len(benchmark), benchmark.note) == (2, "signs: 1 labels dropped (stored beyond num-samples)")

@@ -40,14 +40,14 @@ def test_teachers_of_every_kind_are_examined(
     ):  # fmt: skip
         assert line in printed
     assert sorted(file.name for file in out.iterdir()) == ["doctor.json", "doctor.md"]
-    found = json.loads((out / "doctor.json").read_text())
-    assert (found["schema"], found["charset"]) == (2, "0123456789abcdABCD|½")
-    assert found["command"].startswith("symdistill evaluate --teacher words-small")
-    small, zoo, reader = found["teachers"]
+    report = json.loads((out / "doctor.json").read_text())
+    assert (report["schema"], report["charset"]) == (2, "0123456789abcdABCD|½")
+    assert report["command"].startswith("symdistill evaluate --teacher words-small")
+    small, zoo, reader = report["teachers"]
     assert small["unguided"] == {"½": "no token"}
     assert zoo["same"] == ["aA", "bB", "cC", "dD"]
     assert (reader["outside"], reader["same"], reader["longest"]) == ("|½", ["aA", "bB", "cC", "dD"], 10)
-    assert all(each["untaught"] for each in found["teachers"])
+    assert all(each["untaught"] for each in report["teachers"])
     text = (out / "doctor.md").read_text()
     assert "| not in its alphabet | \\| ½ |" in text
     assert text.count("\n## ") == 3

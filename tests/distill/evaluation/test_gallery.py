@@ -110,8 +110,8 @@ def test_the_surest_mistakes_on_either_side_come_first(benchmarks: list[Benchmar
     ]  # fmt: skip
     assert [[text for text, _ in item.lines] for item in second] == [["three", "x  0.30", "three  0.30"]]
     assert first[0].image.mean() == 2
-    shown = [item.lines[0][0] for item in reader_words(result.readers[0], benchmarks)]
-    assert shown == ["(nothing)  0.40", "x  0.30", "zero  0.00", "one  0.10", "two  0.20"]
+    drawn = [item.lines[0][0] for item in reader_words(result.readers[0], benchmarks)]
+    assert drawn == ["(nothing)  0.40", "x  0.30", "zero  0.00", "one  0.10", "two  0.20"]
 
 
 def test_a_sheet_for_every_student_with_every_teacher(

@@ -42,9 +42,9 @@ def test_a_real_teacher_gives_words_of_its_lexicon(charset: Charset) -> None:
     teacher = ClipTeacher.from_model("small", SmallTeacher().eval())
     reader = LexiconReader(teacher, charset, ["cat", "dog", "bird"])
     pictures = torch.rand(3, 3, 32, 128) * 2 - 1
-    found = [reader.words.index(reading.text) for reading in reader.read_batch(pictures)]
+    actual = [reader.words.index(reading.text) for reading in reader.read_batch(pictures)]
     similarities = teacher.embed_images(pictures) @ teacher.embed_words(reader.words).T
-    assert found == similarities.argmax(dim=1).tolist()
+    assert actual == similarities.argmax(dim=1).tolist()
     assert reader.params == sum(weight.numel() for weight in teacher.parameters()) > 1_000_000
 
 

@@ -64,13 +64,13 @@ def test_closed_lexicon_stands_apart(comparison: Comparison) -> None:
     teacher = report["readers"][2]
     assert (teacher["role"], teacher["reading"]) == ("teacher", "closed-lexicon")
     assert teacher["benchmarks"]["long"]["lexicon"] == 4
-    shown = io.StringIO()
-    print_report(report, Console(file=shown, width=80))
-    opened, closed = shown.getvalue().split("Closed lexicon")
+    output = io.StringIO()
+    print_report(report, Console(file=output, width=80))
+    opened, closed = output.getvalue().split("Closed lexicon")
     assert "fake-clip" not in opened
     assert "a|b" in opened
     assert "(of 4 words)" in closed
-    assert max(map(len, shown.getvalue().splitlines())) <= 80
+    assert max(map(len, output.getvalue().splitlines())) <= 80
     opened, closed = to_markdown(report).split("## Closed lexicon")
     assert "fake-clip" not in opened
     assert "a\\|b" in opened

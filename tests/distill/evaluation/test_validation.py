@@ -103,9 +103,9 @@ def test_two_processes_count_as_one() -> None:
     processes = [context.Process(target=one_process, args=(rank, 2, port, results)) for rank in range(2)]
     for process in processes:
         process.start()
-    found = [results.get(timeout=120) for _ in processes]
+    actual = [results.get(timeout=120) for _ in processes]
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
     alone = validate(read, share(0, 1), Charset.load("36"), size=len(LABELS))
-    assert found == [(alone.words, alone.hits, alone.one_minus_ned_sum)] * 2
+    assert actual == [(alone.words, alone.hits, alone.one_minus_ned_sum)] * 2

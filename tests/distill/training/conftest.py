@@ -58,7 +58,7 @@ def draw(word: str) -> bytes:
 
 def columns_of(word: str) -> bytes:
     """The characters under 32 columns, evenly spread."""
-    return bytes(ord(word[place]) for place in np.arange(32) * len(word) // 32)
+    return bytes(ord(word[position]) for position in np.arange(32) * len(word) // 32)
 
 
 def write_words(folder: Path, words: list[str]) -> Path:

@@ -27,8 +27,8 @@ KINDS = {"bridge": "word_embed", "linguistic": "norm_head", "visual": "norm_head
 @pytest.fixture
 def batch(material: Path) -> Batch:
     loader = build_loader([Source(load_words(material / "train", CHARSET))], 6)
-    found: Batch = next(iter(loader))
-    return found
+    first: Batch = next(iter(loader))
+    return first
 
 
 def test_pictures_without_augmentation_come_back(material: Path) -> None:
@@ -103,9 +103,9 @@ def test_what_weighs_nothing_is_not_extracted(student: Student, teacher: ClipTea
 def test_teachers_cache_as_configured(material: Path) -> None:
     def build(**section: object) -> ClipTeacher:
         config = Config(teacher=TeacherSection(name=str(material / "teacher"), **section))  # type: ignore[arg-type]
-        (found,) = build_teachers(config, (32, 128))
-        assert isinstance(found, ClipTeacher)
-        return found
+        (teacher,) = build_teachers(config, (32, 128))
+        assert isinstance(teacher, ClipTeacher)
+        return teacher
 
     assert {name: cache.capacity for name, cache in build().caches.items()} == {"text": 256 * 2**20}
     both = build(text_cache_mb=1, image_cache_mb=2, image_cache_half=True).caches

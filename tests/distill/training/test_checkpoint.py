@@ -137,9 +137,9 @@ def test_what_is_no_checkpoint_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     half = run.save(5)
     (half / "complete.json").unlink()
-    for place in (tmp_path / "empty", tmp_path / "file", tmp_path / "missing", half):
+    for folder in (tmp_path / "empty", tmp_path / "file", tmp_path / "missing", half):
         with pytest.raises(UserError, match="is no checkpoint; give a folder"):
-            run.keeper.find(str(place))
+            run.keeper.find(str(folder))
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.bin", "custom_checkpoint_0.pkl"])

@@ -36,9 +36,9 @@ def batch_of(labels: list[str], columns: int = -1, first: int = 0) -> Batch:
     """Make a batch whose pictures show their label: bright stripes at the codes of its characters."""
     images = torch.full((len(labels), 3, 32, 128), -1.0)
     for image, label in zip(images, labels, strict=True):
-        for place, character in enumerate(label.lower()):
+        for position, character in enumerate(label.lower()):
             row = ord(character) % 32
-            image[:, row, 16 * place : 16 * place + 16] = 1.0
+            image[:, row, 16 * position : 16 * position + 16] = 1.0
     return Batch(
         images=images,
         labels=labels,
@@ -147,9 +147,9 @@ def test_spelling_counts_from_both_ends() -> None:
     classes, slots = len(LOWER_CASE_94) + 1, 25
     bias = torch.zeros(2, slots, classes)
     ids = task.teacher.tokens(["ab1"])
-    for place, character in enumerate("ab1"):
-        bias[0, place, LOWER_CASE_94.index(character) + 1] = 50.0
-        bias[1, 2 - place, LOWER_CASE_94.index(character) + 1] = 50.0
+    for position, character in enumerate("ab1"):
+        bias[0, position, LOWER_CASE_94.index(character) + 1] = 50.0
+        bias[1, 2 - position, LOWER_CASE_94.index(character) + 1] = 50.0
     bias[:, 3, 0] = 50.0
     head = task.spelling_head
     assert head is not None

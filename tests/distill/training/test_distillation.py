@@ -213,8 +213,8 @@ def test_ctc_of_certain_columns_is_nothing() -> None:
     columns = torch.full((2, 32, 37), -30.0)
     for row, word in enumerate(["aab", "z"]):
         columns[row, :, 0] = 30
-        for place, character in enumerate(word):
-            columns[row, 3 * place, 0], columns[row, 3 * place, charset.ids[character]] = -30, 30
+        for position, character in enumerate(word):
+            columns[row, 3 * position, 0], columns[row, 3 * position, charset.ids[character]] = -30, 30
     assert ctc_loss(columns, charset.encode(["aab", "z"]), 36) == pytest.approx(0, abs=1e-4)
     assert ctc_loss(columns, charset.encode(["abb", "y"]), 36) > 5
 

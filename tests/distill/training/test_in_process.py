@@ -22,8 +22,8 @@ from students.errors import UserError
 
 
 def run(config: Path, name: str, *overrides: str) -> Result:
-    wanted = load_config(Config, config, [f"out={config.parent / name}", "train.steps=2", *overrides])
-    return distill(wanted)
+    expected = load_config(Config, config, [f"out={config.parent / name}", "train.steps=2", *overrides])
+    return distill(expected)
 
 
 def losses(result: Result) -> list[float]:
@@ -69,14 +69,14 @@ def test_nothing_leaves_the_process(config: Path) -> None:
     run(config, "run")
     with pytest.raises(UserError, match="exists; continue it with --resume auto"):
         run(config, "run")
-    wanted = load_config(Config, config, [f"out={config.parent / 'run'}", "train.steps=2"])
-    assert distill(wanted, overwrite=True).finished, "the first run has let the folder go"
-    assert distill(wanted, resume="auto").finished
+    expected = load_config(Config, config, [f"out={config.parent / 'run'}", "train.steps=2"])
+    assert distill(expected, overwrite=True).finished, "the first run has let the folder go"
+    assert distill(expected, resume="auto").finished
 
 
 def test_an_interrupt_saves_and_comes_back(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in a notebook: the cell ends, nothing is lost, and the best student so far is there."""
-    wanted = load_config(Config, config, {"train": {"steps": 6, "validate_every": 2}})
+    expected = load_config(Config, config, {"train": {"steps": 6, "validate_every": 2}})
     log = Tracker.log
 
     def log_and_interrupt(self: Tracker, step: int, group: str, values: dict[str, float]) -> None:
@@ -87,15 +87,15 @@ def test_an_interrupt_saves_and_comes_back(config: Path, monkeypatch: pytest.Mon
     handler = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         patch.setattr(Tracker, "log", log_and_interrupt)
-        first = distill(wanted)
+        first = distill(expected)
         assert (first.finished, first.step, first.report) == (False, 1, {})
         with pytest.raises(UserError, match="stopped before a validation"):
             _ = first.student
-        second = distill(wanted, resume="auto")
+        second = distill(expected, resume="auto")
     assert (second.finished, second.step) == (False, 3)
     assert second.student.charset.characters == "0123456789abcdefghijklmnopqrstuvwxyz"
     assert signal.getsignal(signal.SIGINT) is handler
-    assert distill(wanted, resume="auto").finished
+    assert distill(expected, resume="auto").finished
 
 
 def test_a_run_outside_of_the_main_thread(config: Path) -> None:

@@ -58,9 +58,9 @@ def alone() -> Iterator[None]:
 
 def gradients(task: DistillationTask) -> dict[str, Tensor]:
     """Take the gradients out of a task."""
-    found = {name: weight.grad for name, weight in task.named_parameters() if weight.grad is not None}
+    by_name = {name: weight.grad for name, weight in task.named_parameters() if weight.grad is not None}
     task.zero_grad()
-    return found
+    return by_name
 
 
 def deviation(one: Tensor, other: Tensor) -> float:
@@ -86,7 +86,7 @@ def learn_on_rank(rank: int, world: int, folder: Path) -> dict[str, list[float]]
     model = DistributedDataParallel(task)
     optimizer = torch.optim.SGD(task.parameters(), lr=0.05)
     source = random.Random(5)
-    found: dict[str, list[float]] = {"loss": [], "gradient": [], "teacher's side": [], "first": [], "second": []}
+    deviations: dict[str, list[float]] = {"loss": [], "gradient": [], "teacher's side": [], "first": [], "second": []}
     for _ in range(int(steps)):
         parts = [[draw_batch(source) for _ in range(world)] for _ in range(PARTS)]
         local, joined = torch.zeros(()), torch.zeros(())
@@ -103,20 +103,24 @@ def learn_on_rank(rank: int, world: int, folder: Path) -> dict[str, list[float]]
                 joined += loss.detach()
         whole = gradients(task)
         torch.distributed.all_reduce(local)
-        found["loss"].append(deviation(local / world, joined))
+        deviations["loss"].append(deviation(local / world, joined))
         by_name = {name: deviation(averaged[name], whole[name]) for name in whole}
-        found["gradient"].append(max(value for name, value in by_name.items() if not name.startswith(TEACHERS_SIDE)))
-        found["teacher's side"].append(max(by_name[name] for name in by_name if name.startswith(TEACHERS_SIDE)))
-        compare_published(task, parts[0], rank, found)
+        deviations["gradient"].append(
+            max(value for name, value in by_name.items() if not name.startswith(TEACHERS_SIDE))
+        )
+        deviations["teacher's side"].append(max(by_name[name] for name in by_name if name.startswith(TEACHERS_SIDE)))
+        compare_published(task, parts[0], rank, deviations)
         for name, weight in task.named_parameters():
             weight.grad = averaged[name]
         optimizer.step()
         optimizer.zero_grad()
-    return found
+    return deviations
 
 
 @torch.no_grad()
-def compare_published(task: DistillationTask, batches: list[Batch], rank: int, found: dict[str, list[float]]) -> None:
+def compare_published(
+    task: DistillationTask, batches: list[Batch], rank: int, deviations: dict[str, list[float]]
+) -> None:
     """Compare both terms of the published form: the first with the joined batch, the second with the own one alone."""
     own, joined = task.prepare(batches[rank], 0, 0.0), task.prepare(join(batches), 0, 0.0)
     for name, options in (("first", {"second_weight": 0.0}), ("second", {"first_weight": 0.0})):
@@ -131,16 +135,16 @@ def compare_published(task: DistillationTask, batches: list[Batch], rank: int, f
         if name == "first":
             torch.distributed.all_reduce(value)
             value /= len(batches)
-        found[name].append(deviation(value, expected))
+        deviations[name].append(deviation(value, expected))
 
 
 @pytest.mark.parametrize("steps", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_two_processes_learn_as_one_from_the_joined_batch(steps: int, material: Path, tmp_path: Path) -> None:
     (tmp_path / "task").write_text(f"{steps}\n{material / 'teacher'}", encoding="utf-8")
-    for found in run_groups(learn_on_rank, [2], tmp_path)[2]:
-        assert len(found["loss"]) == steps
-        assert max(found["loss"]) < 1e-5
-        assert max(found["gradient"]) < 1e-3
-        assert max(found["first"]) < 1e-5
-        assert max(found["second"]) == 0
-        assert min(found["teacher's side"]) > 1e-2, "rows that were gathered carry no gradient"
+    for deviations in run_groups(learn_on_rank, [2], tmp_path)[2]:
+        assert len(deviations["loss"]) == steps
+        assert max(deviations["loss"]) < 1e-5
+        assert max(deviations["gradient"]) < 1e-3
+        assert max(deviations["first"]) < 1e-5
+        assert max(deviations["second"]) == 0
+        assert min(deviations["teacher's side"]) > 1e-2, "rows that were gathered carry no gradient"

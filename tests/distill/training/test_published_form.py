@@ -64,19 +64,22 @@ def test_guidance_is_the_published_one(config: Config, task: DistillationTask) -
 
 
 def test_optimizer_and_schedule_are_the_published_ones(config: Config, task: DistillationTask) -> None:
-    wanted, steps = config.optim, config.train.steps
+    expected, steps = config.optim, config.train.steps
     # 15.9 M words, 5 epochs, 160 words on each of two GPUs.
     assert steps == int(5 * 15.9e6 / (config.train.batch_size * PROCESSES))
-    peak = task.learning_rate(wanted.lr, config.train.grad_accum, PROCESSES, config.train.batch_size)
+    peak = task.learning_rate(expected.lr, config.train.grad_accum, PROCESSES, config.train.batch_size)
     assert peak == pytest.approx(1.4e-3 * 2**0.5 * 160 / 256)
     optimizer = adamw(
-        task.parameter_groups(peak, wanted.weight_decay), lr=peak, betas=(wanted.beta1, wanted.beta2), eps=wanted.eps
+        task.parameter_groups(peak, expected.weight_decay),
+        lr=peak,
+        betas=(expected.beta1, expected.beta2),
+        eps=expected.eps,
     )
     (group,) = optimizer.param_groups
     assert (group["weight_decay"], group["betas"], group["eps"]) == (0.0, (0.9, 0.999), 1e-8)
     assert len(group["params"]) == len(list(task.parameters())), "everything trainable, in one group"
-    schedule: Any = build_schedule(optimizer, steps, wanted.warmup, wanted.schedule)
-    assert (wanted.schedule, wanted.grad_clip, wanted.ema) == ("onecycle", 20.0, 0.0)
+    schedule: Any = build_schedule(optimizer, steps, expected.warmup, expected.schedule)
+    assert (expected.schedule, expected.grad_clip, expected.ema) == ("onecycle", 20.0, 0.0)
     assert schedule.get_last_lr() == pytest.approx([peak / 25])
     set_position(schedule, round(0.075 * steps - 1))
     assert schedule.get_last_lr() == pytest.approx([peak], rel=1e-6)

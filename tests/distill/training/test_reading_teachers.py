@@ -197,10 +197,10 @@ def test_a_loaded_student_gets_another_alphabet(student: Student, tmp_path: Path
     student.save_pretrained(tmp_path / "start")
     section = StudentSection(init=str(tmp_path / "start"), charset="94", max_length=30, remap=True)
     lines: list[str] = []
-    made, again = build_student(section, 0, lines.append), build_student(section, 0)
-    assert (len(made.charset.characters), made.max_length) == (94, 30)
-    assert made.training
-    torch.testing.assert_close(made.state_dict(), again.state_dict())
+    built, again = build_student(section, 0, lines.append), build_student(section, 0)
+    assert (len(built.charset.characters), built.max_length) == (94, 30)
+    assert built.training
+    torch.testing.assert_close(built.state_dict(), again.state_dict())
     assert "start for 94 characters: 36 characters keep their rows; new are !" in lines[0]
     with pytest.raises(UserError, match="remap=true"):
         build_student(dataclasses.replace(section, remap=False), 0)

@@ -126,8 +126,8 @@ def test_labels_outside_the_alphabet(
 def test_a_comparison_that_could_not_be_made_after_the_training(
     changes: list[str], message: str, refuse: Refuse, tmp_path: Path, material: Path
 ) -> None:
-    places = (tmp_path / "none", material / "validation")
-    assert message.format(*places) in refuse(*(change.format(*places) for change in changes))
+    folders = (tmp_path / "none", material / "validation")
+    assert message.format(*folders) in refuse(*(change.format(*folders) for change in changes))
 
 
 def test_labels_that_are_too_long(
@@ -255,16 +255,16 @@ def test_an_optimizer_that_can_not_be(change: str, reason: str, refuse: Refuse) 
 
 def test_a_checkpoint_that_is_none(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "some").mkdir()
-    for place in (tmp_path / "some", tmp_path / "none", tmp_path / "run.yaml"):
-        assert "is no checkpoint" in refuse("--resume", str(place))
+    for folder in (tmp_path / "some", tmp_path / "none", tmp_path / "run.yaml"):
+        assert "is no checkpoint" in refuse("--resume", str(folder))
 
 
 def test_a_checkpoint_with_nonsense_in_it(refuse: Refuse, tmp_path: Path) -> None:
-    place = tmp_path / "some" / "step-00000004"
-    place.mkdir(parents=True)
-    (place / "complete.json").write_text(json.dumps({"schema": 1, "step": 4}), encoding="utf-8")
-    (place / "model.safetensors").write_bytes(b"nonsense" * 10)
-    assert "does not fit this run" in refuse("--resume", str(place))
+    folder = tmp_path / "some" / "step-00000004"
+    folder.mkdir(parents=True)
+    (folder / "complete.json").write_text(json.dumps({"schema": 1, "step": 4}), encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(b"nonsense" * 10)
+    assert "does not fit this run" in refuse("--resume", str(folder))
 
 
 def test_a_checkpoint_of_another_student(config: Path, refuse: Refuse, capfd: pytest.CaptureFixture[str]) -> None:

@@ -142,9 +142,9 @@ def test_a_run_with_words_that_the_teacher_reads(
 
 
 def test_nobody_reads_to_the_baseline(config: Path) -> None:
-    wanted = load_config(Config, config)
-    wanted.data.train += [SourceSection("unread", labels="pseudo")]
-    baseline = baseline_config(wanted, 1, 1e-3)
+    expected = load_config(Config, config)
+    expected.data.train += [SourceSection("unread", labels="pseudo")]
+    baseline = baseline_config(expected, 1, 1e-3)
     assert [source.ratio for source in baseline.data.train] == [1.0, 0.0]
     assert (baseline.teacher.name, baseline.teachers) == (None, [])
 

@@ -35,15 +35,15 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_of_several_one_renders_and_the_others_find_it(rendered: list[Path], tmp_path: Path) -> None:
-    found: list[dict[str, Any]] = []
+    actual: list[dict[str, Any]] = []
     request, folder = RenderRequest(7, "train"), tmp_path / "new" / "train-7-0"
-    threads = [threading.Thread(target=lambda: found.append(render_once(request, folder))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: actual.append(render_once(request, folder))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
     assert rendered == [folder]
-    assert found == [{"words": 7}] * 3
+    assert actual == [{"words": 7}] * 3
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 

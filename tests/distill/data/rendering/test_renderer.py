@@ -63,9 +63,9 @@ def test_columns_read_the_word(renderer: WordRenderer) -> None:
     for index in range(200):
         word = renderer.render(index)
         seen = [chr(c) for c in word.columns]
-        kept = "".join(c for c, before in zip(seen, ["", *seen[:-1]], strict=True) if c != "\0" and c != before)
+        remaining = "".join(c for c, before in zip(seen, ["", *seen[:-1]], strict=True) if c != "\0" and c != before)
         target = "".join(c for c, before in zip(word.label, " " + word.label, strict=False) if c != before)
-        read += kept.replace("\0", "") == target
+        read += remaining.replace("\0", "") == target
     assert read > 120  # long words, steep ones and full stops have no column of their own
 
 

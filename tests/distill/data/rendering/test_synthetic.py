@@ -50,8 +50,8 @@ def test_the_last_gives_its_place_to_the_first() -> None:
 def test_an_epoch_goes_on_where_the_one_before_ended() -> None:
     words = SyntheticWords(Drawn("alpha", "beta", "gamma", "delta"), CHARSET, 2)
     assert len(words) == 2
-    shown = [words.sample(index, epoch).label for epoch in range(3) for index in range(2)]
-    assert shown == ["alpha", "beta", "gamma", "delta", "alpha", "beta"]
+    drawn = [words.sample(index, epoch).label for epoch in range(3) for index in range(2)]
+    assert drawn == ["alpha", "beta", "gamma", "delta", "alpha", "beta"]
 
 
 def test_a_source_that_writes_another_alphabet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
