@@ -104,11 +104,11 @@ class _Form:
 class _Side:
     """The rows of one side, normalised, and the gradient that is summed up for them."""
 
-    def __init__(self, raw: Tensor, form: _Form, graded: bool) -> None:
+    def __init__(self, raw: Tensor, form: _Form, with_gradient: bool) -> None:
         self.norms = torch.linalg.vector_norm(raw, dim=-1, keepdim=True)
         self.divisors = self.norms.clamp(min=form.eps) if form.norm == "standard" else self.norms + form.eps
         self.rows = raw / self.divisors
-        self.gradient = torch.zeros_like(raw) if graded else None
+        self.gradient = torch.zeros_like(raw) if with_gradient else None
         self.form = form
 
     def gradient_of_raw(self) -> Tensor | None:
