@@ -124,8 +124,8 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str]) -> None:
 
 def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader]:
     """Open all readers, students first; readers of one name go by what was typed."""
-    from distill.deployment.readers import choose_decoding, open_reader
-    from distill.evaluation.lexicon import NearestWordReader, read_lexicon
+    from distill.deployment.readers import choose_decoding
+    from distill.evaluation.lexicon import NearestWordReader, open_reader, read_lexicon
 
     typed = [*given.student, *given.baseline, *given.teacher]
     again = next((name for name in typed if typed.count(name) > 1), None)

@@ -1,4 +1,4 @@
-"""Whatever reads pictures of words, behind one protocol, and the one function that opens it by name or path.
+"""Whatever reads pictures of words, behind one protocol, and the function that opens a model by name or path.
 
 Nothing here imports torch before a reader needs it: an ONNX file is opened and read without.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from distill.deployment.onnx_reader import OnnxReader
-from students.charset import Charset, Reading
+from students.charset import Reading
 from students.errors import UserError
 
 if TYPE_CHECKING:
@@ -101,40 +101,12 @@ class OnnxWordReader:
         return OnnxWordReader(OnnxReader(self.model.path, threads), self.name, self.role)
 
 
-def open_reader(
-    name_or_path: str,
-    role: Role = "student",
-    threads: int | None = None,
-    charset: Charset | None = None,
-    lexicon: Sequence[str] | None = None,
-) -> WordReader:
-    """Open whatever can read words: a model that reads, an ONNX file, or a CLIP that chooses from a lexicon.
-
-    Args:
-        name_or_path: an ONNX file, or a name as for `teacher.name`, see `teachers.names.resolve`.
-        role: its role in a comparison.
-        threads: CPU threads of an ONNX file; None leaves the choice to onnxruntime.
-        charset: the test alphabet, for a CLIP's lexicon; None accepts only what reads openly.
-        lexicon: words that a CLIP chooses among; None for those of each test set itself.
+def open_model(name_or_path: str, role: Role = "student", threads: int | None = None) -> ModelReader | OnnxWordReader:
+    """Open a model that reads any word: a shipped name, a folder, a hub repository or an ONNX file.
 
     Raises:
-        UserError: when there is no such reader, its files are broken, or it is a CLIP and no alphabet is given.
+        UserError: when there is no such reader, or its files are broken.
     """
-    if charset is None or is_onnx(name_or_path):
-        return open_model(name_or_path, role, threads)
-    from distill.evaluation.lexicon import teacher_reader
-    from students.pretrained import name_of
-    from students.reading import Reader
-    from teachers.registry import load_model
-
-    model = load_model(name_or_path)
-    if isinstance(model, Reader):
-        return ModelReader(model, name_of(name_or_path), role)
-    return teacher_reader(model, charset, lexicon)
-
-
-def open_model(name_or_path: str, role: Role = "student", threads: int | None = None) -> ModelReader | OnnxWordReader:
-    """Open a model that reads any word; see `open_reader`."""
     path = Path(name_or_path)
     if is_onnx(name_or_path) or path.is_file():
         return OnnxWordReader(OnnxReader(path, threads), role=role)

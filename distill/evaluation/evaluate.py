@@ -11,10 +11,11 @@ from typing import Any, Literal, TypeAlias
 from rich.console import Console
 
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.readers import WordReader, choose_device, open_reader, wrap_reader
+from distill.deployment.readers import WordReader, choose_device, wrap_reader
 from distill.evaluation.benchmarks import check_overlap, find_training, open_benchmarks
 from distill.evaluation.compare import Comparison, compare
 from distill.evaluation.gallery import write_galleries
+from distill.evaluation.lexicon import open_reader
 from distill.evaluation.report import build_report, check_report_folder, write_report
 from students.charset import Charset
 from students.errors import UserError

@@ -1,4 +1,7 @@
-"""Closed-lexicon reading: choose among the words of a lexicon, as a CLIP does; far easier than open reading."""
+"""Closed-lexicon reading: choose among the words of a lexicon, as a CLIP does; far easier than open reading.
+
+`open_reader` opens anything that can be scored, a CLIP with a lexicon among it.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ import torch
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
-from distill.deployment.readers import ModelReader, ReadingKind, Role, WordReader, place
+from distill.deployment.readers import ModelReader, ReadingKind, Role, WordReader, is_onnx, open_model, place
 from students.charset import Charset, Reading
 from students.errors import UserError
+from students.pretrained import name_of
+from students.reading import Reader
 from teachers.reading import ReadingTeacher
+from teachers.registry import load_model
 from teachers.teacher import Teacher
 
 SCALE = 100.0
@@ -168,6 +174,33 @@ def read_lexicon(file: str | Path, charset: Charset, max_length: int = 25) -> li
         size = len(charset.characters)
         raise UserError(f"{file} has no word in the alphabet of {size} characters; give one word a line")
     return words
+
+
+def open_reader(
+    name_or_path: str,
+    role: Role = "student",
+    threads: int | None = None,
+    charset: Charset | None = None,
+    lexicon: Sequence[str] | None = None,
+) -> WordReader:
+    """Open whatever can read words: a model that reads, an ONNX file, or a CLIP that chooses from a lexicon.
+
+    Args:
+        name_or_path: an ONNX file, or a name as for `teacher.name`, see `teachers.names.resolve`.
+        role: its role in a comparison.
+        threads: CPU threads of an ONNX file; None leaves the choice to onnxruntime.
+        charset: the test alphabet, for a CLIP's lexicon; None accepts only what reads openly.
+        lexicon: words that a CLIP chooses among; None for those of each test set itself.
+
+    Raises:
+        UserError: when there is no such reader, its files are broken, or it is a CLIP and no alphabet is given.
+    """
+    if charset is None or is_onnx(name_or_path):
+        return open_model(name_or_path, role, threads)
+    model = load_model(name_or_path)
+    if isinstance(model, Reader):
+        return ModelReader(model, name_of(name_or_path), role)
+    return teacher_reader(model, charset, lexicon)
 
 
 def teacher_reader(teacher: Teacher, charset: Charset, lexicon: Sequence[str] | None = None) -> WordReader:

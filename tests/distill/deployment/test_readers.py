@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.readers import ModelReader, OnnxWordReader, WordReader, open_reader, place, wrap_reader
-from distill.evaluation.lexicon import LexiconReader, teacher_reader
+from distill.deployment.readers import ModelReader, OnnxWordReader, WordReader, place, wrap_reader
+from distill.evaluation.lexicon import LexiconReader, open_reader, teacher_reader
 from students.charset import Charset
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
