@@ -50,8 +50,8 @@ def lcl(
 
     With several processes every one has to call this, with row counts of its own. The teacher rows of all of them
     join the negatives of the first term, own rows first; gathered rows carry no gradient. The second term is over own
-    rows, so its value depends on how the batch is split, or with `gather_second_order` that of the joined batch (
-    the value is the same on every process, and the mean of the processes' gradients, which DDP takes, is exact).
+    rows, so its value depends on how the batch is split; with `gather_second_order` it is that of the joined batch: the
+    same on every process, and the mean of the processes' gradients, which DDP takes, is exact.
 
     Args:
         student: (R, C) rows; half precision is computed in float32, also under autocast.
