@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 from students.errors import UserError
 
 if TYPE_CHECKING:
-    from students.charset import Charset, Reading
+    from students.charset import Charset
     from students.ctc import CtcReader
+    from students.decoding import Reading
     from students.parseq import Parseq, ParseqConfig
     from students.student import Student, StudentConfig
 
 __all__ = ["Charset", "CtcReader", "Parseq", "ParseqConfig", "Reading", "Student", "StudentConfig", "UserError"]
 
 _MODULES = {
-    "Charset": "charset", "CtcReader": "ctc", "Parseq": "parseq", "ParseqConfig": "parseq", "Reading": "charset",
+    "Charset": "charset", "CtcReader": "ctc", "Parseq": "parseq", "ParseqConfig": "parseq", "Reading": "decoding",
     "Student": "student", "StudentConfig": "student",
 }  # fmt: skip
 

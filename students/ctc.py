@@ -13,7 +13,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from students.charset import Charset, LogitsKind
+from students.charset import Charset
+from students.decoding import LogitsKind
 from students.encoders import Encoder, plain_attention
 from students.reading import Reader
 from students.student import (

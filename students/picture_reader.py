@@ -14,7 +14,8 @@ from typing import TypeAlias, overload
 import numpy as np
 from PIL import Image
 
-from students.charset import Charset, Reading
+from students.charset import Charset
+from students.decoding import Reading
 from students.errors import UserError
 from students.pictures import decode_picture, to_array
 

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from students.charset import DECODERS, Charset, LogitsKind, Reading
+from students.charset import Charset
+from students.decoding import DECODERS, LogitsKind, Reading
 from students.errors import UserError
 from students.files import replacing
 from students.picture_reader import PictureReader

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from students.charset import Reading
 from students.decoder import causal_mask
+from students.decoding import Reading
 from students.encoders import tap_depths
 from students.errors import UserError
 from students.parseq import Parseq

@@ -13,7 +13,7 @@ from distill.commands import CommandParser, add_decoding_options, chosen_decodin
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
-    from students.charset import Reading
+    from students.decoding import Reading
 
 SHOW_PROGRESS_FROM = 500
 """Pictures from which on a terminal shows a progress bar."""

@@ -14,7 +14,8 @@ from distill.data.folders import FolderRecords
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records, decode_record
-from students.charset import Charset, ctc_columns_needed
+from students.charset import Charset
+from students.decoding import ctc_columns_needed
 
 EXAMPLES = 5
 """Labels that are shown for each reason."""

@@ -22,7 +22,8 @@ from distill.data.lmdb_reader import LmdbRecords
 from distill.data.progress import followed
 from distill.data.records import Records, user_cache
 from distill.locks import one_at_a_time
-from students.charset import Charset, LabelVerdict, ctc_columns_needed
+from students.charset import Charset, LabelVerdict
+from students.decoding import ctc_columns_needed
 from students.files import replacing
 
 LOG = logging.getLogger(__name__)

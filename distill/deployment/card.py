@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from students.charset import LogitsKind
+from students.decoding import LogitsKind
 from students.errors import UserError
 from students.pretrained import locate, name_of
 from students.reading import Reader

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from distill.errors import import_extra
-from students.charset import DECODERS, Charset, LogitsKind, Reading
+from students.charset import Charset
+from students.decoding import DECODERS, LogitsKind, Reading
 from students.errors import UserError
 from students.picture_reader import PictureReader
 

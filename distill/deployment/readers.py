@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from distill.deployment.onnx_reader import OnnxReader
-from students.charset import Reading
+from students.decoding import Reading
 from students.errors import UserError
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from distill.deployment.readers import ModelReader, ReadingKind, Role, WordReader, is_onnx, open_model, place
-from students.charset import Charset, Reading
+from students.charset import Charset
+from students.decoding import Reading
 from students.errors import UserError
 from students.pretrained import name_of
 from students.reading import Reader

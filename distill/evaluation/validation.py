@@ -12,7 +12,8 @@ from torch import Tensor
 from distill.data.batch import Batch
 from distill.evaluation.gallery import GalleryItem, pick, to_pixels
 from distill.evaluation.metrics import percent, similarity
-from students.charset import Charset, Reading
+from students.charset import Charset
+from students.decoding import Reading
 from students.errors import UserError
 
 UNIT = 10**9

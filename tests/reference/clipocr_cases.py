@@ -19,6 +19,7 @@ from distill.data.columns import COLUMNS
 from distill.training.building import build_task
 from distill.training.distillation import DistillationTask
 from losses.heads import published_name
+from students.decoding import decode_probabilities
 from students.pictures import normalize
 from students.student import Student
 from teachers.clip import ClipTeacher
@@ -160,7 +161,7 @@ def total_norm(gradients: dict[str, Tensor]) -> float:
 
 def same_readings(student: Student, logits: Tensor, expected: dict[str, Any]) -> None:
     """Compare the number of steps, strings, confidences and token probabilities with the stored ones."""
-    readings = student.charset.decode(logits.softmax(dim=-1))
+    readings = decode_probabilities(student.charset, logits.softmax(dim=-1))
     assert logits.shape[1] == expected["steps"]
     if expected.get("min_top2_margin", 1) > CERTAIN:
         assert [reading.text for reading in readings] == expected["strings"]

@@ -11,6 +11,7 @@ import torch
 from distill.config import TeacherConfig, load_config
 from distill.training.clip4str import Clip4StrTask
 from distill.training.optim import adamw, build_schedule
+from students.decoding import decode_probabilities
 from students.permuted import permuted_orders
 from teachers.clip4str import Clip4Str, OrderLogits
 from tests.reference.cases import Case, cases, close, close_gradient, near
@@ -108,7 +109,7 @@ def check_reading(case: Case, reader: Clip4Str, variant: str) -> None:
     with torch.no_grad():
         logits = reader(images_of(case))
     close(logits, case.tensor(f"variant_{variant}_logits"))
-    readings = reader.charset.decode(logits.softmax(dim=-1))
+    readings = decode_probabilities(reader.charset, logits.softmax(dim=-1))
     assert [reading.text for reading in readings] == stored["strings"]
     assert [reading.confidence for reading in readings] == near(stored["confidences"], 1e-4)
 

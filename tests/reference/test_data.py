@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distill.evaluation.metrics import similarity, tally
 from students.charset import CHARSETS, Charset
+from students.decoding import decode_probabilities
 from students.pictures import decode_picture, resize, to_tensor
 from tests.reference.cases import Case, cases
 
@@ -80,7 +81,7 @@ def test_decoding(case: Case, number: int) -> None:
     charset = Charset(expected["charset"])
     logits, probabilities = map(case.tensor, expected["arrays"])
     torch.testing.assert_close(logits.softmax(dim=-1), probabilities)
-    readings = charset.decode(probabilities)
+    readings = decode_probabilities(charset, probabilities)
     assert [reading.text for reading in readings] == expected["strings"]
     assert [list(reading.token_probs) for reading in readings] == expected["token_probabilities"]
     assert [reading.confidence for reading in readings] == pytest.approx(expected["confidence"], rel=1e-6)

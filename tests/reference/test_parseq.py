@@ -18,6 +18,7 @@ from distill.conversion.checkpoints import read_checkpoint
 from distill.conversion.layout import ConversionOptions, Converted
 from distill.conversion.parseq import convert
 from distill.training.permuted import ParseqTask, PermutedInputs
+from students.decoding import decode_probabilities
 from students.parseq import Parseq
 from students.permuted import PermutationOptions, average_orders, draw_permutations
 from students.pictures import normalize
@@ -201,7 +202,7 @@ def test_reading(case: Case, tag: str, reader: Parseq) -> None:
 
 
 def check_readings(reader: Parseq, logits: Tensor, stored: dict[str, Any]) -> None:
-    readings = reader.charset.decode(logits.softmax(dim=-1))
+    readings = decode_probabilities(reader.charset, logits.softmax(dim=-1))
     assert [reading.text for reading in readings] == stored["strings"]
     assert [reading.confidence for reading in readings] == pytest.approx(stored["confidences"], rel=1e-4)
     for reading, expected in zip(readings, stored["token_probs"], strict=True):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from students.charset import Charset, Reading
+from students.charset import Charset
+from students.decoding import Reading
 from students.errors import UserError
 from students.picture_reader import PictureReader
 

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.evaluation.benchmarks import SIX, open_benchmarks
-from students.charset import Charset, decode_attention
+from students.charset import Charset
 from students.decoder import DecoderLayer, KeysValues, causal_mask
+from students.decoding import decode_attention, decode_probabilities
 from students.permuted import PermutationOptions, draw_permutations, permutation_masks
 from students.pictures import to_tensor
 from students.student import Student, paper
@@ -127,7 +128,7 @@ def test_known_words_under_the_masks_of_an_order(decoder: CharacterDecoder, memo
 def test_left_to_right_is_greedy_on_its_own_reading(decoder: CharacterDecoder, memory: Tensor) -> None:
     keys = decoder.memory_keys(memory)
     logits = decoder.greedy(keys, LONGEST + 1, stop=False)
-    read = [reading.text[:LONGEST] for reading in CHARSET.decode(logits.softmax(dim=-1))]
+    read = [reading.text[:LONGEST] for reading in decode_probabilities(CHARSET, logits.softmax(dim=-1))]
     longest = max(map(len, read)) + 1
     mask = causal_mask(longest, memory.device)
     forced = decoder.teacher_forced(keys, CHARSET.encode(read), mask, mask)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from distill.data.writing import LmdbWriter
 from distill.deployment.readers import ReadingKind, Role
-from students.charset import CHARSETS, Charset, Reading
+from students.charset import CHARSETS, Charset
+from students.decoding import Reading
 
 
 def encode_picture(number: int) -> bytes:

@@ -11,7 +11,8 @@ from distill.evaluation.benchmarks import Benchmark, open_benchmarks
 from distill.evaluation.compare import compare
 from distill.evaluation.lexicon import LexiconReader
 from distill.evaluation.metrics import Agreement
-from students.charset import Charset, Reading
+from students.charset import Charset
+from students.decoding import Reading
 from students.errors import UserError
 
 from .conftest import FakeReader, FakeTeacher

@@ -30,7 +30,8 @@ from distill.evaluation.gallery import (
     write_galleries,
     write_gallery,
 )
-from students.charset import Charset, Reading
+from students.charset import Charset
+from students.decoding import Reading
 
 from .conftest import FakeReader, seen
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from distill.data.batch import Batch
 from distill.evaluation.validation import validate
-from students.charset import Charset, Reading
+from students.charset import Charset
+from students.decoding import Reading
 from students.errors import UserError
 
 LABELS = [f"word{number}" for number in range(11)]

@@ -16,7 +16,7 @@ from distill.data.batch import Batch
 from distill.training.baseline import baseline_config
 from distill.training.distillation import character_loss, label_words
 from distill.training.trainer import check_gradients
-from students.charset import Reading
+from students.decoding import Reading
 from students.student import Student
 from teachers.clip import ClipTeacher
 from teachers.reading import StudentTeacher

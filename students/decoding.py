@@ -1,0 +1,129 @@
+"""Decoding: from logits or probabilities to words, for attention decoders and CTC.
+
+The module imports no torch: arrays are numpy's, and tensors are taken where they come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from students.charset import Charset
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLANK_ID = 0
+"""Class of a CTC column without a character of its own; attention decoders have their end token there."""
+
+LogitsKind = Literal["attention", "ctc"]
+"""What logits stand for: positions that end with an end token, or columns with blanks in between."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One word as a reader reads it."""
+
+    text: str
+    """The word."""
+    confidence: float
+    """0 to 1: the product of the token probabilities, or for CTC the probability of the word over all alignments."""
+    token_probs: tuple[float, ...]
+    """Probability of each character and of the end token, if there is one; for CTC of each column's best class."""
+
+
+def decode_probabilities(charset: Charset, probabilities: np.ndarray | Tensor) -> list[Reading]:
+    """Decode probabilities (N, T, C + 1): the most likely characters up to the first end token.
+
+    Without an end token nothing is cut. Exact ties take the lowest id. A tensor is reduced where it is.
+    """
+    if isinstance(probabilities, np.ndarray):
+        best = probabilities.max(axis=-1).astype(np.float32)
+        ids = probabilities.argmax(axis=-1)
+    else:
+        best = _to_numpy(probabilities.max(dim=-1).values)
+        ids = probabilities.argmax(dim=-1).cpu().numpy()
+    readings = []
+    for row, probs in zip(ids.tolist(), best, strict=True):
+        length = row.index(charset.end_id) if charset.end_id in row else len(row)
+        used = probs[: length + 1]
+        text = "".join(charset.characters[token - 1] for token in row[:length])
+        readings.append(Reading(text, float(used.prod()), tuple(used.tolist())))
+    return readings
+
+
+def decode_attention(charset: Charset, logits: np.ndarray | Tensor) -> list[Reading]:
+    """Decode an attention decoder's logits (N, T, C + 1) to words, see `decode_probabilities`."""
+    if isinstance(logits, np.ndarray):
+        return decode_probabilities(charset, _softmax(logits.astype(np.float32)))
+    return decode_probabilities(charset, logits.detach().float().softmax(dim=-1))
+
+
+def decode_ctc(charset: Charset, logits: np.ndarray | Tensor) -> list[Reading]:
+    """Decode CTC logits (N, W, C + 1) to words by best path (Graves et al. 2006).
+
+    The best class of each column, with repetitions merged and blanks removed, is the word. Its confidence is the
+    probability that the columns give it, summed over all alignments: the CTC loss of the word is its negative
+    logarithm. So it means what the product over positions means for an attention decoder.
+    """
+    probabilities = _softmax(_to_numpy(logits).astype(np.float64))
+    ids = probabilities.argmax(axis=-1)
+    before = np.pad(ids[:, :-1], ((0, 0), (1, 0)), constant_values=BLANK_ID)
+    words = [row[taken] for row, taken in zip(ids, (ids != BLANK_ID) & (ids != before), strict=True)]
+    confidences = _alignments(probabilities, words)
+    best = probabilities.max(axis=-1)
+    return [
+        Reading("".join(charset.characters[token - 1] for token in word.tolist()), confidence, tuple(probs))
+        for word, confidence, probs in zip(words, confidences, best.tolist(), strict=True)
+    ]
+
+
+DECODERS: Mapping[LogitsKind, Callable[[Charset, Any], list[Reading]]] = {
+    "attention": decode_attention, "ctc": decode_ctc,
+}  # fmt: skip
+"""The function that decodes each kind of logits."""
+
+
+def ctc_columns_needed(label: str) -> int:
+    """Count the columns that CTC needs to spell a label: one a character, and a blank between two equal ones."""
+    return len(label) + sum(one == other for one, other in pairwise(label))
+
+
+def _alignments(probabilities: np.ndarray, words: Sequence[np.ndarray]) -> list[float]:
+    """Sum the probabilities (N, W, C + 1) of all alignments of each word: CTC's forward recursion.
+
+    A state is a character or a blank around it; a path goes to the next state, or past a blank between two different
+    characters. In float64 the product over a hundred columns stays a normal number.
+    """
+    states = np.full((len(words), 2 * max(map(len, words), default=0) + 1), BLANK_ID)
+    for row, word in zip(states, words, strict=True):
+        row[1 : 2 * len(word) : 2] = word
+    skips = np.zeros(states.shape)
+    skips[:, 2:] = (states[:, 2:] != BLANK_ID) & (states[:, 2:] != states[:, :-2])
+    emitted = np.take_along_axis(probabilities, states[:, None], axis=-1)  # (N, W, S)
+    forward = np.zeros(states.shape)
+    forward[:, :2] = emitted[:, 0, :2]
+    for column in range(1, probabilities.shape[1]):
+        reached = forward.copy()
+        reached[:, 1:] += forward[:, :-1]
+        reached[:, 2:] += skips[:, 2:] * forward[:, :-2]
+        forward = reached * emitted[:, column]
+    ends = [2 * len(word) for word in words]
+    return [min(float(row[max(end - 1, 0) : end + 1].sum()), 1.0) for row, end in zip(forward, ends, strict=True)]
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities over the last axis, in the type of the logits."""
+    exponents = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponents / exponents.sum(axis=-1, keepdims=True))
+
+
+def _to_numpy(values: np.ndarray | Tensor) -> np.ndarray:
+    """Return float32 numbers on the CPU."""
+    if isinstance(values, np.ndarray):
+        return values.astype(np.float32)
+    return values.detach().float().cpu().numpy()
