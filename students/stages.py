@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -33,3 +34,18 @@ class Stages:
     """(N, D) the encoder's final class token."""
     columns: Tensor | None
     """(N, W, C + 1) logits of the column head, blank first; None for a student without it."""
+    column_lengths: Tensor | None = None
+    """(N,) how many of a word's columns are its own, the others are padding on the right; None for all."""
+
+    @property
+    def own_columns(self) -> Tensor:
+        """The `column_lengths`, (N,), also where they are all of them.
+
+        Raises:
+            ValueError: for a student without a column head.
+        """
+        if self.columns is None:
+            raise ValueError("a student without a column head has no columns")
+        count, width, _ = self.columns.shape
+        device = self.columns.device
+        return torch.full((count,), width, device=device) if self.column_lengths is None else self.column_lengths

@@ -210,8 +210,9 @@ def select_words(stages: Stages, words: Tensor, positions: int) -> Stages:
     first, second, third = (tap[words] for tap in stages.encoder)
     shallow, middle, deep = (tap[words, :positions] for tap in stages.decoder)
     columns = None if stages.columns is None else stages.columns[words]
+    lengths = None if stages.column_lengths is None else stages.column_lengths[words]
     logits = stages.logits[words, :positions]
-    return Stages(logits, (first, second, third), (shallow, middle, deep), stages.word[words], columns)
+    return Stages(logits, (first, second, third), (shallow, middle, deep), stages.word[words], columns, lengths)
 
 
 def collect_heads(branches: Sequence[TeacherBranch], own: Mapping[str, BuiltLoss]) -> nn.ModuleDict:

@@ -17,7 +17,9 @@ from distill.training.task import Task, batch_seed
 from distill.training.term_weights import TermWeights
 from losses.heads import HEADS
 from losses.registry import LossContext, find_loss
+from students.alignment import alignable, label_characters
 from students.charset import Charset
+from students.decoding import BLANK_ID
 from students.errors import UserError
 from students.stages import Stages
 from students.student import Student
@@ -240,7 +242,7 @@ class DistillationTask(Task):
                 weight, pseudo = inputs.weights[PSEUDO], self._character_terms(stages, inputs.target_ids, inputs.read)
                 terms |= {PSEUDO_TERMS[name]: weight * term for name, term in pseudo.items()}
         if stages.columns is not None and inputs.column_weight > 0:
-            terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns)
+            terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns, stages.column_lengths)
         context = LossContext(inputs.target_ids, generator=torch.Generator().manual_seed(inputs.seed))
         for loss_name, loss in self.own_losses.items():
             if (weight := inputs.weights[loss_name]) > 0:
@@ -253,13 +255,16 @@ class DistillationTask(Task):
 
     def _character_terms(self, stages: Stages, target_ids: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
         """Compute `characters` and `ctc`, on the words of a (N,) mask when there is one."""
-        logits, columns, ids, charset = stages.logits, stages.columns, target_ids, self.student.charset
+        logits, columns, ids, lengths = stages.logits, stages.columns, target_ids, stages.column_lengths
         if rows is not None:
             logits, columns, ids = logits[rows], None if columns is None else columns[rows], ids[rows]
+            lengths = None if lengths is None else lengths[rows]
+        charset = self.student.charset
         terms, characters = {"characters": character_loss(logits, ids, charset.pad_id)}, len(charset.characters)
         if columns is not None and self.aux.ctc > 0:
-            self._left_out_of_ctc = self._left_out_of_ctc + (~ctc_fits(ids, characters, columns.shape[1])).sum()
-            terms["ctc"] = self.aux.ctc * ctc_loss(columns, ids, characters)
+            widths = columns.shape[1] if lengths is None else lengths
+            self._left_out_of_ctc = self._left_out_of_ctc + (~ctc_fits(ids, characters, widths)).sum()
+            terms["ctc"] = self.aux.ctc * ctc_loss(columns, ids, characters, lengths)
         return terms
 
 
@@ -271,29 +276,59 @@ def character_loss(logits: Tensor, target_ids: Tensor, pad_id: int) -> Tensor:
     return F.cross_entropy(logits.float().flatten(0, 1), target_ids[:, 1:].flatten(), ignore_index=pad_id)
 
 
-def ctc_loss(columns: Tensor, target_ids: Tensor, characters: int) -> Tensor:
-    """Compute CTC of (N, W, C + 1) column logits (blank 0), mean over characters; words that don't fit give 0."""
+def ctc_loss(columns: Tensor, target_ids: Tensor, characters: int, lengths: Tensor | None = None) -> Tensor:
+    """Compute CTC of (N, W, C + 1) column logits (blank 0), mean over characters; words that don't fit give 0.
+
+    Args:
+        columns: column logits.
+        target_ids: (N, L + 2) start, characters, end, padding.
+        characters: C.
+        lengths: (N,) columns of each word, of which the others are padding; None for all.
+    """
     inside = (target_ids >= 1) & (target_ids <= characters)
-    lengths = inside.sum(dim=1)
     log_probs = columns.float().log_softmax(dim=-1).transpose(0, 1)
-    widths = torch.full((columns.shape[0],), columns.shape[1], dtype=torch.long)
-    return F.ctc_loss(log_probs, target_ids[inside], widths, lengths.cpu(), blank=0, zero_infinity=True)
+    widths = torch.full((columns.shape[0],), columns.shape[1]) if lengths is None else lengths.cpu()
+    return F.ctc_loss(
+        log_probs, target_ids[inside], widths, inside.sum(dim=1).cpu(), blank=BLANK_ID, zero_infinity=True
+    )
 
 
-def ctc_fits(target_ids: Tensor, characters: int, columns: int) -> Tensor:
-    """Tell which words (N, L + 2) fit the columns, (N,): a character takes one, and equal neighbours one between."""
-    inside = (target_ids >= 1) & (target_ids <= characters)
-    repeats = (target_ids[:, 1:] == target_ids[:, :-1]) & inside[:, 1:]
-    return inside.sum(dim=1) + repeats.sum(dim=1) <= columns
+def ctc_fits(target_ids: Tensor, characters: int, columns: int | Tensor) -> Tensor:
+    """Tell which words (N, L + 2) fit their columns, as many for all or (N,): see `alignable`."""
+    targets, lengths = label_characters(target_ids, characters)
+    return alignable(targets, torch.as_tensor(columns, device=targets.device), lengths)
 
 
-def column_loss(columns: Tensor, targets: Tensor) -> Tensor:
-    """Compute the cross-entropy of (N, W, C + 1) column logits against (N, W) ids; -1 is unknown and left out.
+def column_loss(columns: Tensor, targets: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Compute the cross-entropy of (N, W, C + 1) column logits against (N, 32) ids; -1 is unknown and left out.
 
     A batch that knows no column gives 0, not the NaN of an empty mean.
+
+    Args:
+        columns: column logits.
+        targets: ids under each 32nd of the picture's width.
+        lengths: (N,) columns of each word, which span its picture; None for all.
     """
-    losses = F.cross_entropy(columns.float().flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum")
-    return losses / (targets >= 0).sum().clamp(min=1)
+    known = column_targets(targets, columns.shape[1], lengths)
+    losses = F.cross_entropy(columns.float().flatten(0, 1), known.flatten(), ignore_index=-1, reduction="sum")
+    return losses / (known >= 0).sum().clamp(min=1)
+
+
+def column_targets(targets: Tensor, columns: int, lengths: Tensor | None = None) -> Tensor:
+    """Spread (N, P) ids of parts of equal width over the columns: (N, W), each the id at its middle, -1 behind them.
+
+    Args:
+        targets: ids of the parts.
+        columns: W.
+        lengths: (N,) columns of each word; None for all.
+    """
+    parts = targets.shape[1]
+    if lengths is None and columns == parts:
+        return targets
+    numbers = torch.arange(columns, device=targets.device)
+    widths = targets.new_tensor([[columns]]) if lengths is None else lengths[:, None]
+    middles = ((2 * numbers + 1) * parts // (2 * widths.clamp(min=1))).clamp(max=parts - 1)
+    return targets.gather(1, middles.expand(len(targets), -1)).where(numbers < widths, -1)
 
 
 def label_words(

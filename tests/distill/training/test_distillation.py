@@ -12,7 +12,14 @@ from torch.nn import functional as F
 from distill.config import AuxSection, Config, GuidanceSection, StudentSection, TeacherSection
 from distill.data.batch import Batch
 from distill.training.building import build_student, build_task, build_teachers
-from distill.training.distillation import DistillationTask, character_loss, column_loss, ctc_fits, ctc_loss
+from distill.training.distillation import (
+    DistillationTask,
+    character_loss,
+    column_loss,
+    column_targets,
+    ctc_fits,
+    ctc_loss,
+)
 from distill.training.layer_map import gradient_shares, layer_map
 from distill.training.trainer import check_gradients
 from losses.symmetric import SymmetricOptions, symmetric_terms
@@ -247,6 +254,33 @@ def test_unknown_columns_cost_nothing() -> None:
     targets = torch.randint(0, 37, (2, 32))
     targets[1] = -1
     torch.testing.assert_close(column_loss(columns, targets), F.cross_entropy(columns[0], targets[0]))
+
+
+def test_padding_columns_take_no_part(student: Student) -> None:
+    ids, columns, targets = student.charset.encode(["cat", "a1"]), torch.randn(2, 40, 37), torch.randint(0, 37, (2, 32))
+    lengths = torch.tensor([32, 20])
+    for padding in (5.0, -3.0):
+        padded = columns.clone()
+        padded[0, 32:], padded[1, 20:] = padding, padding
+        padded.requires_grad_()
+        total = ctc_loss(padded, ids, 36, lengths) + column_loss(padded, targets, lengths)
+        alone = [ctc_loss(columns[n : n + 1, :length], ids[n : n + 1], 36) for n, length in enumerate([32, 20])]
+        middles = [targets[0], targets[1, [(2 * column + 1) * 32 // 40 for column in range(20)]]]
+        known = F.cross_entropy(torch.cat([columns[0, :32], columns[1, :20]]), torch.cat(middles))
+        torch.testing.assert_close(total, torch.stack(alone).mean() + known)
+        total.backward()
+        assert padded.grad is not None
+        assert padded.grad[0, 32:].eq(0).all()
+        assert padded.grad[1, 20:].eq(0).all()
+    assert ctc_fits(student.charset.encode(["aa", "aa"]), 36, torch.tensor([2, 3])).tolist() == [False, True]
+
+
+def test_columns_take_the_character_at_their_middle() -> None:
+    targets = torch.arange(32)[None]
+    assert torch.equal(column_targets(targets, 32), targets)
+    assert column_targets(targets, 64)[0].tolist() == [n // 2 for n in range(64)]
+    assert column_targets(targets, 16)[0].tolist() == [2 * n + 1 for n in range(16)]
+    assert column_targets(targets, 10, torch.tensor([8]))[0].tolist() == [4 * n + 2 for n in range(8)] + [-1, -1]
 
 
 def test_the_same_seed_builds_the_same_student_and_leaves_the_global_generator() -> None:
