@@ -40,8 +40,8 @@ HEADS_FILE = "heads.safetensors"
 class GuidanceHeads(nn.Module):
     """Bring a student's stages and a teacher's guidance to rows that can be compared.
 
-    There are none for stages that the teacher hasn't got. Parameters have the names of the reference implementation
-    with a dot before the number, see `published_name`.
+    There are none for stages that the teacher or the student hasn't got. Parameters have the names of the reference
+    implementation with a dot before the number, see `published_name`.
 
     Args:
         student: sizes of the student's stages.
@@ -50,7 +50,8 @@ class GuidanceHeads(nn.Module):
 
     def __init__(self, student: StudentShape, teacher: TeacherShape) -> None:
         super().__init__()
-        texts, images = (range(3 if width else 0) for width in (teacher.text_width, teacher.image_width))
+        texts = range(3 if teacher.text_width and student.decoder_width else 0)
+        images = range(3 if teacher.image_width else 0)
         self.align_head = nn.ModuleList(_projection(student.decoder_width, teacher.text_width) for _ in texts)
         self.norm_head = nn.ModuleList(nn.LayerNorm(teacher.text_width) for _ in texts)
         self.align_proj = nn.ParameterList(
@@ -71,7 +72,7 @@ class GuidanceHeads(nn.Module):
         rows: Mapping[str, Tensor] | None = None,
         kinds: Sequence[Kind] = KINDS,
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Pair the rows of both sides for each of the `TERMS` that the teacher has a stage for.
+        """Pair the rows of both sides for each of the `TERMS` that both have a stage for.
 
         Rows are (word, position) pairs, word by word: N * T of the linguistic terms, N * teacher tokens of the visual
         ones, N of the bridge.
@@ -88,20 +89,24 @@ class GuidanceHeads(nn.Module):
         Raises:
             ValueError: when student and teacher differ in words or positions.
         """
-        positions, expected = stages.decoder[0].shape[:2], guidance.mask.shape
-        if positions != expected:
-            raise ValueError(f"{(*positions,)} words and positions of the student don't line up with {(*expected,)}")
+        taps, expected = stages.decoder, guidance.mask.shape
+        positions = expected[1:] if taps is None else taps[0].shape[1:2]
+        if (len(stages.word), *positions) != expected:
+            raise ValueError(
+                f"{(len(stages.word), *positions)} words and positions of the student don't line up with {(*expected,)}"
+            )
         chosen = rows or {}
         pairs = {}
-        # Taps under autocast, or of a teacher in half precision, may have another type than the heads.
+        # Features under autocast, or of a teacher in half precision, may have another type than the heads.
         dtype = next((weight.dtype for weight in self.parameters()), torch.float32)
         if "bridge" in kinds and self.word_embed is not None and guidance.word is not None:
             picked = chosen.get("bridge")
             pairs["bridge"] = self.word_embed(_take(stages.word.to(dtype), picked)), _take(guidance.word, picked)
-        for k, tap in enumerate((guidance.text or ()) if "linguistic" in kinds else ()):
+        decoded = zip(taps or (), guidance.text or (), strict=False) if "linguistic" in kinds else ()
+        for k, (own, tap) in enumerate(decoded):
             picked = chosen.get(f"linguistic{k + 1}")
             pairs[f"linguistic{k + 1}"] = (
-                self.align_head[k](_take(stages.decoder[k].to(dtype), picked)),
+                self.align_head[k](_take(own.to(dtype), picked)),
                 self.norm_head[k](_take(tap.to(dtype), picked)),
             )
         for k, tap in enumerate((guidance.image or ()) if "visual" in kinds else ()):

@@ -16,14 +16,14 @@ from students.stages import Stages
 from teachers.guidance import Guidance
 
 
-@register_loss("kd", needs=("characters",))
+@register_loss("kd", needs=("characters",), decoder=True)
 def kd(stages: Stages, guidance: Guidance, context: LossContext, *, temperature: float = 4.0) -> Tensor:
     """Compute `kd_loss` on the characters that student and teacher share."""
     student, teacher, _ = shared_scores(stages, guidance, context)
     return kd_loss(student, teacher, temperature)
 
 
-@register_loss("dkd", needs=("characters",))
+@register_loss("dkd", needs=("characters",), decoder=True)
 def dkd(
     stages: Stages, guidance: Guidance, context: LossContext, *, temperature: float = 4.0, alpha: float = 1.0,
     beta: float = 8.0,
@@ -39,11 +39,13 @@ def shared_scores(stages: Stages, guidance: Guidance, context: LossContext) -> t
         The student's and the teacher's scores, each (R, G), and the true classes (R,).
 
     Raises:
-        ValueError: when the teacher doesn't read.
+        ValueError: when the teacher doesn't read, or the student learns without a decoder.
     """
     alphabet = context.alphabet
     if guidance.characters is None or alphabet is None:
         raise ValueError("a teacher that does not read has no distributions over characters")
+    if stages.logits is None:
+        raise ValueError("a student that learns without a decoder has no distributions over characters")
     targets = alphabet.classes[context.target_ids[:, 1:]]
     mask = guidance.mask & (targets >= 0)
     student = alphabet.student_scores(stages.logits.float()[mask])

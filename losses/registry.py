@@ -51,6 +51,8 @@ class Loss:
     """Parts of `Guidance` without which it can't be computed; a loss without any runs without a teacher too."""
     function: Callable[..., Any]
     """The loss, or the class of a module that computes it."""
+    decoder: bool = False
+    """Whether it compares what the student's decoder gives, and so needs a student that learns beside one."""
 
     @property
     def is_module(self) -> bool:
@@ -110,7 +112,7 @@ LOSSES: dict[str, Loss] = {}
 """Registered losses by name, the built-in ones first; see `register_loss`."""
 
 
-def register_loss(name: str, needs: Sequence[Part] = ()) -> Callable[[LossLike], LossLike]:
+def register_loss(name: str, needs: Sequence[Part] = (), decoder: bool = False) -> Callable[[LossLike], LossLike]:
     """Register a loss by name, to be weighted under `losses:` of a configuration.
 
     It is a function `(stages, guidance, ...) -> scalar`, or a class of `nn.Module` with such a `forward`, which is
@@ -122,6 +124,8 @@ def register_loss(name: str, needs: Sequence[Part] = ()) -> Callable[[LossLike],
         name: what configurations, logs and tables call it.
         needs: the parts of `guidance` that it uses: `image`, `text`, `word`, `characters`. A loss that uses none
             takes `stages` alone; it is computed in every step, without a teacher too.
+        decoder: whether it uses `stages.logits` or `stages.decoder`, which a student that learns without a decoder
+            hasn't got.
 
     Raises:
         UserError: for a name that is taken by the framework.
@@ -139,7 +143,7 @@ def register_loss(name: str, needs: Sequence[Part] = ()) -> Callable[[LossLike],
                 f"loss {name}: a loss with a parameter `guidance` says what it needs of it, such as "
                 'needs=("word",), and one without needs nothing'
             )
-        LOSSES[name] = Loss(name, tuple(needs), function)
+        LOSSES[name] = Loss(name, tuple(needs), function, decoder)
         return function
 
     return register

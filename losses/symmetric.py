@@ -46,7 +46,7 @@ def bridge(
     return _compare("bridge", stages, guidance, context, options)
 
 
-@register_loss("linguistic", needs=("text",))
+@register_loss("linguistic", needs=("text",), decoder=True)
 def linguistic(
     stages: Stages, guidance: Guidance, context: LossContext, *, include_padding: bool = True,
     gather_second_order: bool = False, max_rows: int | None = None, norm: Norm = "published",

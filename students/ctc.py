@@ -1,22 +1,25 @@
-"""CTC students: an encoder and a column head, trained beside an attention decoder that is not exported.
+"""CTC students: an encoder and a column head, trained beside an attention decoder that is not exported, or alone.
 
-A CTC reader learns better beside an attention decoder on the same features (Hu et al. 2020, "GTC: Guided Training of
-CTC", arXiv 2002.01276). So training runs a whole student with its query decoder and guidance; the model that is
-validated, averaged and exported is its encoder with the column head.
+A CTC reader that starts from nothing learns better beside an attention decoder on the same features (Hu et al. 2020,
+"GTC: Guided Training of CTC", arXiv 2002.01276). So training runs a whole student with its query decoder and guidance;
+the model that is validated, averaged and exported is its encoder with the column head. One that reads already can learn
+on without a decoder, in less time a step.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 from torch import Tensor, nn
 
 from students.charset import Charset
 from students.decoding import LogitsKind
 from students.encoders import Encoder, plain_attention
+from students.errors import UserError
 from students.reading import Reader
+from students.stages import Stages, StudentShape
 from students.student import (
     Student,
     StudentConfig,
@@ -43,7 +46,9 @@ class CtcReader(Reader):
     LOGITS: ClassVar[LogitsKind] = "ctc"
     config: StudentConfig
     encoder: Encoder
-    column_head: nn.Module
+    column_head: nn.Linear
+    shape: StudentShape
+    """Sizes of its stages, for training without a decoder."""
 
     def __init__(self, config: StudentConfig, student: Student | None = None) -> None:
         super().__init__()
@@ -52,9 +57,25 @@ class CtcReader(Reader):
         if student is None or student.column_head is None:
             self.encoder = build_encoder(config)
             self.column_head = nn.Linear(self.encoder.width, len(self.charset.characters) + 1)
+            nn.init.trunc_normal_(self.column_head.weight, std=0.02)
+            nn.init.zeros_(self.column_head.bias)
             plain_attention(self)
         else:
             self.encoder, self.column_head = student.encoder, student.column_head
+        self.shape = StudentShape(tokens=self.encoder.tokens, width=self.encoder.width, decoder_width=0)
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the weights of two and more dimensions that are never decayed."""
+        return {name for name, _ in self.named_parameters() if name.endswith(("cls_token", "pos_embed"))}
+
+    def exported_model(self) -> CtcReader:
+        """Return what is exported after training without a decoder: the reader itself."""
+        return self
+
+    def stages(self, images: Tensor, target_ids: Tensor) -> Stages:
+        """Run on (N, 3, H, W) pictures for training without a decoder; the labels `target_ids` are not looked at."""
+        memory, taps = self.encoder.stages(images)
+        return Stages(None, taps, None, memory[:, 0], self.column_head(memory[:, 1:]))
 
     @property
     def chooses_decoding(self) -> bool:
@@ -101,22 +122,44 @@ class CtcLearner(Student):
         self.exported_model().save_pretrained(folder, dtype)
 
 
+Learner: TypeAlias = Student | CtcReader
+"""What is trained: a student with its decoder, or a CTC reader without one."""
 LEARNERS: dict[StudentDecoding, type[Student]] = {"ar": Student, "nar": Student, "ctc": CtcLearner}
-"""The class that is trained for each decoding."""
+"""The class that is trained for each decoding, with a decoder."""
+
+
+def new_learner(config: StudentConfig, decoder: bool = True) -> Learner:
+    """Build a student in training with weights drawn from torch's generator.
+
+    Args:
+        config: sizes, alphabet and decoding.
+        decoder: False leaves the decoder out, which a CTC reader can learn without.
+
+    Raises:
+        UserError: when this student can't have that decoding, or reads with the decoder that is to be left out.
+    """
+    if decoder:
+        return LEARNERS[config.decoding](config)
+    if config.decoding != "ctc":
+        raise UserError(
+            f"a student with decoding {config.decoding} reads with its decoder; take decoding ctc to learn without one"
+        )
+    return CtcReader(config)
 
 
 def learner(
-    reader: Student | CtcReader, decoding: StudentDecoding | None = None, refine_iters: int | None = None
-) -> Student:
+    reader: Learner, decoding: StudentDecoding | None = None, refine_iters: int | None = None, decoder: bool = True
+) -> Learner:
     """Build a student in training from a trained one, perhaps with another decoding.
 
     Args:
         reader: whose weights are copied; weights it lacks are drawn from torch's generator.
         decoding: the new decoding; None keeps the reader's.
         refine_iters: refinements; None keeps the reader's unless the decoding changes.
+        decoder: False leaves the decoder out; see `new_learner`.
 
     Raises:
-        UserError: when this student can't have that decoding.
+        UserError: when this student can't have that decoding, or reads with the decoder that is to be left out.
     """
     before = reader.config
     chosen = before.decoding if decoding is None else decoding
@@ -125,6 +168,6 @@ def learner(
     config = dataclasses.replace(
         before, decoding=chosen, refine_iters=refine_iters, column_head=before.column_head or chosen == "ctc"
     )
-    student = LEARNERS[chosen](config)
-    student.load_state_dict({**student.state_dict(), **reader.state_dict()})
+    student, weights = new_learner(config, decoder), reader.state_dict()
+    student.load_state_dict({name: weights.get(name, drawn) for name, drawn in student.state_dict().items()})
     return student

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from students.charset import Charset
+from students.ctc import CtcReader
 from students.reading import Reader
 from students.two_stream import CharacterDecoder
 
@@ -41,7 +42,7 @@ class Remapping:
     dropped: str
     """Characters whose rows were removed."""
     longest: tuple[int, int]
-    """Longest word before and now."""
+    """Longest word before and now; twice the new one for a reader without positions."""
 
     def describe(self) -> str:
         """Describe it in one line."""
@@ -94,7 +95,7 @@ def remap(reader: AnyReader, charset: Charset, max_length: int) -> tuple[AnyRead
         new="".join(char for char, row in pairs if row < 0),
         cased="".join(char for char, row in pairs if row >= 0 and char not in old.ids),
         dropped="".join(char for char, row in old.ids.items() if row not in source),
-        longest=(reader.max_length, max_length),
+        longest=(reader.max_length if any(name.endswith(POSITIONS) for name in fresh) else max_length, max_length),
     )
     return remapped.train(reader.training), report
 
@@ -108,7 +109,7 @@ def _source_id(char: str, old: Charset) -> int:
 def _layouts(reader: Reader, classes: list[int], tokens: list[int]) -> Iterator[tuple[str, list[int]]]:
     """Yield the names of the weights with rows for characters, and the old row of each new one."""
     for prefix, part in reader.named_modules():
-        if isinstance(part, CharacterDecoder):
+        if isinstance(part, CharacterDecoder | CtcReader):
             start = f"{prefix}." if prefix else ""
             yield from ((start + name, classes) for name in CLASSES)
             yield start + TOKENS, tokens

@@ -17,19 +17,19 @@ class StudentShape:
     width: int
     """Channels D of the encoder's tokens and of the summary token."""
     decoder_width: int
-    """Channels of the decoder's taps."""
+    """Channels of the decoder's taps; 0 for a student that learns without a decoder."""
 
 
 @dataclass(frozen=True)
 class Stages:
     """One teacher-forced pass of a student over N pictures with T = longest label + 1 positions."""
 
-    logits: Tensor
-    """(N, T, C + 1) character logits, the end token first."""
+    logits: Tensor | None
+    """(N, T, C + 1) character logits, the end token first; None for a student that learns without a decoder."""
     encoder: tuple[Tensor, Tensor, Tensor]
     """Encoder taps 1 to 3, each (N, S, D): raw values of the residual stream, no norm."""
-    decoder: tuple[Tensor, Tensor, Tensor]
-    """Decoder taps 1 to 3, each (N, T, D): every one through the decoder's one final norm."""
+    decoder: tuple[Tensor, Tensor, Tensor] | None
+    """Decoder taps 1 to 3, each (N, T, D): every one through the decoder's one final norm; None as above."""
     word: Tensor
     """(N, D) the encoder's final class token."""
     columns: Tensor | None

@@ -132,6 +132,8 @@ class StudentTeacher(ReadingTeacher):
     def features(self, images: Tensor, target_ids: Tensor) -> ReaderFeatures:
         """Run for encoder taps, decoder taps, summary token and logits."""
         stages = self.reader.stages(images, target_ids)
+        if stages.logits is None:
+            raise RuntimeError("a student with a decoder has logits")
         return ReaderFeatures(stages.logits, stages.encoder, stages.decoder, stages.word)
 
 

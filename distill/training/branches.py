@@ -15,9 +15,9 @@ from distill.training.term_weights import check_schedule
 from losses.alphabets import SharedAlphabet
 from losses.heads import GuidanceHeads
 from losses.registry import BUILT_IN, BuiltLoss, LossContext, find_loss
+from students.ctc import Learner
 from students.errors import UserError
 from students.stages import Stages
-from students.student import Student
 from teachers.guidance import FeatureRequest, Guidance, Part
 from teachers.teacher import Teacher
 
@@ -103,7 +103,7 @@ class TeacherBranch:
 
 
 def make_branches(
-    student: Student, teachers: Sequence[Teacher], weights: Sequence[float], shuffled: Sequence[bool],
+    student: Learner, teachers: Sequence[Teacher], weights: Sequence[float], shuffled: Sequence[bool],
     losses: Mapping[str, LossSection],
 ) -> list[TeacherBranch]:  # fmt: skip
     """Set each teacher beside the student; the terms of several bear the teacher's name.
@@ -116,6 +116,8 @@ def make_branches(
         if section.weight > 0 and name != PSEUDO and find_loss(name).needs
     }  # fmt: skip
     check_needs(teachers, list(guided))
+    if student.shape.decoder_width == 0:
+        guided.pop("linguistic", None)  # not asked for, see `check_needs`
     branches = []
     names = distinct([each.name for each in teachers])
     for teacher, weight, mixed, name in zip(teachers, weights, shuffled, names, strict=True):
@@ -167,6 +169,25 @@ def check_needs(teachers: Sequence[Teacher], names: Sequence[str]) -> None:
         )
 
 
+def check_decoder(student: Learner, losses: Mapping[str, LossSection], guided: bool) -> None:
+    """Refuse a loss that was asked for and that a student without a decoder can't learn by; raises `UserError`.
+
+    Args:
+        student: the reader that learns.
+        losses: those of the configuration.
+        guided: whether there is a teacher; without one, losses that need one are left out in any case.
+    """
+    asked = [name for name, section in losses.items() if section.weight > 0 and name not in (PSEUDO, "linguistic")]
+    for name in asked if student.shape.decoder_width == 0 else ():
+        loss = find_loss(name)
+        if loss.decoder and (guided or not loss.needs):
+            key = f"guidance.{name}" if name in BUILT_IN else f"losses.{name}"
+            raise UserError(
+                f"{key} compares what the student's decoder gives, and there is none; leave it 0, or set "
+                "student.decoder=true"
+            )
+
+
 def missing_parts(name: str, teacher: Teacher) -> list[Part]:
     """List the parts of guidance that a loss needs and a teacher hasn't got."""
     return [part for part in find_loss(name).needs if part not in teacher.shape.parts]
@@ -206,11 +227,13 @@ def loss_sections(guidance: GuidanceSection, losses: Mapping[str, LossSection]) 
 
 
 def select_words(stages: Stages, words: Tensor, positions: int) -> Stages:
-    """Select words (M,) and the first `positions` of the decoder of one pass."""
+    """Select words (M,) and the first `positions` of the decoder, where there is one, of one pass."""
     first, second, third = (tap[words] for tap in stages.encoder)
-    shallow, middle, deep = (tap[words, :positions] for tap in stages.decoder)
     columns = None if stages.columns is None else stages.columns[words]
     lengths = None if stages.column_lengths is None else stages.column_lengths[words]
+    if stages.logits is None or stages.decoder is None:
+        return Stages(None, (first, second, third), None, stages.word[words], columns, lengths)
+    shallow, middle, deep = (tap[words, :positions] for tap in stages.decoder)
     logits = stages.logits[words, :positions]
     return Stages(logits, (first, second, third), (shallow, middle, deep), stages.word[words], columns, lengths)
 

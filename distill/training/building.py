@@ -12,7 +12,7 @@ from distill.config import Config, StudentSection, TeacherSection
 from distill.training.distillation import DistillationTask
 from losses.heads import load_heads
 from students.charset import Charset
-from students.ctc import LEARNERS, CtcReader, learner
+from students.ctc import CtcReader, Learner, learner, new_learner
 from students.encoders import timm_model
 from students.errors import UserError
 from students.pretrained import locate, read_stored
@@ -27,7 +27,7 @@ Log = Callable[[str], None]
 AnyReader = TypeVar("AnyReader", bound=Reader)
 
 
-def build_student(section: StudentSection, seed: int, log: Log = lambda _: None) -> Student:
+def build_student(section: StudentSection, seed: int, log: Log = lambda _: None) -> Learner:
     """Build a student from nothing, or load the one to start from.
 
     Args:
@@ -54,21 +54,21 @@ def build_student(section: StudentSection, seed: int, log: Log = lambda _: None)
     config = dataclasses.replace(config, decoding=decoding, refine_iters=refine_iters)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the same start on every process, and for student and baseline
-        return LEARNERS[config.decoding](config)
+        return new_learner(config, section.decoder)
 
 
-def start_from(section: StudentSection, init: str, charset: Charset, seed: int, log: Log) -> Student:
+def start_from(section: StudentSection, init: str, charset: Charset, seed: int, log: Log) -> Learner:
     """Load the student to start from, to learn to read as configured; arguments as for `build_student`."""
     alphabet, reads_columns = (
         None if section.remap else charset,
         read_stored(locate(init))["format"] == CtcReader.FORMAT,
     )
-    reader: Student | CtcReader = (
+    reader: Learner = (
         CtcReader.from_pretrained(init, alphabet) if reads_columns else Student.from_pretrained(init, alphabet)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student = learner(reader, section.decoding, section.refine_iters)
+        student = learner(reader, section.decoding, section.refine_iters, section.decoder)
     return remap_reader(student, init, section.charset, section.max_length, seed, log) if section.remap else student
 
 
@@ -140,7 +140,7 @@ def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]
     return teachers
 
 
-def check_lengths(student: Student, teachers: Sequence[Teacher]) -> None:
+def check_lengths(student: Learner, teachers: Sequence[Teacher]) -> None:
     """Refuse teachers that don't take labels as long as the student's longest word; raises `UserError`."""
     for teacher in teachers:
         if teacher.longest_label is not None and student.max_length > teacher.longest_label:

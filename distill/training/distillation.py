@@ -12,17 +12,17 @@ from typing_extensions import Self
 
 from distill.config import AuxSection, GuidanceSection, LossSection
 from distill.data.batch import Batch
-from distill.training.branches import PSEUDO, collect_heads, loss_sections, make_branches
+from distill.training.branches import PSEUDO, check_decoder, collect_heads, loss_sections, make_branches, missing_parts
 from distill.training.task import Task, batch_seed
 from distill.training.term_weights import TermWeights
 from losses.heads import HEADS
 from losses.registry import LossContext, find_loss
 from students.alignment import alignable, label_characters
 from students.charset import Charset
+from students.ctc import Learner
 from students.decoding import BLANK_ID
 from students.errors import UserError
 from students.stages import Stages
-from students.student import Student
 from teachers.guidance import FeatureRequest, Guidance
 from teachers.reading import ReadingTeacher
 from teachers.teacher import Teacher
@@ -89,7 +89,7 @@ class DistillationTask(Task):
     """
 
     def __init__(
-        self, student: Student, teachers: Teacher | Sequence[Teacher] | None, guidance: GuidanceSection,
+        self, student: Learner, teachers: Teacher | Sequence[Teacher] | None, guidance: GuidanceSection,
         aux: AuxSection, seed: int = 0, weights: Sequence[float] | None = None,
         shuffled: Sequence[bool] | None = None, losses: Mapping[str, LossSection] | None = None,
     ) -> None:  # fmt: skip
@@ -100,9 +100,15 @@ class DistillationTask(Task):
         given = () if teachers is None else (teachers,) if isinstance(teachers, Teacher) else tuple(teachers)
         sections = loss_sections(guidance, losses or {})
         self.weights = TermWeights(sections)
+        check_decoder(student, sections, bool(given))
         # A plain list hides the teachers from parameters(), state_dict(), DDP and train().
         self.branches = make_branches(
             student, given, weights or [1.0] * len(given), shuffled or [False] * len(given), sections
+        )
+        self._no_linguistic = (
+            []
+            if student.shape.decoder_width or not sections["linguistic"].weight
+            else [each.name for each in given if not missing_parts("linguistic", each)]
         )
         alone = [name for name, each in sections.items() if name != PSEUDO and each.weight > 0]
         self.own_losses = {
@@ -149,6 +155,8 @@ class DistillationTask(Task):
                 lines.append(f"teacher {name} has no token for {' '.join(lacking)}: words with them learn without it")
             if branch.alphabet is not None and (lost := branch.alphabet.describe()):
                 lines.append(f"teacher {name}: {lost}")
+        for name in self._no_linguistic:
+            lines.append(f"the student learns without a decoder, so without the linguistic terms of teacher {name}")
         return lines + [f"losses.{name} needs a teacher, and there is none: left out" for name in self._left_out]
 
     def no_weight_decay(self) -> set[str]:
@@ -257,10 +265,11 @@ class DistillationTask(Task):
         """Compute `characters` and `ctc`, on the words of a (N,) mask when there is one."""
         logits, columns, ids, lengths = stages.logits, stages.columns, target_ids, stages.column_lengths
         if rows is not None:
-            logits, columns, ids = logits[rows], None if columns is None else columns[rows], ids[rows]
-            lengths = None if lengths is None else lengths[rows]
+            logits, columns, lengths = (None if each is None else each[rows] for each in (logits, columns, lengths))
+            ids = ids[rows]
         charset = self.student.charset
-        terms, characters = {"characters": character_loss(logits, ids, charset.pad_id)}, len(charset.characters)
+        terms = {} if logits is None else {"characters": character_loss(logits, ids, charset.pad_id)}
+        characters = len(charset.characters)
         if columns is not None and self.aux.ctc > 0:
             widths = columns.shape[1] if lengths is None else lengths
             self._left_out_of_ctc = self._left_out_of_ctc + (~ctc_fits(ids, characters, widths)).sum()

@@ -9,6 +9,7 @@ from distill.data.batch import Batch
 from distill.training.branches import select_words
 from distill.training.distillation import DistillationTask
 from losses.registry import BUILT_IN
+from students.student import Student
 from teachers.guidance import FeatureRequest
 
 
@@ -31,7 +32,7 @@ def layer_map(task: DistillationTask, batch: Batch, number: int = 0) -> Table:
         guidance, chosen = branch.extract(batch.images, batch.labels, FeatureRequest(), 0)
     if chosen is not None:
         stages = select_words(stages, chosen if len(chosen) else chosen.new_zeros(1), guidance.mask.shape[1])
-    words, positions = stages.logits.shape[:2]
+    words, positions = guidance.mask.shape
     aligned = int(guidance.mask.sum())
     texts = aligned if not options.include_padding else words * positions
     title = f"{branch.teacher.name}, {words} words, {positions} positions: student stage <- teacher stage"
@@ -43,10 +44,12 @@ def layer_map(task: DistillationTask, batch: Batch, number: int = 0) -> Table:
         return str(count) if options.max_rows is None or count <= options.max_rows else f"{options.max_rows} of {count}"
 
     names = branch.losses
-    for k, tap in enumerate(guidance.text or () if "linguistic" in names else ()):
+    layers = student.decoder_taps if isinstance(student, Student) else ()
+    decoded = zip(layers, stages.decoder or (), guidance.text or (), strict=False) if "linguistic" in names else ()
+    for k, (layer, own, tap) in enumerate(decoded):
         table.add_row(
-            f"linguistic{k + 1}", f"decoder tap {k + 1} (layer {student.decoder_taps[k]})", _shape(stages.decoder[k]),
-            branch.teacher.text_stages[k], _shape(tap), rows(texts),
+            f"linguistic{k + 1}", f"decoder tap {k + 1} (layer {layer})", _shape(own), branch.teacher.text_stages[k],
+            _shape(tap), rows(texts),
         )  # fmt: skip
     for k, tap in enumerate(guidance.image or () if "visual" in names else ()):
         table.add_row(
@@ -58,7 +61,7 @@ def layer_map(task: DistillationTask, batch: Batch, number: int = 0) -> Table:
             "bridge", "class token", _shape(stages.word), branch.teacher.word_stage, _shape(guidance.word), rows(words)
         )
     for name, loss in names.items():
-        if name in ("kd", "dkd") and guidance.characters is not None:
+        if name in ("kd", "dkd") and guidance.characters is not None and stages.logits is not None:
             shapes = _shape(stages.logits), "characters", _shape(guidance.characters)
             table.add_row(name, "logits", *shapes, str(aligned))
         elif name not in BUILT_IN:

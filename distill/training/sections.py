@@ -38,6 +38,8 @@ class StudentSection:
     """Channels of the three levels of encoder `conv`; null takes those of `size`."""
     decoding: Literal["ar", "nar", "ctc"] | None = None
     """Autoregressive (one character after the other), all at once, or CTC; null: as in `init`, or `ar`."""
+    decoder: bool = True
+    """Learn beside a decoder; `false` leaves it out of a student with decoding `ctc`, which reads without it."""
     refine_iters: int | None = field(default=None, metadata={"least": 0})
     """Further passes with the whole previous reading as context, for `nar`; null: as in `init`, or 0."""
 

@@ -16,6 +16,7 @@ from distill.commands.distill import main
 from distill.commands.evaluate import main as evaluate
 from distill.commands.read import main as read
 from distill.config import AuxSection, GuidanceSection, StudentSection
+from distill.data.batch import Batch
 from distill.training.building import build_student
 from distill.training.distillation import DistillationTask
 from losses.heads import TERMS
@@ -28,6 +29,7 @@ from teachers.registry import load_reader
 KINDS = {
     "parallel": ["student.decoding=nar", "student.refine_iters=1"],
     "ctc": ["student.decoding=ctc"],
+    "ctc alone": ["student.decoding=ctc", "student.decoder=false"],
 }  # fmt: skip
 STEPS = ["train.steps=5", "train.checkpoint_every=3", "data.workers=0", "guidance.interval=2", "student.dropout=0.2"]
 
@@ -55,20 +57,23 @@ def run(arguments: list[str]) -> Path:
     return Path(arguments[1]).parent / "run"
 
 
-def test_all_seven_stages_are_guided(run: Path) -> None:
+def test_all_stages_that_it_has_are_guided(run: Path, kind: str) -> None:
     first, second = rows(run)[:2]
-    assert {*TERMS, "characters", "ctc", "columns"} <= set(first)
+    decoded = {"characters", "linguistic1", "linguistic2", "linguistic3"}
+    assert {*TERMS, "ctc", "columns"} - decoded <= set(first)
+    assert decoded & set(first) == (set() if kind == "ctc alone" else decoded)
     assert not set(TERMS) & set(second), "guided every second step"
 
 
-def test_resumed_is_unbroken(run: Path, arguments: list[str]) -> None:
+def test_resumed_is_unbroken(run: Path, kind: str, arguments: list[str]) -> None:
     logged, exported = rows(run), load_file(run / "student" / "model.safetensors")
     state = load_file(run / "checkpoints" / "step-00000005" / "model.safetensors")
     (run / "checkpoints" / "step-00000005" / "complete.json").unlink()
     assert main([*arguments, "--resume", "auto"]) == 0
     assert rows(run) == logged
     again = load_file(run / "checkpoints" / "step-00000005" / "model.safetensors")
-    assert any(name.startswith("student.decoder.") for name in state), "the decoder goes on learning"
+    decoder = any(name.startswith("student.decoder.") for name in state)
+    assert decoder == (kind != "ctc alone"), "a decoder that is there goes on learning"
     for one, other in ((state, again), (exported, load_file(run / "student" / "model.safetensors"))):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
@@ -79,7 +84,7 @@ def test_its_folder_says_how_it_reads(run: Path, kind: str) -> None:
     stored = json.loads((run / "student" / "config.json").read_text(encoding="utf-8"))
     assert (stored["decoding"], stored["refine_iters"]) == (reader.config.decoding, reader.config.refine_iters)
     names = {name.partition(".")[0] for name in load_file(run / "student" / "model.safetensors")}
-    if kind == "ctc":
+    if kind.startswith("ctc"):
         assert names == {"encoder", "column_head"}, "nothing of the decoder is left"
         assert isinstance(reader, CtcReader)
     else:
@@ -111,7 +116,7 @@ def test_a_run_starts_from_it(run: Path, kind: str) -> None:
     again = build_student(StudentSection(init=str(run / "student")), 0)
     torch.testing.assert_close(restarted.state_dict(), again.state_dict(), rtol=0, atol=0)
     assert restarted.training
-    assert type(restarted) is (CtcLearner if kind == "ctc" else Student)
+    assert type(restarted) is (CtcLearner if kind.startswith("ctc") else Student)
     torch.testing.assert_close(
         restarted.exported_model().state_dict(), load_reader(run / "student").state_dict(), rtol=0, atol=0
     )
@@ -120,7 +125,7 @@ def test_a_run_starts_from_it(run: Path, kind: str) -> None:
 
 
 def test_as_a_teacher(run: Path, kind: str) -> None:
-    if kind == "ctc":
+    if kind.startswith("ctc"):
         with pytest.raises(UserError, match="has no decoder to teach with"):
             load_teacher(str(run / "student"))
     else:
@@ -135,6 +140,8 @@ def test_as_a_teacher(run: Path, kind: str) -> None:
         ({"decoding": "ctc", "encoder": "vit", "width": 32}, "column head of encoder conv"),
         ({"decoding": "ctc", "refine_iters": 1}, "refine_iters of decoding ctc"),
         ({"refine_iters": 1}, "refine_iters of decoding ar"),
+        ({"decoder": False}, "decoding ar reads with its decoder"),
+        ({"init": "tiny", "decoder": False}, "decoding ar reads with its decoder"),
         ({"init": "tiny", "decoding": "ctc", "refine_iters": 2}, "refine_iters of decoding ctc"),
     ],
 )
@@ -147,3 +154,50 @@ def test_a_ctc_student_can_not_do_without_ctc() -> None:
     student = build_student(StudentSection(width=32, depth=4, decoding="ctc"), 0)
     with pytest.raises(UserError, match=r"aux\.ctc"):
         DistillationTask(student, None, GuidanceSection(), AuxSection(ctc=0.0))
+
+
+def test_without_a_decoder_encoder_and_columns_learn_the_same() -> None:
+    """One step's `ctc`, `columns` and their gradients are those of the same student beside a decoder."""
+    beside = build_student(StudentSection(init="tiny-free", decoding="ctc"), 0)
+    alone = build_student(StudentSection(init="tiny-free", decoding="ctc", decoder=False), 0)
+    assert type(alone) is CtcReader
+    assert alone.training
+    assert alone.no_weight_decay() == beside.no_weight_decay() & {name for name, _ in alone.named_parameters()}
+    images, labels = torch.rand(4, 3, 32, 128, generator=torch.Generator().manual_seed(1)), ["ab", "q", "7up", "zzz"]
+    columns = torch.arange(4 * 32).view(4, 32) % 37
+    batch = Batch(images, labels, columns, torch.arange(4), versions=(0,) * 4)
+    found = []
+    for student in (beside, alone):
+        task = DistillationTask(student, None, GuidanceSection(), AuxSection())
+        terms = task(task.prepare(batch, 0, 0.0))
+        (terms["ctc"] + terms["columns"]).backward()
+        found.append((terms, {name: weight.grad for name, weight in student.named_parameters()}))
+    (terms, gradients), (own, alone_gradients) = found
+    assert set(terms) - set(own) == {"characters"}
+    torch.testing.assert_close({name: terms[name] for name in own}, own, rtol=0, atol=0)
+    torch.testing.assert_close({name: gradients[name] for name in alone_gradients}, alone_gradients, rtol=0, atol=0)
+
+
+def test_a_new_student_without_a_decoder_and_another_alphabet() -> None:
+    new = build_student(StudentSection(width=32, depth=4, decoding="ctc", decoder=False), 0)
+    assert type(new) is CtcReader
+    assert new.column_head.weight.std() < 0.03
+    said: list[str] = []
+    section = StudentSection(init="tiny-free", decoding="ctc", decoder=False, charset="94", max_length=30, remap=True)
+    remapped = build_student(section, 0, said.append)
+    before, now = load_reader("tiny-free"), remapped
+    assert "positions" not in said[0], "a reader off columns has none"
+    torch.testing.assert_close(
+        now.column_head.weight[now.charset.ids["a"]],
+        before.column_head.weight[before.charset.ids["a"]],  # type: ignore[union-attr,index]
+    )
+
+
+@pytest.mark.parametrize("loss", ["kd", "dkd"])
+def test_losses_on_a_decoder_are_refused_without_one(loss: str) -> None:
+    student = build_student(StudentSection(width=32, depth=4, decoding="ctc", decoder=False), 0)
+    teacher = load_teacher("tiny")
+    with pytest.raises(UserError, match=rf"guidance\.{loss} compares what the student's decoder gives"):
+        DistillationTask(student, teacher, GuidanceSection(**{loss: 1.0}), AuxSection())
+    task = DistillationTask(student, teacher, GuidanceSection(), AuxSection())
+    assert "without the linguistic terms of teacher tiny" in task.warnings()[-1]
