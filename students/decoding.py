@@ -5,9 +5,9 @@ The module imports no torch: arrays are numpy's, and tensors are taken where the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,6 +25,20 @@ LogitsKind = Literal["attention", "ctc"]
 
 
 @dataclass(frozen=True)
+class ReadCharacter:
+    """One character as a reader reads it."""
+
+    text: str
+    """The character."""
+    confidence: float
+    """0 to 1: its probability given those before it; for CTC the highest among the columns that it was read from."""
+    start: float | None = None
+    """Left edge of those columns, as a part of the picture's width; None for an attention decoder, which has none."""
+    end: float | None = None
+    """Right edge of those columns, likewise."""
+
+
+@dataclass(frozen=True)
 class Reading:
     """One word as a reader reads it."""
 
@@ -34,6 +48,8 @@ class Reading:
     """0 to 1: the product of the token probabilities, or for CTC the probability of the word over all alignments."""
     token_probs: tuple[float, ...]
     """Probability of each character and of the end token, if there is one; for CTC of each column's best class."""
+    characters: tuple[ReadCharacter, ...] = ()
+    """The characters of the word, one by one; empty for a reader that knows the word as a whole only."""
 
 
 def decode_probabilities(charset: Charset, probabilities: np.ndarray | Tensor) -> list[Reading]:
@@ -52,37 +68,62 @@ def decode_probabilities(charset: Charset, probabilities: np.ndarray | Tensor) -
         length = row.index(charset.end_id) if charset.end_id in row else len(row)
         used = probs[: length + 1]
         text = "".join(charset.characters[token - 1] for token in row[:length])
-        readings.append(Reading(text, float(used.prod()), tuple(used.tolist())))
+        probs = tuple(used.tolist())
+        characters = tuple(map(ReadCharacter, text, probs))
+        readings.append(Reading(text, float(used.prod()), probs, characters))
     return readings
 
 
-def decode_attention(charset: Charset, logits: np.ndarray | Tensor) -> list[Reading]:
-    """Decode an attention decoder's logits (N, T, C + 1) to words, see `decode_probabilities`."""
+def decode_attention(
+    charset: Charset, logits: np.ndarray | Tensor, allowed: np.ndarray | None = None, lengths: Any = None
+) -> list[Reading]:
+    """Decode an attention decoder's logits (N, T, C + 1) to words, see `decode_probabilities`.
+
+    Args:
+        charset: the alphabet.
+        logits: of N pictures.
+        allowed: (C + 1,) bool, the classes that are chosen among; see `students.allow`. The context of a position
+            remains what the reader itself read before it.
+        lengths: for CTC only.
+    """
     if isinstance(logits, np.ndarray):
-        return decode_probabilities(charset, _softmax(logits.astype(np.float32)))
-    return decode_probabilities(charset, logits.detach().float().softmax(dim=-1))
+        return decode_probabilities(charset, _softmax(_restrict(logits.astype(np.float32), allowed)))
+    return decode_probabilities(charset, _restrict(logits.detach().float(), allowed).softmax(dim=-1))
 
 
-def decode_ctc(charset: Charset, logits: np.ndarray | Tensor) -> list[Reading]:
+def decode_ctc(
+    charset: Charset,
+    logits: np.ndarray | Tensor,
+    allowed: np.ndarray | None = None,
+    lengths: Sequence[int] | None = None,
+) -> list[Reading]:
     """Decode CTC logits (N, W, C + 1) to words by best path (Graves et al. 2006).
 
     The best class of each column, with repetitions merged and blanks removed, is the word. Its confidence is the
     probability that the columns give it, summed over all alignments: the CTC loss of the word is its negative
-    logarithm. So it means what the product over positions means for an attention decoder.
+    logarithm. So it means what the product over positions means for an attention decoder. A character stands where
+    the columns of its repetitions are.
+
+    Args:
+        charset: the alphabet.
+        logits: of N pictures.
+        allowed: (C + 1,) bool, the classes that are chosen among; see `students.allow`.
+        lengths: of N pictures, the columns that are the picture's own, with padding behind; None takes all W.
     """
-    probabilities = _softmax(_to_numpy(logits).astype(np.float64))
-    ids = probabilities.argmax(axis=-1)
+    probabilities = _softmax(_restrict(_to_numpy(logits).astype(np.float64), allowed))
+    ids, best = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
     before = np.pad(ids[:, :-1], ((0, 0), (1, 0)), constant_values=BLANK_ID)
     words = [row[taken] for row, taken in zip(ids, (ids != BLANK_ID) & (ids != before), strict=True)]
     confidences = _alignments(probabilities, words)
-    best = probabilities.max(axis=-1)
-    return [
-        Reading("".join(charset.characters[token - 1] for token in word.tolist()), confidence, tuple(probs))
-        for word, confidence, probs in zip(words, confidences, best.tolist(), strict=True)
-    ]
+    own = [ids.shape[1]] * len(ids) if lengths is None else lengths
+    readings = []
+    for row, probs, confidence, columns in zip(ids.tolist(), best.tolist(), confidences, own, strict=True):
+        characters = tuple(_best_path(charset, row, probs, int(columns)))
+        readings.append(Reading("".join(char.text for char in characters), confidence, tuple(probs), characters))
+    return readings
 
 
-DECODERS: Mapping[LogitsKind, Callable[[Charset, Any], list[Reading]]] = {
+DECODERS: Mapping[LogitsKind, Callable[..., list[Reading]]] = {
     "attention": decode_attention, "ctc": decode_ctc,
 }  # fmt: skip
 """The function that decodes each kind of logits."""
@@ -91,6 +132,27 @@ DECODERS: Mapping[LogitsKind, Callable[[Charset, Any], list[Reading]]] = {
 def ctc_columns_needed(label: str) -> int:
     """Count the columns that CTC needs to spell a label: one a character, and a blank between two equal ones."""
     return len(label) + sum(one == other for one, other in pairwise(label))
+
+
+def _best_path(charset: Charset, ids: list[int], probs: list[float], columns: int) -> Iterator[ReadCharacter]:
+    """Yield the characters of one picture's best classes `ids` (W,), with their columns as parts of `columns`."""
+    start = 0
+    for token, group in groupby(ids):
+        end = start + len(list(group))
+        if token != BLANK_ID:
+            yield ReadCharacter(
+                charset.characters[token - 1], max(probs[start:end]), start / columns, min(end / columns, 1.0)
+            )
+        start = end
+
+
+def _restrict(logits: Any, allowed: np.ndarray | None) -> Any:
+    """Give the classes (C + 1,) that are not allowed no chance."""
+    if allowed is None:
+        return logits
+    if isinstance(logits, np.ndarray):
+        return np.where(allowed, logits, -np.inf).astype(logits.dtype)
+    return logits.masked_fill(logits.new_tensor(~allowed).bool(), -np.inf)
 
 
 def _alignments(probabilities: np.ndarray, words: Sequence[np.ndarray]) -> list[float]:

@@ -14,6 +14,7 @@ from typing import TypeAlias, overload
 import numpy as np
 from PIL import Image
 
+from students.allow import allowed_classes
 from students.charset import Charset
 from students.decoding import Reading
 from students.errors import UserError
@@ -21,6 +22,8 @@ from students.pictures import decode_picture, to_array
 
 Picture: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
 """A path, an encoded picture, a Pillow picture, or an array (H, W) or (H, W, channels)."""
+Allow: TypeAlias = str | Path | None
+"""Characters that may be read, see `students.allow`; None is all."""
 
 
 class PictureReader:
@@ -36,45 +39,58 @@ class PictureReader:
         """Height and width of the input in pixels."""
         raise NotImplementedError
 
-    def read_arrays(self, images: np.ndarray) -> list[Reading]:
-        """Read normalised pictures (N, 3, H, W) float32: one reading each."""
+    def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
+        """Read normalised pictures (N, 3, H, W) float32: one reading each.
+
+        Args:
+            images: the pictures.
+            allowed: (C + 1,) bool, the classes that are chosen among (`students.allow`); None takes all.
+        """
         raise NotImplementedError
 
     @overload
-    def read(self, pictures: Picture, batch_size: int = ...) -> Reading: ...  # type: ignore[overload-overlap]
+    def read(self, pictures: Picture, batch_size: int = ..., allow: Allow = ...) -> Reading: ...  # type: ignore[overload-overlap]
     @overload
-    def read(self, pictures: Iterable[Picture], batch_size: int = ...) -> list[Reading]: ...
-    def read(self, pictures: Picture | Iterable[Picture], batch_size: int = 64) -> Reading | list[Reading]:
+    def read(self, pictures: Iterable[Picture], batch_size: int = ..., allow: Allow = ...) -> list[Reading]: ...
+    def read(
+        self, pictures: Picture | Iterable[Picture], batch_size: int = 64, allow: Allow = None
+    ) -> Reading | list[Reading]:
         """Read one picture, or many.
 
         Args:
             pictures: one path, Pillow picture or array, or any number of them; an array (N, H, W, C) is N pictures.
             batch_size: pictures that are decoded and read at once.
+            allow: characters that may be read: ranges such as `0-9A-Z`, or the `Path` of a text file with the
+                characters; None allows the whole alphabet. Confidences are then among what is allowed.
 
         Returns:
             A reading for one picture, a list of readings for many.
 
         Raises:
-            UserError: when a file is missing or can't be decoded.
+            UserError: when a file is missing or can't be decoded, or something is allowed that the alphabet lacks.
         """
-        readings = list(self.read_iter(pictures, batch_size))
+        readings = list(self.read_iter(pictures, batch_size, allow))
         return readings[0] if _is_one(pictures) else readings
 
-    def read_iter(self, pictures: Picture | Iterable[Picture], batch_size: int = 64) -> Iterator[Reading]:
+    def read_iter(
+        self, pictures: Picture | Iterable[Picture], batch_size: int = 64, allow: Allow = None
+    ) -> Iterator[Reading]:
         """Read pictures lazily: no more than `batch_size` of them are taken and decoded at a time.
 
         Args:
             pictures: see `read`; any iterable, also one without end.
             batch_size: pictures that are read at once.
+            allow: see `read`.
 
         Raises:
             UserError: see `read`.
         """
         if batch_size < 1:
             raise UserError(f"a batch of {batch_size} pictures; give batch_size 1 or more")
+        allowed = None if allow is None else allowed_classes(self.charset, allow)
         remaining: Iterator[Picture] = iter([pictures] if _is_one(pictures) else pictures)  # type: ignore[list-item,arg-type]
         while batch := [decode_picture(picture) for picture in islice(remaining, batch_size)]:
-            yield from self.read_arrays(to_array(batch, self.image_size))
+            yield from self.read_arrays(to_array(batch, self.image_size), allowed)
 
 
 def _is_one(pictures: Picture | Iterable[Picture]) -> bool:

@@ -93,20 +93,25 @@ class Reader(PictureReader, nn.Module):
         self.config = dataclasses.replace(self.config, **changed)
 
     @torch.inference_mode()
-    def read_batch(self, images: Tensor) -> list[Reading]:
-        """Read normalised pictures (N, 3, H, W): one reading each. The reader must be in eval mode."""
-        return self.readings(self(images))
+    def read_batch(self, images: Tensor, allowed: np.ndarray | None = None) -> list[Reading]:
+        """Read normalised pictures (N, 3, H, W): one reading each. The reader must be in eval mode.
 
-    def readings(self, logits: Tensor) -> list[Reading]:
+        Args:
+            images: the pictures.
+            allowed: see `PictureReader.read_arrays`.
+        """
+        return self.readings(self(images), allowed)
+
+    def readings(self, logits: Tensor, allowed: np.ndarray | None = None) -> list[Reading]:
         """Decode the logits of a forward pass to words."""
-        return DECODERS[self.LOGITS](self.charset, logits)
+        return DECODERS[self.LOGITS](self.charset, logits, allowed)
 
-    def read_arrays(self, images: np.ndarray) -> list[Reading]:
+    def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W) float32 in eval mode, whatever mode it is in."""
         was_training = self.training
         self.eval()
         try:
-            return self.read_batch(torch.from_numpy(images).to(self.device))
+            return self.read_batch(torch.from_numpy(images).to(self.device), allowed)
         finally:
             self.train(was_training)
 

@@ -32,6 +32,13 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f"error: {' '.join(message.split())}; --help lists the arguments\n")
 
 
+def add_plugin_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--plugin`, for readers and teachers of one's own."""
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE", help="file or module that registers teachers, readers"
+    )
+
+
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     """Add `--nar` and `--refine-iters`, for readers that can decode in more than one way."""
     parser.add_argument("--nar", action="store_true", help="read all characters at once (PARSeq, CLIP4STR)")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.commands import CommandParser, add_decoding_options, chosen_decoding
+from distill.commands import CommandParser, add_decoding_options, add_plugin_option, chosen_decoding
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     add("--student", action="append", default=[], metavar="S", help="shipped name, folder or ONNX file; repeatable")
     add("--baseline", action="append", default=[], metavar="S", help="the same student trained without guidance")
     add("--teacher", action="append", default=[], metavar="T", help=TEACHER)
-    add("--plugin", action="append", default=[], metavar="FILE", help="file or module that registers teachers, readers")
+    add_plugin_option(command)
     add("--data", metavar="DIR", help="folder with test/SET in it, or one LMDB")
     add("--sets", default="six", metavar="SETS", help="six, all, or names with commas (%(default)s)")
     add("--charset", default="36", metavar="C", help="36, 62, 94 or a text file: alphabet that is scored (%(default)s)")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.commands import CommandParser, add_decoding_options, chosen_decoding
+from distill.commands import CommandParser, add_decoding_options, add_plugin_option, chosen_decoding
 from distill.errors import UserError, exit_on_user_error
 
 MAX_DIFFERENCES = 10
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("--training", metavar="TEXT", help="what it was trained on, for the card")
     add("--terms", metavar="TEXT", help="terms that follow from the training data, for the card")
     add_decoding_options(command)
+    add_plugin_option(command)
     add("--overwrite", action="store_true", help="replace the student in DIR")
     return command
 
@@ -50,10 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.deployment.card import fill_card
     from distill.deployment.folder import ParityError, check_folder, save_folder
     from distill.deployment.parity import load_crops
+    from distill.plugins import import_plugins
     from teachers.clip4str import Clip4Str
     from teachers.registry import load_reader
 
     check_folder(Path(given.out), given.overwrite)
+    import_plugins(given.plugin)
     if Path(given.student).is_file():
         raise UserError(f"{given.student} is a file; give the folder of the student, which holds its weights")
     student = load_reader(given.student)

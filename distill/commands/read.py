@@ -1,4 +1,4 @@
-"""Read pictures of one word each: path, word and confidence, a line a picture."""
+"""Read pictures of one word or line each: path, text and confidence, a line a picture."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from distill.commands import CommandParser, add_decoding_options, chosen_decoding
+from distill.commands import CommandParser, add_decoding_options, add_plugin_option, chosen_decoding
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
+    from students.charset import Charset
     from students.decoding import Reading
 
 SHOW_PROGRESS_FROM = 500
@@ -27,8 +29,13 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("images", nargs="+", metavar="IMAGE", help="picture files, or folders of them")
     command.add_argument("--json", action="store_true", help="print a JSON list instead of lines with tabs")
+    command.add_argument(
+        "--allow", metavar="CHARS",
+        help="read these characters only: ranges such as 0-9A-Z, or a text file with the characters",
+    )  # fmt: skip
     command.add_argument("--batch", type=int, default=64, metavar="N", help="pictures read at once (%(default)s)")
     add_decoding_options(command)
+    add_plugin_option(command)
     return command
 
 
@@ -42,27 +49,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     # An ONNX file is read without torch, which takes seconds to import; so is a mistake in the arguments found.
     from distill.data.folders import find_pictures, list_names
     from distill.deployment.readers import choose_decoding, open_model
+    from distill.plugins import import_plugins
 
     files = find_pictures(given.images)
     if files.others:
         print(f"left out, no pictures by their names: {list_names(files.others)}", file=sys.stderr)
+    import_plugins(given.plugin)
     reader = open_model(given.student)
     choose_decoding([reader], decoding, refine_iters)
-    readings = [*with_progress(reader.model.read_iter(files.pictures, given.batch), len(files.pictures))]
+    allow = None if given.allow is None else allow_list(given.allow, reader.model.charset)
+    read = reader.model.read_iter(files.pictures, given.batch, allow)
+    readings = [*with_progress(read, len(files.pictures))]
     results = list(zip(files.pictures, readings, strict=True))
     for path, reading in results:
         if not math.isfinite(reading.confidence):
             raise UserError(f"{given.student} gives NaN instead of probabilities for {path}: its weights are damaged")
     if given.json:
-        rows = [
-            json.dumps({"path": str(path), "word": reading.text, "confidence": round(reading.confidence, 6)})
-            for path, reading in results
-        ]
-        print("[" + ",\n ".join(rows) + "]")
+        print("[" + ",\n ".join(json.dumps(describe(path, reading)) for path, reading in results) + "]")
     else:
         for path, reading in results:
             print(f"{path}\t{reading.text}\t{reading.confidence:.4f}")
     return 0
+
+
+def allow_list(given: str, charset: Charset) -> str | Path:
+    """Return what `--allow` names, a file where there is one, and tell when the alphabet has one case only."""
+    from students.allow import expand_allowed
+
+    allow = Path(given) if Path(given).is_file() else given
+    folded = "".join(char for char in expand_allowed(allow) if char != charset.apply_case(char))
+    if folded:
+        print(
+            f"--allow: the reader's alphabet has {charset.case} case only; {folded} are read as "
+            f"{charset.apply_case(folded)}",
+            file=sys.stderr,
+        )
+    return allow
+
+
+def describe(path: Path, reading: Reading) -> dict[str, Any]:
+    """Return what `--json` says of a picture."""
+    return {
+        "path": str(path),
+        "word": reading.text,
+        "confidence": round(reading.confidence, 6),
+        "characters": [
+            {
+                "character": char.text,
+                "confidence": round(char.confidence, 6),
+                "start": None if char.start is None else round(char.start, 6),
+                "end": None if char.end is None else round(char.end, 6),
+            }
+            for char in reading.characters
+        ],
+    }
 
 
 def with_progress(readings: Iterable[Reading], total: int) -> Iterable[Reading]:

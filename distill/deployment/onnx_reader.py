@@ -86,8 +86,12 @@ class OnnxReader(PictureReader):
         outputs = self.session.run([OUTPUT], {INPUT: np.ascontiguousarray(images, dtype=np.float32)})
         return cast("np.ndarray", outputs[0])
 
-    def read_arrays(self, images: np.ndarray) -> list[Reading]:
+    def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W) float32: one reading each.
+
+        Args:
+            images: the pictures.
+            allowed: see `PictureReader.read_arrays`.
 
         Raises:
             UserError: when the file computes NaN instead of probabilities.
@@ -95,7 +99,7 @@ class OnnxReader(PictureReader):
         logits = self.logits(images)
         if np.isnan(logits).any():
             raise UserError(f"{self.name} gives NaN instead of probabilities: its weights are damaged; {EXPORT_AGAIN}")
-        return DECODERS[self.logits_kind](self.charset, logits)
+        return DECODERS[self.logits_kind](self.charset, logits, allowed)
 
 
 def read_file(path: Path) -> bytes:

@@ -6,6 +6,8 @@ import itertools
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,3 +127,41 @@ def test_no_words_are_no_readings() -> None:
 def test_ctc_needs_as_many_columns_as_the_shortest_alignment(label: str, columns: int) -> None:
     widths = (width for width in range(8) for ids in itertools.product(range(3), repeat=width) if spelt(ids) == label)
     assert ctc_columns_needed(label) == columns == next(widths)
+
+
+# Characters and allow-lists.
+
+
+@pytest.mark.parametrize("decode", [decode_attention, decode_ctc])
+@pytest.mark.parametrize("form", ["array", "tensor"])
+def test_what_is_allowed_is_read_as_by_a_reader_without_the_rest(decode: Callable[..., Any], form: str) -> None:
+    logits: Any = torch.randn(60, 7, 6) * 3
+    logits = logits.numpy() if form == "array" else logits
+    allowed = np.array([True, False, True, True, False, True])
+    restricted = decode(Charset("abcde"), logits, allowed)
+    assert [reading.text for reading in restricted] != [reading.text for reading in decode(Charset("abcde"), logits)]
+    for one, other in zip(restricted, decode(Charset("bce"), logits[..., allowed]), strict=True):
+        assert one.text == other.text
+        assert one.confidence == pytest.approx(other.confidence, rel=1e-5)
+
+
+def test_characters_of_positions_have_their_probability_and_no_place() -> None:
+    logits = torch.randn(30, 6, 3) * 2
+    for reading in decode_attention(AB, logits):
+        assert "".join(char.text for char in reading.characters) == reading.text
+        assert [char.confidence for char in reading.characters] == list(reading.token_probs[: len(reading.text)])
+        assert all(char.start is char.end is None for char in reading.characters)
+
+
+def test_characters_of_ctc_stand_where_their_columns_are() -> None:
+    logits = torch.full((1, 8, 3), -9.0)
+    for column, (token, logit) in enumerate([(0, 9), (1, 2), (1, 9), (0, 9), (1, 5), (2, 9), (0, 9), (0, 9)]):
+        logits[0, column, token] = logit
+    best = logits.softmax(dim=-1).max(dim=-1).values[0].tolist()
+    (reading,) = decode_ctc(AB, logits)
+    assert [(char.text, char.start, char.end) for char in reading.characters] == [
+        ("a", 1 / 8, 3 / 8), ("a", 4 / 8, 5 / 8), ("b", 5 / 8, 6 / 8)
+    ]  # fmt: skip
+    assert [char.confidence for char in reading.characters] == pytest.approx([best[2], best[4], best[5]])
+    (padded,) = decode_ctc(AB, logits, lengths=[6])
+    assert [(char.start, char.end) for char in padded.characters] == [(1 / 6, 3 / 6), (4 / 6, 5 / 6), (5 / 6, 1)]

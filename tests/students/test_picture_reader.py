@@ -26,7 +26,7 @@ class GreyReader(PictureReader):
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def read_arrays(self, images: np.ndarray) -> list[Reading]:
+    def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
         assert images.shape[1:] == (3, 8, 16)
         assert images.dtype == np.float32
         self.batches.append(len(images))

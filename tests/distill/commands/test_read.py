@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from distill.commands.export import main as export
 from distill.commands.read import main
 from students.parseq import Parseq, ParseqConfig
 
@@ -52,6 +53,75 @@ def test_json_and_onnx_say_the_same(
     for row, other in zip(*answers, strict=True):
         assert (row["path"], row["word"]) == (other["path"], other["word"])
         assert row["confidence"] == pytest.approx(other["confidence"], abs=1e-4)
+
+
+def test_each_character_has_its_confidence_and_for_ctc_its_place(
+    learned, reader_and_pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, pictures = reader_and_pictures
+    picture = Image.new("RGB", (260, 48), "white")
+    font = ImageFont.load_default(36)
+    ImageDraw.Draw(picture).text((6, 2), "HARBOUR", "black", font)
+    picture.save(tmp_path / "word.png")
+    for source, file in ((student, pictures / "05.png"), ("tiny-free", tmp_path / "word.png")):
+        assert main(["--student", str(source), "--json", str(file)]) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert "".join(one["character"] for one in row["characters"]) == row["word"]
+        assert all(0 < one["confidence"] <= 1 for one in row["characters"])
+        places = [(one["start"], one["end"]) for one in row["characters"]]
+        assert all(place == (None, None) for place in places) == (source == student)
+    assert row["word"] == "harbour"
+    edges = [6 + font.getlength("HARBOUR"[:count]) for count in range(8)]
+    for (start, end), left, right in zip(places, edges[:-1], edges[1:], strict=True):
+        assert left - 15 <= (start + end) / 2 * 260 <= right + 15
+
+
+def test_only_what_is_allowed_is_read(
+    learned, reader_and_pictures, onnx_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, pictures = reader_and_pictures
+    (tmp_path / "digits.txt").write_text("0123456789\n")
+    answers = []
+    for source in (student, onnx_file):
+        for allow in ("0-9", str(tmp_path / "digits.txt")):
+            assert main(["--student", str(source), "--allow", allow, str(pictures)]) == 0
+            answers.append([line.split("\t")[1] for line in capsys.readouterr().out.splitlines()])
+    assert answers[0] == answers[1] == answers[2] == answers[3]
+    assert set("".join(answers[0])) <= set("0123456789")
+    assert (answers[0][0], answers[0][9]) == (learned.words[0], learned.words[9]), "digits alone are read as before"
+    assert answers[0] == [reading.text for reading in learned.student.read(learned.pictures, allow="0-9")]
+    assert main(["--student", str(student), "--allow", "0-9A-D", str(pictures)]) == 0
+    printed = capsys.readouterr()
+    assert [line.split("\t")[1] for line in printed.out.splitlines()] == learned.words
+    assert printed.err == "--allow: the reader's alphabet has lower case only; ABCD are read as abcd\n"
+    assert "the allow-list has 'xyz', outside" in refused(
+        capsys, "--student", str(student), "--allow", "0-9x-z", str(pictures)
+    )
+
+
+def test_a_reader_of_a_plugin_is_read_and_exported(
+    learned, reader_and_pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = reader_and_pictures[1]
+    plugin = tmp_path / "my_named_reader.py"
+    plugin.write_text(
+        "import symdistill\n"
+        "from students.student import Student\n\n\n"
+        "@symdistill.register_reader('mine')\n"
+        "class Mine(Student):\n"
+        "    FORMAT = 'mine'\n"
+    )
+    folder = tmp_path / "stored"
+    learned.student.save_pretrained(folder)
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"symdistill-student"', '"mine"'))
+    words = ["--student", str(folder), str(pictures)]
+    assert "mine" in refused(capsys, *words)
+    assert main([*words, "--plugin", str(plugin)]) == 0
+    assert [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()] == learned.words
+    out = tmp_path / "out"
+    assert export(["--student", str(folder), "--out", str(out), "--plugin", str(plugin)]) == 0
+    assert json.loads((out / "config.json").read_text())["format"] == "mine"
 
 
 def test_how_a_reader_reads_may_be_chosen(
