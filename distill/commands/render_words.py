@@ -40,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--difficulty", type=float, default=1.0, help="0 (plain) to 1 (blur, bend, low resolution as in real crops)"
     )
+    command.add_argument(
+        "--style", choices=("sign", "street"), default="sign", help="street: nearer to real crops (default: sign)"
+    )
     command.add_argument("--charset", default="94", help="36, 62, 94 or a file: characters that may occur (any case)")
     command.add_argument(
         "--languages", nargs="+", default=[], metavar="CODE",
@@ -66,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_fonts=arguments.max_fonts,
         difficulty=arguments.difficulty,
         languages=tuple(arguments.languages),
+        style=arguments.style,
     )
     progress = Console(stderr=True)
     renderer, fonts = request.build_renderer(progress)

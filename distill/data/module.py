@@ -57,6 +57,10 @@ class DataModule:
         """Folders of the rendered training and validation words; what differs from the defaults is in their names."""
         synthetic = self.section.synthetic
         kind = "" if synthetic.difficulty == 1 else f"-difficulty{synthetic.difficulty:g}"
+        if synthetic.style != "sign":
+            kind += f"-{synthetic.style}"
+        if synthetic.max_fonts != 400:
+            kind += f"-{synthetic.max_fonts}fonts"
         if not synthetic.system_fonts:
             kind += "-packagefonts"
         if synthetic.fonts:
@@ -162,8 +166,8 @@ class DataModule:
             synthetic.test_words if split == "test" else synthetic.words, split,
             synthetic.seed + 1 if split == "test" else synthetic.seed,
             CHARSETS["94"] if stored and characters.isascii() else characters,
-            tuple(synthetic.fonts), synthetic.system_fonts, difficulty=synthetic.difficulty,
-            languages=tuple(synthetic.languages),
+            tuple(synthetic.fonts), synthetic.system_fonts, synthetic.max_fonts, synthetic.difficulty,
+            tuple(synthetic.languages), synthetic.style,
         )  # fmt: skip
 
     def _render(self, split: Split, folder: Path, console: Console) -> None:

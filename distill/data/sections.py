@@ -7,6 +7,8 @@ from typing import Literal
 
 Augmentation = Literal["none", "light", "strong"]
 """`strong` is RandAugment for text, on pictures of original size; `light` works on resized ones."""
+Style = Literal["sign", "street"]
+"""How rendered words look; `street` is nearer to real crops."""
 
 
 @dataclass
@@ -53,6 +55,10 @@ class SyntheticSection:
     """Seed of the renderer."""
     difficulty: float = field(default=1.0, metadata={"least": 0, "most": 1})
     """How hard the words are to read, 0 (plain) to 1 (as varied as real crops)."""
+    style: Style = "sign"
+    """`street` renders words nearer to real crops: colour, depth, perspective, margins, cameras, languages."""
+    max_fonts: int = field(default=400, metadata={"least": 1})
+    """Fonts to render with at most, chosen by seed; each takes some 60 kB."""
     fonts: list[str] = field(default_factory=list)
     """Folders of further fonts."""
     system_fonts: bool = True

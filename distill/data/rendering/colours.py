@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from itertools import accumulate
 from random import Random
 
 MIN_CONTRAST = 26.0
@@ -20,6 +21,7 @@ _SIGN_HUES = (
     (0.75, 0.95, 1),
     (0.46, 0.54, 2),
 )
+_SIGN_SUMS = tuple(accumulate(share for _, _, share in _SIGN_HUES))
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,48 @@ def _pair(random: Random) -> tuple[Colour, Colour]:
     return _sign(random, 0.2, 1.0), _sign(random, 0.2, 1.0)
 
 
-def draw_palette(random: Random, least: float = MIN_CONTRAST) -> Palette:
-    """Draw the colours of one crop: a pair, the light on it, haze, and a contrast of at least `least` levels."""
+def _vivid_pair(random: Random) -> tuple[Colour, Colour]:
+    """Draw paper and ink of posters, packages, shop and street signs, before the light falls on them."""
+    dice = random.random()
+    if dice < 0.17:
+        return _neutral(random, 0.7, 1.0), _neutral(random, 0.0, 0.3)
+    if dice < 0.32:
+        return _neutral(random, 0.0, 0.35), _neutral(random, 0.7, 1.0)
+    if dice < 0.56:
+        return _paint(random, 0.25, 0.9), _neutral(random, 0.8, 1.0)
+    if dice < 0.7:
+        return _neutral(random, 0.75, 1.0), _paint(random, 0.2, 0.85)
+    if dice < 0.77:
+        return random.choice((_neutral(random, 0.0, 0.25), _paint(random, 0.15, 0.6))), _paint(random, 0.7, 1.0)
+    if dice < 0.83:
+        return _paint(random, 0.75, 1.0), random.choice((_neutral(random, 0.0, 0.2), _paint(random, 0.1, 0.5)))
+    if dice < 0.93:
+        # The same material in two shades: engraved stone, metal, worn paint, letters in front of their own wall.
+        hue, saturation, value = random.random(), min(0.8, abs(random.gauss(0.15, 0.25))), random.uniform(0.2, 0.9)
+        other = value + random.choice((-1, 1)) * random.uniform(0.15, 0.5)
+        return _hsv(hue, saturation, value), _hsv(hue, saturation, min(1.0, max(0.02, other)))
+    return _paint(random, 0.2, 1.0), _paint(random, 0.2, 1.0)
+
+
+def _paint(random: Random, low: float, high: float) -> Colour:
+    """Draw a strong colour, of the hues of signs or any."""
+    if random.random() < 0.25:
+        return _hsv(random.random(), random.uniform(0.3, 1.0), random.uniform(low, high))
+    start, end, _ = random.choices(_SIGN_HUES, cum_weights=_SIGN_SUMS)[0]
+    return _hsv(random.uniform(start, end), random.uniform(0.45, 1.0), random.uniform(low, high))
+
+
+def draw_palette(random: Random, least: float = MIN_CONTRAST, vivid: bool = False) -> Palette:
+    """Draw the colours of one crop: a pair, the light on it, haze, and a contrast of at least `least` levels.
+
+    Args:
+        random: what they follow from.
+        least: levels of brightness between text and paper at least.
+        vivid: with the stronger colours and the clearer light that most pictures of the street have.
+    """
     while True:
-        paper, ink = _pair(random)
-        light = _draw_light(random)
+        paper, ink = _vivid_pair(random) if vivid else _pair(random)
+        light = _draw_clear_light(random) if vivid else _draw_light(random)
         paper, ink = light.fall_on(paper), light.fall_on(ink)
         if abs(luma(paper) - luma(ink)) >= least:
             break
@@ -136,3 +175,19 @@ def _draw_light(random: Random) -> _Light:
     gain = level * (1 + random.gauss(0, 0.05)), level, level * (1 - random.gauss(0.01, 0.06))
     veil = _mixed((0.0, 0.0, 0.0), _neutral(random, 0.2, 0.9), haze)
     return _Light(gain, veil, random.uniform(0.65, 1.05))
+
+
+def _draw_clear_light(random: Random) -> _Light:
+    """Draw clear light mostly; dusk and night, too long an exposure, and haze now and then."""
+    dice = random.random()
+    exposure = random.uniform(0.75, 1.1)
+    if dice < 0.18:
+        exposure = random.uniform(0.22, 0.75)
+    elif dice < 0.26:
+        exposure = random.uniform(1.1, 1.6)
+    haze = min(0.7, abs(random.gauss(0, 0.05)) if random.random() < 0.88 else random.uniform(0.15, 0.6))
+    level = exposure * (1 - haze)
+    warm = random.gauss(0, 0.06) if random.random() < 0.85 else random.uniform(-0.35, 0.35)
+    gain = level * (1 + warm), level * (1 + random.gauss(0, 0.03)), level * (1 - warm)
+    veil = _mixed((0.0, 0.0, 0.0), _neutral(random, 0.2, 1.0), haze)
+    return _Light(gain, veil, random.uniform(0.7, 1.2))

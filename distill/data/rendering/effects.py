@@ -24,23 +24,23 @@ def paint(layers: np.ndarray, palette: Palette, setting: Setting, textures: Text
     ink_cover, rim_cover, shade_cover, board_cover = cv2.split(layers)
     image = _paper(width, height, palette, textures, random)
     if setting.board is not None:
-        outside = _textured(palette.outside, textures.cut(width, height, random), random.uniform(5, 45))
-        _blend(image, outside, 255 - board_cover, 1.0)
+        outside = textured(palette.outside, textures.cut(width, height, random), random.uniform(5, 45))
+        blend(image, outside, 255 - board_cover, 1.0)
     if setting.shadow is not None:
-        _blend(image, _planes(palette.shade), shade_cover, random.uniform(0.4, 1.0))
+        blend(image, planes_of(palette.shade), shade_cover, random.uniform(0.4, 1.0))
     if setting.rim and not setting.hollow:
-        _blend(image, _planes(palette.rim), rim_cover, 1.0)
+        blend(image, planes_of(palette.rim), rim_cover, 1.0)
     dice = random.random()
     if dice < 0.12:
         away, strength = random.choice((1.0, -0.4)), random.uniform(20, 90)
-        sign = np.sign(_planes(palette.ink) - _planes(palette.paper))
-        ink = _planes(palette.ink) + sign * (_ramp(height) * np.float32(away * strength))
+        sign = np.sign(planes_of(palette.ink) - planes_of(palette.paper))
+        ink = planes_of(palette.ink) + sign * (ramp(height) * np.float32(away * strength))
     elif dice < 0.27:
         amount = random.uniform(5, 0.25 * palette.contrast + 6)
-        ink = _textured(palette.ink, textures.cut(width, height, random), amount)
+        ink = textured(palette.ink, textures.cut(width, height, random), amount)
     else:
-        ink = _planes(palette.ink)
-    _blend(image, ink, ink_cover, 1.0 if random.random() < 0.8 else random.uniform(0.8, 1.0))
+        ink = planes_of(palette.ink)
+    blend(image, ink, ink_cover, 1.0 if random.random() < 0.8 else random.uniform(0.8, 1.0))
     return image
 
 
@@ -62,22 +62,25 @@ def _paper(width: int, height: int, palette: Palette, textures: TextureBank, ran
     return image
 
 
-def _planes(colour: Colour) -> np.ndarray:
+def planes_of(colour: Colour) -> np.ndarray:
+    """Return a colour as planes: (3, 1, 1) float32."""
     return np.array(colour, np.float32)[:, None, None]
 
 
-def _textured(colour: Colour, texture: np.ndarray, amount: float) -> np.ndarray:
-    return _planes(colour) + (texture * np.float32(amount))[None]
+def textured(colour: Colour, texture: np.ndarray, amount: float) -> np.ndarray:
+    """Lay a texture (h, w) over a colour: planes (3, h, w) float32."""
+    return planes_of(colour) + (texture * np.float32(amount))[None]
 
 
 @lru_cache(maxsize=256)
-def _ramp(height: int) -> np.ndarray:
-    ramp = np.linspace(-0.5, 0.5, height, dtype=np.float32)[None, :, None]
-    ramp.setflags(write=False)
-    return ramp
+def ramp(height: int) -> np.ndarray:
+    """Return -0.5 (above) to 0.5 (below): (1, height, 1) float32."""
+    levels = np.linspace(-0.5, 0.5, height, dtype=np.float32)[None, :, None]
+    levels.setflags(write=False)
+    return levels
 
 
-def _blend(image: np.ndarray, colour: np.ndarray, cover: np.ndarray, opacity: float) -> None:
+def blend(image: np.ndarray, colour: np.ndarray, cover: np.ndarray, opacity: float) -> None:
     """Lay a colour (3, 1, 1) or picture (3, h, w) over planes, where `cover` (h, w) uint8 says so, in place."""
     weight = cover * (_UNIT * np.float32(opacity))
     change = colour - image
@@ -115,7 +118,7 @@ def clutter(image: np.ndarray, palette: Palette, cap: float, random: Random) -> 
 
 
 @lru_cache(maxsize=256)
-def _streak(length: int, direction: int) -> np.ndarray:
+def streak(length: int, direction: int) -> np.ndarray:
     """Make a motion blur kernel of a length in pixels, in one of 12 directions."""
     kernel = np.zeros((length, length), np.float32)
     angle = np.pi * direction / 12
@@ -143,7 +146,7 @@ def blur(image: np.ndarray, cap: float, contrast: float, random: Random) -> np.n
     if random.random() < 0.12:
         length = round(cap * random.uniform(0.08, 0.22))
         if length >= 2:
-            image = cv2.filter2D(image, -1, _streak(length, random.randrange(12)))
+            image = cv2.filter2D(image, -1, streak(length, random.randrange(12)))
     return image
 
 

@@ -62,22 +62,22 @@ class WordSampler:
         return [
             (64.0, self._word),
             (5.0, self._blended),
-            (12.0, _number),
-            (8.0, _code),
-            (3.0, _initials),
-            (2.0, _plate),
+            (12.0, draw_number),
+            (8.0, draw_code),
+            (3.0, draw_initials),
+            (2.0, draw_plate),
             (2.5, self._name),
             (2.0, self._address),
-            (1.8, _price),
-            (1.8, _date_or_time),
-            (0.9, _phone),
+            (1.8, draw_price),
+            (1.8, draw_date_or_time),
+            (0.9, draw_phone),
         ]
 
     def _kinds_of_signs(self) -> list[tuple[float, Callable[[Random], str]]]:
         """Leave out what needs ASCII letters or digits that the alphabet hasn't, and mix in random strings."""
         letters, digits = len(LETTERS & self.charset) > 20, self.charset >= DIGITS
-        needs_letters = (_code, _initials, self._name, self._address)
-        needs_digits = (_number, _plate, _price, _date_or_time, _phone)
+        needs_letters = (draw_code, draw_initials, self._name, self._address)
+        needs_digits = (draw_number, draw_plate, draw_price, draw_date_or_time, draw_phone)
         kinds = [
             (weight, kind) for weight, kind in self._kinds_of_ascii()
             if (letters or kind not in needs_letters) and (digits or kind not in needs_digits)
@@ -89,7 +89,7 @@ class WordSampler:
         for char in sorted(self.charset):
             self._scripts.setdefault(_script(char), []).append(char)
         if not self.words:
-            kinds = [(weight, kind) for weight, kind in kinds if kind in (*needs_digits, _code, _initials)]
+            kinds = [(weight, kind) for weight, kind in kinds if kind in (*needs_digits, draw_code, draw_initials)]
         return [*kinds, (12.0 + 30.0 * rare, self._random_string)]
 
     def draw(self, random: Random) -> str:
@@ -181,16 +181,23 @@ class WordSampler:
         return text.upper() if random.random() < 0.2 else text
 
 
-def change_case(word: str, random: Random) -> str:
-    """Return a word one of the cases of signs: UPPER 42%, Title 28%, lower 27%, mixed 3%."""
+def change_case(word: str, random: Random, sums: tuple[float, float, float] = (0.42, 0.7, 0.97)) -> str:
+    """Return a word in one of the cases of signs: UPPER 42%, Title 28%, lower 27%, mixed 3%.
+
+    Args:
+        word: in lower case.
+        random: what the case follows from.
+        sums: other shares: of UPPER, of UPPER and Title, of UPPER, Title and lower.
+    """
     dice = random.random()
-    if dice < 0.42:
+    upper, title, lower = sums
+    if dice < upper:
         return word.upper()
-    if dice < 0.7:
+    if dice < title:
         return word[:1].upper() + word[1:]
-    if dice < 0.97:
+    if dice < lower:
         return word
-    if dice < 0.985 and len(word) > 3:
+    if dice < (1 + lower) / 2 and len(word) > 3:
         cut = random.randint(1, len(word) - 1)
         return word[:cut].capitalize() + word[cut:].capitalize()
     return "".join(c.upper() if random.random() < 0.5 else c for c in word)
@@ -205,7 +212,8 @@ def punctuate(word: str, random: Random) -> str:
     return left + word + (right if dice < 0.9 and right != " " else "")
 
 
-def _number(random: Random) -> str:
+def draw_number(random: Random) -> str:
+    """Draw a number: bare digits mostly, sometimes with separators, a unit or a sign."""
     dice = random.random()
     length = random.choices((1, 2, 3, 4, 5, 6, 8), (4, 5, 5, 6, 2, 2, 1))[0]
     digits = "".join(random.choices(string.digits, k=length))
@@ -224,7 +232,7 @@ def _number(random: Random) -> str:
     return f"{digits[:3]}{random.choice('-/+=:x')}{random.randrange(1000)}"
 
 
-def _code(random: Random) -> str:
+def draw_code(random: Random) -> str:
     """Draw letters and digits at random: the reader must not live on its dictionary alone."""
     dice = random.random()
     pools = (string.digits + string.ascii_uppercase, string.digits + string.ascii_letters)
@@ -232,12 +240,15 @@ def _code(random: Random) -> str:
     return "".join(random.choices(pool, k=random.choices((1, 2, 3, 4, 5, 6, 7, 8, 10), (3, 4, 5, 6, 6, 6, 4, 3, 1))[0]))
 
 
-def _initials(random: Random) -> str:
+def draw_initials(random: Random) -> str:
+    """Draw one to five capitals."""
     letters = random.choices(string.ascii_uppercase, k=random.randint(1, 5))
     return (".".join(letters) + ".") if random.random() < 0.1 else "".join(letters)
 
 
-def _plate(random: Random) -> str:
+def draw_plate(random: Random) -> str:
+    """Draw a number plate."""
+
     def part(pool: str, low: int, high: int) -> str:
         return "".join(random.choices(pool, k=random.randint(low, high)))
 
@@ -246,12 +257,14 @@ def _plate(random: Random) -> str:
     return head + joint + middle + (part(string.ascii_uppercase, 1, 3) if random.random() < 0.5 else "")
 
 
-def _price(random: Random) -> str:
+def draw_price(random: Random) -> str:
+    """Draw a price in dollars or rupees, or without a currency."""
     amount = random.choice((f"{random.randrange(100)}.{random.randrange(100):02d}", str(random.randrange(1000))))
     return random.choice(("$", "$", "$", "S$", "US$", "Rs.", "")) + amount + random.choice(("", "", "", "/-", "c", "*"))
 
 
-def _date_or_time(random: Random) -> str:
+def draw_date_or_time(random: Random) -> str:
+    """Draw a year, a date or a time of day."""
     day, month, year = random.randint(1, 31), random.randint(1, 12), random.randint(1900, 2030)
     joint = random.choice("/.-")
     forms = (
@@ -266,7 +279,8 @@ def _date_or_time(random: Random) -> str:
     return random.choice(forms)
 
 
-def _phone(random: Random) -> str:
+def draw_phone(random: Random) -> str:
+    """Draw a phone number in groups."""
     groups: Sequence[int] = random.choice(((3, 4), (4, 4), (3, 3, 4), (4, 3, 3), (2, 8)))
     return random.choice("-.-").join("".join(random.choices(string.digits, k=n)) for n in groups)
 

@@ -31,6 +31,11 @@ class Setting:
         neighbours: which sides show parts of other text, of "above", "below", "left", "right".
         underline: whether a line runs below.
         board: distances of the board's edges from the ink (left, top, right, bottom), or None.
+        pad: room around the ink for neighbours, outline and shadow, in atlas pixels.
+        initial: size of the first character, relative to the others.
+        tiles: whether every character stands on a board of its own.
+        dots: distance of the lamps of a display, in atlas pixels; 0 for strokes without gaps.
+        apart: further distance of the neighbours beside the word, in atlas pixels.
     """
 
     spacing: float = 0.0
@@ -44,6 +49,11 @@ class Setting:
     neighbours: frozenset[str] = frozenset()
     underline: bool = False
     board: tuple[int, int, int, int] | None = None
+    pad: int = PAD
+    initial: float = 1.0
+    tiles: bool = False
+    dots: int = 0
+    apart: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,38 +119,65 @@ def set_word(text: str, font: FontAtlas, setting: Setting, random: Random, fille
     top = min(y for _, y, _ in glyphs)
     width = max(x + g.ink.shape[1] for x, _, g in glyphs) - left
     height = max(y + g.ink.shape[0] for _, y, g in glyphs) - top
-    layers = np.zeros((height + 2 * PAD, width + 2 * PAD, 4), np.uint8)
+    pad = setting.pad
+    layers = np.zeros((height + 2 * pad, width + 2 * pad, 4), np.uint8)
     ink = np.zeros(layers.shape[:2], np.uint8)
     spans, middles = [], []
     for x, y, glyph in glyphs:
-        column, row = x - left + PAD, y - top + PAD
+        column, row = x - left + pad, y - top + pad
         h, w = glyph.ink.shape
         part = ink[row : row + h, column : column + w]
         np.maximum(part, glyph.ink, out=part)
         spans.append((column, column + w))
         middles.append(row + h / 2)
-    box = (PAD, PAD, PAD + width, PAD + height)
+    box = (pad, pad, pad + width, pad + height)
     if setting.neighbours and filler:
         _add_neighbours(ink, box, font, filler, setting, random)
     if setting.underline:
         row = min(ink.shape[0] - 4, box[3] + random.randint(1, 6))
-        ink[row : row + random.randint(1, 3), PAD - 4 : -PAD + 4] = 255
+        ink[row : row + random.randint(1, 3), pad - 4 : -pad + 4] = 255
+    if setting.dots:
+        ink = cv2.bitwise_and(ink, _lamps(ink.shape[0], ink.shape[1], setting.dots))
     _add_layers(layers, ink, setting)
     if setting.board is not None:
-        sides = [max(0, PAD - distance) for distance in setting.board]
+        sides = [max(0, pad - distance) for distance in setting.board]
         layers[sides[1] : layers.shape[0] - sides[3], sides[0] : layers.shape[1] - sides[2], BOARD] = 255
+    if setting.tiles:
+        for start, end in spans:
+            layers[box[1] - 4 : box[3] + 4, start - 3 : end + 3, BOARD] = 255
     return SetWord(layers, box, spans, middles)
 
 
 def _position_glyphs(text: str, font: FontAtlas, setting: Setting, random: Random) -> list[tuple[int, int, Glyph]]:
     glyphs = []
     pen = 0.0
-    for character in text:
+    for number, character in enumerate(text):
         glyph = font.glyphs[character]
+        if number == 0 and setting.initial != 1.0:
+            glyph = _scaled(glyph, setting.initial)
         lift = random.gauss(0, setting.jitter) if setting.jitter else 0.0
         glyphs.append((round(pen + glyph.left), round(glyph.top + lift), glyph))
         pen += max(2.0, glyph.advance + setting.spacing)
     return glyphs
+
+
+def _scaled(glyph: Glyph, factor: float) -> Glyph:
+    ink = np.asarray(cv2.resize(glyph.ink, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return Glyph(ink, round(glyph.left * factor), round(glyph.top * factor), glyph.advance * factor)
+
+
+@lru_cache(maxsize=64)
+def _lamp(pitch: int) -> np.ndarray:
+    """Draw one lamp of a display: (pitch, pitch) uint8."""
+    lamp = np.zeros((pitch, pitch), np.uint8)
+    cv2.circle(lamp, (pitch // 2, pitch // 2), max(1, round(pitch * 0.4)), 255, -1, cv2.LINE_AA)
+    lamp.setflags(write=False)
+    return lamp
+
+
+def _lamps(height: int, width: int, pitch: int) -> np.ndarray:
+    """Cover (height, width) with lamps."""
+    return np.tile(_lamp(pitch), (-(-height // pitch), -(-width // pitch)))[:height, :width]
 
 
 def _add_neighbours(
@@ -150,15 +187,16 @@ def _add_neighbours(
     gap = random.randint(5, 12)
     size = random.uniform(0.5, 1.0)
     if "above" in setting.neighbours:
-        _paste_line(ink, font, filler, random.randint(-60, PAD), box[1] - gap, size)
+        _paste_line(ink, font, filler, random.randint(-60, setting.pad), box[1] - gap, size)
     if "below" in setting.neighbours:
-        _paste_line(ink, font, filler, random.randint(-60, PAD), box[3] + gap + int(CAP_HEIGHT * size), size)
+        baseline = box[3] + gap + int(CAP_HEIGHT * size)
+        _paste_line(ink, font, filler, random.randint(-60, setting.pad), baseline, size)
     baseline = box[3] - 2
     if "left" in setting.neighbours:
-        end = box[0] - random.randint(7, 14)
+        end = box[0] - random.randint(7, 14) - setting.apart
         _paste_line(ink, font, filler[:1], end - int(font.glyphs[filler[0]].advance), baseline, 1.0)
     if "right" in setting.neighbours:
-        _paste_line(ink, font, filler[-1:], box[2] + random.randint(7, 14), baseline, 1.0)
+        _paste_line(ink, font, filler[-1:], box[2] + random.randint(7, 14) + setting.apart, baseline, 1.0)
 
 
 def _paste_line(ink: np.ndarray, font: FontAtlas, text: str, pen: float, baseline: int, size: float) -> None:

@@ -20,7 +20,9 @@ from distill.data.progress import followed
 from distill.data.rendering.fonts import FontChoice, choose_fonts
 from distill.data.rendering.labels import Split
 from distill.data.rendering.renderer import WordRenderer
+from distill.data.rendering.street import StreetRenderer
 from distill.data.rendering.vocabulary import needs_shaping
+from distill.data.sections import Style
 from distill.data.writing import LmdbWriter
 from distill.locks import one_at_a_time
 from distill.processes import without_main_module
@@ -32,6 +34,7 @@ RECIPE = "recipe.json"
 """File beside the LMDB that says how its words were made."""
 CHUNK = 100
 """Words that a rendering process hands over at a time."""
+RENDERERS: dict[Style, type[WordRenderer]] = {"sign": WordRenderer, "street": StreetRenderer}
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class RenderRequest:
     """How hard the words are to read, 0 (plain) to 1 (as varied as real crops)."""
     languages: tuple[str, ...] = ()
     """wordfreq's codes of the languages of the words; empty: chosen by the charset."""
+    style: Style = "sign"
+    """`sign`, or `street`, which is nearer to real crops."""
 
     @property
     def characters(self) -> str:
@@ -73,7 +78,7 @@ class RenderRequest:
             characters=self.characters, console=console,
         )  # fmt: skip
         drawn = "".join(char for char in self.characters if char not in fonts.undrawn)
-        renderer = WordRenderer(
+        renderer = RENDERERS[self.style](
             fonts.fonts, self.seed, self.split, drawn, difficulty=self.difficulty, languages=self.languages
         )
         if self.split == "test":

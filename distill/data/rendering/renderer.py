@@ -81,7 +81,7 @@ class WordRenderer:
         self.difficulty = difficulty
         self.fonts = tuple(fonts)
         self.seed, self.split = seed, split
-        self.words = WordSampler(split, charset, languages)
+        self.words = self._make_sampler(charset, languages)
         self.labels = None if labels is None else tuple(labels)
         weights = _weights(self.fonts)
         self._font_sums = list(accumulate(weights))
@@ -90,6 +90,9 @@ class WordRenderer:
             char: np.array([char in font.glyphs for font in self.fonts]) for char in self.words.extra
         }  # fmt: skip
         self._make_banks()
+
+    def _make_sampler(self, charset: str | None, languages: Collection[str]) -> WordSampler:
+        return WordSampler(self.split, charset, languages)
 
     def draw_labels(self, count: int) -> None:
         """Fix the labels of a test set beforehand, so that no word occurs twice and a font draws each.
@@ -106,7 +109,7 @@ class WordRenderer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the banks out of pickles: they are made again in a second, but weigh 30 MB."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_textures", "_noises")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_textures", "_noises", "_street")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -45,28 +45,37 @@ class TextureBank:
 
 
 class NoiseBank:
-    """Sensor noise, standard deviation 1, grain from single pixels to blotches, partly the same in all channels."""
+    """Sensor noise, standard deviation 1, grain from single pixels to blotches, partly the same in all channels.
 
-    def __init__(self, seed: int = 0, count: int = NOISE_COUNT) -> None:
+    Args:
+        seed: two banks of one seed are equal.
+        count: how many pictures of noise.
+        size: largest width and height that can be cut.
+    """
+
+    def __init__(
+        self, seed: int = 0, count: int = NOISE_COUNT, size: tuple[int, int] = (NOISE_WIDTH, NOISE_HEIGHT)
+    ) -> None:
         rng = np.random.default_rng((seed, 12))
-        self.images = [_grain(rng) for _ in range(count)]
+        self.size = size
+        self.images = [_grain(rng, size) for _ in range(count)]
 
     def cut(self, width: int, height: int, random: Random) -> np.ndarray:
-        """Cut a piece: (height, width, 3) float32 (a view; the crop may be at most 320 x 112)."""
+        """Cut a piece: (height, width, 3) float32, a view."""
         noise = self.images[int(random.random() * len(self.images))]
-        x = int(random.random() * (NOISE_WIDTH - width + 1))
-        y = int(random.random() * (NOISE_HEIGHT - height + 1))
+        x = int(random.random() * (self.size[0] - width + 1))
+        y = int(random.random() * (self.size[1] - height + 1))
         return noise[y : y + height, x : x + width]
 
 
-def _grain(rng: np.random.Generator) -> np.ndarray:
-    colour = rng.standard_normal((NOISE_HEIGHT, NOISE_WIDTH, 3), dtype=np.float32)
-    grey = rng.standard_normal((NOISE_HEIGHT, NOISE_WIDTH, 1), dtype=np.float32)
+def _grain(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    colour = rng.standard_normal((size[1], size[0], 3), dtype=np.float32)
+    grey = rng.standard_normal((size[1], size[0], 1), dtype=np.float32)
     share = rng.uniform(0.2, 1.0)
     noise = colour * (1 - share) + grey * share
-    size = rng.choice((0.0, 0.0, 0.6, 0.9, 1.3))
-    if size:
-        noise = cv2.GaussianBlur(noise, (0, 0), float(size))
+    blotch = rng.choice((0.0, 0.0, 0.6, 0.9, 1.3))
+    if blotch:
+        noise = cv2.GaussianBlur(noise, (0, 0), float(blotch))
     return np.asarray(noise / noise.std(), np.float32)
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from distill.errors import import_extra
 from students.errors import UserError
@@ -98,8 +98,15 @@ def check_languages(languages: Collection[str]) -> None:
 
 
 @lru_cache(maxsize=8)
-def load_vocabulary(languages: tuple[str, ...], alphabet: frozenset[str]) -> Vocabulary:
+def load_vocabulary(
+    languages: tuple[str, ...], alphabet: frozenset[str], size: Literal["best", "small"] = "best"
+) -> Vocabulary:
     """Load the words of some languages that an alphabet can write, for the letters beyond ASCII in either case.
+
+    Args:
+        languages: wordfreq's codes.
+        alphabet: the characters that may occur.
+        size: `small` leaves out what occurs less than once in a million words, and loads several times faster.
 
     Raises:
         UserError: for a language that wordfreq has no words of.
@@ -109,8 +116,10 @@ def load_vocabulary(languages: tuple[str, ...], alphabet: frozenset[str]) -> Voc
     weights: list[float] = []
     for language in languages:
         # The apostrophe belongs to words; where the alphabet has none, it is left out of them as other marks are.
-        letters = frozenset(string.ascii_lowercase + "'") | {char.lower() for char in alphabet - ASCII}
-        frequent = _frequent_words(language, letters if language != "en" else frozenset(string.ascii_lowercase + "'"))
+        letters = frozenset(string.ascii_lowercase + "'")
+        if language != "en":
+            letters |= {char.lower() for char in alphabet - ASCII}
+        frequent = _frequent_words(language, letters, size)
         total = sum(frequent.values()) if len(languages) > 1 else 1.0
         words += frequent
         weights += [weight / total for weight in frequent.values()]
@@ -118,10 +127,10 @@ def load_vocabulary(languages: tuple[str, ...], alphabet: frozenset[str]) -> Voc
 
 
 @lru_cache(maxsize=8)
-def _frequent_words(language: str, letters: frozenset[str]) -> Mapping[str, float]:
+def _frequent_words(language: str, letters: frozenset[str], size: str) -> Mapping[str, float]:
     """Return the most frequent words that are made of some letters, with their tempered frequencies."""
     usable: dict[str, float] = {}
-    for word, frequency in _frequencies(language, "best").items():
+    for word, frequency in _frequencies(language, size).items():
         spelled = _respell(word, language, letters)
         if len(spelled) <= MAX_WORD and letters.issuperset(spelled) and spelled[0] != "'":
             usable[spelled] = frequency

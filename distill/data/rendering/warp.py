@@ -89,13 +89,17 @@ class Placement:
         warp: the geometry.
         cap: height of capitals in the crop, in pixels; less where the crop would grow too large.
         margins: left, top, right, bottom around the ink, in cap heights (negative cuts into it).
+        limits: largest width and height of the crop, in pixels.
 
     Attributes:
         size: width and height of the crop.
         scale: pixels of the crop for one cap height.
     """
 
-    def __init__(self, word: SetWord, warp: Warp, cap: float, margins: tuple[float, float, float, float]) -> None:
+    def __init__(
+        self, word: SetWord, warp: Warp, cap: float, margins: tuple[float, float, float, float],
+        limits: tuple[float, float] = (MAX_WIDTH, MAX_HEIGHT),
+    ) -> None:  # fmt: skip
         left, top, right, bottom = word.box
         self.word, self.warp = word, warp
         self._center = (left + right) / 2, (top + bottom) / 2
@@ -110,7 +114,7 @@ class Placement:
         x, y = self.to_crop(_RIM[0] * np.float32(half_width), _RIM[1] * np.float32(half_height))
         x0, y0, x1, y1 = float(x.min()), float(y.min()), float(x.max()), float(y.max())
         x0, y0, x1, y1 = x0 - margins[0], y0 - margins[1], x1 + margins[2], y1 + margins[3]
-        self.scale = min(cap, MAX_WIDTH / (x1 - x0), MAX_HEIGHT / (y1 - y0))
+        self.scale = min(cap, limits[0] / (x1 - x0), limits[1] / (y1 - y0))
         self._origin = x0, y0
         self.size = max(8, round((x1 - x0) * self.scale)), max(8, round((y1 - y0) * self.scale))
 

@@ -74,6 +74,7 @@ def test_other_words_have_another_name(tmp_path: Path) -> None:
     assert named() == (tmp_path / "train-12-0", tmp_path / "test-6-1")
     assert named(seed=3, difficulty=0.5)[0] == tmp_path / "train-12-3-difficulty0.5"
     assert named(system_fonts=False)[0] == tmp_path / "train-12-0-packagefonts"
+    assert named(style="street", max_fonts=900)[1] == tmp_path / "test-6-1-street-900fonts"
     mine, both = named(fonts=["mine"]), named(fonts=["mine", "yours"])
     assert all(path.name.startswith(("train-12-0-fonts", "test-6-1-fonts")) for path in (*mine, *both))
     assert len({named(), mine, both}) == 3, "words of other fonts would be taken for them"
