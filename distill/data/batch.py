@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distill.data.columns import COLUMNS
+from distill.data.distributions import BatchDistributions, WordDistributions
 from students.pictures import normalize
 
 _NORMALIZED = normalize(np.arange(256, dtype=np.uint8).reshape(1, 1, 256, 1)).ravel()
@@ -34,6 +35,8 @@ class Sample:
     """Name of the set it is from."""
     version: int | None = None
     """Number of the picture among those that come back at this index; None where each epoch has another one."""
+    distributions: WordDistributions | None = None
+    """What readers said of each character of the label, where that is stored."""
 
     @property
     def image(self) -> Tensor:
@@ -57,6 +60,8 @@ class Batch:
     """Name of the set each word is from."""
     versions: tuple[int | None, ...] = ()
     """`Sample.version` of each word; none comes back when empty."""
+    distributions: BatchDistributions | None = None
+    """Stored distributions over the characters of the labels; None when no word has any."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,6 +79,7 @@ class Batch:
             self.images[chosen], labels, self.columns[chosen], self.indices[chosen],
             tuple(self.sources[position] for position in chosen) if self.sources else (),
             tuple(self.versions[position] for position in chosen) if self.versions else (),
+            None if self.distributions is None else self.distributions.select(chosen),
         )  # fmt: skip
 
     def to(self, device: torch.device | str) -> Batch:
@@ -83,13 +89,15 @@ class Batch:
             images=self.images.to(device, non_blocking=True),
             columns=self.columns.to(device, non_blocking=True),
             indices=self.indices.to(device, non_blocking=True),
+            distributions=None if self.distributions is None else self.distributions.to(device),
         )
 
     def pin_memory(self) -> Batch:
         """Pin the tensors for a quick way to the GPU; the loader calls it."""
         return dataclasses.replace(
-            self, images=self.images.pin_memory(), columns=self.columns.pin_memory(), indices=self.indices.pin_memory()
-        )
+            self, images=self.images.pin_memory(), columns=self.columns.pin_memory(), indices=self.indices.pin_memory(),
+            distributions=None if self.distributions is None else self.distributions.pin_memory(),
+        )  # fmt: skip
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -102,6 +110,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         indices=torch.tensor([sample.index for sample in samples]),
         sources=tuple(sample.source for sample in samples),
         versions=tuple(sample.version for sample in samples),
+        distributions=BatchDistributions.collate([sample.distributions for sample in samples]),
     )
 
 

@@ -20,7 +20,9 @@ from torch.utils.data import Dataset
 from distill.data.augmentation import LightAugment, Picture, RandAugment, as_image, sample_generator
 from distill.data.batch import Sample
 from distill.data.columns import column_ids, unpack_columns
+from distill.data.distributions import DistributionReader, WordDistributions
 from distill.data.label_index import Positions, Selection, select_records
+from distill.data.lmdb_reader import LmdbRecords
 from distill.data.pixels import PixelCache, decode
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
 from distill.data.sampling import Draw
@@ -122,6 +124,7 @@ class WordDataset(Dataset[Sample]):
     Attributes:
         positions: where the words stand in the set.
         selection: the words, and what the label rules dropped and replaced; None where a teacher labels them.
+        distributions: the stored distributions over their characters, where the source asks for them.
 
     Raises:
         UserError: when no word is left, too many records are corrupt, or `strong` is asked for with a cache.
@@ -141,6 +144,8 @@ class WordDataset(Dataset[Sample]):
         self.positions = self._select()
         self._builder = SampleBuilder(charset, self.source, self.options, records.name)
         self._cache = PixelCache(records, self.options.image_size) if cached else None
+        taught = self.source.labels == "distributions"
+        self.distributions = DistributionReader(records, charset) if taught else None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -161,10 +166,12 @@ class WordDataset(Dataset[Sample]):
             try:
                 picture = self._picture(position)
                 label, codes = self.label(number), self.records.columns(position) if self.labelled else None
-                return self._builder.build(
+                sample = self._builder.build(
                     picture, label, unpack_columns(codes), number, self.source.augmentation_epoch(epoch), position,
                     self.source.version(epoch),
                 )  # fmt: skip
+                taught = self._read_distributions(position, label)
+                return sample if taught is None else dataclasses.replace(sample, distributions=taught)
             except BadRecordError as error:
                 self._count_corrupt(position, str(error))
         raise UserError(f"no picture of {self.records.path} can be read; check it with check_lmdb")
@@ -178,7 +185,7 @@ class WordDataset(Dataset[Sample]):
     @property
     def labelled(self) -> bool:
         """Whether the set's own labels are used; otherwise a teacher reads the words."""
-        return self.source.labels == "own"
+        return self.source.labelled
 
     @property
     def name(self) -> str:
@@ -202,6 +209,11 @@ class WordDataset(Dataset[Sample]):
             reasons = ", ".join(f"{count} {reason}" for reason, count in selection.dropped.items()) or "it is empty"
             raise UserError(f"{self.records.path}: no word is left ({reasons}); another charset may have them")
         return selection.positions
+
+    def _read_distributions(self, position: int, label: str) -> WordDistributions | None:
+        if self.distributions is None or not isinstance(self.records, LmdbRecords):
+            return None
+        return self.distributions.read(self.records, position, self.records.label(position), label)
 
     def _picture(self, position: int) -> np.ndarray:
         """Decode a picture, or take it, resized, from the cache.
@@ -283,7 +295,7 @@ def load_words(
     """
     path = Path(path)
     listed = path.name.endswith(LIST_SUFFIX) or not path.exists()
-    find = open_sets if source is None or source.labels == "own" else open_all
+    find = open_sets if source is None or source.labelled else open_all
     sets = [open_set(path)] if listed else find(path)
     loaded = [WordDataset(records, charset, source, options) for records in sets]
     return loaded[0] if len(loaded) == 1 else ConcatWords(loaded)

@@ -16,6 +16,8 @@ from distill.data.records import BadRecordError
 from students.errors import UserError
 
 DATA_FILE = "data.mdb"
+DISTRIBUTIONS = b"distributions"
+"""Key of what an LMDB says of the distributions in it, `distribution-%09d`; see `distill.data.distributions`."""
 MAX_READS = 1000
 """Look-ups until an LMDB is opened anew. Each maps what lies around it too (64 KiB, more on recent kernels), which is
 never given back: the memory of a process that reads at random would seem to grow to the size of the file."""
@@ -80,6 +82,14 @@ class LmdbRecords:
     def columns(self, position: int) -> bytes | None:
         """See `Records`."""
         return self._get(b"columns-%09d" % (position + 1))
+
+    def distributions(self) -> bytes | None:
+        """Read what the set says of its distributions over characters; None when it has none."""
+        return self._get(DISTRIBUTIONS)
+
+    def distribution(self, position: int) -> bytes | None:
+        """Read the distributions over characters of a word, packed; None where there are none."""
+        return self._get(b"distribution-%09d" % (position + 1))
 
     def describe(self, position: int) -> str:
         """Name a record by its number counted from 1, as in its keys."""

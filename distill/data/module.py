@@ -75,11 +75,12 @@ class DataModule:
             folder / f"test-{synthetic.test_words}-{synthetic.seed + 1}{kind}",
         )
 
-    def check(self, teacher_reads: bool = False) -> None:
+    def check(self, teacher_reads: bool = False, distributions: bool = False) -> None:
         """Check that there is something to train and validate on; reads no words and writes nothing.
 
         Args:
             teacher_reads: whether there is a teacher that can label words.
+            distributions: whether what is trained can learn from stored distributions.
 
         Raises:
             UserError: naming what is missing.
@@ -95,6 +96,8 @@ class DataModule:
                     f"{source.path} has labels: pseudo, and there is no teacher that reads; set teacher.name to one "
                     "(docs/howto/reading-teacher.md), or the source's ratio to 0"
                 )
+            if source.labels == "distributions" and not distributions:
+                raise UserError(f"{source.path} has labels: distributions, which only students learn from; set own")
             path = self.resolve(source.path)
             if not path.exists():
                 root = "" if section.root or Path(source.path).is_absolute() else " (data.root is not set)"

@@ -38,6 +38,7 @@ def describe_words(words: Words, purpose: str) -> list[str]:
     if any(not part.labelled for part in stored):
         line += ", read by the teacher"
     lines = [line]
+    lines += [text for part in stored if part.distributions is not None for text in part.distributions.describe()]
     if dropped:
         length = stored[0].options.max_length
         reasons = [

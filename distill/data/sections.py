@@ -25,8 +25,13 @@ class SourceSection:
     """Ways to augment a picture, one an epoch in turn, so that a teacher's features can be cached; 0: always anew."""
     cache: Literal["none", "memory"] = "none"
     """`memory` decodes and resizes once into a file beside the words' own and reads from it afterwards."""
-    labels: Literal["own", "pseudo"] = "own"
-    """`pseudo` lets a teacher that reads label the words; any folder of pictures will do then."""
+    labels: Literal["own", "pseudo", "distributions"] = "own"
+    """`pseudo`: a teacher reads the words while training; `distributions`: own, with those that `label` stored."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the words have labels of their own; otherwise a teacher reads them."""
+        return self.labels != "pseudo"
 
     def augmentation_epoch(self, epoch: int) -> int:
         """Return the epoch that a picture is augmented as in: the same again after `fixed_augmentations` epochs."""

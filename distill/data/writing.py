@@ -8,10 +8,13 @@ from types import TracebackType
 import lmdb
 from typing_extensions import Self
 
-from distill.data.lmdb_reader import DATA_FILE
+from distill.data.lmdb_reader import DATA_FILE, DISTRIBUTIONS
 from students.files import check_output, put_in_place, remove, temporary_path
 
-_WRITTEN = {DATA_FILE, "lock.mdb", "labels.index", "recipe.json"}
+_WRITTEN = {
+    DATA_FILE, "lock.mdb", "labels.index", "recipe.json", "label.json", "doubtful.tsv", "doubtful.png", "mistakes.tsv",
+    "mistakes.png",
+}  # fmt: skip
 _CACHES = ("pixels-", "readable-", ".")
 """What the names of cached pixels, and of files that are being written, begin with."""
 _FIRST_SIZE = 64 * 2**20
@@ -62,15 +65,39 @@ class LmdbWriter:
         finally:
             remove(self._beside)
 
-    def add(self, image: bytes, label: str, columns: bytes | None = None) -> None:
-        """Add one word: encoded picture, label, and the ASCII codes of the characters under its 32 columns."""
+    @property
+    def beside(self) -> Path:
+        """The folder that is being written, for files beside the LMDB that appear together with it."""
+        return self._beside
+
+    def add(
+        self, image: bytes, label: str, columns: bytes | None = None, distribution: bytes | None = None,
+        confidence: float | None = None,
+    ) -> None:  # fmt: skip
+        """Add one word.
+
+        Args:
+            image: the encoded picture.
+            label: its label.
+            columns: the ASCII codes of the characters under its 32 columns.
+            distribution: the distributions over its characters, packed.
+            confidence: how sure whoever read it was, 0 to 1.
+        """
         self.count += 1
         self._pending.append((b"image-%09d" % self.count, image))
         self._pending.append((b"label-%09d" % self.count, label.encode("utf-8")))
         if columns is not None:
             self._pending.append((b"columns-%09d" % self.count, columns))
+        if distribution is not None:
+            self._pending.append((b"distribution-%09d" % self.count, distribution))
+        if confidence is not None:
+            self._pending.append((b"confidence-%09d" % self.count, b"%.6f" % confidence))
         if self.count % _RECORDS_A_TRANSACTION == 0:
             self._commit()
+
+    def describe_distributions(self, content: bytes) -> None:
+        """Say of what kind the distributions are."""
+        self._pending.append((DISTRIBUTIONS, content))
 
     @property
     def _opened(self) -> lmdb.Environment:

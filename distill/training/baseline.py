@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from distill.config import Config, TeacherSection, save_config
+from distill.config import Config, SourceSection, TeacherSection, save_config
 from distill.processes import without_launcher
 from distill.training.stopping import STOPPED, StopRequest
 from losses.registry import find_loss
@@ -28,8 +28,7 @@ def baseline_config(config: Config, processes: int, peak: float) -> Config:
     """
     data = dataclasses.replace(
         config.data,
-        # Nobody labels such words for the baseline; the other sources fill its batches.
-        train=[dataclasses.replace(s, ratio=0.0) if s.labels == "pseudo" else s for s in config.data.train],
+        train=[_without_teacher(source) for source in config.data.train],
     )
     losses = {name: section for name, section in config.losses.items() if not find_loss(name).needs}
     optim, train = config.optim, config.train
@@ -41,6 +40,17 @@ def baseline_config(config: Config, processes: int, peak: float) -> Config:
         teacher=TeacherSection(name=None), teachers=[], losses=losses, data=data, optim=optim, train=train,
         eval=dataclasses.replace(config.eval, baseline=False, teacher=False, onnx=False),
     )  # fmt: skip
+
+
+def _without_teacher(source: SourceSection) -> SourceSection:
+    """Change a source of which a baseline can't have all.
+
+    Nobody labels the words of `pseudo` for it, so that other sources fill its batches; of stored distributions it gets
+    the labels alone.
+    """
+    if source.labels == "pseudo":
+        return dataclasses.replace(source, ratio=0.0)
+    return dataclasses.replace(source, labels="own")
 
 
 class Baseline:

@@ -164,8 +164,9 @@ def build_task(config: Config, log: Log = lambda _: None) -> DistillationTask:
         torch.manual_seed(config.seed + 1)
         shuffled = [one.control == "shuffled" for one in sections]
         task = DistillationTask(
-            student, teachers, config.guidance, config.aux, config.seed, weights, shuffled, config.losses
-        )
+            student, teachers, config.guidance, config.aux, config.seed, weights, shuffled, config.losses,
+            stored=any(source.labels == "distributions" and source.ratio > 0 for source in config.data.train),
+        )  # fmt: skip
     for branch, section in zip(task.branches, sections, strict=True):
         if section.heads is not None:
             load_heads(branch.heads, section.heads)

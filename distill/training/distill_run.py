@@ -125,7 +125,7 @@ class DistillRun(TrainingRun[Config]):
         Raises:
             UserError: for a test set, training tree or alphabet that isn't there, or a teacher that can't be scored.
         """
-        self.data.check(teacher_reads=self.task.reader is not None)
+        self.data.check(teacher_reads=self.task.reader is not None, distributions=True)
         section, data = self.config.eval, self.config.data
         if section.onnx:
             check_extra("onnx", "exporting to ONNX (eval.onnx)")

@@ -13,6 +13,7 @@ from typing_extensions import Self
 from distill.config import AuxSection, GuidanceSection, LossSection
 from distill.data.batch import Batch
 from distill.training.branches import PSEUDO, check_decoder, collect_heads, loss_sections, make_branches, missing_parts
+from distill.training.stored import StoredTeacher, stored_guidance
 from distill.training.task import Task, batch_seed
 from distill.training.term_weights import TermWeights
 from losses.heads import HEADS
@@ -51,6 +52,8 @@ class DistillationInputs:
     """Weights of the losses now."""
     seed: int
     """Seeds what losses draw."""
+    stored: Guidance | None = None
+    """What is stored with the words; None in an unguided step."""
     read: Tensor | None = None
     """(N,) bool, labelled by a teacher; None when all words had their own labels."""
     placeholder: bool = False
@@ -83,6 +86,7 @@ class DistillationTask(Task):
         weights: what multiplies the terms of each teacher; 1 unless given.
         shuffled: which teachers get the labels of other words, as a control; none unless given.
         losses: further registered losses by name.
+        stored: teach from the distributions that stand with the words too (`labels: distributions`).
 
     Raises:
         UserError: when a teacher can't teach this student what is asked for, or a CTC reader learns without CTC.
@@ -92,6 +96,7 @@ class DistillationTask(Task):
         self, student: Learner, teachers: Teacher | Sequence[Teacher] | None, guidance: GuidanceSection,
         aux: AuxSection, seed: int = 0, weights: Sequence[float] | None = None,
         shuffled: Sequence[bool] | None = None, losses: Mapping[str, LossSection] | None = None,
+        stored: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if student.config.decoding == "ctc" and aux.ctc == 0:
@@ -102,9 +107,13 @@ class DistillationTask(Task):
         self.weights = TermWeights(sections)
         check_decoder(student, sections, bool(given))
         # A plain list hides the teachers from parameters(), state_dict(), DDP and train().
-        self.branches = make_branches(
-            student, given, weights or [1.0] * len(given), shuffled or [False] * len(given), sections
-        )
+        weights, shuffled = weights or [1.0] * len(given), shuffled or [False] * len(given)
+        taught = (*given, check_stored(StoredTeacher(student.charset), sections)) if stored else given
+        more = len(taught) - len(given)
+        branches = make_branches(student, taught, [*weights, *[1.0] * more], [*shuffled, *[False] * more], sections)
+        self.branches = branches[: len(given)]
+        self.stored = branches[-1] if stored else None
+        """The branch of stored distributions, which has no teacher that is run."""
         self._no_linguistic = (
             []
             if student.shape.decoder_width or not sections["linguistic"].weight
@@ -116,11 +125,11 @@ class DistillationTask(Task):
             for name in alone if not find_loss(name).needs
         }  # fmt: skip
         """Losses that need no teacher."""
-        self.heads = collect_heads(self.branches, self.own_losses)
-        self.alphabets = nn.ModuleList(each.alphabet for each in self.branches if each.alphabet is not None)
+        self.heads = collect_heads(branches, self.own_losses)
+        self.alphabets = nn.ModuleList(each.alphabet for each in branches if each.alphabet is not None)
         self.guidance, self.aux, self.seed = guidance, aux, seed
         self._left_out_of_ctc = torch.zeros(())
-        self._left_out = [name for name in losses or {} if name in alone and find_loss(name).needs and not given]
+        self._left_out = [name for name in losses or {} if name in alone and find_loss(name).needs and not taught]
 
     @property
     def teachers(self) -> list[Teacher]:
@@ -168,10 +177,8 @@ class DistillationTask(Task):
         constant = self.guidance.interval == 1
         kinds = [kind for kind in HEADS if not (constant and self.weights.is_constant(kind))]
         names = [f"{number}.{part}." for number in range(len(self.branches)) for kind in kinds for part in HEADS[kind]]
-        for prefix, losses in [
-            ("", self.own_losses),
-            *((f"{n}-", each.losses) for n, each in enumerate(self.branches)),
-        ]:
+        branches = [*self.branches, *([] if self.stored is None else [self.stored])]
+        for prefix, losses in [("", self.own_losses), *((f"{n}-", each.losses) for n, each in enumerate(branches))]:
             every_step = constant or not prefix
             names += [f"{prefix}{name}." for name in losses if not (every_step and self.weights.is_constant(name))]
         unused = tuple(f"heads.{name}" for name in names)
@@ -213,6 +220,7 @@ class DistillationTask(Task):
             pictures = batch.pictures if "image" in branch.teacher.caches else ()
             request = FeatureRequest(frozenset(need for each in active.values() for need in each.loss.needs), pictures)
             extracted.append(branch.extract(batch.images, batch.labels, request, seed))
+        guided = self.stored is not None and step % self.guidance.interval == 0
         fading = max(0.0, 1 - progress / self.aux.columns_until) if self.aux.columns_until > 0 else 0.0
         return DistillationInputs(
             images=batch.images,
@@ -223,6 +231,7 @@ class DistillationTask(Task):
             words=tuple(words for _, words in extracted),
             weights=weights,
             seed=seed,
+            stored=stored_guidance(batch, len(self.student.charset.characters) + 1) if guided else None,
             read=None if labelled is None else labelled.read,
             placeholder=labelled is not None and labelled.placeholder,
         )
@@ -258,6 +267,8 @@ class DistillationTask(Task):
         for branch, guidance, words in zip(self.branches, inputs.guidance, inputs.words, strict=True):
             if guidance is not None:
                 terms |= branch.terms(stages, guidance, words, inputs.target_ids, inputs.weights, inputs.seed)
+        if self.stored is not None and inputs.stored is not None:
+            terms |= self.stored.terms(stages, inputs.stored, None, inputs.target_ids, inputs.weights, inputs.seed)
         # Times 0 rather than left out: every weight gets its gradient, and every process its collective calls.
         return {name: 0 * term for name, term in terms.items()} if inputs.placeholder else terms
 
@@ -275,6 +286,19 @@ class DistillationTask(Task):
             self._left_out_of_ctc = self._left_out_of_ctc + (~ctc_fits(ids, characters, widths)).sum()
             terms["ctc"] = self.aux.ctc * ctc_loss(columns, ids, characters, lengths)
         return terms
+
+
+def check_stored(teacher: StoredTeacher, sections: Mapping[str, LossSection]) -> StoredTeacher:
+    """Refuse stored distributions that no loss learns from; raises `UserError`."""
+    if not any(
+        section.weight > 0 and name != PSEUDO and "characters" in find_loss(name).needs
+        for name, section in sections.items()
+    ):
+        raise UserError(
+            "labels: distributions needs a loss that learns from them; set guidance.kd or guidance.dkd above 0, or "
+            "labels: own"
+        )
+    return teacher
 
 
 def character_loss(logits: Tensor, target_ids: Tensor, pad_id: int) -> Tensor:

@@ -1,0 +1,85 @@
+"""Let readers label pictures: an LMDB of labels, confidences, distributions over characters, and what is doubtful."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.commands import CommandParser
+from distill.errors import UserError, exit_on_user_error
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command's arguments."""
+    command = CommandParser(prog="label", description=__doc__)
+    add = command.add_argument
+    add("data", type=Path, help="pictures of a word each: a folder, an LMDB, or a tree of both, with labels or without")
+    add("out", type=Path, help="folder of the LMDB to write")
+    add(
+        "--reader", action="append", default=[], metavar="R",
+        help="who reads: shipped name, folder, or ONNX file; several with --reader again (tiny-real)",
+    )  # fmt: skip
+    add("--threshold", type=float, default=0.9, metavar="P", help="least confidence of a label, 0 to 1 (%(default)s)")
+    add("--agree", type=int, metavar="N", help="readers that have to read the same (default: all of them)")
+    add("--charset", help="36, 62, 94 or a text file: the labels' alphabet (default: the first reader's, at most 94)")
+    add("--max-length", type=int, default=25, metavar="N", help="longest label in characters (%(default)s)")
+    add("--likeliest", type=int, default=8, metavar="K", help="classes stored a character; 0: none (%(default)s)")
+    add("--relabel", action="store_true", help="label pictures anew that have a label (default: it stays)")
+    add("--drop-mistakes", action="store_true", help="leave out words whose own label the readers surely contradict")
+    add("--workers", type=int, default=1, metavar="N", help="processes that read; 0: one a core (%(default)s)")
+    add("--overwrite", action="store_true", help="replace an LMDB that is there")
+    return command
+
+
+@exit_on_user_error
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `parser`. A run that was killed goes on when it is started again."""
+    given = parser().parse_args(argv)
+    names = given.reader or ["tiny-real"]
+    agree = len(names) if given.agree is None else given.agree
+    if not 0 <= given.threshold <= 1:
+        raise UserError(f"--threshold {given.threshold:g}: give a confidence from 0 to 1, such as 0.9")
+    if not 1 <= agree <= len(names):
+        raise UserError(f"--agree {agree}: {len(names)} can read the same at most; give 1 to {len(names)}")
+    if len(set(names)) < len(names):
+        raise UserError(f"--reader {max(names, key=names.count)} is given twice; name each reader once")
+    if given.max_length < 1 or given.likeliest < 0 or given.workers < 0:
+        raise UserError("--max-length must be 1 or more, --likeliest and --workers 0 or more")
+    if not given.data.exists():
+        raise UserError(f"{given.data}: no such folder; give one of pictures, or an LMDB")
+
+    from distill.data.progress import followed
+    from distill.data.writing import check_lmdb_folder
+    from distill.labelling.job import LabelRequest, open_job, split, work
+    from distill.labelling.readers import check_charset, labels_charset, open_readers
+    from distill.labelling.results import describe_counts, write_results
+    from distill.locks import acquire_lock
+    from students.files import remove
+
+    check_lmdb_folder(given.out, given.overwrite)
+    opened = open_readers(names)
+    charset = labels_charset(given.charset, opened[0])
+    check_charset(opened, charset)
+    request = LabelRequest(
+        str(given.data), tuple(names), charset.characters, given.max_length, given.threshold, agree, given.likeliest,
+        given.relabel, given.drop_mistakes,
+    )  # fmt: skip
+    sets = request.open_records()
+    parts, folder = split(sets), given.out.absolute().with_name(f".{given.out.name}.labelling")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = acquire_lock(folder / "lock", patience=0)
+    if lock is None:
+        raise UserError(f"{given.out} is being labelled by another process; wait for it, or give another folder")
+    open_job(request, sets, folder)
+    done = sum(part.file(folder).is_file() for part in parts)
+    if done:
+        print(f"going on where it was stopped: {done} of {len(parts)} parts are done", flush=True)
+    for _ in followed(work(request, parts, folder, given.workers or os.cpu_count() or 1), len(parts), "labelling"):
+        pass
+    counts = write_results(request, [reader.name for reader in opened], sets, parts, folder, given.out, given.overwrite)
+    lock.close()
+    remove(folder)
+    print("\n".join(describe_counts(counts, request, [reader.name for reader in opened], given.out)))
+    return 0

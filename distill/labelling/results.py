@@ -1,0 +1,221 @@
+"""What comes out of labelling: the LMDB, the lists of doubtful pictures and of likely mistakes, and their counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.distributions import StoredDistributions
+from distill.data.records import BadRecordError, Records, decode_record
+from distill.data.writing import LmdbWriter
+from distill.evaluation.gallery import INK, RIGHT, WRONG, Colour, write_gallery
+from distill.labelling.job import LabelRequest, Part, Word, read_part
+from students.errors import UserError
+from students.files import write_file
+
+SHEET_WORDS = 24
+"""Pictures of each reason on a sheet."""
+REPORT, DOUBTFUL, MISTAKES = "label.json", "doubtful", "mistakes"
+
+
+@dataclass
+class Counts:
+    """Counts of a labelling."""
+
+    pictures: int = 0
+    """All pictures."""
+    written: int = 0
+    """Words in the LMDB."""
+    own: int = 0
+    """Those of them that keep a label of their own."""
+    distributions: int = 0
+    """Those of them that have distributions."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Pictures that are left out, by reason."""
+    compared: int = 0
+    """Words with a label of their own that the alphabet can write."""
+    sure: int = 0
+    """Those of them that are read with enough confidence and agreement."""
+    agreeing: int = 0
+    """Those of these that are read as their label says."""
+    mistakes: Counter[str] = field(default_factory=Counter)
+    """Others of these, by how they differ."""
+
+    def add(self, word: Word) -> None:
+        """Count one picture."""
+        verdict = word.verdict
+        self.pictures += 1
+        self.written += verdict.label is not None
+        self.own += verdict.label is not None and word.own is not None
+        self.distributions += word.distribution is not None
+        if verdict.reason is not None:
+            self.left_out[verdict.reason] += 1
+        if word.own is not None and (verdict.reason is None or verdict.reason == "likely a wrong label"):
+            self.compared += 1
+            self.sure += verdict.sure
+            self.agreeing += verdict.sure and verdict.mistake is None
+            if verdict.sure and verdict.mistake is not None:
+                self.mistakes[verdict.mistake] += 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture of a sheet."""
+
+    image: np.ndarray
+    """(H, W, 3) uint8."""
+    lines: list[tuple[str, Colour]]
+    """What stands below it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One picture that somebody should look at."""
+
+    records: Records
+    position: int
+    word: Word
+
+    @property
+    def row(self) -> list[str]:
+        """Its line in a table: picture, why, own label, and what each reader read, with confidence."""
+        verdict = self.word.verdict
+        readings = [part for text, confidence in self.word.readings for part in (text, f"{confidence:.4f}")]
+        why = verdict.reason if verdict.label is None else verdict.mistake
+        cells = [self.records.describe(self.position), why or "", self.word.own or "", f"{verdict.confidence:.4f}"]
+        return [" ".join(cell.split()) for cell in [*cells, *readings]]
+
+    def cell(self) -> Cell:
+        """Draw it for a sheet; a damaged picture is grey."""
+        try:
+            image = np.asarray(decode_record(self.records, self.position))
+        except BadRecordError:
+            image = np.full((32, 128, 3), 128, np.uint8)
+        own = self.word.own
+        lines = [(f"label: {own}", INK)] if own is not None else []
+        for text, confidence in self.word.readings:
+            colour = INK if own is None else RIGHT if text == own else WRONG
+            lines.append((f"{text or '(nothing)'}  {confidence:.2f}", colour))
+        return Cell(image, lines)
+
+
+def write_results(
+    request: LabelRequest, names: Sequence[str], sets: Sequence[Records], parts: Sequence[Part], folder: Path,
+    out: Path, overwrite: bool,
+) -> Counts:  # fmt: skip
+    """Write the LMDB, its lists and sheets from finished parts; they appear together.
+
+    Args:
+        request: what was asked for.
+        names: the readers' names.
+        sets: the sets of pictures.
+        parts: their parts, all done.
+        folder: the job's folder.
+        out: the LMDB's folder.
+        overwrite: replace an LMDB that is there.
+
+    Raises:
+        UserError: when nothing is left to write.
+    """
+    counts, doubtful, mistakes = Counts(), list[Finding](), list[Finding]()
+    with LmdbWriter(out, overwrite) as writer:
+        for records, position, word in _words(sets, parts, folder):
+            counts.add(word)
+            verdict, finding = word.verdict, Finding(records, position, word)
+            if verdict.sure and verdict.mistake is not None:
+                mistakes.append(finding)
+            if verdict.label is None:
+                if verdict.reason != "likely a wrong label":
+                    doubtful.append(finding)
+                continue
+            confidence = verdict.confidence if word.own is None else None
+            writer.add(records.image(position), verdict.label, records.columns(position), word.distribution, confidence)
+        if writer.count == 0:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in counts.left_out.most_common())
+            raise UserError(f"{request.data}: no picture is left to write ({reasons or 'there are none'})")
+        if counts.distributions:
+            stored = StoredDistributions(
+                request.charset, request.likeliest, request.max_length, tuple(names), counts.distributions
+            )
+            writer.describe_distributions(stored.to_json())
+        mistakes.sort(key=lambda finding: -finding.word.verdict.confidence)
+        report = {"schema": 1, **dataclasses.asdict(request), "readers": list(names), **vars(counts)}
+        write_file(writer.beside / REPORT, json.dumps(report, indent=1, ensure_ascii=True) + "\n")
+        by_reason = {
+            reason: [each for each in doubtful if each.word.verdict.reason == reason] for reason in counts.left_out
+        }
+        by_kind = {kind: [each for each in mistakes if each.word.verdict.mistake == kind] for kind in counts.mistakes}
+        write_findings(writer.beside, DOUBTFUL, doubtful, by_reason, names)
+        write_findings(writer.beside, MISTAKES, mistakes, by_kind, names)
+    return counts
+
+
+def write_findings(
+    folder: Path, name: str, findings: Sequence[Finding], sections: dict[str, list[Finding]], readers: Sequence[str]
+) -> None:
+    """Write findings as a table (`NAME.tsv`) and some of each kind as a sheet (`NAME.png`); nothing when none."""
+    if not findings:
+        return
+    columns = [
+        "picture",
+        "why",
+        "label",
+        "confidence",
+        *(part for reader in readers for part in (reader, "confidence")),
+    ]
+    lines = ["\t".join(columns), *("\t".join(finding.row) for finding in findings)]
+    write_file(folder / f"{name}.tsv", "\n".join(lines) + "\n")
+    drawn: list[tuple[str, Any]] = []
+    for reason, found in sections.items():
+        if found:
+            chosen = (
+                found[:: max(1, len(found) // SHEET_WORDS)][:SHEET_WORDS] if name == DOUBTFUL else found[:SHEET_WORDS]
+            )
+            drawn.append((f"{reason}: {len(chosen)} of {len(found)}", [finding.cell() for finding in chosen]))
+    write_gallery(folder / f"{name}.png", drawn)
+
+
+def describe_counts(counts: Counts, request: LabelRequest, names: Sequence[str], out: Path) -> list[str]:
+    """Describe what came out, in lines for people."""
+    readers, total = ", ".join(names), max(counts.pictures, 1)
+    lines = [f"{out}: {counts.written:,} of {counts.pictures:,} pictures written ({counts.written / total:.1%})"]
+    if counts.own:
+        lines.append(
+            f"  {counts.own:,} keep their own labels, {counts.written - counts.own:,} are labelled by {readers}"
+        )
+    else:
+        lines.append(f"  labelled by {readers}, confidence {request.threshold:g} or more")
+    if request.likeliest:
+        classes = min(request.likeliest, len(request.charset) + 1)
+        lines.append(f"  {counts.distributions:,} have distributions ({classes} likeliest classes a character)")
+    for reason, count in counts.left_out.most_common():
+        lines.append(f"  left out: {count:,} {reason}")
+    if counts.compared:
+        share = counts.agreeing / max(counts.sure, 1)
+        lines.append(
+            f"  of {counts.compared:,} labels {counts.sure:,} ({counts.sure / counts.compared:.1%}) are read with "
+            f"confidence {request.threshold:g} or more, and {counts.agreeing:,} of these ({share:.1%}) as they stand"
+        )
+        for kind, count in counts.mistakes.most_common():
+            lines.append(f"  {count:,} of these are read otherwise: {kind}")
+    files = [
+        file.name
+        for file in (out / f"{n}{end}" for n in (DOUBTFUL, MISTAKES) for end in (".tsv", ".png"))
+        if file.is_file()
+    ]
+    if files:
+        lines.append(f"  look at {', '.join(files)} in {out}")
+    return lines
+
+
+def _words(sets: Sequence[Records], parts: Sequence[Part], folder: Path) -> Iterator[tuple[Records, int, Word]]:
+    for part in parts:
+        for position, word in zip(range(part.start, part.stop), read_part(part, folder), strict=True):
+            yield sets[part.set_number], position, word
