@@ -241,10 +241,10 @@ class BatchDistributions:
         Returns:
             (N, T, C + 1) log-probabilities, and the (N, T) mask of the positions that have them.
         """
-        listed = torch.zeros(*self.rest.shape, classes, device=self.rest.device)
-        summed = listed.scatter_add(2, self.ids, self.probabilities)
-        others = 1 - listed.scatter_(2, self.ids, (self.probabilities > 0).float(), reduce="add").clamp(max=1)
+        summed = torch.zeros(*self.rest.shape, classes, device=self.rest.device)
+        others = torch.ones_like(summed).scatter_(2, self.ids, 0.0)
         others[..., 0] = 0
+        summed.scatter_add_(2, self.ids, self.probabilities)
         spread = summed + others * (self.rest / others.sum(dim=2).clamp(min=1))[..., None]
         logs = (spread / spread.sum(dim=2, keepdim=True).clamp(min=RAREST)).clamp(min=RAREST).log()
         missing = positions - logs.shape[1]

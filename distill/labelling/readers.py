@@ -14,7 +14,8 @@ from distill.data.distributions import LEFT_OUT, RAREST, fold_classes
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.readers import ModelReader, OnnxWordReader, WordReader, open_model
 from students.alignment import occupancy, pool_columns
-from students.charset import DECODERS, Charset, LogitsKind, Reading
+from students.charset import Charset
+from students.decoding import DECODERS, LogitsKind, Reading
 from students.errors import UserError
 from students.pictures import to_array
 

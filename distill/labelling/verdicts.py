@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from students.charset import Charset, Reading
+from students.charset import Charset
+from students.decoding import Reading
 
 Reason = Literal[
     "damaged picture", "nothing read", "not writable in the alphabet", "too long", "readers disagree",
