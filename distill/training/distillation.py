@@ -105,7 +105,7 @@ class DistillationTask(Task):
         given = () if teachers is None else (teachers,) if isinstance(teachers, Teacher) else tuple(teachers)
         sections = loss_sections(guidance, losses or {})
         self.weights = TermWeights(sections)
-        check_decoder(student, sections, bool(given))
+        check_decoder(student, sections, bool(given) or stored)
         # A plain list hides the teachers from parameters(), state_dict(), DDP and train().
         weights, shuffled = weights or [1.0] * len(given), shuffled or [False] * len(given)
         taught = (*given, check_stored(StoredTeacher(student.charset), sections)) if stored else given
