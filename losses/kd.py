@@ -1,42 +1,65 @@
-"""Distillation of a reading teacher's distributions over characters: the losses `kd` and `dkd`.
+"""Distillation of distributions over characters: the losses `kd` and `dkd`, on a student's decoder or its columns.
 
 Both are means over the R (word, position) pairs that are a character or the end and that both sides can write. They
 carry the square of the temperature, so that their gradients stay comparable when it changes, and are computed in
-float32, also under autocast.
+float32, also under autocast. They need `Guidance.characters` and its mask alone, wherever these come from.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from losses.registry import LossContext, register_loss
+from students.alignment import label_characters, occupancy, pool_columns
 from students.stages import Stages
 from teachers.guidance import Guidance
 
-
-@register_loss("kd", needs=("characters",), decoder=True)
-def kd(stages: Stages, guidance: Guidance, context: LossContext, *, temperature: float = 4.0) -> Tensor:
-    """Compute `kd_loss` on the characters that student and teacher share."""
-    student, teacher, _ = shared_scores(stages, guidance, context)
-    return kd_loss(student, teacher, temperature)
+Head = Literal["decoder", "columns", "both"]
+"""What of the student learns from the distributions: its decoder, its columns pooled by character, or both."""
+Scores = tuple[Tensor, Tensor, Tensor]
+"""The student's and the teacher's scores, each (R, G), and the true classes (R,)."""
 
 
-@register_loss("dkd", needs=("characters",), decoder=True)
+@register_loss("kd", needs=("characters",))
+def kd(
+    stages: Stages, guidance: Guidance, context: LossContext, *, temperature: float = 4.0, head: Head = "decoder"
+) -> dict[str, Tensor]:
+    """Compute `kd_loss` on the characters that student and teacher share; on columns as `kd_columns`."""
+
+    def loss(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
+        return kd_loss(student, teacher, temperature)
+
+    return _on_heads("kd", loss, head, stages, guidance, context)
+
+
+@register_loss("dkd", needs=("characters",))
 def dkd(
     stages: Stages, guidance: Guidance, context: LossContext, *, temperature: float = 4.0, alpha: float = 1.0,
-    beta: float = 8.0,
-) -> Tensor:  # fmt: skip
-    """Compute `dkd_loss` on the characters that student and teacher share."""
-    return dkd_loss(*shared_scores(stages, guidance, context), temperature, alpha=alpha, beta=beta)
+    beta: float = 8.0, head: Head = "decoder",
+) -> dict[str, Tensor]:  # fmt: skip
+    """Compute `dkd_loss` on the characters that student and teacher share; on columns as `dkd_columns`."""
+
+    def loss(student: Tensor, teacher: Tensor, targets: Tensor) -> Tensor:
+        return dkd_loss(student, teacher, targets, temperature, alpha=alpha, beta=beta)
+
+    return _on_heads("dkd", loss, head, stages, guidance, context)
 
 
-def shared_scores(stages: Stages, guidance: Guidance, context: LossContext) -> tuple[Tensor, Tensor, Tensor]:
-    """Select the rows that both sides can write, and the classes that they share.
+def _on_heads(
+    name: str, loss: Callable[[Tensor, Tensor, Tensor], Tensor], head: Head, stages: Stages, guidance: Guidance,
+    context: LossContext,
+) -> dict[str, Tensor]:  # fmt: skip
+    terms = {} if head == "columns" else {name: loss(*shared_scores(stages, guidance, context))}
+    return terms if head == "decoder" else terms | {f"{name}_columns": loss(*pooled_scores(stages, guidance, context))}
 
-    Returns:
-        The student's and the teacher's scores, each (R, G), and the true classes (R,).
+
+def shared_scores(stages: Stages, guidance: Guidance, context: LossContext) -> Scores:
+    """Select the positions that both sides can write, and the classes that they share.
 
     Raises:
         ValueError: when the teacher doesn't read, or the student learns without a decoder.
@@ -50,6 +73,31 @@ def shared_scores(stages: Stages, guidance: Guidance, context: LossContext) -> t
     mask = guidance.mask & (targets >= 0)
     student = alphabet.student_scores(stages.logits.float()[mask])
     return student, alphabet.teacher_scores(guidance.characters[mask]), targets[mask]
+
+
+def pooled_scores(stages: Stages, guidance: Guidance, context: LossContext) -> Scores:
+    """Pool the student's columns by the characters of the label, and select as `shared_scores` does.
+
+    CTC has no end token, so neither the end's positions nor its probability take part; nor do words that don't fit
+    the columns. Source: docs/method.md, section 4.6.
+
+    Raises:
+        ValueError: when the teacher doesn't read, or the student has no column head.
+    """
+    alphabet = context.alphabet
+    if guidance.characters is None or alphabet is None or stages.columns is None:
+        raise ValueError("distributions over characters and a student with a column head are needed")
+    with torch.autocast(stages.columns.device.type, enabled=False):
+        columns = stages.columns.to(torch.promote_types(stages.columns.dtype, torch.float32))
+        log_probs = columns.log_softmax(dim=-1)
+        targets, lengths = label_characters(context.target_ids, log_probs.shape[-1] - 1)
+        weights = occupancy(log_probs, targets, stages.own_columns, lengths)
+        classes = alphabet.classes[targets]
+        mask = guidance.mask[:, :-1] & (classes > 0) & (weights > 0).any(dim=1)
+        # In the place of the end stands a number that is cut off again with the end's class.
+        student = alphabet.student_scores(F.pad(pool_columns(log_probs, weights)[mask], (1, 0)))
+        teacher = alphabet.teacher_scores(guidance.characters[:, :-1][mask])
+        return student[:, 1:], teacher[:, 1:], classes[mask] - 1
 
 
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

@@ -80,11 +80,11 @@ class Loss:
         self.check_options(options)
         if not self.is_module:
             parameters = inspect.signature(self.function).parameters
-            return BuiltLoss(self, functools.partial(self.function, **options), _given(parameters))
+            return BuiltLoss(self, functools.partial(self.function, **options), _given(parameters), options)
         named = inspect.signature(self.function).parameters
         shapes = {key: value for key, value in zip(SHAPES, (student, teacher), strict=True) if key in named}
         module = self.function(**shapes, **options)
-        return BuiltLoss(self, module, _given(inspect.signature(module.forward).parameters))
+        return BuiltLoss(self, module, _given(inspect.signature(module.forward).parameters), options)
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ class BuiltLoss:
     compute: Callable[..., Any]
     given: tuple[str, ...]
     """Those of `GIVEN` that it takes."""
+    options: Mapping[str, Any]
 
     @property
     def module(self) -> nn.Module | None:

@@ -193,22 +193,40 @@ def missing_parts(name: str, teacher: Teacher) -> list[Part]:
     return [part for part in find_loss(name).needs if part not in teacher.shape.parts]
 
 
-def loss_sections(guidance: GuidanceSection, losses: Mapping[str, LossSection]) -> dict[str, LossSection]:
+def loss_sections(
+    guidance: GuidanceSection, losses: Mapping[str, LossSection], student: Learner | None = None
+) -> dict[str, LossSection]:
     """Bring the losses of `guidance` and those of `losses` into one mapping, `pseudo` among them.
+
+    Args:
+        guidance: losses of the package.
+        losses: further ones.
+        student: the reader that learns, for `kd_head: auto`; None for one that reads with its decoder.
 
     Raises:
         UserError: for a loss that isn't registered, one that has its weight under `guidance`, or a schedule that
-            isn't within the run.
+            isn't within the run, or for columns that the student hasn't got.
     """
+    head = guidance.kd_head
+    if head == "auto":
+        head = "columns" if student is not None and student.config.decoding == "ctc" else "decoder"
+    elif head != "decoder" and student is not None and student.column_head is None:
+        raise UserError(
+            f"guidance.kd_head={head}: the student has no columns to read off; take encoder conv, or decoder"
+        )
+    if head != "columns" and student is not None and student.shape.decoder_width == 0 and guidance.kd + guidance.dkd:
+        raise UserError(f"guidance.kd_head={head}: the student learns without a decoder; set columns, or auto")
     rows = {"gather_second_order": guidance.gather_second_order, "max_rows": guidance.max_rows, "norm": guidance.norm}
     options: dict[str, dict[str, Any]] = {
         "bridge": rows,
         "linguistic": {**rows, "include_padding": guidance.include_padding},
         "visual": rows,
-        "kd": {"temperature": guidance.temperature},
-        "dkd": {"temperature": guidance.temperature, "alpha": guidance.dkd_alpha, "beta": guidance.dkd_beta},
+        "kd": {"temperature": guidance.temperature, "head": head},
+        "dkd": {
+            "temperature": guidance.temperature, "alpha": guidance.dkd_alpha, "beta": guidance.dkd_beta, "head": head,
+        },
         PSEUDO: {},
-    }
+    }  # fmt: skip
     for name in guidance.schedules:
         if name not in options:
             raise UserError(f"guidance.schedules.{name}: there is no such weight; give one of {', '.join(options)}")

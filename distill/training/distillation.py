@@ -103,7 +103,7 @@ class DistillationTask(Task):
             raise UserError("aux.ctc=0: a student with decoding ctc learns to read by it; give a weight above 0")
         self.student = student
         given = () if teachers is None else (teachers,) if isinstance(teachers, Teacher) else tuple(teachers)
-        sections = loss_sections(guidance, losses or {})
+        sections = loss_sections(guidance, losses or {}, student)
         self.weights = TermWeights(sections)
         check_decoder(student, sections, bool(given) or stored)
         # A plain list hides the teachers from parameters(), state_dict(), DDP and train().

@@ -61,9 +61,13 @@ def layer_map(task: DistillationTask, batch: Batch, number: int = 0) -> Table:
             "bridge", "class token", _shape(stages.word), branch.teacher.word_stage, _shape(guidance.word), rows(words)
         )
     for name, loss in names.items():
-        if name in ("kd", "dkd") and guidance.characters is not None and stages.logits is not None:
-            shapes = _shape(stages.logits), "characters", _shape(guidance.characters)
-            table.add_row(name, "logits", *shapes, str(aligned))
+        if name in ("kd", "dkd") and guidance.characters is not None:
+            characters, head = ("characters", _shape(guidance.characters)), loss.options["head"]
+            if head != "columns" and stages.logits is not None:
+                table.add_row(name, "logits", _shape(stages.logits), *characters, str(aligned))
+            if head != "decoder" and stages.columns is not None:
+                pooled = str(int(guidance.mask[:, :-1].sum()))
+                table.add_row(f"{name}_columns", "columns", _shape(stages.columns), *characters, pooled)
         elif name not in BUILT_IN:
             table.add_row(name, "", "", ", ".join(loss.loss.needs), "", "")
     return table

@@ -122,6 +122,8 @@ class GuidanceSection:
     """Weight of the KL divergence to the character distributions of a teacher that reads."""
     dkd: float = field(default=0.0, metadata={"least": 0})
     """Weight of the decoupled form of that divergence."""
+    kd_head: Literal["auto", "decoder", "columns", "both"] = "auto"
+    """What learns by `kd` and `dkd`: the decoder, the columns (pooled by character), or both; auto: what reads."""
     temperature: float = field(default=4.0, metadata={"above": 0})
     """Temperature of `kd` and `dkd`."""
     dkd_alpha: float = 1.0

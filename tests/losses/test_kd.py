@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +12,12 @@ import torch
 from torch import Tensor
 
 from losses.alphabets import SharedAlphabet
-from losses.kd import dkd, dkd_loss, kd, kd_loss
+from losses.kd import dkd, dkd_loss, kd, kd_loss, pooled_scores
 from losses.registry import LossContext
 from students.charset import Charset
 from students.stages import Stages
 from teachers.guidance import Guidance
+from tests.paths import every_path
 
 ROWS, CLASSES = 6, 5
 
@@ -150,9 +153,9 @@ def test_only_positions_that_both_can_write_take_part(sides: tuple[Stages, Guida
     spoken = [guidance.characters[0, 0], guidance.characters[1, 0], guidance.characters[1, 1]]  # type: ignore[index]
     p = [torch.stack([row[0], torch.logaddexp(row[1], row[3]), row[2]]) for row in spoken]
     student, teacher, targets = torch.stack(q), torch.stack(p), torch.tensor([1, 2, 0])
-    torch.testing.assert_close(kd(stages, guidance, context, temperature=2.0), kd_loss(student, teacher, 2.0))
+    torch.testing.assert_close(kd(stages, guidance, context, temperature=2.0), {"kd": kd_loss(student, teacher, 2.0)})
     actual = dkd(stages, guidance, context, temperature=2.0, beta=3.0)
-    torch.testing.assert_close(actual, dkd_loss(student, teacher, targets, 2.0, beta=3.0))
+    torch.testing.assert_close(actual, {"dkd": dkd_loss(student, teacher, targets, 2.0, beta=3.0)})
 
 
 def test_other_positions_change_nothing(sides: tuple[Stages, Guidance, Tensor]) -> None:
@@ -171,3 +174,74 @@ def test_a_teacher_that_does_not_read_has_nothing_to_compare(sides: tuple[Stages
     context = LossContext(ids, alphabet=SharedAlphabet(Charset("ab?"), Charset("abA")))
     with pytest.raises(ValueError, match="does not read"):
         kd(stages, dataclasses.replace(guidance, characters=None), context)
+
+
+COLUMNS = torch.tensor([6, 4, 3])
+
+
+@pytest.fixture
+def columns() -> tuple[Stages, Guidance, LossContext]:
+    """Words `aba`, `ba`, `aab` in 6, 4 and 3 columns, which is one too few; the teacher can't say the second `a`."""
+    charset = Charset("ab?")
+    logits = (3 * torch.randn(3, 6, 4, dtype=torch.float64)).requires_grad_()
+    none = (torch.zeros(3, 4, 2),) * 3
+    stages = Stages(torch.randn(3, 4, 4), none, none, torch.zeros(3, 2), logits, COLUMNS)
+    known = torch.tensor([[True, True, False, False], [True, True, True, False], [True] * 4])
+    characters = torch.randn(3, 4, 4, dtype=torch.float64).log_softmax(dim=-1)
+    context = LossContext(charset.encode(["aba", "ba", "aab"]), alphabet=SharedAlphabet(charset, Charset("abA")))
+    return stages, Guidance(None, None, None, known, characters), context
+
+
+def test_columns_are_pooled_over_all_paths(columns: tuple[Stages, Guidance, LossContext]) -> None:
+    stages, guidance, context = columns
+    assert stages.columns is not None
+    assert guidance.characters is not None
+    student, teacher = [], []
+    for row, ids, positions in ((0, [1, 2, 1], [0, 1]), (1, [2, 1], [0, 1])):
+        log_probs = stages.columns[row, : COLUMNS[row]].detach().log_softmax(dim=-1)
+        weights = every_path(log_probs, ids)
+        for position in positions:
+            mean = (weights[:, position, None] * log_probs.exp()).sum(dim=0)
+            student.append((mean[[1, 2]] / mean[1:].sum()).log())  # `?` has no counterpart
+            spoken = guidance.characters[row, position]
+            teacher.append(torch.stack([torch.logaddexp(spoken[1], spoken[3]), spoken[2]]))  # `A` joins `a`
+    targets = torch.tensor([0, 1, 1, 0])
+    rows = torch.stack(student), torch.stack(teacher)
+    actual = {
+        **kd(stages, guidance, context, temperature=2.0, head="columns"),
+        **dkd(stages, guidance, context, temperature=2.0, beta=3.0, head="columns"),
+    }
+    expected = {"kd_columns": kd_loss(*rows, 2.0), "dkd_columns": dkd_loss(*rows, targets, 2.0, beta=3.0)}
+    torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-6, check_dtype=False)
+
+
+@pytest.mark.parametrize("loss", [kd, dkd])
+def test_both_heads_are_two_terms(loss: Callable[..., dict[str, Tensor]], columns: tuple[Any, Any, Any]) -> None:
+    one, other = loss(*columns, head="decoder"), loss(*columns, head="columns")
+    assert loss(*columns, head="both") == one | other
+    assert len(one | other) == 2
+
+
+def test_gradients_of_pooled_columns_are_the_numerical_ones(columns: tuple[Stages, Guidance, LossContext]) -> None:
+    stages, guidance, context = columns
+    weight = torch.tensor(0.3, dtype=torch.float64)
+
+    def pooled(values: Tensor) -> Tensor:
+        # In double precision, which the losses themselves do without.
+        student, teacher, targets = pooled_scores(dataclasses.replace(stages, columns=values), guidance, context)
+        return (teacher.exp() * student.log_softmax(dim=-1)).sum() + weight * student[
+            range(len(targets)), targets
+        ].sum()
+
+    assert torch.autograd.gradcheck(pooled, stages.columns)
+
+
+def test_words_without_an_alignment_cost_nothing(columns: tuple[Stages, Guidance, LossContext]) -> None:
+    stages, guidance, context = columns
+    guidance.mask[:2] = False
+    total = sum(kd(stages, guidance, context, head="columns").values())
+    assert total == 0
+    total.backward()  # type: ignore[union-attr]
+    assert stages.columns is not None
+    assert stages.columns.grad is not None
+    assert stages.columns.grad.eq(0).all()

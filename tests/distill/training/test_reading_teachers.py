@@ -26,6 +26,7 @@ from distill.training.permuted import build_parseq
 from distill.training.trainer import check_gradients
 from losses.kd import dkd_loss, kd_loss
 from students.charset import Charset
+from students.ctc import learner
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
 from students.student import Student, StudentConfig
@@ -191,6 +192,24 @@ def test_a_teacher_of_ones_own_needs_a_shape_and_a_name(student: Student, batch:
         "visual2",
         "visual3",
     ]
+
+
+def test_what_a_student_reads_with_learns_from_characters(student: Student, batch: Batch) -> None:
+    teacher, reads_columns = ParseqTeacher("parseq", parseq()), learner(student, "ctc")
+    chosen = {"auto": ["kd_columns"], "columns": ["kd_columns"], "decoder": ["kd"], "both": ["kd", "kd_columns"]}
+    for head, names in chosen.items():
+        task = make(reads_columns, teacher, kd=1.0, kd_head=head, visual=0.0)
+        terms = terms_of(task, batch)
+        assert sorted(terms) == ["characters", "ctc", *names]
+        assert all(term > 0 for term in terms.values())
+        assert list(layer_map(task, batch).columns[0].cells) == names
+        task.total(terms).backward()
+        check_gradients(task)
+    assert "kd" in terms_of(make(student, teacher, kd=1.0), batch), "one with a decoder"
+    assert "dkd_columns" in terms_of(make(student, teacher, dkd=1.0, kd_head="columns"), batch), "its column head"
+    plain = Student(dataclasses.replace(student.config, column_head=False))
+    with pytest.raises(UserError, match=r"kd_head=both: the student has no columns"):
+        make(plain, teacher, kd=1.0, kd_head="both")
 
 
 def test_a_loaded_student_gets_another_alphabet(student: Student, tmp_path: Path) -> None:

@@ -194,10 +194,12 @@ def test_a_new_student_without_a_decoder_and_another_alphabet() -> None:
 
 
 @pytest.mark.parametrize("loss", ["kd", "dkd"])
-def test_losses_on_a_decoder_are_refused_without_one(loss: str) -> None:
+def test_what_would_teach_a_decoder_is_refused_without_one(loss: str) -> None:
     student = build_student(StudentSection(width=32, depth=4, decoding="ctc", decoder=False), 0)
     teacher = load_teacher("tiny")
-    with pytest.raises(UserError, match=rf"guidance\.{loss} compares what the student's decoder gives"):
-        DistillationTask(student, teacher, GuidanceSection(**{loss: 1.0}), AuxSection())
+    for head in ("decoder", "both"):
+        with pytest.raises(UserError, match=rf"guidance\.kd_head={head}: the student learns without a decoder"):
+            DistillationTask(student, teacher, GuidanceSection(**{loss: 1.0, "kd_head": head}), AuxSection())  # type: ignore[arg-type]
+    assert loss in DistillationTask(student, teacher, GuidanceSection(**{loss: 1.0}), AuxSection()).branches[0].losses
     task = DistillationTask(student, teacher, GuidanceSection(), AuxSection())
     assert "without the linguistic terms of teacher tiny" in task.warnings()[-1]
