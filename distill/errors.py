@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 import os
 import select
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from distill.processes import MISTAKE, report_once
 from students.errors import UserError
+from students.extras import EXTRAS, check_extra, import_extra
 from students.files import is_full
 
 __all__ = ["CLOSED_PIPE", "EXTRAS", "Command", "UserError", "check_extra", "exit_on_user_error", "import_extra"]
@@ -22,11 +20,6 @@ Command = Callable[..., int]
 
 CLOSED_PIPE = 141
 """Exit code when whoever read the output (`head`, a pager) has left: 128 + SIGPIPE, as in shells."""
-EXTRAS = {
-    "wordfreq": "render", "fontTools": "render", "matplotlib": "render",
-    "onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx",
-}  # fmt: skip
-"""Packages that `pip install symdistill` alone does not bring, and the extra that does."""
 STDOUT = 1
 """File descriptor of standard output, whatever `sys.stdout` has become."""
 
@@ -51,39 +44,6 @@ def exit_on_user_error(main: Command) -> Command:
             return CLOSED_PIPE
 
     return guarded
-
-
-def import_extra(package: str, purpose: str) -> Any:
-    """Import a package that one of the extras installs.
-
-    Args:
-        package: one of `EXTRAS`.
-        purpose: what it is needed for, to open the message: "rendering words".
-
-    Raises:
-        UserError: when it is not installed; the message says which extra to install.
-    """
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise  # it is installed, and lacks something itself
-        raise _missing(package, purpose) from None
-
-
-def check_extra(extra: str, purpose: str) -> None:
-    """Check that all packages of an extra are installed, without importing them.
-
-    Raises:
-        UserError: see `import_extra`.
-    """
-    for package in (package for package, name in EXTRAS.items() if name == extra):
-        if importlib.util.find_spec(package) is None:
-            raise _missing(package, purpose)
-
-
-def _missing(package: str, purpose: str) -> UserError:
-    return UserError(f'{purpose} needs {package}; pip install "symdistill[{EXTRAS[package]}]"')
 
 
 def run(main: Command, argv: Sequence[str] | None) -> int:

@@ -111,14 +111,28 @@ def decode_ctc(
         lengths: of N pictures, the columns that are the picture's own, with padding behind; None takes all W.
     """
     probabilities = _softmax(_restrict(_to_numpy(logits).astype(np.float64), allowed))
+    return decode_columns(("", *charset.characters), probabilities, BLANK_ID, lengths)
+
+
+def decode_columns(
+    texts: Sequence[str], probabilities: np.ndarray, blank: int, lengths: Sequence[int] | None = None
+) -> list[Reading]:
+    """Decode CTC probabilities (N, W, classes) to words, see `decode_ctc`.
+
+    Args:
+        texts: what each class stands for.
+        probabilities: of N pictures.
+        blank: the class without a character.
+        lengths: see `decode_ctc`.
+    """
     ids, best = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
-    before = np.pad(ids[:, :-1], ((0, 0), (1, 0)), constant_values=BLANK_ID)
-    words = [row[taken] for row, taken in zip(ids, (ids != BLANK_ID) & (ids != before), strict=True)]
-    confidences = _alignments(probabilities, words)
+    before = np.pad(ids[:, :-1], ((0, 0), (1, 0)), constant_values=blank)
+    words = [row[taken] for row, taken in zip(ids, (ids != blank) & (ids != before), strict=True)]
+    confidences = _alignments(probabilities, words, blank)
     own = [ids.shape[1]] * len(ids) if lengths is None else lengths
     readings = []
     for row, probs, confidence, columns in zip(ids.tolist(), best.tolist(), confidences, own, strict=True):
-        characters = tuple(_best_path(charset, row, probs, int(columns)))
+        characters = tuple(_best_path(texts, row, probs, int(columns), blank))
         readings.append(Reading("".join(char.text for char in characters), confidence, tuple(probs), characters))
     return readings
 
@@ -134,15 +148,15 @@ def ctc_columns_needed(label: str) -> int:
     return len(label) + sum(one == other for one, other in pairwise(label))
 
 
-def _best_path(charset: Charset, ids: list[int], probs: list[float], columns: int) -> Iterator[ReadCharacter]:
+def _best_path(
+    texts: Sequence[str], ids: list[int], probs: list[float], columns: int, blank: int
+) -> Iterator[ReadCharacter]:
     """Yield the characters of one picture's best classes `ids` (W,), with their columns as parts of `columns`."""
     start = 0
     for token, group in groupby(ids):
         end = start + len(list(group))
-        if token != BLANK_ID:
-            yield ReadCharacter(
-                charset.characters[token - 1], max(probs[start:end]), start / columns, min(end / columns, 1.0)
-            )
+        if token != blank:
+            yield ReadCharacter(texts[token], max(probs[start:end]), start / columns, min(end / columns, 1.0))
         start = end
 
 
@@ -155,17 +169,17 @@ def _restrict(logits: Any, allowed: np.ndarray | None) -> Any:
     return logits.masked_fill(logits.new_tensor(~allowed).bool(), -np.inf)
 
 
-def _alignments(probabilities: np.ndarray, words: Sequence[np.ndarray]) -> list[float]:
+def _alignments(probabilities: np.ndarray, words: Sequence[np.ndarray], blank: int) -> list[float]:
     """Sum the probabilities (N, W, C + 1) of all alignments of each word: CTC's forward recursion.
 
     A state is a character or a blank around it; a path goes to the next state, or past a blank between two different
     characters. In float64 the product over a hundred columns stays a normal number.
     """
-    states = np.full((len(words), 2 * max(map(len, words), default=0) + 1), BLANK_ID)
+    states = np.full((len(words), 2 * max(map(len, words), default=0) + 1), blank)
     for row, word in zip(states, words, strict=True):
         row[1 : 2 * len(word) : 2] = word
     skips = np.zeros(states.shape)
-    skips[:, 2:] = (states[:, 2:] != BLANK_ID) & (states[:, 2:] != states[:, :-2])
+    skips[:, 2:] = (states[:, 2:] != blank) & (states[:, 2:] != states[:, :-2])
     emitted = np.take_along_axis(probabilities, states[:, None], axis=-1)  # (N, W, S)
     forward = np.zeros(states.shape)
     forward[:, :2] = emitted[:, 0, :2]

@@ -6,7 +6,7 @@ The module imports no torch.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeAlias, overload
@@ -47,6 +47,10 @@ class PictureReader:
             allowed: (C + 1,) bool, the classes that are chosen among (`students.allow`); None takes all.
         """
         raise NotImplementedError
+
+    def read_pictures(self, pictures: Sequence[Image.Image], allowed: np.ndarray | None = None) -> list[Reading]:
+        """Read decoded RGB pictures of any size: one reading each; `allowed` as in `read_arrays`."""
+        return self.read_arrays(to_array(pictures, self.image_size), allowed)
 
     @overload
     def read(self, pictures: Picture, batch_size: int = ..., allow: Allow = ...) -> Reading: ...  # type: ignore[overload-overlap]
@@ -90,7 +94,7 @@ class PictureReader:
         allowed = None if allow is None else allowed_classes(self.charset, allow)
         remaining: Iterator[Picture] = iter([pictures] if _is_one(pictures) else pictures)  # type: ignore[list-item,arg-type]
         while batch := [decode_picture(picture) for picture in islice(remaining, batch_size)]:
-            yield from self.read_arrays(to_array(batch, self.image_size), allowed)
+            yield from self.read_pictures(batch, allowed)
 
 
 def _is_one(pictures: Picture | Iterable[Picture]) -> bool:

@@ -100,6 +100,12 @@ def normalize(pixels: np.ndarray) -> np.ndarray:
     return scaled
 
 
+def denormalize(images: np.ndarray) -> list[Image.Image]:
+    """Turn normalised pictures (N, 3, H, W) back into RGB pictures of 8 bits."""
+    pixels = np.rint((images.transpose(0, 2, 3, 1) * 0.5 + 0.5) * 255).clip(0, 255).astype(np.uint8)
+    return [Image.fromarray(picture) for picture in pixels]
+
+
 def to_array(pictures: Sequence[Image.Image], image_size: tuple[int, int] = (32, 128)) -> np.ndarray:
     """Resize and normalise RGB pictures to a student's input: (N, 3, H, W) float32 with mean 0.5 and std 0.5."""
     return normalize(np.stack([resize(picture, image_size) for picture in pictures]))

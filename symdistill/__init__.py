@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from students.reading import Reader
     from students.stages import Stages, StudentShape
     from teachers.guidance import Guidance, TeacherShape
+    from teachers.peers import Peer
     from teachers.registry import load_teacher, register_reader, register_teacher
     from teachers.teacher import Teacher
 
@@ -46,16 +47,20 @@ _MODULES = {
 """Names that are imported on first use, with their modules."""
 
 
-def load(name: str | Path) -> Reader | OnnxReader:
-    """Open a reader: a shipped name, a folder, a repository of the Hugging Face hub, or an ONNX file (without torch).
+def load(name: str | Path) -> Reader | OnnxReader | Peer:
+    """Open a reader.
+
+    Args:
+        name: a shipped name, a folder, a repository of the Hugging Face hub; or, read without torch, an ONNX file,
+            `rapidocr` or `tesseract` (docs/howto/peers.md).
 
     Raises:
         UserError: when there is no such reader, or its files are damaged.
     """
-    if str(name).lower().endswith(".onnx"):
-        from distill.deployment.onnx_reader import OnnxReader
+    from distill.deployment.readers import open_without_torch
 
-        return OnnxReader(name)
+    if (opened := open_without_torch(str(name))) is not None:
+        return opened
     from teachers.registry import load_reader
 
     return load_reader(name)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from distill.deployment.readers import WordReader
     from students.charset import Charset
 
+PEER = "reader of another program: rapidocr, tesseract or an ONNX file (docs/howto/peers.md); repeatable"
 TEACHER = "any name of teacher.name: a CLIP, which chooses from a lexicon, or a reader; or an ONNX file; repeatable"
 
 
@@ -25,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     add("--student", action="append", default=[], metavar="S", help="shipped name, folder or ONNX file; repeatable")
     add("--baseline", action="append", default=[], metavar="S", help="the same student trained without guidance")
     add("--teacher", action="append", default=[], metavar="T", help=TEACHER)
+    add("--peer", action="append", default=[], metavar="P", help=PEER)
     add_plugin_option(command)
     add("--data", metavar="DIR", help="folder with test/SET in it, or one LMDB")
     add("--sets", default="six", metavar="SETS", help="six, all, or names with commas (%(default)s)")
@@ -79,13 +81,12 @@ def check(given: argparse.Namespace) -> None:
     if given.doctor:
         if not given.teacher:
             raise UserError("--doctor needs a teacher; give --teacher NAME")
-        foreign = [
-            name for name in ("student", "baseline", "data", "lexicon", "closed_lexicon") if getattr(given, name)
-        ]
+        others = ("student", "baseline", "peer", "data", "lexicon", "closed_lexicon")
+        foreign = [name for name in others if getattr(given, name)]
         if foreign:
             raise UserError(f"--doctor looks at teachers only; leave --{foreign[0].replace('_', '-')} out")
         return
-    if not (given.student or given.teacher) or given.data is None:
+    if not (given.student or given.teacher or given.peer) or given.data is None:
         raise UserError("nothing to compare; give --student S and --data DIR (or --teacher NAME --doctor)")
     if given.lexicon and not (given.teacher or given.closed_lexicon):
         raise UserError("--lexicon is for --teacher, or --closed-lexicon; give one, or leave --lexicon out")
@@ -127,7 +128,7 @@ def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader
     from distill.deployment.readers import choose_decoding
     from distill.evaluation.lexicon import NearestWordReader, open_reader, read_lexicon
 
-    typed = [*given.student, *given.baseline, *given.teacher]
+    typed = [*given.student, *given.baseline, *given.teacher, *given.peer]
     again = next((name for name in typed if typed.count(name) > 1), None)
     if again is not None:
         raise UserError(f"{again} is given twice; name each reader once")
@@ -135,6 +136,7 @@ def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader
     readers: list[WordReader] = [open_reader(name, "student", given.threads) for name in given.student]
     readers += [open_reader(name, "baseline", given.threads) for name in given.baseline]
     readers += [open_reader(name, "teacher", given.threads, charset, lexicon) for name in given.teacher]
+    readers += [open_reader(name, "peer", given.threads) for name in given.peer]
     choose_decoding(readers, *chosen_decoding(given))
     names = [reader.name for reader in readers]
     for reader, name in zip(readers, typed, strict=True):

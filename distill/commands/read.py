@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from students.charset import Charset
     from students.decoding import Reading
 
+STUDENT = "shipped name, folder of a reader, ONNX file, rapidocr or tesseract (%(default)s)"
 SHOW_PROGRESS_FROM = 500
 """Pictures from which on a terminal shows a progress bar."""
 
@@ -24,9 +25,7 @@ SHOW_PROGRESS_FROM = 500
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
     command = CommandParser(prog="read", description=__doc__)
-    command.add_argument(
-        "--student", default="tiny", metavar="S", help="shipped name, folder of a reader, or ONNX file (%(default)s)"
-    )
+    command.add_argument("--student", default="tiny", metavar="S", help=STUDENT)
     command.add_argument("images", nargs="+", metavar="IMAGE", help="picture files, or folders of them")
     command.add_argument("--json", action="store_true", help="print a JSON list instead of lines with tabs")
     command.add_argument(

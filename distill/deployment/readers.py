@@ -5,20 +5,25 @@ Nothing here imports torch before a reader needs it: an ONNX file is opened and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from distill.deployment.onnx_reader import OnnxReader
 from students.decoding import Reading
 from students.errors import UserError
+from students.onnx_files import read_file, read_properties
+from students.pictures import to_tensor
+from teachers.onnx_options import ONNX_NAME
+from teachers.peers import Peer, is_peer, open_peer
 
 if TYPE_CHECKING:
+    from PIL import Image
     from torch import Tensor
 
     from students.reading import Decoding, Reader
 
-Role = Literal["student", "baseline", "teacher"]
+Role = Literal["student", "baseline", "teacher", "peer"]
 ReadingKind = Literal["open", "closed-lexicon"]
 
 
@@ -29,15 +34,18 @@ class WordReader(Protocol):
     name: str
     """Its name in tables."""
     role: Role
-    """A student, the same student trained without a teacher, or a teacher."""
+    """A student, the same student trained without a teacher, a teacher, or a reader of another program."""
     reading: ReadingKind
     """`open` reads any word; `closed-lexicon` chooses among given ones, which is far easier."""
-    params: int
-    """Number of its weights."""
     charset: str
     """Characters it can read."""
     image_size: tuple[int, int]
     """Height and width of its input."""
+
+    @property
+    def params(self) -> int | None:
+        """Number of its weights; None when it doesn't tell."""
+        ...
 
     def read_batch(self, images: Tensor) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W): one reading each."""
@@ -101,40 +109,101 @@ class OnnxWordReader:
         return OnnxWordReader(OnnxReader(self.model.path, threads), self.name, self.role)
 
 
-def open_model(name_or_path: str, role: Role = "student", threads: int | None = None) -> ModelReader | OnnxWordReader:
-    """Open a model that reads any word: a shipped name, a folder, a hub repository or an ONNX file.
+class PeerReader:
+    """A reader of another program, on the CPU, which takes pictures as they are.
+
+    Args:
+        model: the reader, opened.
+        name: its name in tables; None takes its own.
+        role: its role in a comparison.
+    """
+
+    reading: ReadingKind = "open"
+
+    def __init__(self, model: Peer, name: str | None = None, role: Role = "peer") -> None:
+        self.model, self.name, self.role = model, name or model.name, role
+        self.params, self.charset = model.parameters_count, model.charset.characters
+        self.image_size = model.image_size
+
+    def read_batch(self, images: Tensor) -> list[Reading]:
+        """See `WordReader`; pictures in a student's size are read worse than by `read_pictures`."""
+        return self.model.read_arrays(images.cpu().numpy())
+
+    def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
+        """Read RGB pictures: one reading each."""
+        return self.model.read_pictures(pictures)
+
+    def place(self, device: str, threads: int | None) -> PeerReader:
+        """Return the same reader with another number of threads, which is chosen when it is opened."""
+        model = self.model.with_threads(threads)
+        return self if model is self.model else PeerReader(model, self.name, self.role)
+
+
+def open_without_torch(name_or_path: str, threads: int | None = None) -> OnnxReader | Peer | None:
+    """Open what reads without torch: an ONNX file, ours or another program's, or a peer by name; None for the rest.
+
+    Raises:
+        UserError: when it isn't there, or can't be read.
+    """
+    match = ONNX_NAME.fullmatch(name_or_path)
+    if match is None and Path(name_or_path).is_file():
+        return OnnxReader(name_or_path, threads)
+    if match is not None and match["options"] is None:
+        path = Path(match["path"])
+        if "format" in read_properties(read_file(path), path):
+            return OnnxReader(path, threads)
+    return open_peer(name_or_path, threads) if is_peer(name_or_path) else None
+
+
+def open_model(
+    name_or_path: str, role: Role = "student", threads: int | None = None
+) -> ModelReader | OnnxWordReader | PeerReader:
+    """Open a model that reads any word: a shipped name, a folder, a hub repository, an ONNX file or a peer.
 
     Raises:
         UserError: when there is no such reader, or its files are broken.
     """
-    path = Path(name_or_path)
-    if is_onnx(name_or_path) or path.is_file():
-        return OnnxWordReader(OnnxReader(path, threads), role=role)
+    opened = open_without_torch(name_or_path, threads)
+    if isinstance(opened, OnnxReader):
+        return OnnxWordReader(opened, role=role)
+    if opened is not None:
+        return PeerReader(opened, role=role)
     from students.pretrained import name_of
     from teachers.registry import load_reader
 
     return ModelReader(load_reader(name_or_path), name_of(name_or_path), role)
 
 
-def wrap_reader(reader: Reader | OnnxReader, name: str | None = None, role: Role = "student") -> WordReader:
+def wrap_reader(reader: Reader | OnnxReader | Peer, name: str | None = None, role: Role = "student") -> WordReader:
     """Put a loaded reader behind the protocol.
 
     Args:
-        reader: a model in memory or an ONNX file.
+        reader: a model in memory, an ONNX file, or a reader of another program.
         name: its name in tables; None takes that of the ONNX file, of the folder it came from, or its kind.
         role: its role in a comparison.
     """
     if isinstance(reader, OnnxReader):
         return OnnxWordReader(reader, name, role)
+    if isinstance(reader, Peer):
+        return PeerReader(reader, name, role)
     from students.pretrained import name_of
 
     own = type(reader).__name__.lower() if reader.source is None else name_of(reader.source)
     return ModelReader(reader, name or own, role)
 
 
-def is_onnx(name_or_path: str) -> bool:
-    """Tell whether a name is that of an ONNX file."""
-    return Path(name_or_path).suffix.lower() == ".onnx"
+def resize_for(readers: Sequence[WordReader], pictures: Sequence[Image.Image]) -> dict[tuple[int, int], Tensor]:
+    """Bring RGB pictures to each input size that a reader needs; peers take them as they are."""
+    sizes = {reader.image_size for reader in readers if not hasattr(reader, "read_pictures")}
+    return {size: to_tensor(pictures, size) for size in sizes}
+
+
+def read_pictures(
+    reader: WordReader, pictures: Sequence[Image.Image], inputs: Mapping[tuple[int, int], Tensor]
+) -> list[Reading]:
+    """Read RGB pictures as they are where a reader takes them so, else in its input size, see `resize_for`."""
+    own: Callable[[Sequence[Image.Image]], list[Reading]] | None = getattr(reader, "read_pictures", None)
+    return reader.read_batch(inputs[reader.image_size]) if own is None else own(pictures)
 
 
 def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, refine_iters: int | None) -> None:

@@ -16,13 +16,12 @@ from PIL import Image
 from rich.console import Console
 
 from distill.data.progress import followed
-from distill.deployment.readers import ReadingKind, Role, WordReader, place
+from distill.deployment.readers import ReadingKind, Role, WordReader, place, read_pictures, resize_for
 from distill.evaluation.benchmarks import Benchmark, averaged
 from distill.evaluation.lexicon import ClosedReader
 from distill.evaluation.metrics import Agreement, Pair, Tally, agreement, tally
 from students.charset import Charset
 from students.errors import UserError
-from students.pictures import to_tensor
 
 WARM_UP = 3
 """Words read before the clock counts."""
@@ -55,7 +54,7 @@ class ReaderResult:
     name: str
     role: Role
     reading: ReadingKind
-    params: int
+    params: int | None
     charset: str
     ms_per_word: float
     """One word at a time, one CPU thread, from decoded picture to text."""
@@ -151,10 +150,10 @@ def read_all(
                 result.words[current] = []
                 result.lexicons[current] = len(reader.words) if isinstance(reader, ClosedReader) else None
         pictures = [benchmark.load(number) for number in range(start, min(start + batch_size, len(benchmark)))]
-        inputs = {size: to_tensor(pictures, size) for size in {reader.image_size for reader in ready}}
+        inputs = resize_for(ready, pictures)
         for result, reader in zip(raw, ready, strict=True):
             started = time.perf_counter()
-            readings = reader.read_batch(inputs[reader.image_size])
+            readings = read_pictures(reader, pictures, inputs)
             result.seconds += time.perf_counter() - started
             if not all(math.isfinite(reading.confidence) for reading in readings):
                 raise UserError(f"{reader.name} gives NaN instead of probabilities: its weights are damaged")
@@ -222,7 +221,7 @@ def unlike_pairs(results: Sequence[ReaderResult], averaged: Sequence[str]) -> tu
 
     There is a fairer one when students were asked to choose from the lexicon too.
     """
-    students = [result for result in results if result.role != "teacher"]
+    students = [result for result in results if result.role in ("student", "baseline")]
     if any(student.reading == "closed-lexicon" for student in students):
         return ()
     teachers = [result for result in results if result.role == "teacher" and result.reading == "closed-lexicon"]
@@ -247,7 +246,7 @@ def ms_per_word(reader: WordReader, pictures: Sequence[Image.Image]) -> float:
     with one_thread():
         for number, picture in enumerate([*pictures[:WARM_UP], *pictures]):
             started = time.perf_counter()
-            alone.read_batch(to_tensor([picture], alone.image_size))
+            read_pictures(alone, [picture], resize_for([alone], [picture]))
             if number >= min(WARM_UP, len(pictures)):
                 seconds.append(time.perf_counter() - started)
     return 1000 * statistics.median(seconds)

@@ -10,8 +10,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.readers import is_onnx
+from distill.deployment.readers import open_without_torch
 from distill.evaluation.report import check_report_folder, versions
 from distill.evaluation.tables import grid
 from students.charset import Charset
@@ -62,11 +61,11 @@ def run_doctor(names: Sequence[str], alphabet: str, words: Sequence[str], out: s
 
 
 def examine_any(name: str, charset: Charset) -> Checkup:
-    """Examine a teacher by name, or an ONNX file; raises `UserError` when there is none."""
-    if not is_onnx(name):
+    """Examine a teacher by name, an ONNX file or a peer; raises `UserError` when there is none."""
+    reader = open_without_torch(name)
+    if reader is None:
         return examine(name, charset)
-    reader = OnnxReader(name)
-    return examine_reader(reader.name, "an ONNX file", charset, reader.charset, reader.max_length)
+    return examine_reader(reader.name, reader.description, charset, reader.charset, reader.max_length)
 
 
 def findings(checkup: Checkup) -> list[tuple[str, str]]:

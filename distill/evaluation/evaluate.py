@@ -20,8 +20,9 @@ from distill.evaluation.report import build_report, check_report_folder, write_r
 from students.charset import Charset
 from students.errors import UserError
 from students.reading import Reader
+from teachers.peers import Peer
 
-ReaderLike: TypeAlias = str | Path | Reader | OnnxReader
+ReaderLike: TypeAlias = str | Path | Reader | OnnxReader | Peer
 """A reader, or what `symdistill.load` opens."""
 
 
@@ -40,6 +41,7 @@ def evaluate(
     data: str | Path,
     *,
     teachers: Sequence[str] = (),
+    peers: Sequence[str] = (),
     benchmarks: str = "six",
     charset: str = "36",
     limit: int | None = None,
@@ -54,6 +56,7 @@ def evaluate(
         readers: readers or their names, as for `symdistill.load`; a dictionary gives them other names in the report.
         data: folder of benchmarks (docs/reference/data-layout.md), or one set.
         teachers: names of teachers to compare with; a CLIP chooses from a closed lexicon.
+        peers: readers of other programs to compare with: `rapidocr`, `tesseract`, ONNX files (docs/howto/peers.md).
         benchmarks: `six`, `all`, or names with commas; a single set is read whatever its name.
         charset: characters that are scored: 36, 62, 94, or a text file.
         limit: read so many words of each set only.
@@ -79,6 +82,7 @@ def evaluate(
     if again := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"two readers are called {again!r}; give a dictionary with a name for each")
     opened += [open_reader(name, "teacher", charset=scored) for name in teachers]
+    opened += [open_reader(name, "peer") for name in peers]
     return run_evaluation(
         opened, data, scored, benchmarks=benchmarks, limit=limit, overlap_check=overlap_check, device=device, out=out,
         overwrite=overwrite, command="symdistill.evaluate",

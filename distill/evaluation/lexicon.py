@@ -10,15 +10,26 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
+from PIL import Image
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
-from distill.deployment.readers import ModelReader, ReadingKind, Role, WordReader, is_onnx, open_model, place
+from distill.deployment.readers import (
+    ModelReader,
+    ReadingKind,
+    Role,
+    WordReader,
+    open_model,
+    place,
+    read_pictures,
+    resize_for,
+)  # fmt: skip
 from students.charset import Charset
 from students.decoding import Reading
 from students.errors import UserError
 from students.pretrained import name_of
 from students.reading import Reader
+from teachers.peers import is_peer
 from teachers.reading import ReadingTeacher
 from teachers.registry import load_model
 from teachers.teacher import Teacher
@@ -140,11 +151,18 @@ class NearestWordReader:
 
     def read_batch(self, images: Tensor) -> list[Reading]:
         """Choose a word for each picture (N, 3, H, W); the confidence stays that of the open reading."""
+        return self._choose(self.reader.read_batch(images))
+
+    def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
+        """Choose a word for each RGB picture."""
+        return self._choose(read_pictures(self.reader, pictures, resize_for([self.reader], pictures)))
+
+    def _choose(self, readings: Sequence[Reading]) -> list[Reading]:
         if not self.words:
             raise RuntimeError("NearestWordReader has no lexicon yet; call over(vocabulary)")
         return [
             Reading(self.nearest(self.alphabet.adapt(reading.text)), reading.confidence, reading.token_probs)
-            for reading in self.reader.read_batch(images)
+            for reading in readings
         ]
 
     def nearest(self, text: str) -> str:
@@ -184,10 +202,10 @@ def open_reader(
     charset: Charset | None = None,
     lexicon: Sequence[str] | None = None,
 ) -> WordReader:
-    """Open whatever can read words: a model that reads, an ONNX file, or a CLIP that chooses from a lexicon.
+    """Open whatever can read words: a model, an ONNX file, a peer, or a CLIP that chooses from a lexicon.
 
     Args:
-        name_or_path: an ONNX file, or a name as for `teacher.name`, see `teachers.names.resolve`.
+        name_or_path: an ONNX file, a peer, or a name as for `teacher.name`, see `teachers.names.resolve`.
         role: its role in a comparison.
         threads: CPU threads of an ONNX file; None leaves the choice to onnxruntime.
         charset: the test alphabet, for a CLIP's lexicon; None accepts only what reads openly.
@@ -196,7 +214,7 @@ def open_reader(
     Raises:
         UserError: when there is no such reader, its files are broken, or it is a CLIP and no alphabet is given.
     """
-    if charset is None or is_onnx(name_or_path):
+    if charset is None or is_peer(name_or_path):
         return open_model(name_or_path, role, threads)
     model = load_model(name_or_path)
     if isinstance(model, Reader):

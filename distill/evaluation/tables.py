@@ -58,9 +58,14 @@ def reading_table(readers: Sequence[Mapping[str, Any]]) -> Table:
     for title, key in AVERAGES:
         table.add_row(title, "", *(Text(f"{reader[key]:.2f}", style="bold") for reader in readers))
     table.add_section()
-    table.add_row("parameters", "", *(f"{reader['params'] / 1e6:.2f} M" for reader in readers))
+    table.add_row("parameters", "", *(millions(reader["params"]) for reader in readers))
     table.add_row("ms a word, CPU", "", *(f"{reader['ms_per_word']:.1f}" for reader in readers))
     return table
+
+
+def millions(params: int | None) -> str:
+    """Format a number of parameters; a dash for a reader that doesn't tell."""
+    return "–" if params is None else f"{params / 1e6:.2f} M"
 
 
 def cell(entry: Mapping[str, Any]) -> str:
@@ -84,10 +89,11 @@ def pair_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def student_teacher(report: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """Select the pairs of a student or baseline with a teacher."""
+    """Select the pairs of a student or baseline with a teacher; a peer is neither."""
     roles = {reader["name"]: reader["role"] for reader in report["readers"]}
     pairs = report.get(key, [])
-    return [pair for pair in pairs if roles[pair["a"]] != "teacher" and roles[pair["b"]] == "teacher"]
+    learners = ("student", "baseline")
+    return [pair for pair in pairs if roles[pair["a"]] in learners and roles[pair["b"]] == "teacher"]
 
 
 def agreement_rows(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -167,7 +173,7 @@ def score_lines(readers: Sequence[Mapping[str, Any]]) -> str:
         [
             reader["name"], reader["role"], *(f"{reader['benchmarks'][name]['accuracy']:.2f}" for name in names),
             *(f"{reader[key]:.2f}" for _, key in AVERAGES),
-            f"{reader['params'] / 1e6:.2f} M", f"{reader['ms_per_word']:.1f}",
+            millions(reader["params"]), f"{reader['ms_per_word']:.1f}",
         ]
         for reader in readers
     ]  # fmt: skip
