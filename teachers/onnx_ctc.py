@@ -30,6 +30,8 @@ MAX_WIDTH = 3200
 """Widest input where the graph leaves the width open, as in PaddleOCR; wider pictures are squeezed into it."""
 MAX_BATCH = 16
 """Pictures that are read at once: probabilities of 18,000 characters fill memory fast."""
+TINY = 1e-30
+"""Probability that no column lacks for the blank."""
 SURE = 0.9
 """Share of an empty picture's columns that tells where the blank stands."""
 
@@ -121,6 +123,7 @@ class OnnxCtcReader(PictureReader):
         for indices, probabilities, columns in self._columns(pictures):
             if mask is not None:
                 probabilities = np.where(mask, probabilities, 0)
+                probabilities[:, :, self.blank_id] += TINY  # where nothing that is allowed has any chance
                 probabilities /= probabilities.sum(axis=2, keepdims=True)
             decoded = decode_columns(self.texts, probabilities, self.blank_id, columns)
             readings.update(zip(indices, decoded, strict=True))

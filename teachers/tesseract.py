@@ -66,6 +66,7 @@ class TesseractReader(PictureReader):
                 "or set TESSDATA_PREFIX to the folder of its traineddata files"
             )
         self._library.TessBaseAPISetPageSegMode(self._handle, SINGLE_WORD)
+        self._library.TessBaseAPISetVariable(self._handle, b"debug_file", os.devnull.encode())
 
     def with_threads(self, threads: int | None) -> TesseractReader:
         """Return itself: it reads on one thread."""

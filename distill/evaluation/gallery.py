@@ -182,7 +182,7 @@ def write_galleries(folder: Path, comparison: Comparison) -> None:
             write_gallery(folder / f"words-{file_name(reader.name)}.png", sections)
     for pair in (*comparison.pairs, *comparison.unlike):
         student, teacher = readers[pair.a], readers[pair.b]
-        if student.role != "teacher" and teacher.role == "teacher":
+        if student.role in ("student", "baseline") and teacher.role == "teacher":
             file = folder / f"agreement-{file_name(pair.a)}-{file_name(pair.b)}.png"
             write_gallery(file, disagreements(student, teacher, comparison.benchmarks))
 

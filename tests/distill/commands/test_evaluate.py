@@ -12,6 +12,7 @@ from distill.data.writing import LmdbWriter
 from students.student import Student
 from teachers.small import SmallTeacher
 from tests.distill.conftest import Learned
+from tests.teachers.stripes import draw, save_recogniser
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,29 @@ def test_teachers_that_read_are_scored_openly(
     assert closed[2]["average_by_word"] == 100.0
     assert "unlike_pairs" not in report
     assert ["clip", "two + lexicon"] in [[pair["a"], pair["b"]] for pair in report["pairs"]]
+
+
+def test_peers_stand_in_the_same_tables(
+    setup: Path, tmp_path: Path, learned: Learned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LmdbWriter(tmp_path / "words") as writer:
+        shades = save_recogniser(tmp_path / "rec.onnx", "abc", metadata={"character": "a\nb\nc"})
+        for word in ("aab", "cab", "b"):
+            stored = io.BytesIO()
+            draw(shades, ["abc".index(char) + 1 for char in word]).save(stored, format="PNG")
+            writer.add(stored.getvalue(), word)
+    arguments = ["--student", str(setup / "two"), "--peer", str(tmp_path / "rec.onnx"), "--closed-lexicon"]
+    arguments += ["--data", str(tmp_path / "words"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(arguments) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    names = [(reader["name"], reader["role"]) for reader in report["readers"]]
+    assert names == [("two", "student"), ("rec", "peer"), ("two + lexicon", "student"), ("rec + lexicon", "peer")]
+    assert [report["readers"][number]["average_by_word"] for number in (1, 3)] == [100.0, 100.0]
+    assert ("two", "rec", 3) in [(pair["a"], pair["b"], pair["words"]) for pair in report["pairs"]]
+    assert any("rec can't write 33 of the 36 characters" in line for line in report["warnings"])
+    assert "(peer)" in capsys.readouterr().out
+    assert main([*arguments[:2], "--peer", str(tmp_path / "none.onnx"), *arguments[4:], "--overwrite"]) == 2
+    assert "No such file" in capsys.readouterr().err
 
 
 def test_a_lexicon_needs_somebody_who_chooses(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
