@@ -123,8 +123,8 @@ def register_loss(name: str, needs: Sequence[Part] = (), decoder: bool = False) 
 
     Args:
         name: what configurations, logs and tables call it.
-        needs: the parts of `guidance` that it uses: `image`, `text`, `word`, `characters`. A loss that uses none
-            takes `stages` alone; it is computed in every step, without a teacher too.
+        needs: the parts of `guidance` that it uses: `image`, `text`, `word`, `characters`, `columns`. A loss that
+            uses none takes `stages` alone; it is computed in every step, without a teacher too.
         decoder: whether it uses `stages.logits` or `stages.decoder`, which a student that learns without a decoder
             hasn't got.
 

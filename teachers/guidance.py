@@ -10,7 +10,7 @@ from torch import Tensor
 
 from students.charset import Charset
 
-Part = Literal["image", "text", "word", "characters"]
+Part = Literal["image", "text", "word", "characters", "columns"]
 PARTS: frozenset[Part] = frozenset(get_args(Part))
 """The parts of `Guidance` that a teacher may have or lack."""
 
@@ -39,6 +39,8 @@ class Guidance:
     characters: Tensor | None = None
     """(N, T, C_t + 1) log-probabilities over a reading teacher's own alphabet, the end first; they mean nothing where
     `mask` is False."""
+    columns: Tensor | None = None
+    """(N, W, C_t + 1) log-probabilities of a CTC teacher's columns over its own alphabet, the blank first."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,14 @@ class TeacherShape:
     """Channels of the joint space of pictures and words."""
     charset: Charset | None = None
     """Alphabet of `Guidance.characters`; None for a teacher that does not read."""
+    columns: int = 0
+    """Columns W of `Guidance.columns`."""
 
     @property
     def parts(self) -> frozenset[Part]:
         """The parts of `Guidance` that the teacher has."""
         has: dict[Part, bool] = {
             "image": self.image_width > 0, "text": self.text_width > 0, "word": self.joint_width > 0,
-            "characters": self.charset is not None,
+            "characters": self.charset is not None, "columns": self.columns > 0,
         }  # fmt: skip
         return frozenset(part for part, there in has.items() if there)

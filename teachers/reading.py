@@ -46,6 +46,10 @@ class ReaderFeatures:
     """Decoder taps 1, 2, 3, each (N, T, text_width)."""
     word: Tensor | None = None
     """See `Guidance.word`."""
+    mask: Tensor | None = None
+    """(N, T) bool, positions that the reader can speak for; None for all that it can spell."""
+    columns: Tensor | None = None
+    """See `Guidance.columns`."""
 
 
 class ReadingTeacher(Teacher):
@@ -81,10 +85,12 @@ class ReadingTeacher(Teacher):
         features = self.features(self.fit(images), ids)
         # The end is a true one only where the whole label could be spelt.
         known = [len(own) + (len(own) == len(label)) for own, label in zip(spelt, labels, strict=True)]
-        mask = torch.arange(positions) < torch.tensor(known)[:, None]
+        mask = (torch.arange(positions) < torch.tensor(known)[:, None]).to(images.device)
+        if features.mask is not None:
+            mask &= F.pad(features.mask, (0, positions - features.mask.shape[1]))
         text = None if features.text is None else tuple(pad_positions(tap, positions) for tap in features.text)
         characters = pad_positions(features.logits.float().log_softmax(dim=-1), positions)
-        return Guidance(features.image, text, features.word, mask.to(images.device), characters)  # type: ignore[arg-type]
+        return Guidance(features.image, text, features.word, mask, characters, features.columns)  # type: ignore[arg-type]
 
     def read_batch(self, images: Tensor) -> list[Reading]:
         """Read a student's pictures (N, 3, H, W) openly: one reading each, in the reader's alphabet."""

@@ -16,6 +16,7 @@ from students.reading import Reader
 from students.student import Student
 from teachers.clip import ClipTeacher, Position
 from teachers.clip4str import Clip4Str
+from teachers.columns import CtcReaderTeacher
 from teachers.names import SHIPPED_CLIPS, Resolved, resolve
 from teachers.reading import Clip4StrTeacher, ParseqTeacher, ReadingTeacher, StudentTeacher
 from teachers.teacher import Teacher
@@ -38,7 +39,7 @@ class ReaderEntry:
 
 READERS: dict[str, ReaderEntry] = {
     Student.FORMAT: ReaderEntry(Student, StudentTeacher, "student"),
-    CtcReader.FORMAT: ReaderEntry(CtcReader, None, "student"),
+    CtcReader.FORMAT: ReaderEntry(CtcReader, CtcReaderTeacher, "student"),
     Parseq.FORMAT: ReaderEntry(Parseq, ParseqTeacher, "parseq"),
     Clip4Str.FORMAT: ReaderEntry(Clip4Str, Clip4StrTeacher, "clip4str"),
 }
@@ -160,7 +161,7 @@ def load_teacher(
         return ClipTeacher.from_model(resolved.name, load_clip(resolved), position, image_size)
     if entry.teacher is None:
         raise UserError(
-            f"{name} reads by {resolved.format} and has no decoder to teach with; give a student that reads otherwise"
+            f"{name} is a {resolved.format}, which is registered as a reader only; give it a teacher in register_reader"
         )
     return entry.teacher(resolved.name, _load_reader(resolved))
 

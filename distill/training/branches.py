@@ -116,6 +116,7 @@ def make_branches(
         if section.weight > 0 and name != PSEUDO and find_loss(name).needs
     }  # fmt: skip
     check_needs(teachers, list(guided))
+    check_columns(student, teachers, list(guided))
     if student.shape.decoder_width == 0:
         guided.pop("linguistic", None)  # not asked for, see `check_needs`
     branches = []
@@ -130,7 +131,8 @@ def make_branches(
         heads = GuidanceHeads(student.shape, teacher.shape)
         built = {
             name: find_loss(name).build(student.shape, teacher.shape, section.options)
-            for name, section in guided.items() if not missing_parts(name, teacher)
+            for name, section in guided.items()
+            if not missing_parts(name, teacher) and comparable(name, student, teacher)
         }  # fmt: skip
         if guided and not built:
             raise UserError(
@@ -167,6 +169,29 @@ def check_needs(teachers: Sequence[Teacher], names: Sequence[str]) -> None:
             f"losses.{name} needs the {' and '.join(missing[0])} of a teacher's guidance, and {teachers[0].name} has "
             f"only {', '.join(sorted(teachers[0].shape.parts)) or 'nothing'}; take another teacher, or leave it out"
         )
+
+
+def check_columns(student: Learner, teachers: Sequence[Teacher], names: Sequence[str]) -> None:
+    """Refuse a loss that compares columns one by one where no teacher has the student's; raises `UserError`."""
+    for name in names:
+        having = [teacher for teacher in teachers if not missing_parts(name, teacher)]
+        if having and not any(comparable(name, student, teacher) for teacher in having):
+            own, charset = having[0].shape, having[0].shape.charset
+            columns = 0 if student.column_head is None else student.shape.tokens - 1
+            raise UserError(
+                f"losses.{name} compares column by column: {having[0].name} has {own.columns} columns over "
+                f"{0 if charset is None else len(charset.characters)} characters, the student {columns} over "
+                f"{len(student.charset.characters)}; take guidance.kd, which asks for neither the same columns nor "
+                "the same alphabet"
+            )
+
+
+def comparable(name: str, student: Learner, teacher: Teacher) -> bool:
+    """Tell whether a loss that compares columns, if it is one, finds the same columns and classes on both sides."""
+    if "columns" not in find_loss(name).needs:
+        return True
+    same = teacher.shape.charset is not None and teacher.shape.charset.characters == student.charset.characters
+    return same and student.column_head is not None and teacher.shape.columns == student.shape.tokens - 1
 
 
 def check_decoder(student: Learner, losses: Mapping[str, LossSection], guided: bool) -> None:

@@ -143,7 +143,7 @@ def test_a_registered_reader_is_loaded_and_may_teach(tmp_path: Path) -> None:
     assert type(load_reader(tmp_path)) is Narrow
     assert isinstance(load_teacher(str(tmp_path), kind="narrow"), ParseqTeacher)
     register_reader("narrow")(Narrow)
-    with pytest.raises(UserError, match="no decoder to teach with"):
+    with pytest.raises(UserError, match="registered as a reader only"):
         load_teacher(str(tmp_path))
     with pytest.raises(UserError, match="is the format of Student"):
         register_reader(Student.FORMAT)

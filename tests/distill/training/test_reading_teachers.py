@@ -14,6 +14,7 @@ from distill.config import (
     AuxSection,
     Config,
     GuidanceSection,
+    LossSection,
     ScheduleSection,
     StudentSection,
     TeacherConfig,
@@ -26,11 +27,12 @@ from distill.training.permuted import build_parseq
 from distill.training.trainer import check_gradients
 from losses.kd import dkd_loss, kd_loss
 from students.charset import Charset
-from students.ctc import learner
+from students.ctc import CtcReader, Learner, learner
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
 from students.student import Student, StudentConfig
 from teachers.clip import ClipTeacher
+from teachers.columns import CtcReaderTeacher
 from teachers.guidance import Guidance
 from teachers.reading import ParseqTeacher, StudentTeacher
 
@@ -60,9 +62,12 @@ def batch() -> Batch:
     return Batch(torch.rand(4, 3, 32, 128) * 2 - 1, labels, torch.full((4, 32), -1), torch.arange(4))
 
 
-def make(student: Student, teachers: Any, weights: list[float] | None = None, **guidance: Any) -> DistillationTask:
+def make(
+    student: Learner, teachers: Any, weights: list[float] | None = None, losses: Any = None, **guidance: Any
+) -> DistillationTask:
     torch.manual_seed(1)
-    return DistillationTask(student, teachers, GuidanceSection(**guidance), AuxSection(columns=0), weights=weights)
+    aux = AuxSection(columns=0)
+    return DistillationTask(student, teachers, GuidanceSection(**guidance), aux, weights=weights, losses=losses)
 
 
 def terms_of(task: DistillationTask, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
@@ -210,6 +215,33 @@ def test_what_a_student_reads_with_learns_from_characters(student: Student, batc
     plain = Student(dataclasses.replace(student.config, column_head=False))
     with pytest.raises(UserError, match=r"kd_head=both: the student has no columns"):
         make(plain, teacher, kd=1.0, kd_head="both")
+
+
+def ctc_student(charset: str = "36") -> CtcReader:
+    config = StudentConfig(
+        charset=Charset.load(charset).characters, encoder="conv", stem=(8, 8, 8), width=32, depth=3, heads=2,
+        decoder_depth=3, decoder_heads=2, column_head=True, taps="even", decoding="ctc",
+    )  # fmt: skip
+    return CtcReader(config)
+
+
+def test_a_ctc_student_teaches_column_by_column(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    own, other = CtcReaderTeacher("own", ctc_student()), CtcReaderTeacher("other", ctc_student("94"))
+    losses = {"column_kd": LossSection(0.5, options={"temperature": 2.0})}
+    task = make(learner(student, "ctc"), [own, other, teacher], kd=1.0, losses=losses)
+    terms = terms_of(task, batch)
+    encoder = ["bridge", "visual1", "visual2", "visual3"]
+    expected = {f"own/{name}" for name in [*encoder, "kd_columns", "column_kd"]}
+    expected |= {f"other/{name}" for name in [*encoder, "kd_columns"]} | {f"teacher/{name}" for name in FEATURES}
+    assert set(terms) == {"characters", "ctc", *expected}
+    task.total(terms).backward()
+    check_gradients(task)
+    for one, message in (
+        (other, "other has 32 columns over 94 characters, the student 32 over 36; take guidance.kd"),
+        (teacher, "needs the columns of a teacher's guidance, and teacher has only image, text, word"),
+    ):
+        with pytest.raises(UserError, match=message):
+            make(student, one, losses=losses)
 
 
 def test_a_loaded_student_gets_another_alphabet(student: Student, tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""Comparison of columns one by one, for a teacher whose columns are those of the student: the loss `column_kd`.
+
+Two readers by CTC put blanks and characters into other columns, as a rule; the columns of a student that learns from
+one of its own kind come to stand where its teacher's do, if it is told from the start. docs/method.md, section 4.7.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from losses.kd import kd_loss
+from losses.registry import register_loss
+from students.decoding import BLANK_ID
+from students.stages import Stages
+from teachers.guidance import Guidance
+
+
+@register_loss("column_kd", needs=("columns",))
+def column_kd(stages: Stages, guidance: Guidance, *, temperature: float = 1.0, include_blank: bool = False) -> Tensor:
+    """Compute `kd_loss` over (N, W, C + 1) columns, of those in which the teacher is for a character.
+
+    Args:
+        stages: the student's side.
+        guidance: the teacher's side, of the same columns and alphabet.
+        temperature: divides both sides.
+        include_blank: take the columns too in which the teacher is for the blank, most of a word.
+
+    Raises:
+        ValueError: when the sides differ in columns or classes.
+    """
+    if stages.columns is None or guidance.columns is None or stages.columns.shape != guidance.columns.shape:
+        raise ValueError("a student and a teacher of the same columns and classes are needed")
+    chosen = stages.own_columns[:, None] > torch.arange(stages.columns.shape[1], device=stages.columns.device)
+    if not include_blank:
+        chosen = chosen & (guidance.columns.argmax(dim=-1) != BLANK_ID)
+    return kd_loss(stages.columns[chosen], guidance.columns[chosen], temperature)
