@@ -24,8 +24,9 @@ CHARSETS: dict[str, str] = {
     "36": digits + ascii_lowercase,
     "62": digits + ascii_lowercase + ascii_uppercase,
     "94": digits + ascii_lowercase + ascii_uppercase + punctuation,
+    "95": digits + ascii_lowercase + ascii_uppercase + punctuation + " ",
 }
-"""The alphabets in common use, in the order of their token ids."""
+"""The alphabets in common use, in the order of their token ids; 95 is 94 and the blank, for lines of text."""
 ILLEGIBLE = re.compile(r"#+|\*+|\.")
 """Labels that mark a word nobody can read: `###` and `*` (ICDAR), `#` (Total-Text), `.` (TextOCR)."""
 SIGMA, FINAL_SIGMA = "\u03c3", "\u03c2"
@@ -70,7 +71,7 @@ class Charset:
 
     @classmethod
     def load(cls, name_or_file: str) -> Charset:
-        """Load `36`, `62`, `94`, or the characters of a UTF-8 text file.
+        """Load `36`, `62`, `94`, `95`, or the characters of a UTF-8 text file.
 
         Line ends and a byte-order mark are no characters of the alphabet; a blank is one when the file has it.
 
@@ -145,6 +146,14 @@ class Charset:
         if not self._is_ascii:
             text = unicodedata.normalize("NFC", text)
         return "".join(char for char in self.apply_case(text) if char in self.ids)
+
+    def adapt_reading(self, text: str) -> str:
+        """Apply `adapt` to a reading; where the alphabet has the blank, blanks follow the rule for labels too.
+
+        So runs of blanks become one, and those at the ends go: no picture tells how many there are.
+        """
+        text = self.adapt(text)
+        return " ".join(text.split()) if " " in self.ids else text
 
     def examine(
         self,
@@ -281,6 +290,11 @@ class Charset:
                 ) from None
             encoded[row, : len(tokens)] = torch.tensor(tokens)
         return encoded
+
+
+def show_characters(characters: str) -> str:
+    """Return characters as they are listed for people: the blank, which can't be seen there, as `␣`."""
+    return characters.replace(" ", "␣")
 
 
 def _only_marks(char: str) -> bool:

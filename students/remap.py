@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from students.charset import Charset
+from students.charset import Charset, show_characters
 from students.ctc import CtcReader
 from students.reading import Reader
 from students.two_stream import CharacterDecoder
@@ -48,11 +48,11 @@ class Remapping:
         """Describe it in one line."""
         parts = [f"{self.unchanged} characters keep their rows"]
         if self.new:
-            parts.append(f"new are {self.new}")
+            parts.append(f"new are {show_characters(self.new)}")
         if self.cased:
             parts.append(f"new, starting as their other case, are {self.cased}")
         if self.dropped:
-            parts.append(f"gone are {self.dropped}")
+            parts.append(f"gone are {show_characters(self.dropped)}")
         before, now = self.longest
         if now > before:
             parts.append(f"positions {before + 2} to {now + 1} are new")  # counted from 1, the end's among them

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("data", type=Path, help="LMDB, image folder, list of records, or a folder that holds sets")
     command.add_argument(
-        "--charset", default="36", help="36, 62, 94 or a text file: the alphabet to judge labels by (36)"
+        "--charset", default="36", help="36, 62, 94, 95 or a text file: the alphabet to judge labels by (36)"
     )
     command.add_argument("--max-length", type=int, default=25, metavar="N", help="longest word in characters (25)")
     command.add_argument(

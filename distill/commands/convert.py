@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
         "--clip", metavar="FILE",
         help="clipocr: weights of the CLIP it was trained with, for a checkpoint without them; implies --guidance",
     )  # fmt: skip
-    command.add_argument("--charset", metavar="C", help="36, 62, 94 or a text file, for a checkpoint that doesn't say")
+    command.add_argument(
+        "--charset", metavar="C", help="36, 62, 94, 95 or a text file, for a checkpoint that doesn't say"
+    )
     command.add_argument("--heads", metavar="E,D", help="attention heads of encoder and decoder, likewise")
     command.add_argument("--image", metavar="H,W", help="height and width of its pictures in pixels, likewise")
     command.add_argument(

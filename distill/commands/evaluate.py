@@ -30,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     add_plugin_option(command)
     add("--data", metavar="DIR", help="folder with test/SET in it, or one LMDB")
     add("--sets", default="six", metavar="SETS", help="six, all, or names with commas (%(default)s)")
-    add("--charset", default="36", metavar="C", help="36, 62, 94 or a text file: alphabet that is scored (%(default)s)")
+    add("--charset", default="36", metavar="C", help="36, 62, 94, 95 or a file: alphabet that is scored (%(default)s)")
+    add("--max-length", type=int, default=25, metavar="N", help="longest label; longer ones are left out (%(default)s)")
     add("--lexicon", metavar="FILE", help="words that are chosen among, one a line; else each set's own")
     add("--closed-lexicon", action="store_true", help="score open readers by closed lexicon too, in a table apart")
     add("--limit", type=int, metavar="N", help="N words of each set only, for a quick look")
@@ -74,9 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(given: argparse.Namespace) -> None:
     """Check what the arguments alone tell; raises `UserError`."""
-    for name in ("limit", "threads"):
+    for name in ("limit", "threads", "max_length"):
         if (value := getattr(given, name)) is not None and value < 1:
-            raise UserError(f"--{name} must be 1 or more, not {value}")
+            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
     chosen_decoding(given)
     if given.doctor:
         if not given.teacher:
@@ -109,6 +110,7 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str]) -> None:
         charset,
         benchmarks=given.sets,
         limit=given.limit,
+        max_length=given.max_length,
         overlap_check=not given.no_overlap_check,
         against=given.against,
         device=given.device,

@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--labels", type=Path, metavar="FILE", help="label file, when it is not labels.* in the folder"
     )
-    command.add_argument("--charset", default="94", help="36, 62, 94 or a text file: words outside it are dropped (94)")
+    command.add_argument(
+        "--charset", default="94", help="36, 62, 94, 95 or a text file: words outside it are dropped (94)"
+    )
     command.add_argument("--max-length", type=int, default=25, metavar="N", help="longest word in characters (25)")
     command.add_argument(
         "--keep-illegible", action="store_true", help="write marks for illegible words (### and *) as words"

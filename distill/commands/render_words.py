@@ -20,8 +20,8 @@ from students.charset import Charset
 from students.errors import UserError
 from students.files import replacing
 
-CELL_WIDTH, CELL_HEIGHT, LABEL_HEIGHT = 160, 56, 14
-"""Pixels of a word and of the label below it on a sheet."""
+CELL_WIDTH, LINE_CELL_WIDTH, CELL_HEIGHT, LABEL_HEIGHT = 160, 520, 56, 14
+"""Pixels of a word or a line, and of the label below it on a sheet."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,11 +43,18 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--style", choices=("sign", "street"), default="sign", help="street: nearer to real crops (default: sign)"
     )
-    command.add_argument("--charset", default="94", help="36, 62, 94 or a file: characters that may occur (any case)")
+    command.add_argument(
+        "--charset", default="94", help="36, 62, 94, 95 or a file: characters that may occur (any case)"
+    )
     command.add_argument(
         "--languages", nargs="+", default=[], metavar="CODE",
         help="languages of the words, such as de ru (default: en, or those that an alphabet beyond ASCII asks for)",
     )  # fmt: skip
+    command.add_argument(
+        "--line-words", type=int, nargs=2, default=(1, 1), metavar=("FEWEST", "MOST"),
+        help="words of a line, with blanks between them (1 1)",
+    )  # fmt: skip
+    command.add_argument("--max-length", type=int, default=60, metavar="N", help="longest line in characters (60)")
     command.add_argument("--sheet", type=Path, help="also draw the first 100 words as a PNG")
     command.add_argument("--overwrite", action="store_true", help="replace what is there")
     return command
@@ -70,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         difficulty=arguments.difficulty,
         languages=tuple(arguments.languages),
         style=arguments.style,
+        line_words=tuple(arguments.line_words),
+        max_length=arguments.max_length,
     )
     progress = Console(stderr=True)
     renderer, fonts = request.build_renderer(progress)
@@ -83,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.sheet is not None:
         with replacing(arguments.sheet) as beside:
             words = [renderer.render(index) for index in range(min(100, arguments.words))]
-            draw_sheet(words).save(beside, format="PNG")
+            across = (10, CELL_WIDTH) if request.line_words == (1, 1) else (3, LINE_CELL_WIDTH)
+            draw_sheet(words, *across).save(beside, format="PNG")
         console.print(f"sheet: {arguments.sheet}")
     if arguments.out is not None:
         recipe = write_set(request, renderer, fonts, arguments.out, arguments.workers, arguments.overwrite, progress)
@@ -97,6 +107,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError("nothing to do; give --out DIR, --sheet PNG or both")
     if arguments.words < 1:
         raise UserError(f"--words is {arguments.words}; at least 1 would work")
+    if not 1 <= arguments.line_words[0] <= arguments.line_words[1] or arguments.max_length < 1:
+        raise UserError("--line-words needs fewest and most words, such as 1 6, and --max-length at least 1")
     if arguments.max_fonts < 1 or arguments.workers < 1:
         raise UserError("--max-fonts and --workers need at least 1")
     if arguments.out is not None:
@@ -107,16 +119,16 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--sheet {arguments.sheet} can't be written; give a file in a folder that exists")
 
 
-def draw_sheet(words: Sequence[RenderedWord], columns: int = 10) -> Image.Image:
+def draw_sheet(words: Sequence[RenderedWord], columns: int = 10, cell: int = CELL_WIDTH) -> Image.Image:
     """Draw crops in a grid, at one size, with their labels underneath."""
     rows = -(-len(words) // columns)
-    sheet = Image.new("RGB", (columns * CELL_WIDTH, rows * (CELL_HEIGHT + LABEL_HEIGHT)), "white")
+    sheet = Image.new("RGB", (columns * cell, rows * (CELL_HEIGHT + LABEL_HEIGHT)), "white")
     pen = ImageDraw.Draw(sheet)
     pen.font = ImageFont.truetype(str(matplotlib_fonts() / "DejaVuSans.ttf"), 10)
     for number, word in enumerate(words):
-        x, y = number % columns * CELL_WIDTH, number // columns * (CELL_HEIGHT + LABEL_HEIGHT)
+        x, y = number % columns * cell, number // columns * (CELL_HEIGHT + LABEL_HEIGHT)
         crop = Image.fromarray(word.image)
-        scale = min((CELL_WIDTH - 6) / crop.width, (CELL_HEIGHT - 2) / crop.height)
+        scale = min((cell - 6) / crop.width, (CELL_HEIGHT - 2) / crop.height)
         size = max(1, round(crop.width * scale)), max(1, round(crop.height * scale))
         sheet.paste(crop.resize(size, Image.Resampling.BILINEAR), (x, y))
         pen.text((x, y + CELL_HEIGHT), word.label, fill="black")

@@ -28,7 +28,7 @@ class ConversionOptions:
     """What the user says beside the checkpoint."""
 
     charset: str | None = None
-    """Alphabet, for a file that doesn't say: 36, 62, 94 or a text file."""
+    """Alphabet, for a file that doesn't say: 36, 62, 94, 95 or a text file."""
     heads: tuple[int, int] | None = None
     """Attention heads of encoder and decoder, for a file that doesn't say."""
     image: tuple[int, int] | None = None

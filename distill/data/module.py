@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from distill.data.batch import Batch
 from distill.data.datasets import ConcatWords, WordDataset, WordOptions, load_words
 from distill.data.loading import Source, build_loader, build_test_loader
-from distill.data.rendering.labels import Split
+from distill.data.rendering.labels import MAX_LENGTH, Split
 from distill.data.rendering.render_set import RenderRequest, describe_renderer, render_once, rendering_warnings
 from distill.data.rendering.synthetic import SyntheticWords
 from distill.data.rendering.vocabulary import check_languages
@@ -53,6 +53,23 @@ class DataModule:
         self.sources: list[Source] = []
 
     @property
+    def line_words(self) -> tuple[int, int]:
+        """Fewest and most words of a rendered line.
+
+        Raises:
+            UserError: for what is no such range, or needs a blank that the alphabet lacks.
+        """
+        given = self.section.synthetic.line_words
+        if len(given) != 2 or not 1 <= given[0] <= given[1]:
+            raise UserError(f"data.synthetic.line_words is {given}; give fewest and most words, such as [1, 6]")
+        if given[1] > 1 and " " not in self.charset.ids:
+            raise UserError(
+                "data.synthetic.line_words renders blanks, which the alphabet lacks; set student.charset to 95, or to "
+                "a file that has the blank"
+            )
+        return given[0], given[1]
+
+    @property
     def synthetic_folders(self) -> tuple[Path, Path]:
         """Folders of the rendered training and validation words; what differs from the defaults is in their names."""
         synthetic = self.section.synthetic
@@ -61,6 +78,8 @@ class DataModule:
             kind += f"-{synthetic.style}"
         if synthetic.max_fonts != 400:
             kind += f"-{synthetic.max_fonts}fonts"
+        if self.line_words != (1, 1):
+            kind += f"-lines{self.line_words[0]}to{self.line_words[1]}of{self.options.max_length}"
         if not synthetic.system_fonts:
             kind += "-packagefonts"
         if synthetic.fonts:
@@ -105,6 +124,7 @@ class DataModule:
         rendered = [section.synthetic.ratio] if section.synthetic.words > 0 else []
         check_ratios([source.ratio for source in section.train] + rendered)
         check_languages(section.synthetic.languages)
+        _ = self.line_words  # checks itself
         if section.validation is not None and not self.resolve(section.validation).exists():
             path = self.resolve(section.validation)
             raise UserError(f"{path}: no such folder to validate on; give a set, or leave data.validation out")
@@ -164,13 +184,14 @@ class DataModule:
     def _request(self, split: Split) -> RenderRequest:
         """Describe the words to render; those that are stored serve every alphabet of ASCII."""
         synthetic, characters = self.section.synthetic, self.charset.characters
-        stored = split == "test" or not synthetic.live
+        stored, lines = split == "test" or not synthetic.live, self.line_words != (1, 1)
         return RenderRequest(
             synthetic.test_words if split == "test" else synthetic.words, split,
             synthetic.seed + 1 if split == "test" else synthetic.seed,
-            CHARSETS["94"] if stored and characters.isascii() else characters,
+            CHARSETS["95" if lines else "94"] if stored and characters.isascii() else characters,
             tuple(synthetic.fonts), synthetic.system_fonts, synthetic.max_fonts, synthetic.difficulty,
-            tuple(synthetic.languages), synthetic.style,
+            tuple(synthetic.languages), synthetic.style, self.line_words,
+            self.options.max_length if lines else MAX_LENGTH,
         )  # fmt: skip
 
     def _render(self, split: Split, folder: Path, console: Console) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from students.charset import show_characters
 from students.decoding import LogitsKind
 from students.errors import UserError
 from students.pretrained import locate, name_of
@@ -54,7 +55,7 @@ class Card:
 def properties(student: Reader) -> str:
     """Format the table of what the reader itself tells."""
     charset = student.charset
-    characters = html.escape(charset.characters.replace("`", "\\`").replace("|", "\\|"), quote=False)
+    characters = html.escape(show_characters(charset.characters).replace("`", "\\`").replace("|", "\\|"), quote=False)
     rows = {
         "characters": f"{len(charset.characters)}: <code>{characters}</code>",
         "longest word": f"{student.config.max_length} characters",

@@ -22,6 +22,8 @@ from distill.data.trees import find_sets, is_set, open_all, open_set
 from students.charset import Charset
 from students.errors import UserError
 
+MAX_LENGTH = 25
+"""Longest label of the protocol, in characters."""
 SIX = ("IIIT5k", "SVT", "IC13_857", "IC15_1811", "SVTP", "CUTE80")
 """The six benchmarks, in the order of the field's tables."""
 
@@ -107,7 +109,7 @@ class Benchmark:
 
 
 def open_benchmarks(
-    data: str | Path, sets: str, charset: Charset, limit: int | None = None, max_length: int = 25
+    data: str | Path, sets: str, charset: Charset, limit: int | None = None, max_length: int = MAX_LENGTH
 ) -> list[Benchmark]:
     """Open the wanted test sets.
 
@@ -142,7 +144,7 @@ def locate_benchmarks(data: str | Path, sets: str) -> dict[str, Path]:
 
 
 def open_benchmark(
-    name: str, path: Path, charset: Charset, limit: int | None = None, max_length: int = 25
+    name: str, path: Path, charset: Charset, limit: int | None = None, max_length: int = MAX_LENGTH
 ) -> Benchmark:
     """Open one set and clean its labels.
 

@@ -20,7 +20,7 @@ from distill.deployment.readers import ReadingKind, Role, WordReader, place, rea
 from distill.evaluation.benchmarks import Benchmark, averaged
 from distill.evaluation.lexicon import ClosedReader
 from distill.evaluation.metrics import Agreement, Pair, Tally, agreement, tally
-from students.charset import Charset
+from students.charset import Charset, show_characters
 from students.errors import UserError
 
 WARM_UP = 3
@@ -77,6 +77,8 @@ class Comparison:
     benchmarks: tuple[Benchmark, ...]
     device: str
     """Where the sets were read; times a word are always the CPU's."""
+    blanks: bool = False
+    """Whether blanks are scored."""
     warnings: tuple[str, ...] = ()
     """What the numbers leave out: labels that a reader can't write in its alphabet."""
 
@@ -118,7 +120,7 @@ def compare(
     pairs = tuple(make_pair(a, b, chosen) for a, b in combinations(results, 2) if a.reading == b.reading)
     return Comparison(
         results, pairs, unlike_pairs(results, chosen), tuple(chosen), tuple(benchmarks), device,
-        tuple(alphabet_warnings(results, charset)),
+        " " in charset.ids, tuple(alphabet_warnings(results, charset)),
     )  # fmt: skip
 
 
@@ -182,7 +184,7 @@ def score(benchmark: Benchmark, raw: RawReadings, charset: Charset, reader: Word
     words = raw.words[benchmark.name]
     if len(words) != len(benchmark):
         raise RuntimeError(f"{len(words)} readings of the {len(benchmark)} words of {benchmark.name}")
-    predictions = tuple(charset.adapt(text) for text, _ in words)
+    predictions = tuple(charset.adapt_reading(text) for text, _ in words)
     hits = tuple(word == label for word, label in zip(predictions, benchmark.labels, strict=True))
     confidences = tuple(confidence for _, confidence in words)
     missing = unwritable(reader.charset, charset)
@@ -204,9 +206,10 @@ def alphabet_warnings(results: Sequence[ReaderResult], charset: Charset) -> Iter
         if missing:
             words = sum(each.unreadable for each in result.sets.values())
             total = sum(each.tally.words for each in result.sets.values())
+            named = show_characters("".join(sorted(missing)))
             yield (
                 f"{result.name} can't write {len(missing)} of the {len(charset.characters)} characters that are scored "
-                f"({''.join(sorted(missing))}): {words} of the {total} words have one of them and count as misread"
+                f"({named}): {words} of the {total} words have one of them and count as misread"
             )
 
 

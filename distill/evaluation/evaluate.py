@@ -45,6 +45,7 @@ def evaluate(
     benchmarks: str = "six",
     charset: str = "36",
     limit: int | None = None,
+    max_length: int = 25,
     overlap_check: bool = True,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     out: str | Path | None = None,
@@ -58,8 +59,9 @@ def evaluate(
         teachers: names of teachers to compare with; a CLIP chooses from a closed lexicon.
         peers: readers of other programs to compare with: `rapidocr`, `tesseract`, ONNX files (docs/howto/peers.md).
         benchmarks: `six`, `all`, or names with commas; a single set is read whatever its name.
-        charset: characters that are scored: 36, 62, 94, or a text file.
+        charset: characters that are scored: 36, 62, 94, 95 (with blanks), or a text file.
         limit: read so many words of each set only.
+        max_length: longest label in characters; longer ones are left out.
         overlap_check: search the training words beside `data` for the test words.
         device: where sets are read.
         out: folder to write report.json, report.md and sheets of words to.
@@ -84,8 +86,8 @@ def evaluate(
     opened += [open_reader(name, "teacher", charset=scored) for name in teachers]
     opened += [open_reader(name, "peer") for name in peers]
     return run_evaluation(
-        opened, data, scored, benchmarks=benchmarks, limit=limit, overlap_check=overlap_check, device=device, out=out,
-        overwrite=overwrite, command="symdistill.evaluate",
+        opened, data, scored, benchmarks=benchmarks, limit=limit, max_length=max_length,
+        overlap_check=overlap_check, device=device, out=out, overwrite=overwrite, command="symdistill.evaluate",
     ).report  # fmt: skip
 
 
@@ -102,6 +104,7 @@ def run_evaluation(
     *,
     benchmarks: str = "six",
     limit: int | None = None,
+    max_length: int = 25,
     overlap_check: bool = True,
     against: str | Path | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -120,6 +123,7 @@ def run_evaluation(
         charset: characters that are scored.
         benchmarks: `six`, `all`, or names with commas.
         limit: read so many words of each set only.
+        max_length: longest label in characters; longer ones are left out.
         overlap_check: search training words for test words.
         against: the training words; None takes those beside the test words, when there are any.
         device: where sets are read.
@@ -135,7 +139,7 @@ def run_evaluation(
     """
     started = time.monotonic()
     folder = None if out is None else check_report_folder(out, overwrite)
-    opened = open_benchmarks(data, benchmarks, charset, limit)
+    opened = open_benchmarks(data, benchmarks, charset, limit, max_length)
     training = find_training(Path(data), None if against is None else Path(against)) if overlap_check else None
     compared = readers() if callable(readers) else readers
     overlaps = None if training is None else check_overlap(opened, training)

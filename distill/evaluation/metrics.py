@@ -25,14 +25,24 @@ class Tally:
     """Words that were read exactly."""
     one_minus_ned_sum: float = 0.0
     """Sum over words of 1 - edit distance / length of the longer string."""
+    hits_without_blanks: int = 0
+    """Words, or lines, that were read exactly but for their blanks."""
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.words + other.words, self.hits + other.hits, self.one_minus_ned_sum + other.one_minus_ned_sum)
+        return Tally(
+            self.words + other.words, self.hits + other.hits, self.one_minus_ned_sum + other.one_minus_ned_sum,
+            self.hits_without_blanks + other.hits_without_blanks,
+        )  # fmt: skip
 
     @property
     def accuracy(self) -> float:
         """Word accuracy in percent; 0 without words."""
         return percent(self.hits, self.words)
+
+    @property
+    def accuracy_without_blanks(self) -> float:
+        """Accuracy in percent when blanks don't count."""
+        return percent(self.hits_without_blanks, self.words)
 
     @property
     def one_minus_ned(self) -> float:
@@ -53,7 +63,13 @@ def tally(predictions: Sequence[str], labels: Sequence[str]) -> Tally:
     """
     similarities = [similarity(prediction, label) for prediction, label in zip(predictions, labels, strict=True)]
     hits = sum(prediction == label for prediction, label in zip(predictions, labels, strict=True))
-    return Tally(len(similarities), hits, math.fsum(similarities))
+    joined = sum(equal_without_blanks(prediction, label) for prediction, label in zip(predictions, labels, strict=True))
+    return Tally(len(similarities), hits, math.fsum(similarities), joined)
+
+
+def equal_without_blanks(prediction: str, label: str) -> bool:
+    """Tell whether a line was read exactly but for its blanks."""
+    return prediction.replace(" ", "") == label.replace(" ", "")
 
 
 def similarity(prediction: str, label: str) -> float:

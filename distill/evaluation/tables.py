@@ -186,13 +186,17 @@ def detail_lines(readers: Sequence[Mapping[str, Any]]) -> str:
         [
             reader["name"], name, entry["words"], entry["hits"], f"{entry['accuracy']:.2f}",
             f"{entry['interval'][0]:.1f} to {entry['interval'][1]:.1f}", f"{entry['one_minus_ned']:.2f}",
+            *([f"{entry['accuracy_without_blanks']:.2f}"] if "accuracy_without_blanks" in entry else []),
             *([entry["lexicon"]] if "lexicon" in entry else []),
         ]
         for reader in readers
         for name, entry in reader["benchmarks"].items()
     ]  # fmt: skip
-    closed = ["lexicon words"] if rows and len(rows[0]) == 8 else []
-    return grid(["reader", "set", "words", "correct", "word accuracy %", "95% interval", "1-NED %", *closed], rows)
+    entries = [entry for reader in readers for entry in reader["benchmarks"].values()]
+    blanks = ["without blanks %"] if any("accuracy_without_blanks" in entry for entry in entries) else []
+    closed = ["lexicon words"] if any("lexicon" in entry for entry in entries) else []
+    head = ["reader", "set", "words", "correct", "word accuracy %", "95% interval", "1-NED %", *blanks, *closed]
+    return grid(head, rows)
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

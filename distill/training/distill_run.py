@@ -19,7 +19,7 @@ from distill.deployment.card import Card, scores_from_report
 from distill.deployment.folder import save_folder
 from distill.deployment.readers import ModelReader, WordReader
 from distill.errors import check_extra
-from distill.evaluation.benchmarks import check_overlap, locate_benchmarks, open_benchmarks
+from distill.evaluation.benchmarks import MAX_LENGTH, check_overlap, locate_benchmarks, open_benchmarks
 from distill.evaluation.compare import compare
 from distill.evaluation.lexicon import teacher_reader
 from distill.evaluation.report import build_report, write_report
@@ -141,7 +141,7 @@ class DistillRun(TrainingRun[Config]):
         if self._test is not None and section.test is None and section.charset is None:
             locate_benchmarks(self._test, section.benchmarks)  # validation words: their loader reads their labels
         elif self._test is not None:
-            open_benchmarks(self._test, section.benchmarks, charset)
+            open_benchmarks(self._test, section.benchmarks, charset, max_length=scored_length(self.task.student))
         for teacher in self.task.teachers if section.teacher else ():
             teacher_reader(teacher, charset)
         if self._train_root is not None and not self._train_root.is_dir():
@@ -183,7 +183,10 @@ class DistillRun(TrainingRun[Config]):
         started, config, out = time.monotonic(), self.config, self.out
         student = load_reader(out / "student")
         charset = self._test_charset(student)
-        benchmarks = open_benchmarks(self._test or self.data.synthetic_folders[1], config.eval.benchmarks, charset)
+        benchmarks = open_benchmarks(
+            self._test or self.data.synthetic_folders[1], config.eval.benchmarks, charset,
+            max_length=scored_length(student),
+        )  # fmt: skip
         comparison = compare(self._readers(student, charset), benchmarks, charset)
         self.seconds["compare"] = time.monotonic() - started
         overlaps = check_overlap(benchmarks, self._train_root) if self._train_root is not None else None
@@ -249,3 +252,8 @@ class DistillRun(TrainingRun[Config]):
         for reader, name in zip(readers, distinct([reader.name for reader in readers]), strict=True):
             reader.name = name
         return readers
+
+
+def scored_length(student: Reader) -> int:
+    """Return the longest label that is scored: the protocol's, or the student's where it reads longer ones."""
+    return max(MAX_LENGTH, student.max_length)

@@ -124,7 +124,10 @@ class TrainingRun(ABC, Generic[Settings]):
         )  # fmt: skip
         if self.tracker is not None and result.samples:
             self.tracker.picture(step, "words", draw_gallery(result.samples))
-        return Validation(result.accuracy, result.words, {"one_minus_ned": result.one_minus_ned})
+        metrics = {"one_minus_ned": result.one_minus_ned}
+        if result.accuracy_without_blanks is not None:
+            metrics["accuracy_without_blanks"] = result.accuracy_without_blanks
+        return Validation(result.accuracy, result.words, metrics)
 
     def save_best(self, weights: nn.Module, result: Validation) -> None:
         """Write the exported model and its card; called by the main process when a validation is the best so far."""

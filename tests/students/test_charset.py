@@ -279,3 +279,25 @@ def test_encoded_labels_decode_to_themselves(alphabet: str, data: st.DataObject)
     readings = decode_probabilities(charset, probabilities)
     assert [reading.text for reading in readings] == labels
     assert [len(reading.token_probs) for reading in readings] == [len(label) + 1 for label in labels]
+
+
+# Lines.
+
+
+def test_blanks_of_lines_become_single_and_those_at_the_ends_go() -> None:
+    charset = Charset.load("95")
+    assert charset.characters == CHARSETS["94"] + " "
+    for label, text in [
+        (" Open\tall  day\n", "Open all day"),
+        ("caf\u00e9 \u3000 24h", "cafe 24h"),
+        ("a \u4eac b", "a b"),
+    ]:
+        assert charset.clean(label) == text
+        assert Charset.load("94").clean(label) == text.replace(" ", "")
+    assert charset.clean(" \u4eac ") is None
+    assert charset.clean("a" * 12 + "  " + "b" * 12) == "a" * 12 + " " + "b" * 12
+    assert charset.clean("a " * 13, max_length=24) is None
+    assert charset.adapt_reading("  Open  all ") == "Open all"
+    assert Charset.load("36").adapt_reading("Open all") == "openall"
+    encoded = charset.encode(["a b"])
+    assert encoded[0, 1:4].tolist() == [charset.ids["a"], 95, charset.ids["b"]]

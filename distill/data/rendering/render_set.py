@@ -18,7 +18,7 @@ from rich.console import Console
 from distill.data.columns import pack_columns
 from distill.data.progress import followed
 from distill.data.rendering.fonts import FontChoice, choose_fonts
-from distill.data.rendering.labels import Split
+from distill.data.rendering.labels import MAX_LENGTH, Split
 from distill.data.rendering.renderer import WordRenderer
 from distill.data.rendering.street import StreetRenderer
 from distill.data.rendering.vocabulary import needs_shaping
@@ -61,11 +61,19 @@ class RenderRequest:
     """wordfreq's codes of the languages of the words; empty: chosen by the charset."""
     style: Style = "sign"
     """`sign`, or `street`, which is nearer to real crops."""
+    line_words: tuple[int, int] = (1, 1)
+    """Fewest and most words of a line, with single blanks between them; (1, 1) renders single words."""
+    max_length: int = MAX_LENGTH
+    """Longest line in characters."""
 
     @property
     def characters(self) -> str:
-        """Characters that may be drawn: both cases, because pictures have both, and labels keep theirs."""
-        return "".join(sorted(set(self.charset) | set(self.charset.lower()) | set(self.charset.upper())))
+        """Characters that may be drawn: both cases, because pictures have both, and labels keep theirs.
+
+        The blank is one where lines of several words are rendered.
+        """
+        characters = set(self.charset) | set(self.charset.lower()) | set(self.charset.upper())
+        return "".join(sorted(characters - {" "} | ({" "} if self.line_words[1] > 1 else set())))
 
     def build_renderer(self, console: Console | None = None) -> tuple[WordRenderer, FontChoice]:
         """Look for fonts and build the renderer.
@@ -79,8 +87,9 @@ class RenderRequest:
         )  # fmt: skip
         drawn = "".join(char for char in self.characters if char not in fonts.undrawn)
         renderer = RENDERERS[self.style](
-            fonts.fonts, self.seed, self.split, drawn, difficulty=self.difficulty, languages=self.languages
-        )
+            fonts.fonts, self.seed, self.split, drawn, difficulty=self.difficulty, languages=self.languages,
+            line_words=self.line_words, max_length=self.max_length,
+        )  # fmt: skip
         if self.split == "test":
             renderer.draw_labels(self.words)
         return renderer, fonts
@@ -162,9 +171,10 @@ def describe_renderer(request: RenderRequest, renderer: WordRenderer, fonts: Fon
         "families": list(fonts.families),
         "dropped": fonts.dropped,
         "languages": list(renderer.words.languages),
-        "unshaped": "".join(char for char in request.charset if needs_shaping(char)),
+        "unshaped": "".join(char for char in request.charset if needs_shaping(char) and char != " "),
         "undrawn": "".join(c for c in request.charset if c in fonts.undrawn and not needs_shaping(c)),
         "borrowed": "".join(char for char in request.charset if char in fonts.borrowed),
+        "without_blanks": " " in request.charset and request.line_words[1] == 1,
     }
 
 
@@ -175,7 +185,10 @@ def rendering_warnings(recipe: dict[str, Any]) -> list[str]:
         ("unshaped", "{} would have to be joined, stacked or set from right to left; rendered words lack them"),
         ("borrowed", "no held-out font draws {}; fonts of the training words do it in the validation words"),
     ]
-    return [text.format(list_characters(recipe[key])) for key, text in messages if recipe.get(key)]
+    lines = [text.format(list_characters(recipe[key])) for key, text in messages if recipe.get(key)]
+    if recipe.get("without_blanks"):
+        lines.append("rendered words have no blank, which the alphabet has; data.synthetic.line_words renders lines")
+    return lines
 
 
 def list_characters(characters: str, most: int = 20) -> str:

@@ -19,10 +19,11 @@ from distill.data.columns import COLUMNS
 from distill.data.rendering import effects
 from distill.data.rendering.atlas import FontAtlas
 from distill.data.rendering.colours import draw_palette
-from distill.data.rendering.labels import Split, WordSampler
+from distill.data.rendering.labels import MAX_LENGTH, Split, WordSampler
 from distill.data.rendering.layout import draw_setting, set_word
+from distill.data.rendering.lines import MAX_LINE_WIDTH, LineSampler, calm
 from distill.data.rendering.texture import NoiseBank, TextureBank
-from distill.data.rendering.warp import Placement, draw_warp
+from distill.data.rendering.warp import MAX_HEIGHT, MAX_WIDTH, Placement, draw_warp
 from students.errors import UserError
 
 
@@ -31,7 +32,7 @@ class RenderedWord:
     """One rendered word.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, as large as a crop of a photograph: H 10 to 96, W up to 288.
+        image: (H, W, 3) uint8 RGB, as large as a crop of a photograph: H 10 to 96, W up to 288 (640 for a line).
         label: what stands there, in its case.
         columns: (32,) uint32, the code point of the character over each 32nd of the width, 0 for none.
         quality: the JPEG quality it should be stored with.
@@ -63,6 +64,8 @@ class WordRenderer:
         difficulty: how hard the street is on the words, 0 to 1: share of low-resolution crops, blur, bend, perspective
             and faint colours; 1 is as varied as real crops, less is quicker to learn.
         languages: see `WordSampler`.
+        line_words: fewest and most words of a line; (1, 1) renders single words.
+        max_length: longest line in characters.
 
     Raises:
         UserError: without fonts, for a label that no font draws, or a difficulty out of range.
@@ -71,6 +74,7 @@ class WordRenderer:
     def __init__(
         self, fonts: Sequence[FontAtlas], seed: int, split: Split = "all", charset: str | None = None,
         labels: Sequence[str] | None = None, difficulty: float = 1.0, languages: Collection[str] = (),
+        line_words: tuple[int, int] = (1, 1), max_length: int = MAX_LENGTH,
     ) -> None:  # fmt: skip
         if not fonts:
             raise UserError("no fonts to render with; give a folder of fonts")
@@ -82,6 +86,9 @@ class WordRenderer:
         self.fonts = tuple(fonts)
         self.seed, self.split = seed, split
         self.words = self._make_sampler(charset, languages)
+        self.renders_lines = line_words != (1, 1)
+        if self.renders_lines:
+            self.words = LineSampler(self.words, line_words, max_length)
         self.labels = None if labels is None else tuple(labels)
         weights = _weights(self.fonts)
         self._font_sums = list(accumulate(weights))
@@ -130,7 +137,11 @@ class WordRenderer:
         difficulty = self.difficulty
         small = random.random() < 0.27 * difficulty
         cap = random.uniform(8, 13) if small else random.uniform(15, 30)
-        placement = Placement(word, draw_warp(random, difficulty), cap, _margins(random))
+        if self.renders_lines:
+            warp, limits = draw_warp(random, difficulty * calm(word)), (MAX_LINE_WIDTH, MAX_HEIGHT)
+        else:
+            warp, limits = draw_warp(random, difficulty), (MAX_WIDTH, MAX_HEIGHT)
+        placement = Placement(word, warp, cap, _margins(random), limits)
         palette = draw_palette(random, (46.0 if small else 32.0) + 40 * (1 - difficulty))
         planes = effects.paint(placement.layers(), palette, setting, self._textures, random)
         effects.light(planes, random)

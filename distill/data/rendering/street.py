@@ -11,6 +11,7 @@ from distill.data.columns import COLUMNS
 from distill.data.rendering import street_effects
 from distill.data.rendering.colours import draw_palette
 from distill.data.rendering.layout import Setting, SetWord, set_word
+from distill.data.rendering.lines import MAX_LINE_WIDTH
 from distill.data.rendering.renderer import RenderedWord, WordRenderer
 from distill.data.rendering.scenes import SceneBank
 from distill.data.rendering.street_labels import StreetSampler
@@ -49,7 +50,8 @@ class StreetRenderer(WordRenderer):
         word = set_word(label, font, setting, random, filler)
         small = random.random() < 0.3 * difficulty
         height = random.uniform(13, 25) if small else random.uniform(26, 58)
-        placement = place(word, draw_warp(random, difficulty), height, draw_margins(random, setting))
+        widest = MAX_LINE_WIDTH if self.renders_lines else MAX_WIDTH
+        placement = place(word, draw_warp(random, difficulty), height, draw_margins(random, setting), widest)
         faint = random.random() < 0.1 * difficulty
         palette = draw_palette(random, 22.0 if faint else 48.0 if small else 36.0, vivid=True)
         crop = street_effects.photograph(
@@ -163,10 +165,12 @@ def draw_warp(random: Random, difficulty: float = 1.0) -> Warp:
     )
 
 
-def place(word: SetWord, warp: Warp, height: float, margins: tuple[float, float, float, float]) -> Placement:
+def place(
+    word: SetWord, warp: Warp, height: float, margins: tuple[float, float, float, float], widest: float = MAX_WIDTH
+) -> Placement:
     """Place a word in a crop of a height; where capitals would be too small, it is bent and turned less, and larger."""
     for _ in range(4):
-        placement = Placement(word, warp, 44.0, margins, (MAX_WIDTH, height))
+        placement = Placement(word, warp, 44.0, margins, (widest, height))
         if placement.scale / (1 + 0.6 * abs(warp.tilt[0])) >= LEAST_CAP:
             break
         height = min(MAX_HEIGHT, 1.4 * height)

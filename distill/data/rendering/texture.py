@@ -61,9 +61,11 @@ class NoiseBank:
         self.images = [_grain(rng, size) for _ in range(count)]
 
     def cut(self, width: int, height: int, random: Random) -> np.ndarray:
-        """Cut a piece: (height, width, 3) float32, a view."""
+        """Cut a piece: (height, width, 3) float32; wider than the largest it repeats, mirrored."""
         noise = self.images[int(random.random() * len(self.images))]
-        x = int(random.random() * (self.size[0] - width + 1))
+        if width > self.size[0]:
+            noise = np.concatenate([noise, noise[:, ::-1]] * -(-width // (2 * self.size[0])), axis=1)
+        x = int(random.random() * (noise.shape[1] - width + 1))
         y = int(random.random() * (self.size[1] - height + 1))
         return noise[y : y + height, x : x + width]
 

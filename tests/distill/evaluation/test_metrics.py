@@ -40,7 +40,7 @@ def test_mcnemar_copes_with_many_words() -> None:
 
 def test_tallies_add_up() -> None:
     first, second = tally(["a", "bc"], ["a", "bd"]), tally(["", "x"], ["abc", "x"])
-    assert first + second == Tally(4, 2, 2.5)
+    assert first + second == Tally(4, 2, 2.5, 2)
     assert (first + second).accuracy == 50.0
     assert (first + second).one_minus_ned == 62.5
     assert Tally().accuracy == 0.0
@@ -49,3 +49,11 @@ def test_tallies_add_up() -> None:
 def test_predictions_and_labels_must_pair() -> None:
     with pytest.raises(ValueError, match="zip"):
         tally(["a"], ["a", "b"])
+
+
+def test_lines_are_scored_with_their_blanks_and_without() -> None:
+    lines = tally(["open all day", "openall day", "open day", "open all day"], ["open all day"] * 3 + ["open all dry"])
+    assert (lines.hits, lines.hits_without_blanks) == (1, 2)
+    assert lines.accuracy_without_blanks == 50
+    assert lines.one_minus_ned_sum == pytest.approx(1 + 11 / 12 + 8 / 12 + 11 / 12)
+    assert (lines + lines).hits_without_blanks == 4
