@@ -120,7 +120,7 @@ class OnnxCtcReader(PictureReader):
         """
         readings: dict[int, Reading] = {}
         mask = None if allowed is None else self._allowed_classes(allowed)
-        for indices, probabilities, columns in self._columns(pictures):
+        for indices, probabilities, columns in self.columns(pictures):
             if mask is not None:
                 probabilities = np.where(mask, probabilities, 0)
                 probabilities[:, :, self.blank_id] += TINY  # where nothing that is allowed has any chance
@@ -135,7 +135,7 @@ class OnnxCtcReader(PictureReader):
         ids[self.blank_id] = 0
         return np.array([number >= 0 and allowed[number] for number in ids])
 
-    def _columns(self, pictures: Sequence[Image.Image]) -> Iterator[tuple[list[int], np.ndarray, list[int]]]:
+    def columns(self, pictures: Sequence[Image.Image]) -> Iterator[tuple[list[int], np.ndarray, list[int]]]:
         """Yield the columns of pictures of one width at a time.
 
         Yields:

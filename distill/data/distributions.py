@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,16 +105,20 @@ def likeliest_classes(probabilities: np.ndarray, count: int) -> WordDistribution
     return WordDistributions(order.astype(np.int64), chosen.astype(np.float32), rest.astype(np.float32))
 
 
-def fold_classes(source: Charset, target: Charset) -> np.ndarray:
-    """Map the classes of one alphabet to those of another by its label rules.
+def fold_texts(texts: Iterable[str], target: Charset) -> np.ndarray:
+    """Map the classes of a reader, the end or blank before them, to those of an alphabet by its label rules.
+
+    Args:
+        texts: what each class stands for.
+        target: the alphabet.
 
     Returns:
         (C + 1,) int64: class ids of `target`, 0 for the end, `LEFT_OUT` where its label rules leave no character or
         several.
     """
     folded = [0]
-    for char in source.characters:
-        text = target.clean(char, keep_illegible=True)
+    for own in texts:
+        text = target.clean(own, keep_illegible=True)
         folded.append(target.ids[text] if text is not None and len(text) == 1 else LEFT_OUT)
     return np.array(folded, np.int64)
 
@@ -136,7 +140,7 @@ class DistributionReader:
     def __init__(self, records: Records, charset: Charset) -> None:
         self.stored, self.charset = StoredDistributions.read(records), charset
         self._source = Charset(self.stored.characters)
-        self._classes = fold_classes(self._source, charset)
+        self._classes = fold_texts(self._source.characters, charset)
 
     def read(self, records: LmdbRecords, position: int, raw: str, label: str) -> WordDistributions | None:
         """Read the distributions of a word, one for each character of its label, and perhaps one of the end.

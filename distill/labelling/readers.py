@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from PIL import Image
 
-from distill.data.distributions import LEFT_OUT, RAREST, fold_classes
+from distill.data.distributions import LEFT_OUT, fold_texts
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.readers import ModelReader, OnnxWordReader, WordReader, open_model
+from distill.deployment.readers import ModelReader, OnnxWordReader, PeerReader, WordReader, open_model
 from students.alignment import occupancy, pool_columns
 from students.charset import Charset
-from students.decoding import DECODERS, LogitsKind, Reading
+from students.decoding import DECODERS, LogitsKind, Reading, decode_columns
 from students.errors import UserError
 from students.pictures import to_array
+from students.reading import Reader
+from teachers.onnx_ctc import OnnxCtcReader
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,12 @@ class Read:
 
     reading: Reading
     """What it reads."""
-    log_probs: np.ndarray
-    """(T, C + 1) float32 log-probabilities of its columns or positions, blank or end first."""
+    log_probs: np.ndarray | None
+    """(T, C + 1) float32 log-probabilities of its columns or positions in the alphabet of the labels, blank or end
+    first; what that alphabet lacks is left out. None for a reader that tells the word alone."""
 
 
-def open_readers(names: Sequence[str]) -> list[ModelReader | OnnxWordReader]:
+def open_readers(names: Sequence[str]) -> list[ModelReader | OnnxWordReader | PeerReader]:
     """Open readers by name, on one thread each; raises `UserError` when there is none of a name."""
     return [open_model(name, threads=1) for name in names]
 
@@ -66,16 +68,29 @@ class LabelReader:
         charset: the alphabet of the labels.
     """
 
-    def __init__(self, reader: ModelReader | OnnxWordReader, charset: Charset) -> None:
+    def __init__(self, reader: ModelReader | OnnxWordReader | PeerReader, charset: Charset) -> None:
         self.model, self.labels = reader.model, charset
+        texts = list(self.model.charset.characters)
+        if isinstance(self.model, OnnxCtcReader):
+            texts = [text for number, text in enumerate(self.model.texts) if number != self.model.blank_id]
+        classes = fold_texts(texts, charset)
+        self._taken = np.flatnonzero(classes != LEFT_OUT)
+        self._sums = np.eye(len(charset.characters) + 1, dtype=np.float32)[classes[self._taken]]
+        self._known = set(classes.tolist())
 
     @property
     def kind(self) -> LogitsKind:
-        """What its logits stand for."""
-        return self.model.logits_kind if isinstance(self.model, OnnxReader) else self.model.LOGITS
+        """What its columns or positions stand for."""
+        if isinstance(self.model, Reader):
+            return self.model.LOGITS
+        return self.model.logits_kind if isinstance(self.model, OnnxReader) else "ctc"
 
     def read(self, pictures: Sequence[Image.Image]) -> list[Read]:
         """Read pictures, in batches that the caller determines."""
+        if isinstance(self.model, OnnxCtcReader):
+            return self._read_columns(self.model, pictures)
+        if not isinstance(self.model, OnnxReader | Reader):
+            return [Read(reading, None) for reading in self.model.read_pictures(pictures)]
         images = to_array(pictures, self.model.image_size)
         if isinstance(self.model, OnnxReader):
             logits = torch.from_numpy(self.model.logits(images))
@@ -83,8 +98,8 @@ class LabelReader:
             with torch.inference_mode():
                 logits = self.model.eval()(torch.from_numpy(images))
         readings = DECODERS[self.kind](self.model.charset, logits)
-        log_probs = logits.float().log_softmax(dim=-1).numpy()
-        return [Read(reading, rows) for reading, rows in zip(readings, log_probs, strict=True)]
+        probabilities = logits.float().softmax(dim=-1).numpy()
+        return [Read(reading, self._fold(rows)) for reading, rows in zip(readings, probabilities, strict=True)]
 
     def distributions(self, read: Read, label: str) -> np.ndarray | None:
         """Compute its distribution over the alphabet of the labels for each character of a label.
@@ -98,53 +113,39 @@ class LabelReader:
 
         Returns:
             (T, C + 1) probabilities, the end first: one row a character, and one of the end where the reader has one;
-            None when it can't spell the label, or has no distributions for it.
+            None when it hasn't got the characters of the label, or has no distributions for it.
         """
-        spelling = self._spell(read.reading.text, label)
-        if spelling is None:
+        ids = [self.labels.ids[char] for char in label]
+        if read.log_probs is None or not self._known.issuperset(ids):
             return None
-        ids, rows = spelling
-        log_probs = torch.from_numpy(read.log_probs)
         if self.kind == "ctc":
-            targets, lengths = torch.tensor([ids]), torch.tensor([len(ids)])
-            weights = occupancy(log_probs[None], targets, torch.tensor([len(log_probs)]), lengths)
+            log_probs = torch.from_numpy(read.log_probs)[None]
+            weights = occupancy(
+                log_probs, torch.tensor([ids]), torch.tensor([log_probs.shape[1]]), torch.tensor([len(ids)])
+            )
             if not bool(weights.any()):
                 return None
-            pooled = pool_columns(log_probs[None], weights)[0]
-            probabilities = torch.nn.functional.pad(pooled.exp(), (1, 0)).numpy()[rows]
-        elif len(read.log_probs) > len(ids) and read.reading.text == self._write(ids):
-            probabilities = np.exp(read.log_probs[[*rows, len(ids)]])
-        else:
+            pooled: np.ndarray = pool_columns(log_probs, weights)[0].exp().numpy()
+            return np.pad(pooled, ((0, 0), (1, 0)))
+        text = read.reading.text
+        written = [self.labels.clean(char, keep_illegible=True) or "" for char in text]
+        if "".join(written) != label or len(read.log_probs) <= len(text):
             return None
-        return self._fold(probabilities)
+        rows = np.exp(read.log_probs[[*(place for place, char in enumerate(written) if char), len(text)]])
+        return np.asarray(rows / rows.sum(axis=1, keepdims=True)) if len(rows) == len(label) + 1 else None
 
-    @cached_property
-    def classes(self) -> np.ndarray:
-        """(C + 1,) the class of the labels' alphabet that each of its own becomes; `LEFT_OUT` for none."""
-        return fold_classes(self.model.charset, self.labels)
-
-    def _spell(self, text: str, label: str) -> tuple[list[int], list[int]] | None:
-        """Spell a label in the reader's own classes: as it read it where that is the same word.
-
-        Returns:
-            Its class ids, and the places of the characters of the label among them; None when it can't be spelt.
-        """
-        own = self.model.charset
-        ids = [own.ids[char] for char in text]
-        rows = [place for place, number in enumerate(ids) if self.classes[number] != LEFT_OUT]
-        if "".join(self.labels.characters[self.classes[ids[place]] - 1] for place in rows) == label:
-            return ids, rows
-        written = [own.counterpart(char) for char in label]
-        if None in written:
-            return None
-        return [own.ids[char] for char in written if char is not None], list(range(len(label)))
-
-    def _write(self, ids: Sequence[int]) -> str:
-        return "".join(self.model.charset.characters[number - 1] for number in ids)
+    def _read_columns(self, model: OnnxCtcReader, pictures: Sequence[Image.Image]) -> list[Read]:
+        """Read with a CTC reader of another program, which takes pictures of one width at a time."""
+        reads: dict[int, Read] = {}
+        for indices, probabilities, columns in model.columns(pictures):
+            readings = decode_columns(model.texts, probabilities, model.blank_id, columns)
+            if model.blank_id:
+                probabilities = np.roll(probabilities, 1, axis=2)
+            folded = map(self._fold, probabilities)
+            reads.update(zip(indices, map(Read, readings, folded), strict=True))
+        return [reads[index] for index in range(len(pictures))]
 
     def _fold(self, probabilities: np.ndarray) -> np.ndarray:
-        """Bring (T, C + 1) probabilities to the alphabet of the labels; what that lacks is left out."""
-        taken = np.flatnonzero(self.classes != LEFT_OUT)
-        folded = np.zeros((len(self.labels.characters) + 1, len(probabilities)))
-        np.add.at(folded, self.classes[taken], probabilities[:, taken].T)
-        return (folded / np.maximum(folded.sum(axis=0), RAREST)).T
+        """Bring (T, classes) probabilities to log-probabilities in the alphabet of the labels."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(probabilities[:, self._taken].astype(np.float32) @ self._sums))

@@ -14,7 +14,7 @@ from distill.data.distributions import (
     DistributionReader,
     StoredDistributions,
     WordDistributions,
-    fold_classes,
+    fold_texts,
     likeliest_classes,
 )
 from distill.data.lmdb_reader import LmdbRecords
@@ -71,7 +71,7 @@ def test_the_rest_is_shared_by_the_other_characters() -> None:
 
 
 def test_classes_go_by_the_label_rules() -> None:
-    folded = fold_classes(Charset("aAé!ﬁ#"), Charset("#fiabe"))
+    folded = fold_texts("aAé!ﬁ#", Charset("#fiabe"))
     target = {char: number for number, char in enumerate("#fiabe", start=1)}
     assert folded.tolist() == [0, target["a"], target["a"], target["e"], LEFT_OUT, LEFT_OUT, target["#"]]
 
