@@ -53,7 +53,7 @@ class DistillationInputs:
     seed: int
     """Seeds what losses draw."""
     stored: Guidance | None = None
-    """What is stored with the words; None in an unguided step."""
+    """What is stored with the words, in every step, as it costs nothing; None when nothing is."""
     read: Tensor | None = None
     """(N,) bool, labelled by a teacher; None when all words had their own labels."""
     placeholder: bool = False
@@ -220,7 +220,6 @@ class DistillationTask(Task):
             pictures = batch.pictures if "image" in branch.teacher.caches else ()
             request = FeatureRequest(frozenset(need for each in active.values() for need in each.loss.needs), pictures)
             extracted.append(branch.extract(batch.images, batch.labels, request, seed))
-        guided = self.stored is not None and step % self.guidance.interval == 0
         fading = max(0.0, 1 - progress / self.aux.columns_until) if self.aux.columns_until > 0 else 0.0
         return DistillationInputs(
             images=batch.images,
@@ -231,7 +230,7 @@ class DistillationTask(Task):
             words=tuple(words for _, words in extracted),
             weights=weights,
             seed=seed,
-            stored=stored_guidance(batch, len(self.student.charset.characters) + 1) if guided else None,
+            stored=None if self.stored is None else stored_guidance(batch, len(self.student.charset.characters) + 1),
             read=None if labelled is None else labelled.read,
             placeholder=labelled is not None and labelled.placeholder,
         )
