@@ -18,6 +18,7 @@ from students.charset import Charset
 from students.decoding import LogitsKind
 from students.encoders import Encoder, plain_attention
 from students.errors import UserError
+from students.padding import blank_padding
 from students.reading import Reader
 from students.stages import Stages, StudentShape
 from students.student import (
@@ -94,9 +95,13 @@ class CtcReader(Reader):
         return self.encoder.stages(images)[0]
 
     def forward(self, images: Tensor, max_length: int | None = None) -> Tensor:
-        """Compute logits (N, W, C + 1) of the columns of (N, 3, H, W) pictures, blank first, whatever `max_length`."""
+        """Compute logits (N, W, C + 1) of the columns of (N, 3, H, W) pictures, blank first, whatever `max_length`.
+
+        In columns of padding the blank is certain.
+        """
         columns: Tensor = self.column_head(self.encode(images)[:, 1:])
-        return columns
+        lengths = self.encoder.column_lengths(images)
+        return columns if lengths is None else blank_padding(columns, lengths)
 
 
 class CtcLearner(Student):

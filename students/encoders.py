@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import timm
@@ -59,8 +60,28 @@ class Encoder(Protocol):
         """Encode (N, 3, H, W) to the normalised final tokens (N, S, D) and the three raw taps."""
         ...
 
+    def column_lengths(self, images: Tensor) -> Tensor | None:
+        """Count the columns (N,) of pictures that are none of padding; None where pictures have no padding."""
+        ...
 
-class TimmEncoder(nn.Module):
+    def pool(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """Pool the columns of (N, S, D) tokens that are none of padding to the number that guidance compares."""
+        ...
+
+
+class FixedEncoder(nn.Module):
+    """What encoders of pictures of one size have in common: no padding, and nothing to pool."""
+
+    def column_lengths(self, images: Tensor) -> Tensor | None:
+        """See `Encoder`."""
+        return None
+
+    def pool(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        """See `Encoder`."""
+        return tokens
+
+
+class TimmEncoder(FixedEncoder):
     """Any ViT-like timm model that has a class token and `forward_intermediates`.
 
     Args:
@@ -123,21 +144,46 @@ def timm_model(name: str, size: tuple[int, int]) -> nn.Module:
     return model
 
 
-class StemLevel(nn.Module):
-    """A strided convolution, then one at the same size with a shortcut around it."""
+class Residual(nn.Module):
+    """A convolution with a shortcut around it."""
 
-    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = ConvNormAct(channels, channels, 3, padding=1, act_layer=nn.SiLU)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape."""
+        return grid + self.conv(grid)
+
+
+class StemLevel(nn.Module):
+    """A strided convolution, then some at the same size with a shortcut around each.
+
+    Args:
+        inputs: channels before.
+        outputs: channels after.
+        stride: of the first convolution, down and across.
+        blocks: convolutions after the first, at least 1.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int], blocks: int = 1) -> None:
         super().__init__()
         self.reduce = ConvNormAct(inputs, outputs, 3, stride=stride, padding=1, act_layer=nn.SiLU)  # type: ignore[arg-type]
         self.refine = ConvNormAct(outputs, outputs, 3, padding=1, act_layer=nn.SiLU)
+        self.more = nn.ModuleList(Residual(outputs) for _ in range(blocks - 1))
+
+    def steps(self) -> list[Callable[[Tensor], Tensor]]:
+        """List what is computed one after the other, for encoders that mask in between."""
+        return [self.reduce, lambda grid: grid + self.refine(grid), *self.more]
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
-        reduced = self.reduce(images)
-        return reduced + self.refine(reduced)
+        for step in self.steps():
+            images = step(images)
+        return images
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(FixedEncoder):
     """A convolution stem that turns 32 x 128 pixels into 32 columns, then pre-norm blocks over the columns.
 
     Each picture is first normalised by itself, (x - channel mean) / std: contrast and colour cast of a crop say
@@ -146,6 +192,7 @@ class ConvEncoder(nn.Module):
     Args:
         size: height and width of the pictures.
         stem: channels of the three levels of convolutions.
+        stem_blocks: convolutions with a shortcut in the second and third level.
         width: channels D of the tokens.
         depth: blocks.
         heads: attention heads of each block.
@@ -155,39 +202,56 @@ class ConvEncoder(nn.Module):
 
     def __init__(
         self, size: tuple[int, int], stem: tuple[int, int, int], width: int, depth: int, heads: int, mlp_ratio: float,
-        taps: tuple[int, int, int],
+        taps: tuple[int, int, int], stem_blocks: tuple[int, int] = (1, 1),
     ) -> None:  # fmt: skip
         super().__init__()
         self.width, self.taps = width, taps
-        columns = size[1] // 4
-        self.tokens = 1 + columns
         self.stem = nn.Sequential(
             ConvNormAct(3, stem[0], 3, stride=2, padding=1, act_layer=nn.SiLU),
-            StemLevel(stem[0], stem[1], (2, 2)),
-            StemLevel(stem[1], stem[2], (2, 1)),
+            StemLevel(stem[0], stem[1], (2, 2), stem_blocks[0]),
+            StemLevel(stem[1], stem[2], (2, 1), stem_blocks[1]),
         )
         self.collapse = nn.Conv2d(stem[2], width, (size[0] // 8, 1))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.tokens, width))
         nn.init.trunc_normal_(self.cls_token, std=0.02)
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        self.make_positions(size[1] // 4)
         self.blocks = nn.ModuleList(
             Block(width, heads, mlp_ratio, qkv_bias=True, act_layer=nn.SiLU) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width)
+
+    def make_positions(self, columns: int) -> None:
+        """Add the table of positions."""
+        self.tokens = 1 + columns
+        self.pos_embed = nn.Parameter(torch.zeros(1, self.tokens, self.width))
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def column_positions(self, columns: int, like: Tensor) -> Tensor:
+        """Return the positions (1, 1 + columns, D) of class token and columns."""
+        return self.pos_embed
 
     def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Encode (N, 3, H, W): final tokens (N, 1 + W / 4, D), class token first, and three taps of that shape."""
         mean = images.mean(dim=(2, 3), keepdim=True)
         spread = (images - mean).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
         images = (images - mean) / (spread + 1e-3)
-        columns = self.collapse(self.stem(images.contiguous(memory_format=torch.channels_last)))
-        columns = columns.flatten(2).transpose(1, 2)
+        return self.encode_columns(self.collapse(self.stem(images.contiguous(memory_format=torch.channels_last))))
+
+    def encode_columns(
+        self, columns: Tensor, attn_mask: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Run the blocks over columns (N, D, 1, T): final tokens and taps, see `stages`.
+
+        Args:
+            columns: from the stem.
+            attn_mask: added to the scores (N, heads, 1 + T, 1 + T); None allows all.
+        """
+        columns = columns.squeeze(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.to(columns.dtype).expand(columns.shape[0], -1, -1), columns], dim=1)
-        tokens = tokens + self.pos_embed
+        tokens = tokens + self.column_positions(columns.shape[1], columns)
         taken = []
         for number, block in enumerate(self.blocks, start=1):
-            tokens = block(tokens)
+            tokens = block(tokens, attn_mask=attn_mask)
             if number in self.taps:
                 taken.append(tokens)
         first, second, third = taken

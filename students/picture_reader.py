@@ -6,10 +6,10 @@ The module imports no torch.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 from PIL import Image
@@ -18,7 +18,7 @@ from students.allow import allowed_classes
 from students.charset import Charset
 from students.decoding import Reading
 from students.errors import UserError
-from students.pictures import decode_picture, to_array
+from students.pictures import decode_picture, group_by_width, to_array
 
 Picture: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
 """A path, an encoded picture, a Pillow picture, or an array (H, W) or (H, W, channels)."""
@@ -36,21 +36,26 @@ class PictureReader:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the input in pixels."""
+        """Height and width of the input in pixels; of the widest picture with `keep_aspect`."""
         raise NotImplementedError
+
+    @property
+    def keep_aspect(self) -> bool:
+        """Whether pictures keep their aspect, see `students.pictures.to_array`."""
+        return False
 
     def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W) float32: one reading each.
 
         Args:
-            images: the pictures.
+            images: the pictures, padded with 0 on the right.
             allowed: (C + 1,) bool, the classes that are chosen among (`students.allow`); None takes all.
         """
         raise NotImplementedError
 
     def read_pictures(self, pictures: Sequence[Image.Image], allowed: np.ndarray | None = None) -> list[Reading]:
         """Read decoded RGB pictures of any size: one reading each; `allowed` as in `read_arrays`."""
-        return self.read_arrays(to_array(pictures, self.image_size), allowed)
+        return self.read_arrays(to_array(pictures, self.image_size, self.keep_aspect), allowed)
 
     @overload
     def read(self, pictures: Picture, batch_size: int = ..., allow: Allow = ...) -> Reading: ...  # type: ignore[overload-overlap]
@@ -102,3 +107,17 @@ def _is_one(pictures: Picture | Iterable[Picture]) -> bool:
     if isinstance(pictures, np.ndarray):
         return pictures.ndim < 4
     return isinstance(pictures, str | os.PathLike | bytes | Image.Image)
+
+
+def read_by_width(read: Callable[[Any], list[Reading]], images: Any, widths: Sequence[int]) -> list[Reading]:
+    """Read padded pictures in groups of like width, each without the padding that it can do without.
+
+    Args:
+        read: reads some of them.
+        images: (N, 3, H, W), an array or a tensor.
+        widths: of the N pictures without padding, in pixels.
+    """
+    readings: dict[int, Reading] = {}
+    for group in group_by_width(widths):
+        readings |= zip(group, read(images[group, :, :, : widths[group[0]]]), strict=True)
+    return [readings[position] for position in range(len(images))]

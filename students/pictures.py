@@ -35,6 +35,9 @@ NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "
 MAX_PIXELS = 1 << 26
 """Pixels of the largest picture that is decoded (200 MB as RGB); a picture of one word has some thousands."""
 
+COLUMN = 4
+"""Pixels across that make a column of a student's encoder."""
+
 _COMMON = ("PNG", "JPEG", "BMP", "GIF", "PPM")
 _ORIENTATION = 0x0112
 _TRANSPOSES = {
@@ -106,16 +109,74 @@ def denormalize(images: np.ndarray) -> list[Image.Image]:
     return [Image.fromarray(picture) for picture in pixels]
 
 
-def to_array(pictures: Sequence[Image.Image], image_size: tuple[int, int] = (32, 128)) -> np.ndarray:
-    """Resize and normalise RGB pictures to a student's input: (N, 3, H, W) float32 with mean 0.5 and std 0.5."""
-    return normalize(np.stack([resize(picture, image_size) for picture in pictures]))
+def fitted_size(width: int, height: int, image_size: tuple[int, int], stretch: float = 1.0) -> tuple[int, int]:
+    """Return the size (height, width) at which a picture that keeps its aspect is read.
+
+    The width is a whole number of columns of 4 pixels, from the height (a square) to that of `image_size`; wider
+    pictures are squeezed.
+
+    Args:
+        width: of the picture.
+        height: of the picture.
+        image_size: height of the input and its largest width.
+        stretch: factor on the width.
+    """
+    rows, most = image_size
+    columns = round(stretch * width * rows / height / COLUMN)
+    return rows, min(max(columns * COLUMN, rows), most)
 
 
-def to_tensor(pictures: Sequence[Image.Image], image_size: tuple[int, int] = (32, 128)) -> Tensor:
+def to_array(
+    pictures: Sequence[Image.Image], image_size: tuple[int, int] = (32, 128), keep_aspect: bool = False
+) -> np.ndarray:
+    """Resize and normalise RGB pictures to a student's input: (N, 3, H, W) float32 with mean 0.5 and std 0.5.
+
+    Args:
+        pictures: N of them.
+        image_size: height and width.
+        keep_aspect: leave each picture as wide as `fitted_size` says; W is then that of the widest, and the others
+            are padded on the right with 0, which no pixel becomes.
+    """
+    if not keep_aspect:
+        return normalize(np.stack([resize(picture, image_size) for picture in pictures]))
+    return pad([normalize(resize(each, fitted_size(*each.size, image_size))[None])[0] for each in pictures])
+
+
+def to_tensor(
+    pictures: Sequence[Image.Image], image_size: tuple[int, int] = (32, 128), keep_aspect: bool = False
+) -> Tensor:
     """Resize and normalise RGB pictures to a tensor (N, 3, H, W); see `to_array`."""
     import torch
 
-    return torch.from_numpy(to_array(pictures, image_size))
+    return torch.from_numpy(to_array(pictures, image_size, keep_aspect))
+
+
+def pad(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Stack normalised pictures (3, H, w) to (N, 3, H, W), with 0 to the right of narrower ones."""
+    channels, height, _ = images[0].shape
+    stacked = np.zeros((len(images), channels, height, max(image.shape[2] for image in images)), np.float32)
+    for room, image in zip(stacked, images, strict=True):
+        room[:, :, : image.shape[2]] = image
+    return stacked
+
+
+def pixel_widths(images: np.ndarray) -> np.ndarray:
+    """Count the pixels across padded pictures (N, 3, H, W) up to their padding: (N,) int64."""
+    real = (images != 0).any(axis=(1, 2))
+    return np.where(real, np.arange(1, images.shape[3] + 1), 1).max(axis=1)
+
+
+def group_by_width(widths: Sequence[int]) -> list[list[int]]:
+    """Put pictures of like width together, so that little padding is read: lists of positions, each sorted by width.
+
+    In a group no picture is narrower than four fifths of the widest.
+    """
+    groups: list[list[int]] = []
+    for position in sorted(range(len(widths)), key=lambda position: -widths[position]):
+        if not groups or widths[position] < 0.8 * widths[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(position)
+    return groups
 
 
 def exif_orientation(picture: Image.Image) -> int:

@@ -17,7 +17,8 @@ from students.charset import Charset
 from students.decoding import DECODERS, LogitsKind, Reading
 from students.errors import UserError
 from students.files import replacing
-from students.picture_reader import PictureReader
+from students.padding import real_widths
+from students.picture_reader import PictureReader, read_by_width
 from students.pretrained import config_from, load_weights, locate, read_stored
 
 Decoding = Literal["ar", "nar"]
@@ -50,6 +51,11 @@ class Reader(PictureReader, nn.Module):
         """Height and width of the input in pixels."""
         height, width = self.config.image_size
         return height, width
+
+    @property
+    def keep_aspect(self) -> bool:
+        """Whether pictures keep their aspect, see `students.pictures.to_array`."""
+        return bool(getattr(self.config, "keep_aspect", False))
 
     @property
     def parameters_count(self) -> int:
@@ -100,7 +106,10 @@ class Reader(PictureReader, nn.Module):
             images: the pictures.
             allowed: see `PictureReader.read_arrays`.
         """
-        return self.readings(self(images), allowed)
+        if not self.keep_aspect:
+            return self.readings(self(images), allowed)
+        widths = real_widths(images).tolist()
+        return read_by_width(lambda group: self.readings(self(group), allowed), images, widths)
 
     def readings(self, logits: Tensor, allowed: np.ndarray | None = None) -> list[Reading]:
         """Decode the logits of a forward pass to words."""

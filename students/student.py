@@ -29,6 +29,8 @@ from students.encoders import (
     vision_transformer,
 )
 from students.errors import UserError
+from students.free_width import POOLED_COLUMNS, FreeWidthEncoder
+from students.pictures import COLUMN
 from students.reading import Decoding, Reader
 from students.stages import Stages, StudentShape
 from students.two_stream import CharacterDecoder
@@ -48,13 +50,17 @@ class StudentConfig:
     max_length: int = 25
     """Longest word in characters."""
     image_size: tuple[int, int] = (32, 128)
-    """Height and width of the input in pixels."""
+    """Height and width of the input in pixels; of the widest picture with `keep_aspect`."""
+    keep_aspect: bool = False
+    """Pictures keep their aspect and are as wide as it makes them, for decoding `ctc` on encoder `conv`."""
     encoder: str = "vit"
     """`vit` (the paper's), `conv` (stem of convolutions to columns), or the name of a timm ViT."""
     patch: tuple[int, int] = (4, 8)
     """Patch height and width of `vit`."""
     stem: tuple[int, int, int] = (32, 64, 128)
     """Channels of the three levels of `conv`."""
+    stem_blocks: tuple[int, int] = (1, 1)
+    """Convolutions with a shortcut in the second and third level of `conv`."""
     width: int = 384
     """Channels of encoder and decoder; a timm ViT by name keeps its own."""
     depth: int = 12
@@ -90,6 +96,13 @@ class StudentConfig:
             check_heads(self.width, self.heads, "the encoder")
         if self.encoder == "conv" and (len(self.stem) != 3 or min(self.stem) < 1):
             raise UserError(f"a stem of channels {list(self.stem)}; give three numbers, such as 24, 48, 96")
+        if self.encoder == "conv" and (len(self.stem_blocks) != 2 or min(self.stem_blocks) < 1):
+            raise UserError(f"stem blocks of {list(self.stem_blocks)}; give two numbers from 1 on, such as 1, 2")
+        if self.keep_aspect and self.decoding != "ctc":
+            raise UserError(
+                f"pictures that keep their aspect are read by CTC, not {self.decoding}; set decoding ctc, or leave "
+                "keep_aspect out"
+            )
         if self.taps not in get_args(TapSpacing):
             raise UserError(f"taps {self.taps!r} are unknown; choose {' or '.join(get_args(TapSpacing))}")
         if self.decoding not in get_args(StudentDecoding):
@@ -144,9 +157,11 @@ def build_encoder(config: StudentConfig) -> Encoder:
     """Build the encoder that `config` names, with its taps."""
     if config.encoder == "conv":
         taps = tap_depths(config.depth, config.taps, "an encoder")
-        return ConvEncoder(
-            config.image_size, config.stem, config.width, config.depth, config.heads, config.mlp_ratio, taps
-        )
+        kind = FreeWidthEncoder if config.keep_aspect else ConvEncoder
+        return kind(
+            config.image_size, config.stem, config.width, config.depth, config.heads, config.mlp_ratio, taps,
+            config.stem_blocks,
+        )  # fmt: skip
     if config.encoder == "vit":
         model: nn.Module = vision_transformer(
             config.image_size, config.patch, config.width, config.depth, config.heads, config.mlp_ratio
@@ -158,7 +173,8 @@ def build_encoder(config: StudentConfig) -> Encoder:
 
 def describe_encoder(config: StudentConfig, encoder: Encoder) -> str:
     """Describe an encoder in one line, for model cards."""
-    return f"{config.encoder}, {encoder.width} wide, {config.depth} blocks, {encoder.tokens} tokens"
+    tokens = "a column for every 4 pixels" if config.keep_aspect else f"{encoder.tokens} tokens"
+    return f"{config.encoder}, {encoder.width} wide, {config.depth} blocks, {tokens}"
 
 
 class Student(CharacterDecoder, Reader):
@@ -210,6 +226,12 @@ class Student(CharacterDecoder, Reader):
         }
 
     @property
+    def guided_size(self) -> tuple[int, int]:
+        """Height and width of the pictures that a teacher of pictures of one size is shown."""
+        height, width = self.image_size
+        return height, COLUMN * POOLED_COLUMNS if self.keep_aspect else width
+
+    @property
     def chooses_decoding(self) -> bool:
         """Whether `refine_iters` can be chosen: for students that learned to refine."""
         return self.config.refine_iters > 0
@@ -225,6 +247,11 @@ class Student(CharacterDecoder, Reader):
     def stages(self, images: Tensor, target_ids: Tensor) -> Stages:
         """Run teacher-forced on (N, 3, H, W) pictures and (N, L + 2) ids (start, characters, end, padding)."""
         memory, encoder_taps = self.encoder.stages(images)
+        columns = self.column_head(memory[:, 1:]) if self.column_head is not None else None
+        lengths = self.encoder.column_lengths(images)
+        if lengths is not None:
+            first, second, third = (self.encoder.pool(tap, lengths) for tap in encoder_taps)
+            memory, encoder_taps = self.encoder.pool(memory, lengths), (first, second, third)
         ids = target_ids[:, :-1]
         outputs = self.streams(self.memory_keys(memory), ids, self.context_mask(ids), None, self.key_padding_mask(ids))
         first, second, third = (self.decoder.norm(outputs[tap - 1]) for tap in self.decoder_taps)
@@ -233,7 +260,8 @@ class Student(CharacterDecoder, Reader):
             encoder=encoder_taps,
             decoder=(first, second, third),
             word=memory[:, 0],
-            columns=self.column_head(memory[:, 1:]) if self.column_head is not None else None,
+            columns=columns,
+            column_lengths=lengths,
         )
 
     def context_mask(self, ids: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class ReadingTeacher(Teacher):
 
     def __init__(self, name: str, reader: Reader, shape: TeacherShape, description: str = "") -> None:
         super().__init__(name, description)
-        self.reader = reader
+        self.reader, self.keep_aspect = reader, reader.keep_aspect
         self.shape = dataclasses.replace(shape, charset=reader.charset)
         self.freeze()
 
@@ -107,7 +107,12 @@ class ReadingTeacher(Teacher):
         return written
 
     def fit(self, images: Tensor) -> Tensor:
-        """Bring pictures to the reader's size, bicubically, when the student's is another."""
+        """Bring pictures to the reader's size, bicubically, when the student's is another.
+
+        A reader that keeps the aspect takes what it is shown, at its height.
+        """
+        if self.keep_aspect and images.shape[2] == self.reader.image_size[0]:
+            return images
         size = self.reader.image_size
         if images.shape[-2:] == size:
             return images

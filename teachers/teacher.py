@@ -31,6 +31,8 @@ class Teacher(nn.Module, ABC):
     """The sizes of its guidance; set by the subclass."""
     longest_label: int | None = None
     """Characters of the longest label that it takes; None for no limit."""
+    keep_aspect: bool = False
+    """Whether it takes pictures of any width, padded on the right, as a student that keeps the aspect does."""
     text_stages: tuple[str, str, str] = ("text tap 3", "text tap 2", "text tap 1")
     """Names of the three entries of `Guidance.text` in the layer map."""
     word_stage: str = "text embedding"

@@ -76,7 +76,9 @@ def onnx_ms(setup: Setup) -> Iterator[Row]:
 
     name = shipped()[0]
     student = Student.from_pretrained(name)
-    pictures = draw_words(student.charset.characters, student.image_size, ONNX_WORDS).split(1)
+    pictures = draw_words(
+        student.charset.characters, student.image_size, ONNX_WORDS, keep_aspect=student.keep_aspect
+    ).split(1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "student.onnx"
         export_onnx(student, path)

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         student = student.visual_branch()
     student.choose_decoding(decoding, refine_iters)
     card = fill_card(given.student, given.name, given.training, given.terms, given.report)
-    images = load_crops(given.verify, student.image_size, given.words) if given.verify else None
+    images = load_crops(given.verify, student.image_size, given.words, student.keep_aspect) if given.verify else None
     try:
         done = save_folder(
             student, given.out, card, onnx=given.onnx, images=images, dtype=given.dtype, overwrite=given.overwrite

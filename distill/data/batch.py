@@ -24,7 +24,7 @@ class Sample:
     """One word."""
 
     pixels: np.ndarray
-    """(H, W, 3) uint8, at the student's size."""
+    """(H, W, 3) uint8, at the student's size; W is its own where the student's pictures keep their aspect."""
     label: str
     """Cleaned label; "" for a word that a teacher is to label."""
     columns: Tensor | None
@@ -49,7 +49,7 @@ class Batch:
     """N words."""
 
     images: Tensor
-    """(N, 3, H, W) float."""
+    """(N, 3, H, W) float; pictures narrower than W are padded on the right with 0."""
     labels: list[str]
     """Cleaned labels; "" for words that a teacher is to label."""
     columns: Tensor
@@ -115,9 +115,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def _images(pictures: Sequence[np.ndarray]) -> Tensor:
-    """Normalise pictures of one size to (N, 3, H, W), each written into the batch at once."""
-    height, width, channels = pictures[0].shape
-    images = np.empty((len(pictures), channels, height, width), np.float32)
+    """Normalise pictures of one height to (N, 3, H, W), each written into the batch at once, with 0 to their right."""
+    height, _, channels = pictures[0].shape
+    widths = [pixels.shape[1] for pixels in pictures]
+    make = np.empty if min(widths) == max(widths) else np.zeros
+    images = make((len(pictures), channels, height, max(widths)), np.float32)
     for image, pixels in zip(images, pictures, strict=True):
-        image[:] = cv2.LUT(pixels, _NORMALIZED).transpose(2, 0, 1)
+        image[:, :, : pixels.shape[1]] = cv2.LUT(pixels, _NORMALIZED).transpose(2, 0, 1)
     return torch.from_numpy(images)

@@ -6,6 +6,8 @@ import bisect
 import dataclasses
 import itertools
 import logging
+import math
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,9 +32,11 @@ from distill.data.sections import SourceSection
 from distill.data.trees import open_all, open_set, open_sets
 from students.charset import Charset
 from students.errors import UserError
-from students.pictures import DamagedPictureError, resize
+from students.pictures import DamagedPictureError, fitted_size, resize
 
 LOG = logging.getLogger(__name__)
+STRETCH = 0.25
+"""Largest logarithm of the factor by which augmentation changes the width of pictures that keep their aspect."""
 
 
 class Words(Protocol):
@@ -52,7 +56,9 @@ class WordOptions:
     max_length: int = 25
     """Longest label in characters."""
     image_size: tuple[int, int] = (32, 128)
-    """Height and width of the samples."""
+    """Height and width of the samples; of the widest with `keep_aspect`."""
+    keep_aspect: bool = False
+    """Whether pictures keep their aspect, within a factor that augmentation draws."""
     seed: int = 0
     """Seed of the augmentation."""
     max_corrupt: float = 0.01
@@ -96,12 +102,21 @@ class SampleBuilder:
         if self._strong is not None:
             picture, moved = self._strong(picture, rng)
             columns = None if moved else columns
-        size = self.options.image_size
+        size = self._size(picture, rng)
         fits = isinstance(picture, np.ndarray) and picture.shape[:2] == size
         pixels = np.asarray(picture) if fits else resize(as_image(picture), size)
         if self._light is not None:
             pixels = self._light(pixels, rng)
         return Sample(pixels, label, self._ids(columns), index, self.name, version)
+
+    def _size(self, picture: Picture, rng: random.Random) -> tuple[int, int]:
+        """Return height and width of the sample."""
+        options = self.options
+        if not options.keep_aspect:
+            return options.image_size
+        height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
+        stretch = 1.0 if self.source.augmentation == "none" else math.exp(rng.uniform(-STRETCH, STRETCH))
+        return fitted_size(width, height, options.image_size, stretch)
 
     def _ids(self, columns: np.ndarray | None) -> Tensor | None:
         if columns is None:
@@ -139,6 +154,8 @@ class WordDataset(Dataset[Sample]):
         self.selection: Selection | None = None
         self._corrupt: set[int] = set()
         cached = self.source.cache == "memory"
+        if cached and self.options.keep_aspect:
+            raise UserError("cache: memory stores pictures of one size; set cache: none for pictures of any width")
         if self.source.augmentation == "strong" and cached:
             raise UserError("augmentation: strong needs pictures of their original size; set cache: none, or light")
         self.positions = self._select()

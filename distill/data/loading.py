@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,12 +15,14 @@ import cv2
 import torch
 from torch.utils.data import DataLoader
 
-from distill.data.batch import Batch, collate
+from distill.data.batch import Batch, Sample, collate
 from distill.data.datasets import MixtureWords, Words
 from distill.data.sampling import InOrder, MixedSampler
 
 Context = Literal["fork", "spawn", "forkserver"]
 _PREFETCH = 4
+GROUP = 8
+"""Batches whose words are sorted by width together."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Source:
 
 def build_loader(
     sources: Sequence[Source], batch_size: int, workers: int = 0, seed: int = 0, rank: int = 0, world: int = 1,
-    start_batch: int = 0, *, context: Context | None = None, pin_memory: bool = False,
-) -> DataLoader[Batch]:  # fmt: skip
+    start_batch: int = 0, *, context: Context | None = None, pin_memory: bool = False, by_width: bool = False,
+) -> DataLoader[Batch] | BatchesByWidth:  # fmt: skip
     """Build the loader of training words of one process.
 
     Batch k depends on sources, batch size, seed, rank and world alone: neither the number of workers nor where a run
@@ -50,25 +53,62 @@ def build_loader(
         start_batch: batches consumed before.
         context: how workers are started; None takes Python's default.
         pin_memory: pin batches for a quick way to the GPU.
+        by_width: put words of like width into the same batch, see `BatchesByWidth`.
     """
-    words = [source.words for source in sources]
+    words, group = [source.words for source in sources], GROUP if by_width else 1
     sampler = MixedSampler(
-        [len(each) for each in words], [source.ratio for source in sources], batch_size,
-        seed=seed, rank=rank, world=world, start_batch=start_batch,
+        [len(each) for each in words], [source.ratio for source in sources], batch_size * group,
+        seed=seed, rank=rank, world=world, start_batch=start_batch // group,
     )  # fmt: skip
-    return DataLoader(
+    loader: DataLoader = DataLoader(
         MixtureWords(words),  # type: ignore[arg-type]
         batch_sampler=sampler,  # type: ignore[arg-type]
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=SplitByWidth(batch_size, seed) if by_width else collate,
         worker_init_fn=start_worker,
         persistent_workers=workers > 0,
-        prefetch_factor=_PREFETCH if workers else None,
+        prefetch_factor=max(_PREFETCH // group, 2) if workers else None,
         multiprocessing_context=context if workers else None,
         pin_memory=pin_memory,
         # Without its own generator each iteration would draw from the global one, and a resumed run would differ.
         generator=torch.Generator().manual_seed(seed),
     )
+    return BatchesByWidth(loader, start_batch % GROUP) if by_width else loader
+
+
+@dataclass(frozen=True)
+class SplitByWidth:
+    """Collate the words of several batches: sorted by width, cut into batches, and these put in random order."""
+
+    batch_size: int
+    seed: int
+
+    def __call__(self, samples: Sequence[Sample]) -> list[Batch]:
+        """Split samples, a multiple of the batch size; the order of the batches follows from the seed and the words."""
+        ordered = sorted(samples, key=lambda sample: sample.pixels.shape[1])
+        batches = [ordered[start : start + self.batch_size] for start in range(0, len(ordered), self.batch_size)]
+        random.Random(f"{self.seed} {samples[0].source} {samples[0].index} {samples[-1].index}").shuffle(batches)
+        return [collate(batch) for batch in batches]
+
+
+@dataclass(frozen=True)
+class BatchesByWidth:
+    """Batches of words of like width: those of `GROUP` batches are loaded together and sorted.
+
+    Batch k is the same wherever a run is taken up, as with any loader.
+    """
+
+    loader: DataLoader
+    """Loads lists of batches."""
+    skipped: int
+    """Batches of the first list that were consumed before."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batches without end."""
+        skipped = self.skipped
+        for group in self.loader:
+            yield from group[skipped:]
+            skipped = 0
 
 
 def build_test_loader(words: Words, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:

@@ -36,6 +36,7 @@ class DataModule:
         image_size: height and width of the student's input.
         seed: orders and augmentation follow from it.
         ctc_columns: columns that CTC reads off, to count the words that need more; None without CTC.
+        keep_aspect: whether pictures keep their aspect; batches are then of words of like width.
 
     Attributes:
         sources: training words and their part of each batch; `setup` opens them.
@@ -46,10 +47,10 @@ class DataModule:
 
     def __init__(
         self, section: DataSection, charset: Charset, max_length: int, image_size: tuple[int, int], seed: int,
-        ctc_columns: int | None = None,
+        ctc_columns: int | None = None, keep_aspect: bool = False,
     ) -> None:  # fmt: skip
         self.section, self.charset, self.seed = section, charset, seed
-        self.options = WordOptions(max_length, image_size, seed, section.max_corrupt, ctc_columns)
+        self.options = WordOptions(max_length, image_size, keep_aspect, seed, section.max_corrupt, ctc_columns)
         self.sources: list[Source] = []
 
     @property
@@ -224,6 +225,7 @@ class DataModule:
             loader = build_loader(
                 self.sources, batch_size, self.section.workers, self.seed, accelerator.process_index,
                 accelerator.num_processes, position, pin_memory=accelerator.device.type == "cuda",
+                by_width=self.options.keep_aspect,
             )  # fmt: skip
             with without_main_module():  # it starts the workers
                 return without_worker_traceback(iter(loader))

@@ -152,7 +152,7 @@ def export_checked(folder: Path, name: str, images: Tensor | None) -> Parity:
     student = load_reader(folder)
     export_onnx(student, folder / ONNX_FILE, name)
     if images is None:
-        images = draw_words(student.charset.characters, student.image_size)
+        images = draw_words(student.charset.characters, student.image_size, keep_aspect=student.keep_aspect)
     parity = check_parity(student, OnnxReader(folder / ONNX_FILE), images)
     if not parity.agrees:
         raise ParityError(parity)

@@ -124,7 +124,7 @@ def append(graph: GraphProto, part: GraphProto, inputs: list[str], outputs: list
 def finish(model: ModelProto, classes: int) -> ModelProto:
     """Declare input and output, and drop every trace of where the graph was exported."""
     graph = model.graph
-    size = [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]
+    size = [dim.dim_param or dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]
     del graph.input[:], graph.output[:], graph.value_info[:]
     graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *size]))
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", "steps", classes]))

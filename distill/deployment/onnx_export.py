@@ -37,6 +37,7 @@ MAX_BYTES = 2**31 - 2**25
 """Most bytes of weights in one ONNX file: protobuf ends at 2 GiB, and tables and nodes take some."""
 # Older torch needs bounds; the cache grows by one row a step.
 BATCH = torch.export.Dim("batch", min=1, max=2**20)
+WIDTH = torch.export.Dim("width", min=8, max=2**14)
 CACHED = torch.export.Dim("cached", min=0, max=2**10)
 
 
@@ -67,6 +68,7 @@ def metadata(reader: Reader, name: str) -> dict[str, str]:
         "charset": reader.charset.characters,
         "max_length": reader.config.max_length,
         "image_size": list(reader.image_size),
+        "keep_aspect": reader.keep_aspect,
         "mean": 0.5,
         "std": 0.5,
         "end_id": reader.charset.end_id,
@@ -134,7 +136,8 @@ def build_stepwise(reader: Any, decoder: CharacterDecoder) -> ModelProto:
 
 def build_whole(reader: Reader) -> ModelProto:
     """Build the graph of a reader without steps: its forward pass in one piece."""
-    model = to_onnx(reader, (torch.zeros(3, 3, *reader.image_size),), ({0: BATCH},))
+    free: dict[int, Any] = {0: BATCH, 3: WIDTH} if reader.keep_aspect else {0: BATCH}
+    model = to_onnx(reader, (torch.zeros(3, 3, *reader.image_size),), (free,))
     return assemble_whole(model, len(reader.charset.characters) + 1)
 
 

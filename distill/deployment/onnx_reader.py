@@ -13,7 +13,8 @@ from students.charset import Charset
 from students.decoding import DECODERS, LogitsKind, Reading
 from students.errors import UserError
 from students.onnx_files import EXPORT_AGAIN, check_tensors, open_session, read_file
-from students.picture_reader import PictureReader
+from students.picture_reader import PictureReader, read_by_width
+from students.pictures import pixel_widths
 
 INPUT, OUTPUT = "images", "logits"
 """Names of the graph's input and output."""
@@ -59,11 +60,17 @@ class OnnxReader(PictureReader):
         height, width = entries["image_size"]
         self._image_size: tuple[int, int] = (height, width)
         self.logits_kind: LogitsKind = entries["logits"]
+        self._keep_aspect: bool = entries["keep_aspect"]
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the input in pixels."""
         return self._image_size
+
+    @property
+    def keep_aspect(self) -> bool:
+        """See `PictureReader`."""
+        return self._keep_aspect
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Map normalised pictures (N, 3, H, W) to logits (N, steps, C + 1)."""
@@ -80,6 +87,11 @@ class OnnxReader(PictureReader):
         Raises:
             UserError: when the file computes NaN instead of probabilities.
         """
+        if self.keep_aspect:
+            return read_by_width(self._read, images, pixel_widths(images).tolist())
+        return self._read(images)
+
+    def _read(self, images: np.ndarray) -> list[Reading]:
         logits = self.logits(images)
         if np.isnan(logits).any():
             raise UserError(f"{self.name} gives NaN instead of probabilities: its weights are damaged; {EXPORT_AGAIN}")
@@ -98,6 +110,7 @@ def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
         entries = {key: json.loads(stored[key]) for key in ("charset", "max_length", "image_size", "name", "params")}
         kind = json.loads(stored.get("logits", stored.get("spelling", '"attention"')))
         entries["logits"] = LOGITS_OF_0_1.get(kind, kind)
+        entries["keep_aspect"] = json.loads(stored.get("keep_aspect", "false")) is True
         height, width = entries["image_size"]
         strings = all(isinstance(entries[key], str) for key in ("charset", "name")) and entries["logits"] in DECODERS
         if strings and all(type(n) is int for n in (height, width, entries["max_length"], entries["params"])):

@@ -143,13 +143,16 @@ def split_batches(count: int, batches: Sequence[int]) -> Iterator[tuple[int, int
         start, turn = start + size, turn + 1
 
 
-def load_crops(paths: Sequence[str | Path], size: tuple[int, int], most: int = 512) -> Tensor:
+def load_crops(
+    paths: Sequence[str | Path], size: tuple[int, int], most: int = 512, keep_aspect: bool = False
+) -> Tensor:
     """Load word pictures from LMDBs (or trees of them), picture files and folders: normalised (N, 3, H, W).
 
     Args:
         paths: LMDB folders, folders that hold LMDBs anywhere, lists of records, folders of pictures, picture files.
         size: height and width.
         most: how many to take, spread evenly; records that can't be decoded are left out.
+        keep_aspect: see `students.pictures.to_array`.
 
     Raises:
         UserError: when a path holds none, or a picture file can't be read.
@@ -166,7 +169,7 @@ def load_crops(paths: Sequence[str | Path], size: tuple[int, int], most: int = 5
             pictures += load_records(records, part)
     if not pictures:
         raise UserError(f"no picture in {', '.join(map(str, paths))} can be decoded; give word pictures or LMDBs")
-    return to_tensor(pictures, size)
+    return to_tensor(pictures, size, keep_aspect)
 
 
 def load_records(records: Records, most: int) -> list[Image.Image]:
@@ -190,7 +193,9 @@ def spread(items: Sequence, most: int) -> list:
     return [items[k * len(items) // most] for k in range(most)]
 
 
-def draw_words(characters: str, size: tuple[int, int], count: int = 96, longest: int = 14, seed: int = 0) -> Tensor:
+def draw_words(
+    characters: str, size: tuple[int, int], count: int = 96, longest: int = 14, seed: int = 0, keep_aspect: bool = False
+) -> Tensor:
     """Draw `count` words of 1 to `longest` characters, and as many pictures of noise: normalised (N, 3, H, W)."""
     source = random.Random(seed)
     noise = np.random.default_rng(seed)
@@ -206,4 +211,4 @@ def draw_words(characters: str, size: tuple[int, int], count: int = 96, longest:
         pictures.append(picture)
     pictures += [Image.fromarray(noise.integers(0, 256, (8, 24, 3), np.uint8)) for _ in range(count)]
     source.shuffle(pictures)
-    return to_tensor(pictures, size)
+    return to_tensor(pictures, size, keep_aspect)

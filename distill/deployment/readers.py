@@ -40,7 +40,9 @@ class WordReader(Protocol):
     charset: str
     """Characters it can read."""
     image_size: tuple[int, int]
-    """Height and width of its input."""
+    """Height and width of its input; of the widest picture with `keep_aspect`."""
+    keep_aspect: bool
+    """Whether pictures keep their aspect, see `students.pictures.to_array`."""
 
     @property
     def params(self) -> int | None:
@@ -66,7 +68,7 @@ class ModelReader:
     def __init__(self, model: Reader, name: str, role: Role = "student") -> None:
         self.model, self.name, self.role = model, name, role
         self.params, self.charset = model.parameters_count, model.charset.characters
-        self.image_size = model.image_size
+        self.image_size, self.keep_aspect = model.image_size, model.keep_aspect
 
     def read_batch(self, images: Tensor) -> list[Reading]:
         """See `WordReader`."""
@@ -96,7 +98,7 @@ class OnnxWordReader:
     def __init__(self, model: OnnxReader, name: str | None = None, role: Role = "student") -> None:
         self.model, self.name, self.role = model, name or model.name, role
         self.params, self.charset = model.parameters_count, model.charset.characters
-        self.image_size = model.image_size
+        self.image_size, self.keep_aspect = model.image_size, model.keep_aspect
 
     def read_batch(self, images: Tensor) -> list[Reading]:
         """See `WordReader`."""
@@ -192,18 +194,24 @@ def wrap_reader(reader: Reader | OnnxReader | Peer, name: str | None = None, rol
     return ModelReader(reader, name or own, role)
 
 
-def resize_for(readers: Sequence[WordReader], pictures: Sequence[Image.Image]) -> dict[tuple[int, int], Tensor]:
-    """Bring RGB pictures to each input size that a reader needs; peers take them as they are."""
-    sizes = {reader.image_size for reader in readers if not hasattr(reader, "read_pictures")}
-    return {size: to_tensor(pictures, size) for size in sizes}
+Form: TypeAlias = tuple[tuple[int, int], bool]
+"""Input size of a reader, and whether pictures keep their aspect in it."""
+
+
+def resize_for(readers: Sequence[WordReader], pictures: Sequence[Image.Image]) -> dict[Form, Tensor]:
+    """Resize RGB pictures to the inputs of those readers that take no pictures as they are, once for each form."""
+    from students.pictures import to_tensor
+
+    forms = {(reader.image_size, reader.keep_aspect) for reader in readers if not hasattr(reader, "read_pictures")}
+    return {form: to_tensor(pictures, *form) for form in forms}
 
 
 def read_pictures(
-    reader: WordReader, pictures: Sequence[Image.Image], inputs: Mapping[tuple[int, int], Tensor]
+    reader: WordReader, pictures: Sequence[Image.Image], inputs: Mapping[Form, Tensor]
 ) -> list[Reading]:
     """Read RGB pictures as they are where a reader takes them so, else in its input size, see `resize_for`."""
     own: Callable[[Sequence[Image.Image]], list[Reading]] | None = getattr(reader, "read_pictures", None)
-    return reader.read_batch(inputs[reader.image_size]) if own is None else own(pictures)
+    return reader.read_batch(inputs[reader.image_size, reader.keep_aspect]) if own is None else own(pictures)
 
 
 def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, refine_iters: int | None) -> None:

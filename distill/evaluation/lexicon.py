@@ -84,6 +84,7 @@ class LexiconReader:
     role: Role = "teacher"
     reading: ReadingKind = "closed-lexicon"
     image_size = (32, 128)
+    keep_aspect = False
 
     def __init__(self, teacher: Embedder, charset: Charset, words: Sequence[str] | None = None) -> None:
         self.teacher, self.alphabet, self.name = teacher, charset, teacher.name
@@ -143,7 +144,8 @@ class NearestWordReader:
         self.reader, self.alphabet, self.fixed = reader, charset, words is not None
         self.words: tuple[str, ...] = tuple(dict.fromkeys(words or ()))
         self.name, self.role, self.params = f"{reader.name} + lexicon", reader.role, reader.params
-        self.charset, self.image_size = charset.characters, reader.image_size
+        self.charset = charset.characters
+        self.image_size, self.keep_aspect = reader.image_size, reader.keep_aspect
 
     def over(self, vocabulary: Sequence[str]) -> NearestWordReader:
         """See `ClosedReader`."""

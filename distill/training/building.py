@@ -25,6 +25,10 @@ from teachers.teacher import Teacher, untrain
 Log = Callable[[str], None]
 """Takes a line for the user."""
 AnyReader = TypeVar("AnyReader", bound=Reader)
+SIZE_KEYS = ("encoder", "stem", "stem_blocks", "width", "depth", "decoder_depth", "dropout")
+"""Keys of `student` that change a size."""
+MAX_WIDTH = 320
+"""Width of the widest picture of students that keep the aspect: ten times the height."""
 
 
 def build_student(section: StudentSection, seed: int, log: Log = lambda _: None) -> Learner:
@@ -39,19 +43,23 @@ def build_student(section: StudentSection, seed: int, log: Log = lambda _: None)
         UserError: for a name, alphabet or depth that does not serve.
     """
     charset = Charset.load(section.charset)
-    changed = {
-        name: getattr(section, name) for name in ("encoder", "stem", "width", "depth", "decoder_depth", "dropout")
-        if getattr(section, name) is not None
-    }  # fmt: skip
+    changed = {name: getattr(section, name) for name in SIZE_KEYS if getattr(section, name) is not None}
     if section.init is not None:
+        if section.keep_aspect is not None or section.max_width is not None:
+            raise UserError("student.keep_aspect and max_width can't be set with student.init, which brings its own")
         if changed:
             raise UserError(
                 f"student.{next(iter(changed))} can't be set together with student.init, which brings its own"
             )
         return start_from(section, section.init, charset, seed, log).train()
+    if section.max_width is not None and not section.keep_aspect:
+        raise UserError("student.max_width is of pictures that keep their aspect; set student.keep_aspect, or leave it")
     config = resized(SIZES[section.size](charset, section.max_length), changed)
-    decoding, refine_iters = section.decoding or config.decoding, section.refine_iters or 0
-    config = dataclasses.replace(config, decoding=decoding, refine_iters=refine_iters)
+    config = dataclasses.replace(
+        config, decoding=section.decoding or config.decoding, refine_iters=section.refine_iters or 0,
+        keep_aspect=bool(section.keep_aspect),
+        image_size=(32, section.max_width or MAX_WIDTH) if section.keep_aspect else config.image_size,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the same start on every process, and for student and baseline
         return new_learner(config, section.decoder)
@@ -108,10 +116,10 @@ def resized(config: StudentConfig, changed: dict[str, Any]) -> StudentConfig:
                 f"student.width and student.depth are those of {encoder}; leave them out, or take encoder vit"
             )
         width = int(timm_model(encoder, config.image_size).num_features)  # type: ignore[arg-type]
-    if "stem" in changed:
+    for key in {"stem", "stem_blocks"} & set(changed):
         if encoder != "conv":
-            raise UserError(f"student.stem is of encoder conv, {encoder} has none; leave it out")
-        changed = {**changed, "stem": tuple(changed["stem"])}
+            raise UserError(f"student.{key} is of encoder conv, {encoder} has none; leave it out")
+        changed = {**changed, key: tuple(changed[key])}
     for name in heads:
         if width % heads[name]:  # the most heads of at least 32 channels
             counts = (12, 8, 6, 4, 3, 2)
@@ -158,7 +166,7 @@ def build_task(config: Config, log: Log = lambda _: None) -> DistillationTask:
         UserError: for a student, a teacher or heads that can't be had, or that don't go together.
     """
     student, sections = build_student(config.student, config.seed, log), teacher_sections(config)
-    teachers, weights = build_teachers(config, student.image_size), [one.weight for one in sections]
+    teachers, weights = build_teachers(config, student.guided_size), [one.weight for one in sections]
     check_lengths(student, teachers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)

@@ -23,6 +23,8 @@ from students.charset import Charset
 from students.ctc import Learner
 from students.decoding import BLANK_ID
 from students.errors import UserError
+from students.padding import stretch
+from students.pictures import COLUMN
 from students.stages import Stages
 from teachers.guidance import FeatureRequest, Guidance
 from teachers.reading import ReadingTeacher
@@ -148,8 +150,10 @@ class DistillationTask(Task):
 
     @property
     def ctc_columns(self) -> int | None:
-        """The student's columns, when it has a column head that learns by CTC."""
-        return self.student.shape.tokens - 1 if self.student.column_head is not None and self.aux.ctc > 0 else None
+        """The student's columns of the widest picture, when it has a column head that learns by CTC."""
+        if self.student.column_head is None or self.aux.ctc == 0:
+            return None
+        return self.student.image_size[1] // COLUMN
 
     def exported_model(self) -> nn.Module:
         """The student, or the part of it that reads."""
@@ -219,7 +223,7 @@ class DistillationTask(Task):
             # Indices on a GPU are read back only where a teacher caches pictures by them.
             pictures = batch.pictures if "image" in branch.teacher.caches else ()
             request = FeatureRequest(frozenset(need for each in active.values() for need in each.loss.needs), pictures)
-            extracted.append(branch.extract(batch.images, batch.labels, request, seed))
+            extracted.append(branch.extract(self.shown(batch.images, branch.teacher), batch.labels, request, seed))
         fading = max(0.0, 1 - progress / self.aux.columns_until) if self.aux.columns_until > 0 else 0.0
         return DistillationInputs(
             images=batch.images,
@@ -235,6 +239,12 @@ class DistillationTask(Task):
             placeholder=labelled is not None and labelled.placeholder,
         )
 
+    def shown(self, images: Tensor, teacher: Teacher) -> Tensor:
+        """Return pictures as a teacher takes them: stretched to one size, if only the student keeps their aspect."""
+        if not self.student.keep_aspect or teacher.keep_aspect:
+            return images
+        return stretch(images, self.student.guided_size)
+
     def label(self, batch: Batch) -> LabelledBatch | None:
         """Let a teacher read the words without labels; None when there are none."""
         if all(batch.labels):
@@ -242,7 +252,8 @@ class DistillationTask(Task):
         if self.reader is None:
             raise RuntimeError("words without labels, and no teacher that reads")
         charset, longest = self.student.charset, self.student.config.max_length
-        return label_words(batch, self.reader, charset, longest, self.guidance.pseudo_label_threshold)
+        images = self.shown(batch.images, self.reader)
+        return label_words(batch, images, self.reader, charset, longest, self.guidance.pseudo_label_threshold)
 
     def forward(self, inputs: DistillationInputs) -> dict[str, Tensor]:
         """Compute `characters`, the auxiliary losses, and the terms of `losses` and teachers.
@@ -364,7 +375,7 @@ def column_targets(targets: Tensor, columns: int, lengths: Tensor | None = None)
 
 
 def label_words(
-    batch: Batch, teacher: ReadingTeacher, charset: Charset, max_length: int, confidence: float
+    batch: Batch, images: Tensor, teacher: ReadingTeacher, charset: Charset, max_length: int, confidence: float
 ) -> LabelledBatch:
     """Let a teacher label the words of a batch that have no label.
 
@@ -373,6 +384,7 @@ def label_words(
 
     Args:
         batch: words, those without a label with "".
+        images: (N, 3, H, W) as the teacher takes them.
         teacher: reads them.
         charset: the student's alphabet.
         max_length: the student's longest word.
@@ -380,7 +392,7 @@ def label_words(
     """
     unlabelled = [index for index, label in enumerate(batch.labels) if not label]
     labels: dict[int, str] = {index: label for index, label in enumerate(batch.labels) if label}
-    for index, reading in zip(unlabelled, teacher.read_batch(batch.images[unlabelled]), strict=True):
+    for index, reading in zip(unlabelled, teacher.read_batch(images[unlabelled]), strict=True):
         cleaned = charset.clean(reading.text, max_length)
         ended = len(reading.text) <= teacher.reader.max_length
         if cleaned is not None and ended and reading.confidence >= confidence:
