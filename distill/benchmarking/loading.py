@@ -126,7 +126,7 @@ def measure_startup(path: Path) -> tuple[float, float, float]:
     charset = Charset.load("36")
     held, before, started = held_bytes(), reset_peak(), time.process_time()
     loader = build_loader([Source(load_words(path, charset))], BATCH)
-    next(iter(loader.batch_sampler))  # type: ignore[arg-type]
+    next(iter(loader.batch_sampler))  # type: ignore[arg-type,union-attr]
     seconds = time.process_time() - started
     return seconds, (held_bytes() - held) / 2**20, (peak_bytes() - before) / 2**20
 
