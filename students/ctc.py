@@ -28,6 +28,7 @@ from students.student import (
     build_encoder,
     check_decoding,
     describe_encoder,
+    pool_stages,
 )
 
 
@@ -75,8 +76,10 @@ class CtcReader(Reader):
 
     def stages(self, images: Tensor, target_ids: Tensor) -> Stages:
         """Run on (N, 3, H, W) pictures for training without a decoder; the labels `target_ids` are not looked at."""
-        memory, taps = self.encoder.stages(images)
-        return Stages(None, taps, None, memory[:, 0], self.column_head(memory[:, 1:]))
+        tokens, taps = self.encoder.stages(images)
+        lengths = self.encoder.column_lengths(images)
+        taps = pool_stages(self.encoder, tokens, taps, lengths)[1]
+        return Stages(None, taps, None, tokens[:, 0], self.column_head(tokens[:, 1:]), lengths)
 
     @property
     def chooses_decoding(self) -> bool:

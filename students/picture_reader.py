@@ -18,7 +18,7 @@ from students.allow import allowed_classes
 from students.charset import Charset
 from students.decoding import Reading
 from students.errors import UserError
-from students.pictures import decode_picture, group_by_width, to_array
+from students.pictures import COLUMN, decode_picture, group_by_width, to_array
 
 Picture: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
 """A path, an encoded picture, a Pillow picture, or an array (H, W) or (H, W, channels)."""
@@ -109,15 +109,18 @@ def _is_one(pictures: Picture | Iterable[Picture]) -> bool:
     return isinstance(pictures, str | os.PathLike | bytes | Image.Image)
 
 
-def read_by_width(read: Callable[[Any], list[Reading]], images: Any, widths: Sequence[int]) -> list[Reading]:
+def read_by_width(
+    read: Callable[[Any, Sequence[int]], list[Reading]], images: Any, widths: Sequence[int]
+) -> list[Reading]:
     """Read padded pictures in groups of like width, each without the padding that it can do without.
 
     Args:
-        read: reads some of them.
+        read: reads some of them, which have these numbers of columns.
         images: (N, 3, H, W), an array or a tensor.
         widths: of the N pictures without padding, in pixels.
     """
     readings: dict[int, Reading] = {}
     for group in group_by_width(widths):
-        readings |= zip(group, read(images[group, :, :, : widths[group[0]]]), strict=True)
+        columns = [-(-widths[position] // COLUMN) for position in group]
+        readings |= zip(group, read(images[group, :, :, : widths[group[0]]], columns), strict=True)
     return [readings[position] for position in range(len(images))]

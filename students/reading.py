@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -109,11 +109,13 @@ class Reader(PictureReader, nn.Module):
         if not self.keep_aspect:
             return self.readings(self(images), allowed)
         widths = real_widths(images).tolist()
-        return read_by_width(lambda group: self.readings(self(group), allowed), images, widths)
+        return read_by_width(lambda group, columns: self.readings(self(group), allowed, columns), images, widths)
 
-    def readings(self, logits: Tensor, allowed: np.ndarray | None = None) -> list[Reading]:
-        """Decode the logits of a forward pass to words."""
-        return DECODERS[self.LOGITS](self.charset, logits, allowed)
+    def readings(
+        self, logits: Tensor, allowed: np.ndarray | None = None, lengths: Sequence[int] | None = None
+    ) -> list[Reading]:
+        """Decode the logits of a forward pass to words; arguments are those of `decode_ctc`."""
+        return DECODERS[self.LOGITS](self.charset, logits, allowed, lengths)
 
     def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W) float32 in eval mode, whatever mode it is in."""

@@ -171,6 +171,22 @@ def build_encoder(config: StudentConfig) -> Encoder:
     return TimmEncoder(model, config.image_size, config.taps)
 
 
+def pool_stages(
+    encoder: Encoder, tokens: Tensor, taps: tuple[Tensor, Tensor, Tensor], lengths: Tensor | None
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Pool final tokens and taps of pictures of any width to the number that guidance compares; others stay."""
+    if lengths is None:
+        return tokens, taps
+    first, second, third = (encoder.pool(tap, lengths) for tap in taps)
+    return encoder.pool(tokens, lengths), (first, second, third)
+
+
+def guided_size(config: StudentConfig) -> tuple[int, int]:
+    """Return height and width of the pictures that a teacher of pictures of one size is shown."""
+    height, width = config.image_size
+    return height, COLUMN * POOLED_COLUMNS if config.keep_aspect else width
+
+
 def describe_encoder(config: StudentConfig, encoder: Encoder) -> str:
     """Describe an encoder in one line, for model cards."""
     tokens = "a column for every 4 pixels" if config.keep_aspect else f"{encoder.tokens} tokens"
@@ -226,12 +242,6 @@ class Student(CharacterDecoder, Reader):
         }
 
     @property
-    def guided_size(self) -> tuple[int, int]:
-        """Height and width of the pictures that a teacher of pictures of one size is shown."""
-        height, width = self.image_size
-        return height, COLUMN * POOLED_COLUMNS if self.keep_aspect else width
-
-    @property
     def chooses_decoding(self) -> bool:
         """Whether `refine_iters` can be chosen: for students that learned to refine."""
         return self.config.refine_iters > 0
@@ -246,12 +256,9 @@ class Student(CharacterDecoder, Reader):
 
     def stages(self, images: Tensor, target_ids: Tensor) -> Stages:
         """Run teacher-forced on (N, 3, H, W) pictures and (N, L + 2) ids (start, characters, end, padding)."""
-        memory, encoder_taps = self.encoder.stages(images)
-        columns = self.column_head(memory[:, 1:]) if self.column_head is not None else None
+        tokens, encoder_taps = self.encoder.stages(images)
         lengths = self.encoder.column_lengths(images)
-        if lengths is not None:
-            first, second, third = (self.encoder.pool(tap, lengths) for tap in encoder_taps)
-            memory, encoder_taps = self.encoder.pool(memory, lengths), (first, second, third)
+        memory, encoder_taps = pool_stages(self.encoder, tokens, encoder_taps, lengths)
         ids = target_ids[:, :-1]
         outputs = self.streams(self.memory_keys(memory), ids, self.context_mask(ids), None, self.key_padding_mask(ids))
         first, second, third = (self.decoder.norm(outputs[tap - 1]) for tap in self.decoder_taps)
@@ -260,7 +267,7 @@ class Student(CharacterDecoder, Reader):
             encoder=encoder_taps,
             decoder=(first, second, third),
             word=memory[:, 0],
-            columns=columns,
+            columns=self.column_head(tokens[:, 1:]) if self.column_head is not None else None,
             column_lengths=lengths,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -87,15 +87,18 @@ class OnnxReader(PictureReader):
         Raises:
             UserError: when the file computes NaN instead of probabilities.
         """
-        if self.keep_aspect:
-            return read_by_width(self._read, images, pixel_widths(images).tolist())
-        return self._read(images)
+        if not self.keep_aspect:
+            return self._read(images, allowed)
+        widths = pixel_widths(images).tolist()
+        return read_by_width(lambda group, columns: self._read(group, allowed, columns), images, widths)
 
-    def _read(self, images: np.ndarray) -> list[Reading]:
+    def _read(
+        self, images: np.ndarray, allowed: np.ndarray | None, lengths: Sequence[int] | None = None
+    ) -> list[Reading]:
         logits = self.logits(images)
         if np.isnan(logits).any():
             raise UserError(f"{self.name} gives NaN instead of probabilities: its weights are damaged; {EXPORT_AGAIN}")
-        return DECODERS[self.logits_kind](self.charset, logits, allowed)
+        return DECODERS[self.logits_kind](self.charset, logits, allowed, lengths)
 
 
 def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 from distill.deployment.onnx_reader import OnnxReader
 from students.decoding import Reading
@@ -125,7 +125,7 @@ class PeerReader:
     def __init__(self, model: Peer, name: str | None = None, role: Role = "peer") -> None:
         self.model, self.name, self.role = model, name or model.name, role
         self.params, self.charset = model.parameters_count, model.charset.characters
-        self.image_size = model.image_size
+        self.image_size, self.keep_aspect = model.image_size, model.keep_aspect
 
     def read_batch(self, images: Tensor) -> list[Reading]:
         """See `WordReader`; pictures in a student's size are read worse than by `read_pictures`."""
@@ -200,8 +200,6 @@ Form: TypeAlias = tuple[tuple[int, int], bool]
 
 def resize_for(readers: Sequence[WordReader], pictures: Sequence[Image.Image]) -> dict[Form, Tensor]:
     """Resize RGB pictures to the inputs of those readers that take no pictures as they are, once for each form."""
-    from students.pictures import to_tensor
-
     forms = {(reader.image_size, reader.keep_aspect) for reader in readers if not hasattr(reader, "read_pictures")}
     return {form: to_tensor(pictures, *form) for form in forms}
 

@@ -18,7 +18,7 @@ from students.errors import UserError
 from students.pretrained import locate, read_stored
 from students.reading import Reader
 from students.remap import remap
-from students.student import SIZES, Student, StudentConfig
+from students.student import SIZES, Student, StudentConfig, guided_size
 from teachers import load_teacher
 from teachers.teacher import Teacher, untrain
 
@@ -166,7 +166,7 @@ def build_task(config: Config, log: Log = lambda _: None) -> DistillationTask:
         UserError: for a student, a teacher or heads that can't be had, or that don't go together.
     """
     student, sections = build_student(config.student, config.seed, log), teacher_sections(config)
-    teachers, weights = build_teachers(config, student.guided_size), [one.weight for one in sections]
+    teachers, weights = build_teachers(config, guided_size(student.config)), [one.weight for one in sections]
     check_lengths(student, teachers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)

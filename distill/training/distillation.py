@@ -26,6 +26,7 @@ from students.errors import UserError
 from students.padding import stretch
 from students.pictures import COLUMN
 from students.stages import Stages
+from students.student import guided_size
 from teachers.guidance import FeatureRequest, Guidance
 from teachers.reading import ReadingTeacher
 from teachers.teacher import Teacher
@@ -243,7 +244,7 @@ class DistillationTask(Task):
         """Return pictures as a teacher takes them: stretched to one size, if only the student keeps their aspect."""
         if not self.student.keep_aspect or teacher.keep_aspect:
             return images
-        return stretch(images, self.student.guided_size)
+        return stretch(images, guided_size(self.student.config))
 
     def label(self, batch: Batch) -> LabelledBatch | None:
         """Let a teacher read the words without labels; None when there are none."""
