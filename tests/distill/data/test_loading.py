@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from distill.data.batch import Batch
-from distill.data.datasets import load_words
+from distill.data.datasets import WordOptions, load_words
 from distill.data.loading import Context, Source, build_loader, build_test_loader
 from distill.data.sections import SourceSection
 from distill.data.writing import LmdbWriter
@@ -41,7 +41,9 @@ def loader(root: Path, workers: int, context: Context | None = None, start_batch
         Source(load_words(root / "rendered", CHARSET, SourceSection(augmentation="light", cache="memory")), 0.7),
         Source(load_words(root / "real", CHARSET, SourceSection(augmentation="strong")), 0.3),
     ]
-    return build_loader(sources, 8, workers, seed=5, start_batch=start_batch, context=context)
+    built = build_loader(sources, 8, workers, seed=5, start_batch=start_batch, context=context)
+    assert isinstance(built, DataLoader)
+    return built
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -101,3 +103,49 @@ def test_a_stop_for_all_processes_leaves_the_workers_to_the_trainer(root: Path) 
     worker.terminate()
     worker.join(5)
     assert not worker.is_alive(), "the trainer's own word counts"
+
+
+@pytest.fixture(scope="module")
+def widths_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("widths") / "words"
+    with LmdbWriter(target) as writer:
+        for number in range(90):
+            rng = np.random.default_rng(number)
+            noise = rng.integers(0, 255, (16, int(rng.integers(10, 150)), 3), dtype=np.uint8)
+            file = io.BytesIO()
+            Image.fromarray(noise).save(file, "PNG")
+            writer.add(file.getvalue(), f"w{number}", None)
+    return target
+
+
+def width_batches(
+    root: Path, count: int, workers: int = 0, start: int = 0, rank: int = 0, world: int = 1
+) -> list[Batch]:
+    options = WordOptions(image_size=(32, 320), keep_aspect=True)
+    words = load_words(root, CHARSET, SourceSection(augmentation="light"), options)
+    loader = build_loader([Source(words)], 4, workers, 3, rank, world, start, by_width=True)
+    return list(islice(loader, count))
+
+
+def test_words_of_like_width_share_a_batch(widths_root: Path) -> None:
+    batches = width_batches(widths_root, 16)
+    assert all(len(batch) == 4 for batch in batches)
+    seen = [int(index) for batch in batches for index in batch.indices]
+    assert len(set(seen)) == 64, "every word once before any comes again"
+    real = sum(int((batch.images != 0).any(dim=(1, 2)).sum()) for batch in batches)
+    padded = sum(len(batch) * batch.images.shape[-1] for batch in batches)
+    assert real / padded > 0.85
+    assert [batch.images.shape[-1] for batch in batches] != sorted(batch.images.shape[-1] for batch in batches)
+
+
+def test_batches_by_width_are_the_same_wherever_a_run_is_taken_up(widths_root: Path) -> None:
+    whole = width_batches(widths_root, 22)
+    for start in (1, 7, 8, 13):
+        assert all(map(same, width_batches(widths_root, 4, start=start), whole[start : start + 4]))
+    assert all(map(same, width_batches(widths_root, 10, workers=2), whole[:10]))
+
+
+def test_processes_share_the_words_of_a_group(widths_root: Path) -> None:
+    parts = [width_batches(widths_root, 8, rank=rank, world=2) for rank in range(2)]
+    seen = [int(index) for part in parts for batch in part for index in batch.indices]
+    assert len(set(seen)) == 64

@@ -9,9 +9,12 @@ import onnx
 import pytest
 import torch
 
+from distill.deployment.onnx_export import export_onnx
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import check_parity, draw_words, logit_difference, split_batches
-from students.student import Student
+from students.charset import CHARSETS
+from students.ctc import CtcReader
+from students.student import Student, StudentConfig
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +127,22 @@ def test_export_leaves_the_student_as_it_was(learned, tmp_path: Path, monkeypatc
     assert learned.student.training
     learned.student.eval()
     assert not list(tmp_path.iterdir()), "nothing half-written is left"
+
+
+def test_a_reader_of_free_width_takes_any_width(tmp_path: Path) -> None:
+    config = StudentConfig(
+        charset=CHARSETS["36"], encoder="conv", stem=(8, 8, 16), width=32, depth=3, heads=2, decoder_heads=2,
+        column_head=True, taps="even", decoding="ctc", keep_aspect=True, image_size=(32, 160),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    reader = CtcReader(config).eval()
+    export_onnx(reader, tmp_path / "student.onnx")
+    exported = OnnxReader(tmp_path / "student.onnx")
+    assert exported.keep_aspect
+    images = draw_words(config.charset, config.image_size, 8, keep_aspect=True)
+    assert check_parity(reader, exported, images).agrees
+    for width, padding in ((32, 0), (101, 0), (70, 58)):
+        picture = torch.nn.functional.pad(images[:2, :, :, :width], (0, padding))
+        with torch.no_grad():
+            expected = reader(picture).numpy()
+        np.testing.assert_allclose(exported.logits(picture.numpy()), expected, atol=1e-4)

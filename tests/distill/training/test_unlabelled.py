@@ -49,12 +49,14 @@ def sure() -> SureTeacher:
 
 def test_a_sure_reading_becomes_a_label(student: Student, sure: SureTeacher) -> None:
     batch = shaded(["", "own", "", "", ""], 0.1, 0.2, 0.3, 0.4, 0.5)
-    labelled = label_words(batch, sure, student.charset, 25, 0.9)
+    labelled = label_words(batch, batch.images, sure, student.charset, 25, 0.9)
     assert labelled.batch.labels == ["cat", "own", "its"], "cleaned as labels are"
     assert labelled.batch.indices.tolist() == [0, 1, 3]
     assert labelled.read.tolist() == [True, False, True]
     assert not labelled.placeholder
-    assert label_words(batch, sure, student.charset, 2, 0.9).batch.labels == ["own"], "longer than the longest word"
+    assert label_words(batch, batch.images, sure, student.charset, 2, 0.9).batch.labels == ["own"], (
+        "longer than the longest word"
+    )
 
 
 def test_a_word_below_the_threshold_contributes_nothing(student: Student, sure: SureTeacher) -> None:
