@@ -204,9 +204,7 @@ def resize_for(readers: Sequence[WordReader], pictures: Sequence[Image.Image]) -
     return {form: to_tensor(pictures, *form) for form in forms}
 
 
-def read_pictures(
-    reader: WordReader, pictures: Sequence[Image.Image], inputs: Mapping[Form, Tensor]
-) -> list[Reading]:
+def read_pictures(reader: WordReader, pictures: Sequence[Image.Image], inputs: Mapping[Form, Tensor]) -> list[Reading]:
     """Read RGB pictures as they are where a reader takes them so, else in its input size, see `resize_for`."""
     own: Callable[[Sequence[Image.Image]], list[Reading]] | None = getattr(reader, "read_pictures", None)
     return reader.read_batch(inputs[reader.image_size, reader.keep_aspect]) if own is None else own(pictures)
