@@ -1,4 +1,4 @@
-"""Export a student or another reader: its folder with a card, and an ONNX file that is compared with PyTorch."""
+"""Export a reader: its folder with a card, and ONNX files for other programs that are compared with PyTorch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.commands import CommandParser, add_decoding_options, add_plugin_option, chosen_decoding
+from distill.deployment.snippets import FILES
 from distill.errors import UserError, exit_on_user_error
 
 MAX_DIFFERENCES = 10
@@ -20,7 +21,11 @@ def parser() -> argparse.ArgumentParser:
     add = command.add_argument
     add("--student", required=True, metavar="S", help="shipped name (tiny) or folder of a reader")
     add("--out", required=True, metavar="DIR", help="folder to write")
-    add("--onnx", action="store_true", help="write student.onnx too, and compare it with PyTorch")
+    add(
+        "--target", nargs="+", default=[], choices=list(FILES), metavar="T",
+        help=f"write ONNX files too, for {', '.join(FILES)} (`onnx` is student.onnx), and compare them with PyTorch",
+    )  # fmt: skip
+    add("--onnx", action="store_true", help="the same as --target onnx")
     add(
         "--verify", nargs="+", default=[], metavar="DATA",
         help="pictures to compare on: LMDBs or trees of them, picture files, folders (default: drawn words)",
@@ -42,15 +47,16 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 1 when ONNX and PyTorch differ. See `parser`."""
     given = parser().parse_args(argv)
-    if given.verify and not given.onnx:
-        raise UserError("--verify compares the ONNX file with PyTorch; add --onnx")
+    targets = [name for name in FILES if name in given.target or (name == "onnx" and given.onnx)]
+    if given.verify and not targets:
+        raise UserError("--verify compares ONNX files with PyTorch; add --onnx or --target")
     if given.words < 1:
         raise UserError("--words must be 1 or more")
     decoding, refine_iters = chosen_decoding(given)
     # torch takes seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.card import fill_card
     from distill.deployment.folder import ParityError, check_folder, save_folder
-    from distill.deployment.parity import load_crops
+    from distill.deployment.parity import TargetParityError, load_words
     from distill.plugins import import_plugins
     from teachers.clip4str import Clip4Str
     from teachers.registry import load_reader
@@ -66,17 +72,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         student = student.visual_branch()
     student.choose_decoding(decoding, refine_iters)
     card = fill_card(given.student, given.name, given.training, given.terms, given.report)
-    images = load_crops(given.verify, student.image_size, given.words, student.keep_aspect) if given.verify else None
+    words = load_words(given.verify, given.words) if given.verify else None
     try:
         done = save_folder(
-            student, given.out, card, onnx=given.onnx, images=images, dtype=given.dtype, overwrite=given.overwrite
+            student, given.out, card, targets=targets, words=words, dtype=given.dtype, overwrite=given.overwrite
         )
     except ParityError as error:
         for difference in error.parity.differences[:MAX_DIFFERENCES]:
             print(difference, file=sys.stderr)
         print(f"ONNX and PyTorch differ: {error}; nothing was written", file=sys.stderr)
         return 1
+    except TargetParityError as error:
+        print(f"{error}; nothing was written", file=sys.stderr)
+        return 1
     print(f"{done.folder}: " + ", ".join(f"{name} ({size / 2**10:,.0f} KiB)" for name, size in done.files.items()))
     if done.parity is not None:
         print(f"ONNX and PyTorch: {done.parity}")
+    for parity in done.targets.values():
+        print(parity)
     return 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.deployment.snippets import FILES, TargetName, snippet
 from students.charset import show_characters
 from students.decoding import LogitsKind
 from students.errors import UserError
@@ -37,8 +38,16 @@ class Card:
     scores: str = UNKNOWN
     """Its scores, as `scores_from_report` formats them; Markdown."""
 
-    def write(self, student: Reader, onnx: bool = False) -> str:
-        """Write the card of `student` as Markdown; with `onnx` there is a student.onnx beside it."""
+    def write(
+        self, student: Reader, targets: Sequence[TargetName] = (), checked: Mapping[TargetName, object] | None = None
+    ) -> str:
+        """Write the card of `student` as Markdown.
+
+        Args:
+            student: the reader.
+            targets: what ONNX files there are beside it.
+            checked: how each file for another program was checked.
+        """
         height, width = student.image_size
         sections = {"Training": self.training, "Terms": self.terms, "Scores": self.scores}
         parts = [
@@ -46,7 +55,8 @@ class Card:
             f"# {self.name}\n\nReads the word in a picture of one word. The picture is resized to {height} x {width} "
             f"pixels without keeping its aspect.\n\n{properties(student)}",
             *(f"## {title}\n\n{text.strip() or UNKNOWN}" for title, text in sections.items()),
-            f"## Use\n\n{usage(student, onnx)}",
+            f"## Use\n\n{usage(student, 'onnx' in targets)}",
+            *([f"## In other programs\n\n{elsewhere(student, checked)}"] if checked else []),
             f"## Limits\n\n{limits(student)}",
         ]
         return "\n\n".join(parts) + "\n"
@@ -79,6 +89,15 @@ def usage(student: Reader, onnx: bool) -> str:
             f"onnxruntime, numpy and Pillow are enough:\n\n```python\n{program}```"
         )
     return "\n\n".join(parts)
+
+
+def elsewhere(student: Reader, checked: Mapping[TargetName, object]) -> str:
+    """Explain how to read in other programs with the files for them, and how these were checked."""
+    return "\n\n".join(
+        f"`{FILES[target]}`, checked: {parity}.\n\n"
+        f"```python\n{snippet(target, 'THIS_FOLDER', student.charset.characters)}```"
+        for target, parity in checked.items()
+    )
 
 
 def limits(student: Reader) -> str:

@@ -1,25 +1,25 @@
-"""Write the folder of a reader: config.json, model.safetensors, README.md and, when asked for, student.onnx."""
+"""Write the folder of a reader: config.json, model.safetensors, README.md and ONNX files when asked for."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from torch import Tensor
-
 from distill.deployment.card import Card, fill_card
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Parity, check_parity, draw_words
+from distill.deployment.parity import Parity, TargetParity, Word, check_parity, draw_pictures
+from distill.deployment.snippets import FILES, TargetName
 from distill.errors import check_extra
+from students.errors import UserError
 from students.files import check_output, replacing
+from students.pictures import to_tensor
 from students.pretrained import check_finite
 from students.reading import Reader
 from teachers.registry import READERS, load_reader
 
-ONNX_FILE = "student.onnx"
 PARTS = ("guidance",)
 """Folders that may be part of a student's: what a converted one needs to be distilled on. Export leaves them out."""
 
@@ -40,7 +40,9 @@ class Exported:
     files: dict[str, int]
     """Bytes of each file."""
     parity: Parity | None
-    """How ONNX and PyTorch compare; None without ONNX."""
+    """How student.onnx and PyTorch compare; None without it."""
+    targets: dict[TargetName, TargetParity] = field(default_factory=dict)
+    """How each file for another program was checked."""
 
 
 def save_folder(
@@ -48,23 +50,23 @@ def save_folder(
     folder: str | Path,
     card: Card,
     *,
-    onnx: bool = False,
-    images: Tensor | None = None,
+    targets: Sequence[TargetName] = (),
+    words: Sequence[Word] | None = None,
     dtype: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
     parts: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> Exported:
     """Write a student's folder, checked before it gets its name.
 
-    The student is loaded back from what was written, and the ONNX file is exported from that and compared with it, so
+    The student is loaded back from what was written, and ONNX files are exported from that and compared with it, so
     that what is checked is what is handed out.
 
     Args:
         student: the student; neither its device nor its mode is changed.
         folder: where to write; must not exist unless `overwrite`, and then hold a student.
         card: what its README.md says beside the facts.
-        onnx: write student.onnx too.
-        images: normalised pictures (N, 3, H, W) to compare on; drawn words when None.
+        targets: what to write ONNX files for too.
+        words: what to compare these on; drawn words when None.
         dtype: how weights are stored.
         overwrite: replace the student that is there.
         parts: further folders in it, of `PARTS`, and what writes each.
@@ -73,26 +75,24 @@ def save_folder(
         UserError: when `folder` exists and may not be replaced, weights are NaN or infinite, or there is no ONNX of
             such a reader.
         ParityError: when ONNX and PyTorch differ; nothing is left behind then.
+        TargetParityError: when a file for another program computes other scores, or is read otherwise there.
     """
     folder = Path(folder)
     check_folder(folder, overwrite)
     check_finite(student.state_dict(), card.name)
-    if onnx:
-        check_extra("onnx", "exporting to ONNX")
-        from distill.deployment.onnx_export import check_exportable
-
-        check_exportable(student)
+    if targets:
+        check_targets(student, targets)
     with replacing(folder) as beside:
         student.save_pretrained(beside, dtype)
-        (beside / "README.md").write_text(card.write(student, onnx), encoding="utf-8")
-        parity = export_checked(beside, card.name, images) if onnx else None
+        parity, checked = export_checked(beside, card.name, targets, words) if targets else (None, {})
+        (beside / "README.md").write_text(card.write(student, targets, checked), encoding="utf-8")
         for name, write in (parts or {}).items():
             write(beside / name)
         for file in filter(Path.is_file, beside.rglob("*")):
             # safetensors lets nobody else read what it writes; a folder is made to be handed on.
             file.chmod((beside / "README.md").stat().st_mode)
     files = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
-    return Exported(folder, files, parity)
+    return Exported(folder, files, parity, checked)
 
 
 def export(
@@ -100,16 +100,18 @@ def export(
     folder: str | Path,
     *,
     onnx: bool = False,
+    targets: Sequence[TargetName] = (),
     name: str | None = None,
     dtype: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
 ) -> Path:
-    """Write the folder of a reader: config.json, model.safetensors, its card, and student.onnx when asked for.
+    """Write the folder of a reader: config.json, model.safetensors, its card, and ONNX files when asked for.
 
     Args:
         reader: a reader, or its name as for `symdistill.load`; not an ONNX file.
         folder: where to write.
-        onnx: write an ONNX file, and compare what it reads with PyTorch.
+        onnx: write student.onnx, and compare what it reads with PyTorch; the same as the target `onnx`.
+        targets: what to write ONNX files for: `onnx`, `rapidocr`, `paddleocr`, `onnxtr`, `opencv`.
         name: what the card calls it.
         dtype: how weights are stored.
         overwrite: replace a reader in `folder`.
@@ -120,10 +122,15 @@ def export(
     Raises:
         UserError: for a folder that may not be replaced, or a reader that cannot be exported.
         ParityError: when ONNX and PyTorch differ; nothing is left behind then.
+        TargetParityError: when a file for another program computes other scores, or is read otherwise there.
     """
+    if unknown := [target for target in targets if target not in FILES]:
+        raise UserError(f"no target {unknown[0]!r}; there are {', '.join(FILES)}")
+    if onnx and "onnx" not in targets:
+        targets = ["onnx", *targets]
     model = load_reader(reader) if isinstance(reader, str | Path) else reader
     card = Card(name or type(model).__name__.lower()) if model.source is None else fill_card(model.source, name)
-    return save_folder(model, folder, card, onnx=onnx, dtype=dtype, overwrite=overwrite).folder
+    return save_folder(model, folder, card, targets=targets, dtype=dtype, overwrite=overwrite).folder
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -137,7 +144,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 def holds_student(folder: Path) -> bool:
     """Tell whether `folder` is a student's and holds nothing else."""
-    own = {"config.json", "model.safetensors", "README.md", ONNX_FILE, *PARTS}
+    own = {"config.json", "model.safetensors", "README.md", *PARTS, *(file.split("/")[0] for file in FILES.values())}
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -145,15 +152,38 @@ def holds_student(folder: Path) -> bool:
     return isinstance(config, dict) and config.get("format") in READERS and {p.name for p in folder.iterdir()} <= own
 
 
-def export_checked(folder: Path, name: str, images: Tensor | None) -> Parity:
-    """Export student.onnx from the student in `folder` and compare the two; raises `ParityError` on a difference."""
-    from distill.deployment.onnx_export import export_onnx
+def check_targets(student: Reader, targets: Sequence[TargetName]) -> None:
+    """Check that a reader can be exported for all these; raises `UserError`."""
+    check_extra("onnx", "exporting to ONNX")
+    from distill.deployment.onnx_export import check_exportable
+    from distill.deployment.targets import check_target
 
-    student = load_reader(folder)
-    export_onnx(student, folder / ONNX_FILE, name)
-    if images is None:
-        images = draw_words(student.charset.characters, student.image_size, keep_aspect=student.keep_aspect)
-    parity = check_parity(student, OnnxReader(folder / ONNX_FILE), images)
-    if not parity.agrees:
-        raise ParityError(parity)
-    return parity
+    check_exportable(student)
+    for target in targets:
+        if target != "onnx":
+            check_target(student, target)
+
+
+def export_checked(
+    folder: Path, name: str, targets: Sequence[TargetName], words: Sequence[Word] | None
+) -> tuple[Parity | None, dict[TargetName, TargetParity]]:
+    """Export the student in `folder` for each target, and compare the files with it.
+
+    Raises:
+        ParityError: when student.onnx differs from PyTorch.
+        TargetParityError: when another file does, or its program reads it otherwise.
+    """
+    from distill.deployment.onnx_export import export_onnx
+    from distill.deployment.target_parity import export_target_files
+
+    student, parity = load_reader(folder), None
+    pictures = [word.picture for word in words or ()] or draw_pictures(student.charset.characters)
+    if "onnx" in targets:
+        export_onnx(student, folder / FILES["onnx"], name)
+        parity = check_parity(
+            student, OnnxReader(folder / FILES["onnx"]), to_tensor(pictures, student.image_size, student.keep_aspect)
+        )
+        if not parity.agrees:
+            raise ParityError(parity)
+    others = [target for target in targets if target != "onnx"]
+    return parity, export_target_files(student, folder, others, name, pictures) if others else {}

@@ -122,12 +122,24 @@ def append(graph: GraphProto, part: GraphProto, inputs: list[str], outputs: list
 
 
 def finish(model: ModelProto, classes: int) -> ModelProto:
-    """Declare input and output, and drop every trace of where the graph was exported."""
+    """Declare input and output of a reader's graph, see `declare`."""
+    size = [dim.dim_value or dim.dim_param for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    return declare(model, ["batch", *size], OUTPUT, ["batch", "steps", classes])
+
+
+def declare(model: ModelProto, inputs: list[int | str], output: str, outputs: list[int | str]) -> ModelProto:
+    """Declare a graph's one input and one output, and drop every trace of where it was exported.
+
+    Args:
+        model: its input is called `INPUT` already.
+        inputs: shape of the input; a name is a size that is free.
+        output: name of the output.
+        outputs: shape of the output.
+    """
     graph = model.graph
-    size = [dim.dim_param or dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim[1:]]
     del graph.input[:], graph.output[:], graph.value_info[:]
-    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["batch", *size]))
-    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", "steps", classes]))
+    graph.input.append(helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, inputs))
+    graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, outputs))
     graph.name = "student"
     drop_traces(graph)
     return helper.make_model(

@@ -81,6 +81,48 @@ class Parity:
         )
 
 
+@dataclass(frozen=True)
+class TargetParity:
+    """The result of checking one file."""
+
+    title: str
+    """The program's name."""
+    version: str | None
+    """Version of the program that read; None where it isn't installed."""
+    words: int
+    largest: float
+    """Largest difference of a score from PyTorch's."""
+    misread: tuple[tuple[str, str], ...]
+    """What the scores say and the program read, where these differ."""
+    as_own: int
+    """Words read as the reader reads them itself."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether scores equal PyTorch's, and the program reads them as they are meant."""
+        return self.largest <= TOLERANCE and not self.misread
+
+    def __str__(self) -> str:
+        if self.version is None:
+            by = f"{self.title} isn't installed: onnxruntime on pictures prepared as there"
+        else:
+            by = f"{self.title} {self.version}"
+        verdict = "" if self.agrees else f"; {len(self.misread)} words not as their scores say"
+        return (
+            f"{by}: {self.as_own} of {self.words} words read as by the reader itself; scores within {self.largest:.2g} "
+            f"of PyTorch{verdict}"
+        )
+
+
+class TargetParityError(Exception):
+    """A file computes other scores than PyTorch, or a program reads them in another way."""
+
+    def __init__(self, name: str, parity: TargetParity) -> None:
+        examples = "".join(f"; {ours!r} read as {theirs!r}" for ours, theirs in parity.misread[:3])
+        super().__init__(f"{name}: {parity}{examples}")
+        self.parity = parity
+
+
 def check_parity(
     student: Reader, reader: OnnxReader, images: Tensor, batches: Sequence[int] = BATCHES, tolerance: float = TOLERANCE
 ) -> Parity:
@@ -143,42 +185,49 @@ def split_batches(count: int, batches: Sequence[int]) -> Iterator[tuple[int, int
         start, turn = start + size, turn + 1
 
 
-def load_crops(
-    paths: Sequence[str | Path], size: tuple[int, int], most: int = 512, keep_aspect: bool = False
-) -> Tensor:
-    """Load word pictures from LMDBs (or trees of them), picture files and folders: normalised (N, 3, H, W).
+@dataclass(frozen=True)
+class Word:
+    """A picture of a word, and what it says where that is known."""
+
+    picture: Image.Image
+    label: str | None = None
+
+
+def load_words(paths: Sequence[str | Path], most: int = 512) -> list[Word]:
+    """Load word pictures from LMDBs (or trees of them), picture files and folders.
 
     Args:
         paths: LMDB folders, folders that hold LMDBs anywhere, lists of records, folders of pictures, picture files.
-        size: height and width.
         most: how many to take, spread evenly; records that can't be decoded are left out.
-        keep_aspect: see `students.pictures.to_array`.
 
     Raises:
         UserError: when a path holds none, or a picture file can't be read.
     """
-    pictures: list[Image.Image] = []
+    words: list[Word] = []
     for budget, path in zip(split(most, len(paths)), map(Path, paths), strict=True):
         if path.name.endswith(LIST_SUFFIX):
             sets = [open_set(path)]
         else:
             sets = open_sets(path) if path.is_dir() and any(path.rglob(DATA_FILE)) else []
         if not sets:
-            pictures += [decode_picture(file) for file in spread(find_pictures([path]).pictures, budget)]
+            words += [Word(decode_picture(file)) for file in spread(find_pictures([path]).pictures, budget)]
         for part, records in zip(split(budget, len(sets)), sets, strict=True):
-            pictures += load_records(records, part)
-    if not pictures:
+            words += load_records(records, part)
+    if not words:
         raise UserError(f"no picture in {', '.join(map(str, paths))} can be decoded; give word pictures or LMDBs")
-    return to_tensor(pictures, size, keep_aspect)
+    return words
 
 
-def load_records(records: Records, most: int) -> list[Image.Image]:
-    """Decode up to `most` pictures of a set, spread evenly over its records."""
-    pictures = []
+def load_records(records: Records, most: int) -> list[Word]:
+    """Decode up to `most` words of a set, spread evenly over its records."""
+    words = []
     for position in spread(range(len(records)), most):
         with contextlib.suppress(BadRecordError):
-            pictures.append(decode_record(records, position))
-    return pictures
+            picture, label = decode_record(records, position), None
+            with contextlib.suppress(BadRecordError):
+                label = records.label(position)
+            words.append(Word(picture, label))
+    return words
 
 
 def split(most: int, parts: int) -> list[int]:
@@ -196,7 +245,12 @@ def spread(items: Sequence, most: int) -> list:
 def draw_words(
     characters: str, size: tuple[int, int], count: int = 96, longest: int = 14, seed: int = 0, keep_aspect: bool = False
 ) -> Tensor:
-    """Draw `count` words of 1 to `longest` characters, and as many pictures of noise: normalised (N, 3, H, W)."""
+    """Draw words as `draw_pictures` does: normalised (N, 3, H, W)."""
+    return to_tensor(draw_pictures(characters, count, longest, seed), size, keep_aspect)
+
+
+def draw_pictures(characters: str, count: int = 96, longest: int = 14, seed: int = 0) -> list[Image.Image]:
+    """Draw `count` words of 1 to `longest` characters, and as many pictures of noise."""
     source = random.Random(seed)
     noise = np.random.default_rng(seed)
     font = ImageFont.load_default(24)
@@ -211,4 +265,4 @@ def draw_words(
         pictures.append(picture)
     pictures += [Image.fromarray(noise.integers(0, 256, (8, 24, 3), np.uint8)) for _ in range(count)]
     source.shuffle(pictures)
-    return to_tensor(pictures, size, keep_aspect)
+    return pictures

@@ -18,6 +18,7 @@ from distill.config import Config, as_dict
 from distill.deployment.card import Card, scores_from_report
 from distill.deployment.folder import save_folder
 from distill.deployment.readers import ModelReader, WordReader
+from distill.deployment.snippets import TargetName
 from distill.errors import check_extra
 from distill.evaluation.benchmarks import MAX_LENGTH, check_overlap, locate_benchmarks, open_benchmarks
 from distill.evaluation.compare import compare
@@ -194,7 +195,8 @@ class DistillRun(TrainingRun[Config]):
         write_report(out, report)
         scores = scores_from_report(out / "report.json", config.name)
         card = Card(config.name, self.training_note(self.state.best_step), scores=scores)
-        exported = save_folder(student, out / "student", card, onnx=config.eval.onnx, overwrite=True)
+        onnx: list[TargetName] = ["onnx"] if config.eval.onnx else []
+        exported = save_folder(student, out / "student", card, targets=onnx, overwrite=True)
         print_report(report, self.console)
         files = ", ".join(f"{name} ({size / 2**20:.1f} MiB)" for name, size in exported.files.items())
         self.log(f"{exported.folder}: {files}\nreport: {out / 'report.json'}")

@@ -65,5 +65,5 @@ def onnx_file(learned: Learned, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from distill.deployment.card import Card
     from distill.deployment.folder import save_folder
 
-    done = save_folder(learned.student, tmp_path_factory.mktemp("onnx") / "mini", Card("mini"), onnx=True)
+    done = save_folder(learned.student, tmp_path_factory.mktemp("onnx") / "mini", Card("mini"), targets=["onnx"])
     return done.folder / "student.onnx"

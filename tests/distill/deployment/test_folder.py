@@ -20,9 +20,9 @@ from distill.data.folders import find_pictures
 from distill.deployment import folder as folders
 from distill.deployment.card import Card, onnx_program, read_sections, scores_from_report
 from distill.deployment.folder import ParityError, save_folder
-from distill.deployment.parity import Parity, draw_words, load_crops
+from distill.deployment.parity import Parity, draw_words, load_words
 from students.errors import UserError
-from students.pictures import decode_picture, resize
+from students.pictures import decode_picture, resize, to_tensor
 from students.student import Student
 
 REPORT = {
@@ -51,7 +51,7 @@ def test_folder_holds_the_student_and_nothing_else(learned, tmp_path: Path) -> N
 
 
 def test_card_says_what_it_must(learned) -> None:
-    card = Card("mini", "Ten drawn words.", "No terms.", "91% of ten words").write(learned.student, onnx=True)
+    card = Card("mini", "Ten drawn words.", "No terms.", "91% of ten words").write(learned.student, ["onnx"])
     assert "14: <code>0123456789abcd</code>" in card
     assert f"{learned.student.parameters_count / 1e6:.2f} M" in card
     for text in ("Ten drawn words.", "No terms.", "91% of ten words", "symdistill read", "lower case", "10 characters"):
@@ -61,7 +61,7 @@ def test_card_says_what_it_must(learned) -> None:
 
 def test_sections_of_a_card_come_back(learned, tmp_path: Path) -> None:
     card = Card("mini", "Ten drawn\n\nwords.", "No terms.")
-    (tmp_path / "README.md").write_text(card.write(learned.student, onnx=True), encoding="utf-8")
+    (tmp_path / "README.md").write_text(card.write(learned.student, ["onnx"]), encoding="utf-8")
     sections = read_sections(tmp_path)
     assert (sections["Training"], sections["Terms"], sections["Scores"]) == (
         "Ten drawn\n\nwords.",
@@ -135,13 +135,13 @@ def test_existing_folder_is_only_replaced_when_asked_and_a_students(learned, tmp
 
 
 def test_a_difference_leaves_nothing_behind(learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def differ(folder: Path, name: str, images: torch.Tensor | None) -> Parity:
+    def differ(folder: Path, name: str, targets: list[str], words: None) -> None:
         (folder / "student.onnx").write_bytes(b"")
         raise ParityError(Parity(1, (1,), {1: 1}, 1.0, 0, ()))
 
     monkeypatch.setattr(folders, "export_checked", differ)
     with pytest.raises(ParityError):
-        save_folder(learned.student, tmp_path / "mini", Card("mini"), onnx=True)
+        save_folder(learned.student, tmp_path / "mini", Card("mini"), targets=["onnx"])
     assert not list(tmp_path.iterdir())
 
 
@@ -186,21 +186,23 @@ def test_crops_come_from_lmdbs_files_and_folders(learned, tmp_path: Path) -> Non
         records.put(b"num-samples", b"4")
         for number in (1, 2, 4):
             records.put(b"image-%09d" % number, data if number != 2 else data[:40])
-    crops = load_crops([tmp_path / "tree"], (32, 128))
-    torch.testing.assert_close(crops, learned.images[:1].expand(2, -1, -1, -1))
-    assert len(load_crops([pictures, tmp_path / "tree"], (32, 128))) == 4
-    assert len(load_crops([tmp_path / "tree"], (32, 128), most=1)) == 1
+        records.put(b"label-000000001", b"b")
+    crops = load_words([tmp_path / "tree"])
+    torch.testing.assert_close(to_tensor([word.picture for word in crops]), learned.images[:1].expand(2, -1, -1, -1))
+    assert [word.label for word in crops] == ["b", None], "a picture counts without its label too"
+    assert len(load_words([pictures, tmp_path / "tree"])) == 4
+    assert len(load_words([tmp_path / "tree"], most=1)) == 1
 
 
 def test_missing_crops_are_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
-        load_crops([tmp_path / "none"], (32, 128))
+        load_words([tmp_path / "none"])
     with pytest.raises(UserError, match="no pictures in this folder"):
-        load_crops([tmp_path], (32, 128))
+        load_words([tmp_path])
     with lmdb.open(str(tmp_path / "empty"), map_size=2**16):
         pass
     with pytest.raises(UserError, match="num-samples"):
-        load_crops([tmp_path], (32, 128))
+        load_words([tmp_path])
 
 
 def test_drawn_words_are_the_same_every_time() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from distill.deployment.card import Card
 from distill.deployment.folder import save_folder
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import check_parity
+from distill.deployment.parity import Word, check_parity
 from students.ctc import LEARNERS
 from students.errors import UserError
 from students.pictures import to_tensor
@@ -56,9 +56,12 @@ def images(pictures: list[Image.Image]) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def ctc_folder(images: Tensor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ctc_folder(pictures: list[Image.Image], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CTC reader with its ONNX file, which has been compared with PyTorch."""
-    done = save_folder(make("ctc"), tmp_path_factory.mktemp("ctc") / "mini", Card("mini"), onnx=True, images=images)
+    words = [Word(picture) for picture in pictures]
+    done = save_folder(
+        make("ctc"), tmp_path_factory.mktemp("ctc") / "mini", Card("mini"), targets=["onnx"], words=words
+    )
     assert done.parity is not None
     assert done.parity.agrees
     assert len(done.parity.lengths) > 2
@@ -89,9 +92,10 @@ def test_columns(ctc_folder: Path, images: Tensor) -> None:
 
 
 @pytest.mark.slow
-def test_nar(images: Tensor, tmp_path: Path) -> None:
+def test_nar(pictures: list[Image.Image], images: Tensor, tmp_path: Path) -> None:
     reader = make("nar", refine_iters=1)
-    save_folder(reader, tmp_path / "mini", Card("mini"), onnx=True, images=images)
+    words = [Word(picture) for picture in pictures]
+    save_folder(reader, tmp_path / "mini", Card("mini"), targets=["onnx"], words=words)
     check(reader, OnnxReader(tmp_path / "mini" / "student.onnx", threads=1), images, steps=10)
     graph = onnx.load(tmp_path / "mini" / "student.onnx").graph
     assert not [node for node in graph.node if node.op_type == "Loop"]

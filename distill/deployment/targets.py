@@ -1,0 +1,161 @@
+"""The programs of others that a CTC reader is exported for, and the graph that each of them wants.
+
+All files hold the same weights. What differs is how pictures come in and how the scores go out: softmax or none, the
+blank first or last, pictures or columns first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+import torch
+from onnx import GraphProto, ModelProto, TensorProto, helper
+from onnxscript import optimizer
+from torch import Tensor, nn
+
+from distill.deployment.fitting import PaddedBlack, PaddedZero, Stretched
+from distill.deployment.graph import append, declare, reduce_axis_by_axis, rename
+from distill.deployment.onnx_export import BATCH, build_model, to_onnx
+from distill.deployment.onnx_reader import INPUT
+from distill.deployment.snippets import TargetName
+from students.errors import UserError
+from students.reading import Reader
+
+Scores = Literal["logits", "softmax", "log_softmax"]
+CHARACTER = "character"
+"""Metadata key of the dictionary, a character a line: RapidOCR reads it."""
+BLANK_FIRST = "reader/logits"
+HEIGHT, WIDTH = torch.export.Dim("height", min=8, max=2**12), torch.export.Dim("width", min=8, max=2**16)
+"""Of pictures whose size a program chooses."""
+ONNXTR_MEAN, ONNXTR_STD = (0.694, 0.695, 0.693), (0.299, 0.296, 0.301)
+"""OnnxTR's normalisation for its CRNNs, when nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A program that runs CTC readers as ONNX files."""
+
+    title: str
+    """Its name for people."""
+    fit: Callable[[tuple[int, int]], nn.Module]
+    """Makes the module that maps its pictures to those of a reader of some size."""
+    given: tuple[int, int]
+    """Height and width of its pictures, where it has no choice."""
+    free: bool
+    """Whether pictures may have any size, and `given` is an example."""
+    scores: Scores
+    """What it takes for scores of the characters."""
+    blank_last: bool = False
+    """Whether it wants the blank behind the characters, not before."""
+    columns_first: bool = False
+    """Whether it wants (T, 1, C) of one picture, not (N, T, C)."""
+
+    def finish(self, logits: Tensor) -> Tensor:
+        """Compute what the graph gives from logits (N, T, C) with the blank first, in PyTorch."""
+        if self.blank_last:
+            logits = logits.roll(-1, dims=-1)
+        if self.scores != "logits":
+            logits = logits.softmax(dim=-1) if self.scores == "softmax" else logits.log_softmax(dim=-1)
+        return logits.transpose(0, 1) if self.columns_first else logits
+
+    def to_logits(self, scores: np.ndarray) -> np.ndarray:
+        """Undo `finish`: logits (N, T, C) with the blank first, up to what softmax drops."""
+        if self.columns_first:
+            scores = scores.transpose(1, 0, 2)
+        if self.scores == "softmax":
+            scores = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
+        return np.roll(scores, 1, axis=-1) if self.blank_last else scores
+
+    def append_tail(self, graph: GraphProto, value: str, classes: int) -> str:
+        """Append nodes that do what `finish` does to a value of the graph, and name the result."""
+        if self.blank_last:
+            order = helper.make_tensor("tail/order", TensorProto.INT64, [classes], [*range(1, classes), 0])
+            graph.initializer.append(order)
+            graph.node.append(helper.make_node("Gather", [value, order.name], ["tail/blank_last"], axis=2))
+            value = "tail/blank_last"
+        if self.scores != "logits":
+            kind = "Softmax" if self.scores == "softmax" else "LogSoftmax"
+            graph.node.append(helper.make_node(kind, [value], ["tail/scores"], axis=-1))
+            value = "tail/scores"
+        if self.columns_first:
+            graph.node.append(helper.make_node("Transpose", [value], ["tail/columns_first"], perm=[1, 0, 2]))
+            value = "tail/columns_first"
+        return value
+
+
+def fit_onnxtr(size: tuple[int, int]) -> nn.Module:
+    """Make the module for OnnxTR's pictures."""
+    return PaddedBlack(size, ONNXTR_MEAN, ONNXTR_STD)
+
+
+OPENCV_SIZE = (64, 256)
+"""Height and width to which OpenCV stretches: twice the usual reader's, because it resizes without antialiasing."""
+TARGETS: dict[TargetName, Target] = {
+    "rapidocr": Target("RapidOCR", PaddedZero, (48, 320), True, "softmax"),
+    "opencv": Target(
+        "OpenCV", lambda size: Stretched(size, OPENCV_SIZE), OPENCV_SIZE, False, "log_softmax",
+        columns_first=True,
+    ),
+}  # fmt: skip
+"""Programs by the name of their target; `onnx`, a file of our own, is a target beside them."""
+
+
+def check_target(reader: Reader, name: TargetName) -> None:
+    """Check that a program can run a reader.
+
+    Raises:
+        UserError: for an attention decoder, or an alphabet that the file can't hold.
+    """
+    if reader.LOGITS != "ctc":
+        raise UserError(
+            f"{TARGETS[name].title} runs CTC readers only, and this {type(reader).__name__.lower()} has an attention "
+            "decoder; leave --target out for --onnx, or train a student with student.decoding=ctc"
+        )
+    if reader.keep_aspect:
+        raise UserError(
+            f"a reader that keeps the aspect is exported with --onnx only, not for {name}; take one of one size"
+        )
+    characters = list(reader.charset.characters)
+    if "\n".join(characters).splitlines() != characters:
+        raise UserError(f"the alphabet has a line break in it, which a dictionary for {name} can't hold; remove it")
+
+
+def build_targets(reader: Reader, names: Sequence[TargetName], title: str) -> dict[TargetName, ModelProto]:
+    """Build the graph of a CTC reader for each of some programs; the reader itself is exported once.
+
+    Args:
+        reader: whose device and mode are left as they were.
+        names: keys of `TARGETS`.
+        title: the reader's name, for the metadata.
+    """
+    core = build_model(reader)
+    return {name: build_target(reader, TARGETS[name], core, title) for name in names}
+
+
+def build_target(reader: Reader, target: Target, core: ModelProto, title: str) -> ModelProto:
+    """Build one graph: a program's pictures -> the reader's, the reader (`core`), a program's scores."""
+    classes = len(reader.charset.characters) + 1
+    batch = 1 if target.columns_first else 3  # 1 would be taken for a constant where N is free
+    sizes = {2: HEIGHT, 3: WIDTH} if target.free else {}
+    free = sizes if target.columns_first else {0: BATCH, **sizes}
+    model = to_onnx(target.fit(reader.image_size), (torch.zeros(batch, 3, *target.given),), (free,))
+    graph = model.graph
+    reduce_axis_by_axis(graph)
+    rename({graph.input[0].name: INPUT}, graph.node)
+    part = ModelProto()
+    part.CopyFrom(core)
+    append(graph, part.graph, [graph.output[0].name], [BLANK_FIRST], "reader")
+    output = target.append_tail(graph, BLANK_FIRST, classes)
+    size: list[int | str] = ["height", "width"] if target.free else [*target.given]
+    shape: list[int | str] = ["steps", 1, classes] if target.columns_first else ["batch", "steps", classes]
+    finished = declare(model, [1 if target.columns_first else "batch", 3, *size], output, shape)
+    # Folds what depends on a batch of one into constants: OpenCV before 5 knows no sizes that are computed.
+    finished = optimizer.optimize(finished)
+    del finished.graph.value_info[:]
+    helper.set_model_props(finished, {CHARACTER: "\n".join(reader.charset.characters), "name": title})
+    onnx.checker.check_model(finished, full_check=True)
+    return finished

@@ -1,0 +1,151 @@
+"""Files for other programs: their scores are PyTorch's, and the programs themselves read them as they are meant."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from distill.commands.export import main
+from distill.deployment import target_parity
+from distill.deployment.card import Card
+from distill.deployment.folder import Exported, save_folder
+from distill.deployment.parity import TargetParityError, Word, draw_pictures
+from distill.deployment.programs import PROGRAMS
+from distill.deployment.snippets import FILES, SNIPPETS, TargetName, snippet
+from distill.deployment.target_parity import check_target_file
+from distill.deployment.targets import TARGETS
+from students.charset import CHARSETS
+from students.errors import UserError
+from students.reading import Reader
+from tests.distill.deployment.test_onnx_kinds import make
+
+CHARSET = "0123456789abcd"
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[Image.Image]:
+    """Drawn words and noise of many shapes, among them very small and very wide ones."""
+    noise = np.random.default_rng(0)
+    shapes = [(8, 300), (12, 12), (31, 90), (100, 40), (64, 512), (48, 320)]
+    return [
+        Image.fromarray(noise.integers(0, 256, (max(height // 8, 2), max(width // 8, 2), 3), np.uint8)).resize(
+            (width, height)
+        )
+        for height, width in shapes
+    ] + draw_pictures(CHARSET, count=6)
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    return make("ctc")
+
+
+@pytest.fixture(scope="module")
+def exported(reader: Reader, pictures: list[Image.Image], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The files for all programs, written and checked once."""
+    folder = tmp_path_factory.mktemp("targets") / "mini"
+    return save_folder(reader, folder, Card("mini"), targets=list(TARGETS), words=[Word(each) for each in pictures])
+
+
+def test_every_target_has_its_file_and_its_program() -> None:
+    assert ["onnx", *TARGETS] == ["onnx", *PROGRAMS] == ["onnx", *SNIPPETS] == list(FILES)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_file_and_program_agree(name: TargetName, exported: Exported, pictures: list[Image.Image]) -> None:
+    parity = exported.targets[name]
+    assert parity.agrees, parity
+    assert parity.words == len(pictures)
+    assert FILES[name] in exported.files
+    assert parity.version == PROGRAMS[name].version()
+    card = (exported.folder / "README.md").read_text(encoding="utf-8")
+    assert str(parity) in card
+    assert snippet(name, "THIS_FOLDER", CHARSET) in card
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_scores_are_what_the_program_wants(
+    name: TargetName, reader: Reader, exported: Exported, pictures: list[Image.Image]
+) -> None:
+    file = exported.folder / FILES[name]
+    session = onnxruntime.InferenceSession(file)
+    batch = PROGRAMS[name].batch(pictures[:1])
+    scores = session.run(None, {session.get_inputs()[0].name: batch})[0]
+    assert scores.shape == {"opencv": (32, 1, 15)}.get(name, (1, 32, 15))
+    sums = {"rapidocr": scores.sum(axis=-1), "opencv": np.exp(scores).sum(axis=-1)}
+    if name in sums:
+        np.testing.assert_allclose(sums[name], 1, atol=1e-5)
+    assert session.get_modelmeta().custom_metadata_map["character"].splitlines() == list(CHARSET)
+    assert b".py" not in file.read_bytes(), "no source lines, no paths"
+    graph = onnx.load(file).graph
+    used = {name for node in graph.node for name in node.input}
+    assert {tensor.name for tensor in graph.initializer} <= used, "nothing that nobody needs"
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_lines_of_the_card_read_a_picture(
+    name: TargetName, reader: Reader, exported: Exported, pictures: list[Image.Image], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    pytest.importorskip(PROGRAMS[name].module, reason=f"{TARGETS[name].title} isn't installed")
+    pictures[-1].save(tmp_path / "word.png")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "program.py").write_text(snippet(name, str(exported.folder), CHARSET), encoding="utf-8")
+    runpy.run_path("program.py")
+    expected = PROGRAMS[name].read(exported.folder / FILES[name], reader.charset, pictures[-1:])[0]
+    assert expected
+    assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda texts: [text[::-1] for text in texts], "read as"),
+        (lambda texts: [*texts[:-1], texts[-1] + "0"], "1 words not as their scores say"),
+    ],
+)
+def test_a_program_that_reads_otherwise_is_an_error(
+    change: Callable[[list[str]], list[str]], message: str, reader: Reader, exported: Exported,
+    pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    program = PROGRAMS["opencv"]
+    wrong = type(program)(
+        program.module, program.packages, program.prepare, program.padding,
+        lambda *given: change(program.read(*given)),
+    )  # fmt: skip
+    monkeypatch.setitem(target_parity.PROGRAMS, "opencv", wrong)
+    parity = check_target_file(reader, exported.folder / FILES["opencv"], "opencv", pictures)
+    assert not parity.agrees
+    assert message in str(TargetParityError("opencv", parity))
+
+
+def test_other_weights_are_an_error(reader: Reader, exported: Exported, pictures: list[Image.Image]) -> None:
+    other = make("ctc")
+    with torch.no_grad():
+        other.column_head.weight[3] += 0.1
+    for name in TARGETS:
+        parity = check_target_file(other, exported.folder / FILES[name], name, pictures[:4])
+        assert parity.largest > 1e-3
+        assert not parity.agrees
+
+
+def test_an_attention_decoder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="RapidOCR runs CTC readers only"):
+        save_folder(make("nar"), tmp_path / "out", Card("mini"), targets=["rapidocr"])
+    assert main(["--student", "tiny", "--out", str(tmp_path / "out"), "--target", "onnx", "opencv"]) == 2
+    assert "OpenCV runs CTC readers only" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_how_to_shows_the_lines_of_the_card(root: Path) -> None:
+    page = (root / "docs" / "howto" / "programs.md").read_text(encoding="utf-8")
+    for name in SNIPPETS:
+        assert f"```python\n{snippet(name, 'exported', CHARSETS['36'])}```" in page
