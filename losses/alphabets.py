@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from students.charset import Charset
 
+SHOWN = 100
+"""Characters that a description lists; a general recogniser has thousands that a student lacks."""
+
 
 class SharedAlphabet(nn.Module):
     """The characters that two alphabets have in common, each character beside its own.
@@ -61,7 +64,9 @@ class SharedAlphabet(nn.Module):
         if self.untaught:
             losses.append(f"it can't read {self.untaught}, so it teaches nothing of a word from such a character on")
         if self.left_out:
-            losses.append(f"its probabilities of {self.left_out} are left out, as the student can't write them")
+            rest = len(self.left_out) - SHOWN
+            shown = self.left_out[:SHOWN] + (f" and {rest} more characters" if rest > 0 else "")
+            losses.append(f"its probabilities of {shown} are left out, as the student can't write them")
         if self.joined:
             losses.append(f"upper and lower case count as one for {self.joined}")
         return "; ".join(losses)

@@ -12,6 +12,7 @@ from open_clip import list_models, list_pretrained_tags_by_model
 
 from students.errors import UserError
 from students.pretrained import locate, name_of, read_stored, shipped
+from teachers.peers import is_peer
 from teachers.small import FORMAT as SMALL_TEACHER
 from teachers.weights import weights_in
 
@@ -66,8 +67,11 @@ def resolve(name: str | Path, weights: str | None = None) -> Resolved:
     path = Path(name)
     if name in shipped() or path.is_dir():
         return _in_folder(None, locate(name))
-    if path.suffix.lower() == ".onnx":
-        raise UserError(f"{name}: an ONNX file reads but can't teach; give the folder that it was exported from")
+    if is_peer(name):
+        raise UserError(
+            f"{name} can be read with and learned from, but neither trained nor exported; give a folder with "
+            "config.json and model.safetensors"
+        )
     if path.is_file():
         return Resolved(path.name, CLIP_FILE, path)
     architecture, _, tag = name.partition("/")

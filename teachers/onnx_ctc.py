@@ -6,10 +6,12 @@ What can't be told from the file is asked for, see `teachers.onnx_options`. The 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,6 +28,8 @@ from teachers.onnx_options import PRESETS, Options, make_options, read_dictionar
 
 CHARACTERS = "character"
 """Key of an ONNX file's metadata under which PaddleOCR's and RapidOCR's files have their dictionary."""
+OWN = "charset"
+"""The key of this program's own files."""
 MAX_WIDTH = 3200
 """Widest input where the graph leaves the width open, as in PaddleOCR; wider pictures are squeezed into it."""
 MAX_BATCH = 16
@@ -74,7 +78,8 @@ class OnnxCtcReader(PictureReader):
         self.parameters_count = count_weights(data)
         self.session = open_session(data, self.path, threads)
         metadata = self.session.get_modelmeta().custom_metadata_map
-        options = make_options(self.given, str(self.path), "ppocr" if CHARACTERS in metadata else None)
+        assumed = "ppocr" if CHARACTERS in metadata else "symdistill" if OWN in metadata else None
+        options = make_options(self.given, str(self.path), assumed)
         self.options, self._batch, channels = self._sizes(options)
         dictionary, source = self._dictionary(options, metadata)
         if channels == 1:
@@ -119,7 +124,7 @@ class OnnxCtcReader(PictureReader):
             UserError: when the file computes NaN instead of probabilities.
         """
         readings: dict[int, Reading] = {}
-        mask = None if allowed is None else self._allowed_classes(allowed)
+        mask = None if allowed is None else (self.ids >= 0) & allowed[self.ids]
         for indices, probabilities, columns in self.columns(pictures):
             if mask is not None:
                 probabilities = np.where(mask, probabilities, 0)
@@ -129,11 +134,21 @@ class OnnxCtcReader(PictureReader):
             readings.update(zip(indices, decoded, strict=True))
         return [readings[index] for index in range(len(pictures))]
 
-    def _allowed_classes(self, allowed: np.ndarray) -> np.ndarray:
-        """Return which classes may be read, (classes,) bool, of those of its alphabet (C + 1,)."""
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """(classes,) the id of each class in its alphabet: 0 for the blank, -1 for several characters at once."""
         ids = [self.charset.ids.get(unicodedata.normalize("NFC", text), -1) for text in self.texts]
         ids[self.blank_id] = 0
-        return np.array([number >= 0 and allowed[number] for number in ids])
+        return np.array(ids)
+
+    def fold(self, probabilities: np.ndarray) -> np.ndarray:
+        """Bring probabilities (n, T, classes) to its alphabet (n, T, C + 1), the blank first."""
+        numbers, firsts = np.unique(self.ids, return_index=True)
+        firsts = firsts[numbers >= 0]
+        folded: np.ndarray = probabilities[:, :, firsts]
+        for again in set(np.flatnonzero(self.ids >= 0)) - set(firsts):
+            folded[:, :, self.ids[again]] += probabilities[:, :, again]
+        return folded
 
     def columns(self, pictures: Sequence[Image.Image]) -> Iterator[tuple[list[int], np.ndarray, list[int]]]:
         """Yield the columns of pictures of one width at a time.
@@ -207,6 +222,13 @@ class OnnxCtcReader(PictureReader):
             return read_dictionary(Path(options.dict)), f"dict={options.dict}"
         if CHARACTERS in metadata:
             return metadata[CHARACTERS].splitlines(), f"its metadata {CHARACTERS!r}"
+        if OWN in metadata:
+            if metadata.get("logits") != '"ctc"':
+                raise UserError(
+                    f"{self.path} decodes character by character, and its columns can't teach; give the folder that it "
+                    "was exported from"
+                )
+            return list(json.loads(metadata[OWN])), f"its metadata {OWN!r}"
         raise UserError(
             f"{self.path} has no dictionary in its metadata ({CHARACTERS!r}); give its characters, one a line, as "
             f"{self.path}:dict=FILE"

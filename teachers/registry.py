@@ -18,6 +18,8 @@ from teachers.clip import ClipTeacher, Position
 from teachers.clip4str import Clip4Str
 from teachers.columns import CtcReaderTeacher
 from teachers.names import SHIPPED_CLIPS, Resolved, resolve
+from teachers.peer_teacher import PeerTeacher
+from teachers.peers import is_peer
 from teachers.reading import Clip4StrTeacher, ParseqTeacher, ReadingTeacher, StudentTeacher
 from teachers.teacher import Teacher
 from teachers.zoo import load_clip
@@ -44,6 +46,8 @@ READERS: dict[str, ReaderEntry] = {
     Clip4Str.FORMAT: ReaderEntry(Clip4Str, Clip4StrTeacher, "clip4str"),
 }
 """Readers by the `format` in their folder's config.json; see `register_reader`."""
+PEER = "peer"
+"""Value of `teacher.kind` for readers of other programs."""
 TEACHERS: dict[str, Callable[..., Teacher]] = {}
 """Teachers that users registered, by name; see `register_teacher`."""
 
@@ -136,22 +140,27 @@ def load_teacher(
     """Load a frozen teacher.
 
     Args:
-        name: a registered name, or see `teachers.names.resolve`.
+        name: a registered name, a reader of another program (`teachers.peers.open_peer`), or see
+            `teachers.names.resolve`.
         weights: of a CLIP, see there.
         position: how a CLIP's trained position grid is fitted to the pictures; no matter for small teachers.
         image_size: height and width of the student's pictures.
-        kind: the kind that it has to be of: `clip`, `student`, `parseq`, `clip4str`, or `auto` for any.
+        kind: the kind that it has to be of: `clip`, `student`, `parseq`, `clip4str`, `peer`, or `auto` for any.
 
     Raises:
         UserError: when there is no such teacher, it is of another kind, can't teach, or its weights can't be read.
     """
-    kinds = ("auto", "clip", *dict.fromkeys(entry.kind for entry in READERS.values()))
+    kinds = ("auto", "clip", *dict.fromkeys(entry.kind for entry in READERS.values()), PEER)
     if kind not in kinds:
         raise UserError(f"no kind of teacher is called {kind!r}; choose one of {', '.join(kinds)}")
     if position not in ("crop", "interpolate"):
         raise UserError(f"position={position!r} is unknown; choose crop or interpolate")
     if name in TEACHERS:
         return _make_registered(name, weights, image_size)
+    if is_peer(name):
+        if weights is not None or kind not in ("auto", PEER):
+            raise UserError(f"{name} is a reader of another program; leave teacher.weights and teacher.kind out")
+        return PeerTeacher.from_peer(name)
     resolved = resolve(name, weights)
     entry = None if resolved.is_clip else _entry(resolved)
     actual_kind = "clip" if entry is None else entry.kind

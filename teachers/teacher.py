@@ -112,7 +112,12 @@ def untrain(teacher: Teacher, seed: int) -> None:
 
     Layers start as torch starts them; weights that stand outside of torch's layers (positions, projections) are drawn
     from a normal distribution as wide as the trained ones.
+
+    Raises:
+        UserError: for a teacher whose weights aren't torch's.
     """
+    if next(teacher.parameters(), None) is None:
+        raise UserError(f"{teacher.name} has no weights to draw anew; set teacher.control=shuffled, or leave it out")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in teacher.modules():

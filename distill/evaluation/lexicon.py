@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distill.deployment.readers import (
     ModelReader,
+    PeerReader,
     ReadingKind,
     Role,
     WordReader,
@@ -29,6 +30,7 @@ from students.decoding import Reading
 from students.errors import UserError
 from students.pretrained import name_of
 from students.reading import Reader
+from teachers.peer_teacher import PeerTeacher
 from teachers.peers import is_peer
 from teachers.reading import ReadingTeacher
 from teachers.registry import load_model
@@ -236,6 +238,8 @@ def teacher_reader(teacher: Teacher, charset: Charset, lexicon: Sequence[str] | 
         UserError: for a teacher that neither reads nor embeds words.
     """
     if isinstance(teacher, ReadingTeacher):
+        if isinstance(teacher, PeerTeacher):
+            return PeerReader(teacher.reader, teacher.name, "teacher")
         return ModelReader(teacher.reader, teacher.name, "teacher")
     if isinstance(teacher, Embedder):
         return LexiconReader(teacher, charset, lexicon)

@@ -60,7 +60,7 @@ class TeacherSection:
     """open_clip tag or local weights file for an open_clip model."""
     position: Literal["crop", "interpolate"] = "crop"
     """How a CLIP's position grid is fitted to the student's picture; `crop` as in the reference implementation."""
-    kind: Literal["auto", "clip", "clip4str", "parseq", "student"] = "auto"
+    kind: Literal["auto", "clip", "clip4str", "parseq", "peer", "student"] = "auto"
     """What it is; `auto` finds out from its name or its folder's config.json."""
     weight: float = field(default=1.0, metadata={"least": 0})
     """Multiplies all terms of this teacher."""

@@ -88,7 +88,9 @@ def test_folders_that_hold_neither(tmp_path: Path) -> None:
         for load in (load_teacher, load_reader):
             with pytest.raises(UserError, match=message):
                 load(str(tmp_path))
-    with pytest.raises(UserError, match="an ONNX file reads but can't teach"):
+    with pytest.raises(UserError, match="can be read with and learned from, but neither trained nor exported"):
+        load_reader("student.onnx")
+    with pytest.raises(UserError, match="No such file"):
         load_teacher("student.onnx")
 
 
