@@ -38,7 +38,7 @@ class PeerTeacher(CtcTeacher):
     @classmethod
     def from_peer(cls, name: str) -> PeerTeacher:
         """Open a reader as a teacher, see `teachers.peers.open_peer`; raises `UserError` for one that can't teach."""
-        peer = open_peer(name)
+        peer = open_peer(name, torch.get_num_threads())
         if not isinstance(peer, OnnxCtcReader):
             raise UserError(
                 f"{name} tells words without probabilities of characters; label with it (symdistill label), and learn "
