@@ -46,6 +46,11 @@ class PeerTeacher(CtcTeacher):
             )
         return cls(peer.name, peer)
 
+    @property
+    def parameters_count(self) -> int:
+        """Number of its weights, which aren't torch's."""
+        return self.reader.parameters_count
+
     def frames(self, images: Tensor) -> Frames:
         """Run for columns over its alphabet; classes that stand for several characters at once are left out."""
         found: dict[int, np.ndarray] = {}

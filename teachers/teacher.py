@@ -42,6 +42,11 @@ class Teacher(nn.Module, ABC):
         super().__init__()
         self.name, self.description = name, description
 
+    @property
+    def parameters_count(self) -> int:
+        """Number of its weights."""
+        return sum(weight.numel() for weight in self.parameters())
+
     def freeze(self) -> None:
         """Take all parameters out of training and go into eval mode; call it when everything is built."""
         self.requires_grad_(False)

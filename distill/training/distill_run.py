@@ -216,7 +216,7 @@ class DistillRun(TrainingRun[Config]):
         if exported < student.parameters_count:
             self.log(f"its decoder, in training only: {student.parameters_count - exported:,} weights")
         for branch in task.branches:
-            name, frozen = branch.teacher.name, sum(part.numel() for part in branch.teacher.parameters())
+            name, frozen = branch.teacher.name, branch.teacher.parameters_count
             heads = sum(part.numel() for part in branch.heads.parameters())
             self.log(f"teacher {name}: {frozen:,} weights, frozen; heads, in training only: {heads:,} weights")
         task.train()
