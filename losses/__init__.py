@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from losses import columns, kd, symmetric
+from losses import columns, consistency, kd, symmetric
 from losses.registry import register_loss
 
-__all__ = ["columns", "kd", "register_loss", "symmetric"]
+__all__ = ["columns", "consistency", "kd", "register_loss", "symmetric"]

@@ -40,6 +40,8 @@ class LossContext:
     """The characters that student and teacher share; None for a teacher that doesn't read."""
     generator: torch.Generator | None = None
     """Seeded by run and step, for what a loss draws at random."""
+    second_columns: Tensor | None = None
+    """(N, W, C + 1) column logits of the second view, for a loss that is registered with `second_view`."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Loss:
     """The loss, or the class of a module that computes it."""
     decoder: bool = False
     """Whether it compares what the student's decoder gives, and so needs a student that learns beside one."""
+    second_view: bool = False
+    """Whether it compares the columns of two augmented views of each picture."""
 
     @property
     def is_module(self) -> bool:
@@ -113,7 +117,9 @@ LOSSES: dict[str, Loss] = {}
 """Registered losses by name, the built-in ones first; see `register_loss`."""
 
 
-def register_loss(name: str, needs: Sequence[Part] = (), decoder: bool = False) -> Callable[[LossLike], LossLike]:
+def register_loss(
+    name: str, needs: Sequence[Part] = (), decoder: bool = False, second_view: bool = False
+) -> Callable[[LossLike], LossLike]:
     """Register a loss by name, to be weighted under `losses:` of a configuration.
 
     It is a function `(stages, guidance, ...) -> scalar`, or a class of `nn.Module` with such a `forward`, which is
@@ -127,15 +133,21 @@ def register_loss(name: str, needs: Sequence[Part] = (), decoder: bool = False) 
             uses none takes `stages` alone; it is computed in every step, without a teacher too.
         decoder: whether it uses `stages.logits` or `stages.decoder`, which a student that learns without a decoder
             hasn't got.
+        second_view: whether it uses `context.second_columns`, the student's columns of the same pictures augmented in
+            another way; only for a loss that needs nothing of a teacher.
 
     Raises:
         UserError: for a name that is taken by the framework.
-        ValueError: for a part that guidance hasn't got, or a function whose parameters don't agree with `needs`.
+        ValueError: for a part that guidance hasn't got, a function whose parameters don't agree with `needs`, or needs
+            beside `second_view`.
     """
     if name in TASK_TERMS or (name in BUILT_IN and name in LOSSES) or not name.isidentifier():
         raise UserError(f"a loss can't be called {name!r}; take a name of letters that the framework has no use for")
     if unknown := set(needs) - set(get_args(Part)):
         raise ValueError(f"guidance has no {sorted(unknown)[0]!r}; a loss can need {', '.join(get_args(Part))}")
+
+    if second_view and needs:
+        raise ValueError(f"loss {name}: one that compares two views of a picture needs nothing of a teacher")
 
     def register(function: LossLike) -> LossLike:
         called = function.forward if isinstance(function, type) else function  # type: ignore[attr-defined]
@@ -144,7 +156,7 @@ def register_loss(name: str, needs: Sequence[Part] = (), decoder: bool = False) 
                 f"loss {name}: a loss with a parameter `guidance` says what it needs of it, such as "
                 'needs=("word",), and one without needs nothing'
             )
-        LOSSES[name] = Loss(name, tuple(needs), function, decoder)
+        LOSSES[name] = Loss(name, tuple(needs), function, decoder, second_view)
         return function
 
     return register

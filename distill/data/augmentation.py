@@ -227,6 +227,33 @@ class RandAugment:
                 moved = moved or name in _MOVES_COLUMNS
         return picture, moved
 
+    def pair(self, picture: Picture, rng: random.Random, other: random.Random) -> tuple[Picture, Picture, bool]:
+        """Augment a picture twice, with the same columns: the first view is that of a call with `rng`.
+
+        What moves characters to other columns is applied to both views with the same strength and in the same place
+        of the order; in the other places the second view has operations of its own.
+
+        Returns:
+            Both views, and whether characters have left their columns.
+        """
+        first = second = picture
+        moved = False
+        own = other.sample([name for name in OPERATIONS if name not in _MOVES_COLUMNS], self.operations)
+        for name, other_name in zip(rng.sample(OPERATIONS, self.operations), own, strict=True):
+            applied = rng.random() < self.probability
+            if name in _MOVES_COLUMNS:
+                if applied:
+                    same = random.Random()
+                    same.setstate(rng.getstate())
+                    first, second = apply(name, first, self.level, rng), apply(name, second, self.level, same)
+                    moved = True
+                continue
+            if applied:
+                first = apply(name, first, self.level, rng)
+            if other.random() < self.probability:
+                second = apply(other_name, second, self.level, other)
+        return first, second, moved
+
 
 def apply(name: str, picture: Picture, level: float, rng: random.Random) -> Picture:
     """Apply one operation at a level from 0 to 1 to a picture, which stays as it is."""
@@ -263,9 +290,20 @@ class LightAugment:
 
     def __call__(self, pixels: np.ndarray, rng: random.Random) -> np.ndarray:
         """Augment (H, W, 3) uint8 pixels; the input stays as it is."""
+        return self._look(self._move(pixels, rng), rng)
+
+    def pair(self, pixels: np.ndarray, rng: random.Random, other: random.Random) -> tuple[np.ndarray, np.ndarray]:
+        """Augment pixels twice, moved alike, so with the same columns: the first view is that of a call with `rng`."""
+        moved = self._move(pixels, rng)
+        return self._look(moved, rng), self._look(moved, other)
+
+    def _move(self, pixels: np.ndarray, rng: random.Random) -> np.ndarray:
         if rng.random() < 0.5:
             move = np.array([[1, 0, rng.uniform(-1.9, 1.9)], [0, 1, rng.uniform(-1.9, 1.9)]])
             pixels = cv2.warpAffine(pixels, move, pixels.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+        return pixels
+
+    def _look(self, pixels: np.ndarray, rng: random.Random) -> np.ndarray:
         if rng.random() < 0.2:
             pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.3, 1.2))
         if rng.random() < 0.7:

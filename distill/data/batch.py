@@ -37,6 +37,8 @@ class Sample:
     """Number of the picture among those that come back at this index; None where each epoch has another one."""
     distributions: WordDistributions | None = None
     """What readers said of each character of the label, where that is stored."""
+    second: np.ndarray | None = None
+    """The same picture augmented in another way, with the same columns; None where no loss asks for it."""
 
     @property
     def image(self) -> Tensor:
@@ -62,6 +64,8 @@ class Batch:
     """`Sample.version` of each word; none comes back when empty."""
     distributions: BatchDistributions | None = None
     """Stored distributions over the characters of the labels; None when no word has any."""
+    second: Tensor | None = None
+    """(N, 3, H, W) the pictures augmented in another way, with the same columns; None where no loss asks for them."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,6 +84,7 @@ class Batch:
             tuple(self.sources[position] for position in chosen) if self.sources else (),
             tuple(self.versions[position] for position in chosen) if self.versions else (),
             None if self.distributions is None else self.distributions.select(chosen),
+            None if self.second is None else self.second[chosen],
         )  # fmt: skip
 
     def to(self, device: torch.device | str) -> Batch:
@@ -90,6 +95,7 @@ class Batch:
             columns=self.columns.to(device, non_blocking=True),
             indices=self.indices.to(device, non_blocking=True),
             distributions=None if self.distributions is None else self.distributions.to(device),
+            second=None if self.second is None else self.second.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> Batch:
@@ -97,12 +103,14 @@ class Batch:
         return dataclasses.replace(
             self, images=self.images.pin_memory(), columns=self.columns.pin_memory(), indices=self.indices.pin_memory(),
             distributions=None if self.distributions is None else self.distributions.pin_memory(),
+            second=None if self.second is None else self.second.pin_memory(),
         )  # fmt: skip
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples to a batch; columns that aren't known become -1."""
     unknown = torch.full((COLUMNS,), -1)
+    second = [sample.second for sample in samples if sample.second is not None]
     return Batch(
         images=_images([sample.pixels for sample in samples]),
         labels=[sample.label for sample in samples],
@@ -111,6 +119,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         sources=tuple(sample.source for sample in samples),
         versions=tuple(sample.version for sample in samples),
         distributions=BatchDistributions.collate([sample.distributions for sample in samples]),
+        second=_images(second) if second else None,
     )
 
 

@@ -65,6 +65,8 @@ class WordOptions:
     """Largest share of corrupt records that is skipped; 0 makes the first one an error."""
     ctc_columns: int | None = None
     """Columns that CTC reads off, to count the words that need more; None counts none."""
+    second_view: bool = False
+    """Whether every picture is augmented in a second way, see `Sample.second`."""
 
 
 class SampleBuilder:
@@ -98,16 +100,29 @@ class SampleBuilder:
             position: its number in what is stored, when that is another one.
             version: see `Sample.version`.
         """
-        rng = sample_generator(self.options.seed, self.name, epoch, index if position is None else position)
+        number = index if position is None else position
+        rng = sample_generator(self.options.seed, self.name, epoch, number)
+        other = sample_generator(self.options.seed, f"{self.name}, second view", epoch, number)
+        second = picture if self.options.second_view else None
         if self._strong is not None:
-            picture, moved = self._strong(picture, rng)
+            if second is None:
+                picture, moved = self._strong(picture, rng)
+            else:
+                picture, second, moved = self._strong.pair(picture, rng, other)
             columns = None if moved else columns
         size = self._size(picture, rng)
-        fits = isinstance(picture, np.ndarray) and picture.shape[:2] == size
-        pixels = np.asarray(picture) if fits else resize(as_image(picture), size)
+        pixels, second_pixels = self._resize(picture, size), None if second is None else self._resize(second, size)
         if self._light is not None:
-            pixels = self._light(pixels, rng)
-        return Sample(pixels, label, self._ids(columns), index, self.name, version)
+            if second_pixels is None:
+                pixels = self._light(pixels, rng)
+            else:
+                pixels, second_pixels = self._light.pair(pixels, rng, other)
+        return Sample(pixels, label, self._ids(columns), index, self.name, version, second=second_pixels)
+
+    def _resize(self, picture: Picture, size: tuple[int, int]) -> np.ndarray:
+        """Bring a picture to the size of its sample."""
+        fits = isinstance(picture, np.ndarray) and picture.shape[:2] == size
+        return np.asarray(picture) if fits else resize(as_image(picture), size)
 
     def _size(self, picture: Picture, rng: random.Random) -> tuple[int, int]:
         """Return height and width of the sample."""

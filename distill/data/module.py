@@ -20,7 +20,7 @@ from distill.data.rendering.synthetic import SyntheticWords
 from distill.data.rendering.vocabulary import check_languages
 from distill.data.report import describe_words, name_words
 from distill.data.sampling import check_ratios
-from distill.data.sections import DataSection
+from distill.data.sections import DataSection, SourceSection
 from distill.processes import without_main_module
 from students.charset import CHARSETS, Charset
 from students.errors import UserError
@@ -37,6 +37,7 @@ class DataModule:
         seed: orders and augmentation follow from it.
         ctc_columns: columns that CTC reads off, to count the words that need more; None without CTC.
         keep_aspect: whether pictures keep their aspect; batches are then of words of like width.
+        second_view: whether a loss compares two augmented views of each picture.
 
     Attributes:
         sources: training words and their part of each batch; `setup` opens them.
@@ -47,10 +48,12 @@ class DataModule:
 
     def __init__(
         self, section: DataSection, charset: Charset, max_length: int, image_size: tuple[int, int], seed: int,
-        ctc_columns: int | None = None, keep_aspect: bool = False,
+        ctc_columns: int | None = None, keep_aspect: bool = False, second_view: bool = False,
     ) -> None:  # fmt: skip
         self.section, self.charset, self.seed = section, charset, seed
-        self.options = WordOptions(max_length, image_size, keep_aspect, seed, section.max_corrupt, ctc_columns)
+        self.options = WordOptions(
+            max_length, image_size, keep_aspect, seed, section.max_corrupt, ctc_columns, second_view
+        )
         self.sources: list[Source] = []
 
     @property
@@ -122,8 +125,13 @@ class DataModule:
             if not path.exists():
                 root = "" if section.root or Path(source.path).is_absolute() else " (data.root is not set)"
                 raise UserError(f"{path}: no such folder{root}; give one that holds LMDBs, at any depth")
-        rendered = [section.synthetic.ratio] if section.synthetic.words > 0 else []
-        check_ratios([source.ratio for source in section.train] + rendered)
+        check_ratios([source.ratio for source in self._train_sections])
+        used = [source for source in self._train_sections if source.ratio > 0]
+        if self.options.second_view and all(source.augmentation == "none" for source in used):
+            raise UserError(
+                "a loss compares two augmented views of each picture, and no source is augmented: both are the same; "
+                "set data.synthetic.augmentation=light, or that of an entry of data.train"
+            )
         check_languages(section.synthetic.languages)
         _ = self.line_words  # checks itself
         if section.validation is not None and not self.resolve(section.validation).exists():
@@ -131,6 +139,12 @@ class DataModule:
             raise UserError(f"{path}: no such folder to validate on; give a set, or leave data.validation out")
         if section.validation is None and section.synthetic.test_words == 0:
             raise UserError("nothing to validate on; set data.validation, or data.synthetic.test_words")
+
+    @property
+    def _train_sections(self) -> list[SourceSection]:
+        """The sections of all sources of training words, rendered words last."""
+        rendered = [self.section.synthetic.source] if self.section.synthetic.words > 0 else []
+        return self.section.train + rendered
 
     def resolve(self, path: str) -> Path:
         """Resolve the path of a source: relative ones start at data.root."""
@@ -157,7 +171,7 @@ class DataModule:
         """
         section, synthetic = self.section, self.section.synthetic
         train_folder, test_folder = self.synthetic_folders
-        test_options = dataclasses.replace(self.options, max_corrupt=0.0)
+        test_options = dataclasses.replace(self.options, max_corrupt=0.0, second_view=False)
         if section.validation is not None:
             self.validation = load_words(self.resolve(section.validation), self.charset, options=test_options)
         for source in section.train:
@@ -176,6 +190,10 @@ class DataModule:
         for opened in self.sources:
             purpose = "to train on" if len(self.sources) == 1 else f"to train on (ratio {opened.ratio:g})"
             _print_lines(console, describe_words(opened.words, purpose))
+        used = [source for source in self._train_sections if source.ratio > 0]
+        plain = [one.path or "rendered words" for one in used if one.augmentation == "none"]
+        if self.options.second_view and plain:
+            _print_lines(console, [f"not augmented, so that both views are the same: {', '.join(plain)}"])
         _print_lines(console, describe_words(self.validation, "to validate on"))
 
     def _source_options(self) -> WordOptions:

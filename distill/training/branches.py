@@ -178,6 +178,11 @@ def check_columns(student: Learner, teachers: Sequence[Teacher], names: Sequence
         if having and not any(comparable(name, student, teacher) for teacher in having):
             own, charset = having[0].shape, having[0].shape.charset
             columns = 0 if student.column_head is None else student.shape.tokens - 1
+            if student.keep_aspect != having[0].keep_aspect:
+                raise UserError(
+                    f"losses.{name} compares column by column, and only one of {having[0].name} and the student keeps "
+                    "the aspect of pictures; take guidance.kd, which asks for no equal columns"
+                )
             raise UserError(
                 f"losses.{name} compares column by column: {having[0].name} has {own.columns} columns over "
                 f"{0 if charset is None else len(charset.characters)} characters, the student {columns} over "
@@ -191,6 +196,7 @@ def comparable(name: str, student: Learner, teacher: Teacher) -> bool:
     if "columns" not in find_loss(name).needs:
         return True
     same = teacher.shape.charset is not None and teacher.shape.charset.characters == student.charset.characters
+    same = same and teacher.keep_aspect == student.keep_aspect
     return same and student.column_head is not None and teacher.shape.columns == student.shape.tokens - 1
 
 

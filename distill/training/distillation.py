@@ -55,6 +55,8 @@ class DistillationInputs:
     """Weights of the losses now."""
     seed: int
     """Seeds what losses draw."""
+    second: Tensor | None = None
+    """(N, 3, H, W) the second view; None unless a loss compares it now."""
     stored: Guidance | None = None
     """What is stored with the words, in every step, as it costs nothing; None when nothing is."""
     read: Tensor | None = None
@@ -128,6 +130,12 @@ class DistillationTask(Task):
             for name in alone if not find_loss(name).needs
         }  # fmt: skip
         """Losses that need no teacher."""
+        if self.second_view and (student.column_head is None or aux.ctc == 0):
+            name = next(name for name, loss in self.own_losses.items() if loss.loss.second_view)
+            raise UserError(
+                f"losses.{name} compares columns that learn by CTC; give the student encoder conv and aux.ctc above 0, "
+                "or leave it out"
+            )
         self.heads = collect_heads(branches, self.own_losses)
         self.alphabets = nn.ModuleList(each.alphabet for each in branches if each.alphabet is not None)
         self.guidance, self.aux, self.seed = guidance, aux, seed
@@ -155,6 +163,11 @@ class DistillationTask(Task):
         if self.student.column_head is None or self.aux.ctc == 0:
             return None
         return self.student.image_size[1] // COLUMN
+
+    @property
+    def second_view(self) -> bool:
+        """Whether a loss compares two augmented views of each picture."""
+        return any(loss.loss.second_view for loss in self.own_losses.values())
 
     def exported_model(self) -> nn.Module:
         """The student, or the part of it that reads."""
@@ -225,6 +238,9 @@ class DistillationTask(Task):
             pictures = batch.pictures if "image" in branch.teacher.caches else ()
             request = FeatureRequest(frozenset(need for each in active.values() for need in each.loss.needs), pictures)
             extracted.append(branch.extract(self.shown(batch.images, branch.teacher), batch.labels, request, seed))
+        compared = any(loss.loss.second_view and weights[name] > 0 for name, loss in self.own_losses.items())
+        if compared and batch.second is None:
+            raise RuntimeError("a loss compares two views, and the batch has one")
         fading = max(0.0, 1 - progress / self.aux.columns_until) if self.aux.columns_until > 0 else 0.0
         return DistillationInputs(
             images=batch.images,
@@ -235,6 +251,7 @@ class DistillationTask(Task):
             words=tuple(words for _, words in extracted),
             weights=weights,
             seed=seed,
+            second=batch.second if compared else None,
             stored=None if self.stored is None else stored_guidance(batch, len(self.student.charset.characters) + 1),
             read=None if labelled is None else labelled.read,
             placeholder=labelled is not None and labelled.placeholder,
@@ -261,17 +278,20 @@ class DistillationTask(Task):
 
         Words that a teacher labelled have terms of their own, `pseudo` and `pseudo_ctc`.
         """
-        stages = self.student.stages(inputs.images, inputs.target_ids)
+        stages, ids, second = self.student.stages(inputs.images, inputs.target_ids), inputs.target_ids, None
+        if inputs.second is not None and self.student.column_head is not None:
+            second = self.student.column_head(self.student.encode(inputs.second)[:, 1:])
         if inputs.read is None:
-            terms = self._character_terms(stages, inputs.target_ids)
+            terms = self._character_terms(stages, second, ids)
         else:
-            terms = self._character_terms(stages, inputs.target_ids, ~inputs.read) if not inputs.read.all() else {}
+            terms = self._character_terms(stages, second, ids, ~inputs.read) if not inputs.read.all() else {}
             if inputs.read.any():
-                weight, pseudo = inputs.weights[PSEUDO], self._character_terms(stages, inputs.target_ids, inputs.read)
+                weight, pseudo = inputs.weights[PSEUDO], self._character_terms(stages, second, ids, inputs.read)
                 terms |= {PSEUDO_TERMS[name]: weight * term for name, term in pseudo.items()}
         if stages.columns is not None and inputs.column_weight > 0:
             terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns, stages.column_lengths)
-        context = LossContext(inputs.target_ids, generator=torch.Generator().manual_seed(inputs.seed))
+        generator = torch.Generator().manual_seed(inputs.seed)
+        context = LossContext(inputs.target_ids, generator=generator, second_columns=second)
         for loss_name, loss in self.own_losses.items():
             if (weight := inputs.weights[loss_name]) > 0:
                 terms |= {name: weight * term for name, term in loss.terms(stages, None, context).items()}
@@ -283,8 +303,13 @@ class DistillationTask(Task):
         # Times 0 rather than left out: every weight gets its gradient, and every process its collective calls.
         return {name: 0 * term for name, term in terms.items()} if inputs.placeholder else terms
 
-    def _character_terms(self, stages: Stages, target_ids: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
-        """Compute `characters` and `ctc`, on the words of a (N,) mask when there is one."""
+    def _character_terms(
+        self, stages: Stages, second: Tensor | None, target_ids: Tensor, rows: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Compute `characters` and `ctc`, on the words of a (N,) mask when there is one.
+
+        With the columns of a second view, `ctc` is the mean over both.
+        """
         logits, columns, ids, lengths = stages.logits, stages.columns, target_ids, stages.column_lengths
         if rows is not None:
             logits, columns, lengths = (None if each is None else each[rows] for each in (logits, columns, lengths))
@@ -295,7 +320,10 @@ class DistillationTask(Task):
         if columns is not None and self.aux.ctc > 0:
             widths = columns.shape[1] if lengths is None else lengths
             self._left_out_of_ctc = self._left_out_of_ctc + (~ctc_fits(ids, characters, widths)).sum()
-            terms["ctc"] = self.aux.ctc * ctc_loss(columns, ids, characters, lengths)
+            ctc = ctc_loss(columns, ids, characters, lengths)
+            if second is not None:
+                ctc = (ctc + ctc_loss(second if rows is None else second[rows], ids, characters, lengths)) / 2
+            terms["ctc"] = self.aux.ctc * ctc
         return terms
 
 

@@ -149,9 +149,11 @@ class TrainingRun(ABC, Generic[Settings]):
 
     def build_data(self) -> DataModule:
         """Describe the words of the run; nothing is opened yet."""
-        model = self.task.exported_model()
+        task, model = self.task, self.task.exported_model()
         keep_aspect = isinstance(model, Reader) and model.keep_aspect
-        return DataModule(self.config.data, *self.word_format(), self.config.seed, self.task.ctc_columns, keep_aspect)
+        return DataModule(
+            self.config.data, *self.word_format(), self.config.seed, task.ctc_columns, keep_aspect, task.second_view
+        )
 
     def batches(self, start: int) -> Iterator[Batch]:
         """Return this process's endless batches from number `start` on."""

@@ -68,6 +68,11 @@ class Task(nn.Module, ABC):
         """Columns that a CTC loss reads words off, of which some words need more; None without such a loss."""
         return None
 
+    @property
+    def second_view(self) -> bool:
+        """Whether a loss compares two augmented views of each picture, which batches have to bring."""
+        return False
+
     def unused_parameters(self) -> tuple[str, ...]:
         """Name weights, by the beginnings of their names, that get no gradient in some steps or in any."""
         return ()

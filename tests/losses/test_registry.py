@@ -34,7 +34,7 @@ def sides() -> tuple[Stages, Guidance, LossContext]:
 def test_the_built_in_losses_say_what_they_need() -> None:
     assert {name: loss.needs for name, loss in LOSSES.items()} == {
         "bridge": ("word",), "linguistic": ("text",), "visual": ("image",), "kd": ("characters",),
-        "dkd": ("characters",), "column_kd": ("columns",),
+        "dkd": ("characters",), "column_kd": ("columns",), "consistency": (),
     }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_a_name_can_be_registered_again_but_not_a_built_in_one() -> None:
     for name in ("kd", "characters", "no name"):
         with pytest.raises(UserError, match="can't be called"):
             register_loss(name)
-    with pytest.raises(UserError, match="no loss is called 'your'; there are kd, dkd, column_kd, bridge"):
+    with pytest.raises(UserError, match="no loss is called 'your'; there are kd, dkd, column_kd, consistency, bridge"):
         find_loss("your")
 
 

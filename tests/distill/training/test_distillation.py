@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from distill.config import AuxSection, Config, GuidanceSection, StudentSection, TeacherSection
+from distill.config import AuxSection, Config, GuidanceSection, LossSection, StudentSection, TeacherSection
 from distill.data.batch import Batch
 from distill.training.building import build_student, build_task, build_teachers
 from distill.training.distillation import (
@@ -24,6 +24,7 @@ from distill.training.layer_map import gradient_shares, layer_map
 from distill.training.trainer import check_gradients
 from losses.symmetric import SymmetricOptions, symmetric_terms
 from students.charset import Charset
+from students.ctc import learner
 from students.errors import UserError
 from students.student import Student
 from teachers.clip import ClipTeacher
@@ -281,6 +282,34 @@ def test_columns_take_the_character_at_their_middle() -> None:
     assert column_targets(targets, 64)[0].tolist() == [n // 2 for n in range(64)]
     assert column_targets(targets, 16)[0].tolist() == [2 * n + 1 for n in range(16)]
     assert column_targets(targets, 10, torch.tensor([8]))[0].tolist() == [4 * n + 2 for n in range(8)] + [-1, -1]
+
+
+def test_two_views_learn_to_agree(student: Student, teacher: ClipTeacher, batch: Batch) -> None:
+    losses, reads_columns = {"consistency": LossSection(0.2, until=0.5)}, learner(student, "ctc")
+    other = dataclasses.replace(batch, second=torch.rand(4, 3, 32, 128) * 2 - 1)
+    task = DistillationTask(reads_columns, teacher, GuidanceSection(), AuxSection(), losses=losses).eval()
+    assert task.second_view
+    terms = terms_of(task, other)
+    assert set(terms) == {"characters", "ctc", "columns", *GUIDANCE, "consistency"}
+    ids = student.charset.encode(batch.labels)
+    views = [reads_columns(images) for images in (other.images, other.second)]
+    torch.testing.assert_close(terms["ctc"], (ctc_loss(views[0], ids, 36) + ctc_loss(views[1], ids, 36)) / 2)
+    p, q = (view.log_softmax(dim=-1) for view in views)
+    apart = ((p.exp() - q.exp()) * (p - q)).sum(dim=(1, 2)) / (2 * torch.tensor([3.0, 2.0, 7.0, 1.0]))
+    torch.testing.assert_close(terms["consistency"], 0.2 * apart.mean())
+    task.total(terms).backward()
+    check_gradients(task)
+    late = task(task.prepare(batch, 0, 0.75))
+    assert "consistency" not in late, "no second view is needed any more"
+    assert terms_of(task, dataclasses.replace(batch, second=batch.images))["consistency"] == 0
+    assert not make(student, None).second_view
+    for aux, reader in ((AuxSection(ctc=0), student), (AuxSection(), without_columns(student))):
+        with pytest.raises(UserError, match=r"losses\.consistency compares columns that learn by CTC"):
+            DistillationTask(reader, None, GuidanceSection(), aux, losses=losses)
+
+
+def without_columns(student: Student) -> Student:
+    return Student(dataclasses.replace(student.config, column_head=False))
 
 
 def test_the_same_seed_builds_the_same_student_and_leaves_the_global_generator() -> None:
