@@ -112,8 +112,8 @@ def denormalize(images: np.ndarray) -> list[Image.Image]:
 def fitted_size(width: int, height: int, image_size: tuple[int, int], stretch: float = 1.0) -> tuple[int, int]:
     """Return the size (height, width) at which a picture that keeps its aspect is read.
 
-    The width is a whole number of columns of 4 pixels, from the height (a square) to that of `image_size`; wider
-    pictures are squeezed.
+    The width is a whole number of columns of 4 pixels, from twice the height to that of `image_size`. Wider pictures
+    are squeezed, and narrower ones stretched: their words would have too few columns.
 
     Args:
         width: of the picture.
@@ -123,7 +123,7 @@ def fitted_size(width: int, height: int, image_size: tuple[int, int], stretch: f
     """
     rows, most = image_size
     columns = round(stretch * width * rows / height / COLUMN)
-    return rows, min(max(columns * COLUMN, rows), most)
+    return rows, min(max(columns * COLUMN, 2 * rows), most)
 
 
 def to_array(

@@ -40,7 +40,7 @@ class StudentSection:
     """Convolutions with a shortcut in the second and third level of encoder `conv`; null takes those of `size`."""
     keep_aspect: bool | None = None
     """Let pictures keep their aspect at height 32, for decoding `ctc`; otherwise all are stretched to 32 x 128."""
-    max_width: int | None = field(default=None, metadata={"least": 32})
+    max_width: int | None = field(default=None, metadata={"least": 64})
     """Width of the widest picture with `keep_aspect`, in pixels (wider ones are squeezed); null takes 320."""
     decoding: Literal["ar", "nar", "ctc"] | None = None
     """Autoregressive (one character after the other), all at once, or CTC; null: as in `init`, or `ar`."""
