@@ -10,6 +10,7 @@ from distill.benchmarking.measuring import Row, Setup
 from distill.benchmarking.training import (
     bf16_over_float32_step,
     chunked_over_dense_lcl,
+    ctc_step,
     distil_over_plain_step,
     lcl_by_rows,
     training_step,
@@ -20,8 +21,8 @@ __all__ = ["TABLES", "Row", "Setup"]
 TABLES: dict[str, Callable[[Setup], Iterator[Row]]] = {
     table.__name__: table
     for table in (
-        decode_over_encoder, decoding_ms, kinds_ms, training_step, distil_over_plain_step, bf16_over_float32_step,
-        chunked_over_dense_lcl, lcl_by_rows, loader_words_per_s, onnx_ms, startup_s,
+        decode_over_encoder, decoding_ms, kinds_ms, training_step, ctc_step, distil_over_plain_step,
+        bf16_over_float32_step, chunked_over_dense_lcl, lcl_by_rows, loader_words_per_s, onnx_ms, startup_s,
     )
 }  # fmt: skip
 """Every table by name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -30,9 +30,13 @@ from distill.benchmarking.measuring import (
 from distill.config import AuxSection, GuidanceSection
 from distill.data.batch import Batch
 from distill.data.columns import COLUMNS
+from distill.training.accelerator import choose_precision
 from distill.training.distillation import DistillationTask
 from distill.training.optim import adamw
 from losses.lcl import lcl
+from students.charset import Charset
+from students.ctc import new_learner
+from students.student import tiny
 from teachers import load_teacher
 from teachers.clip import ClipTeacher
 from teachers.teacher import Teacher
@@ -54,18 +58,9 @@ CACHES = {"warm": (2**30, 2**30), "labels": (2**30, 0), "none": (0, 0)}
 def training_step(setup: Setup) -> Iterator[Row]:
     """Measure words a second of a step by its parts, and its ratio of the machine's matmul peak."""
     for size, batch, steps in _cases(setup):
-        operations = {part: steps.count_operations(part) for part in PARTS}
-        matrix = torch.randn(PEAK_SIDE, PEAK_SIDE, device=setup.device)
-        sides: dict[str, Callable[[], object]] = {part: partial(steps.run, part) for part in PARTS}
+        sides: list[Side] = [({"size": size, "batch": batch, "step": part}, steps, part) for part in PARTS]
         with setup.autocast():
-            seconds = interleaved({**sides, "matmul": partial(torch.mm, matrix, matrix)}, setup)
-        peaks = [2 * PEAK_SIDE**3 / value for value in seconds["matmul"]]
-        yield row("training_step", {"of": "matmul peak"}, [peak / 1e9 for peak in peaks], "GFLOP/s")
-        for part in PARTS:
-            case: dict[str, object] = {"size": size, "batch": batch, "step": part}
-            yield row("training_step", {**case, "of": "words"}, [batch / value for value in seconds[part]], "words/s")
-            shares = [100 * operations[part] / value / peak for value, peak in zip(seconds[part], peaks, strict=True)]
-            yield row("training_step", {**case, "of": "share of peak"}, shares, "%")
+            yield from _words_and_shares("training_step", sides, setup)
 
 
 def distil_over_plain_step(setup: Setup) -> Iterator[Row]:
@@ -92,6 +87,24 @@ def bf16_over_float32_step(setup: Setup) -> Iterator[Row]:
             seconds = interleaved(sides, setup)
             case = {"size": size, "batch": batch, "step": part, "threads": torch.get_num_threads()}
             yield row("bf16_over_float32_step", case, ratios(seconds["bf16"], seconds["float32"]), "x")
+
+
+def ctc_step(setup: Setup) -> Iterator[Row]:
+    """Measure words a second of a `tiny` CTC student's step beside a decoder and without one, as training would run it.
+
+    That is in bf16 where the machine computes in it; the ratio is of the peak of a matrix product in that precision.
+    """
+    bf16 = choose_precision("auto") == "bf16"
+    config = dataclasses.replace(tiny(Charset.load("36")), decoding="ctc")
+    for batch in (8,) if setup.quick else setup.batches(32, 64, 128):
+        drawn, sides = draw_batch(batch, config.charset).to(setup.device), list[Side]()
+        for decoder in ("beside", "none"):
+            student = new_learner(config, decoder=decoder == "beside")
+            task = DistillationTask(student, None, GuidanceSection(), AuxSection()).train().to(setup.device)
+            case: dict[str, object] = {"batch": batch, "precision": "bf16" if bf16 else "float32", "decoder": decoder}
+            sides.append((case, Steps(task, drawn, setup.device), "student"))
+        with torch.autocast(setup.device, dtype=torch.bfloat16, enabled=bf16):
+            yield from _words_and_shares("ctc_step", sides, setup)
 
 
 @dataclass
@@ -127,6 +140,27 @@ class Steps:
         with FlopCounterMode(display=False) as counter:
             self.run(part)
         return int(counter.get_total_flops())
+
+
+Side = tuple[dict[str, object], Steps, Part]
+"""A step in a table: its case, and what is run."""
+
+
+def _words_and_shares(table: str, sides: Sequence[Side], setup: Setup) -> Iterator[Row]:
+    """Measure words a second of steps, and their ratio of the peak of a matrix product beside them."""
+    operations = [steps.count_operations(part) for _, steps, part in sides]
+    matrix = torch.randn(PEAK_SIDE, PEAK_SIDE, device=setup.device)
+    runs: dict[int, Callable[[], object]] = {
+        number: partial(steps.run, part) for number, (_, steps, part) in enumerate(sides)
+    }
+    seconds = interleaved({**runs, -1: partial(torch.mm, matrix, matrix)}, setup)
+    peaks = [2 * PEAK_SIDE**3 / value for value in seconds[-1]]
+    yield row(table, {"of": "matmul peak"}, [peak / 1e9 for peak in peaks], "GFLOP/s")
+    for number, (case, steps, _) in enumerate(sides):
+        words = [len(steps.batch.labels) / value for value in seconds[number]]
+        yield row(table, {**case, "of": "words"}, words, "words/s")
+        shares = [100 * operations[number] / value / peak for value, peak in zip(seconds[number], peaks, strict=True)]
+        yield row(table, {**case, "of": "share of peak"}, shares, "%")
 
 
 def _cases(setup: Setup) -> Iterator[tuple[str, int, Steps]]:

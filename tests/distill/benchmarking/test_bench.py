@@ -40,6 +40,16 @@ def test_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["--tables", "decode_over_encoder", "--out", str(out)]) == 2, "what is there is not replaced"
 
 
+def test_a_ctc_student_with_and_without_a_decoder() -> None:
+    rows = list(TABLES["ctc_step"](Setup(quick=True, rounds=1, seconds=0)))
+    cases = [(each.case["of"], each.case.get("decoder"), each.unit) for each in rows]
+    sides = [
+        (of, side, unit) for side in ("beside", "none") for of, unit in (("words", "words/s"), ("share of peak", "%"))
+    ]
+    assert cases == [("matmul peak", None, "GFLOP/s"), *sides]
+    assert all(0 < each.low <= each.median <= each.high for each in rows)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [(["--tables", "decoding"], "choose among decode_over_encoder"), (["--rounds", "0"], "1 or more"),
