@@ -24,7 +24,7 @@ from students.errors import UserError
 from students.onnx_files import check_tensors, count_weights, open_session, read_file
 from students.picture_reader import PictureReader
 from students.pictures import denormalize
-from teachers.onnx_options import PRESETS, Options, make_options, read_dictionary
+from teachers.onnx_options import PADDLE_FILE, PRESETS, Options, make_options, read_dictionary, read_paddle_file
 
 CHARACTERS = "character"
 """Key of an ONNX file's metadata under which PaddleOCR's and RapidOCR's files have their dictionary."""
@@ -78,10 +78,16 @@ class OnnxCtcReader(PictureReader):
         self.parameters_count = count_weights(data)
         self.session = open_session(data, self.path, threads)
         metadata = self.session.get_modelmeta().custom_metadata_map
-        assumed = "ppocr" if CHARACTERS in metadata else "symdistill" if OWN in metadata else None
-        options = make_options(self.given, str(self.path), assumed)
+        found, dictionary, source = self._found(metadata)
+        options = make_options({**found, **self.given}, str(self.path))
         self.options, self._batch, channels = self._sizes(options)
-        dictionary, source = self._dictionary(options, metadata)
+        if options.dict is not None:
+            dictionary, source = read_dictionary(Path(options.dict)), f"dict={options.dict}"
+        if dictionary is None:
+            raise UserError(
+                f"{self.path} has no dictionary in its metadata ({CHARACTERS!r}), nor in {PADDLE_FILE} beside it; give "
+                f"its characters, one a line, as {self.path}:dict=FILE"
+            )
         if channels == 1:
             self.options = dataclasses.replace(self.options, colour="gray")
         self._check_options()
@@ -216,23 +222,19 @@ class OnnxCtcReader(PictureReader):
         exponents = np.exp(values - values.max(axis=2, keepdims=True))
         return np.asarray(exponents / exponents.sum(axis=2, keepdims=True))
 
-    def _dictionary(self, options: Options, metadata: Mapping[str, str]) -> tuple[list[str], str]:
-        """Find its characters in the order of its classes, and what to call their source in messages."""
-        if options.dict is not None:
-            return read_dictionary(Path(options.dict)), f"dict={options.dict}"
+    def _found(self, metadata: Mapping[str, str]) -> tuple[dict[str, str], list[str] | None, str]:
+        """Find options, dictionary and its name in messages, in the file's metadata or beside it."""
         if CHARACTERS in metadata:
-            return metadata[CHARACTERS].splitlines(), f"its metadata {CHARACTERS!r}"
+            return {"preset": "ppocr"}, metadata[CHARACTERS].splitlines(), f"its metadata {CHARACTERS!r}"
         if OWN in metadata:
             if metadata.get("logits") != '"ctc"':
                 raise UserError(
                     f"{self.path} decodes character by character, and its columns can't teach; give the folder that it "
                     "was exported from"
                 )
-            return list(json.loads(metadata[OWN])), f"its metadata {OWN!r}"
-        raise UserError(
-            f"{self.path} has no dictionary in its metadata ({CHARACTERS!r}); give its characters, one a line, as "
-            f"{self.path}:dict=FILE"
-        )
+            return {"preset": "symdistill"}, list(json.loads(metadata[OWN])), f"its metadata {OWN!r}"
+        beside = self.path.with_name(PADDLE_FILE)
+        return (*read_paddle_file(beside), str(beside)) if beside.is_file() else ({}, None, "")
 
     def _sizes(self, options: Options) -> tuple[Options, int | None, int]:
         """Read sizes from the graph: options with them, a fixed batch, and channels; raises `UserError`."""

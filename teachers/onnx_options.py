@@ -21,6 +21,8 @@ Blank = Literal["first", "last"]
 
 ONNX_NAME = re.compile(r"(?P<path>.*\.onnx)(?::(?P<options>.*))?", re.IGNORECASE | re.DOTALL)
 """`FILE.onnx`, or `FILE.onnx:option=value,option=value`."""
+PADDLE_FILE = "inference.yml"
+"""What a model folder of PaddleOCR has beside the ONNX file."""
 PRESETS: dict[str, dict[str, str]] = {
     "ppocr": {
         "height": "48", "min_width": "320", "colour": "bgr", "mean": "0.5", "std": "0.5", "fit": "pad",
@@ -83,18 +85,17 @@ def parse_options(text: str, source: str) -> dict[str, str]:
     return options
 
 
-def make_options(given: Mapping[str, str], source: str, assumed: str | None = None) -> Options:
+def make_options(given: Mapping[str, str], source: str) -> Options:
     """Bring options to their types, with the values of their preset for those that are not given.
 
     Args:
         given: options as they are typed.
         source: begins the messages.
-        assumed: the preset, where none is given.
 
     Raises:
         UserError: for a value that an option can't have.
     """
-    preset = given.get("preset", assumed)
+    preset = given.get("preset")
     values: dict[str, Any] = {} if preset is None else {"preset": _choice(*PRESETS)(preset, "preset", source)}
     for name, text in {**PRESETS.get(preset or "", {}), **given}.items():
         values[name] = PARSERS[name](text, name, source)
@@ -119,6 +120,24 @@ def read_dictionary(path: Path) -> list[str]:
     if not lines:
         raise UserError(f"dict={path} is empty; give a text file, one character a line")
     return lines if len(lines) > 1 else list(lines[0])
+
+
+def read_paddle_file(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Read options and characters from the inference.yml in a model folder of PaddleOCR; raises `UserError`."""
+    import yaml
+
+    try:
+        content = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        characters = [str(character) for character in content["PostProcess"]["character_dict"]]
+        steps = {name: step or {} for each in content["PreProcess"]["transform_ops"] for name, step in each.items()}
+        _, height, width = steps["RecResizeImg"]["image_shape"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path} doesn't tell how a recogniser of PaddleOCR reads ({' '.join(str(error).split())[:100]}); give "
+            "preset=ppocr,dict=FILE behind the name of the ONNX file"
+        ) from None
+    colour = str(steps.get("DecodeImage", {}).get("img_mode", "bgr")).lower()
+    return {"preset": "ppocr", "height": str(height), "min_width": str(width), "colour": colour}, characters
 
 
 def _number(least: int) -> Callable[[str, str, str], int]:

@@ -98,6 +98,36 @@ def test_a_file_in_the_manner_of_onnxtr(tmp_path: Path) -> None:
     assert reader.read(picture).text.startswith("decade")
 
 
+def test_a_folder_of_paddleocr_needs_nothing_else(tmp_path: Path) -> None:
+    shades = save_recogniser(tmp_path / "inference.onnx", CHARACTERS, spaces=1)
+    settings = """
+        PreProcess:
+          transform_ops:
+          - DecodeImage: {channel_first: false, img_mode: BGR}
+          - MultiLabelEncode: {gtc_encode: NRTRLabelEncode}
+          - RecResizeImg: {image_shape: [3, 8, 160]}
+          - KeepKeys:
+        PostProcess:
+          name: CTCLabelDecode
+          character_dict: [a, b, c, d, e]
+        """
+    (tmp_path / "inference.yml").write_text(settings, encoding="utf-8")
+    reader = OnnxCtcReader(tmp_path / "inference.onnx", threads=1)
+    assert (reader.image_size, reader.options.colour) == ((HEIGHT, 160), "bgr")
+    assert reader.read(draw(shades, spelt("decade"))).text == "decade"
+    (tmp_path / "inference.yml").write_text("PostProcess: {}", encoding="utf-8")
+    assert "doesn't tell how a recogniser of PaddleOCR reads" in refused(str(tmp_path / "inference.onnx"))
+
+
+def test_a_file_of_ours_that_reads_by_columns(tmp_path: Path) -> None:
+    ours = {"format": "symdistill-student", "charset": '"abcde"', "logits": '"ctc"'}
+    save_recogniser(tmp_path / "own.onnx", CHARACTERS, shape=("N", 3, HEIGHT, 96), softmax=False, metadata=ours)
+    reader = OnnxCtcReader(tmp_path / "own.onnx")
+    assert (reader.options.preset, reader.image_size, reader.charset.characters) == ("symdistill", (8, 96), CHARACTERS)
+    save_recogniser(tmp_path / "own.onnx", CHARACTERS, metadata=ours | {"logits": '"attention"'})
+    assert "decodes character by character" in refused(str(tmp_path / "own.onnx"))
+
+
 def test_grey_recognisers_get_one_channel(tmp_path: Path) -> None:
     shades = save_recogniser(tmp_path / "rec.onnx", CHARACTERS, shape=("N", 1, HEIGHT, "W"), metadata=METADATA)
     assert OnnxCtcReader(tmp_path / "rec.onnx").read(draw(shades, spelt("bead"))).text == "bead"
