@@ -116,11 +116,13 @@ def fold_texts(texts: Iterable[str], target: Charset) -> np.ndarray:
         (C + 1,) int64: class ids of `target`, 0 for the end, `LEFT_OUT` where its label rules leave no character or
         several.
     """
-    folded = [0]
-    for own in texts:
-        text = target.clean(own, keep_illegible=True)
-        folded.append(target.ids[text] if text is not None and len(text) == 1 else LEFT_OUT)
-    return np.array(folded, np.int64)
+    folded = [fold_text(text, target) for text in texts]
+    return np.array([0, *(target.ids[text] if len(text) == 1 else LEFT_OUT for text in folded)], np.int64)
+
+
+def fold_text(text: str, target: Charset) -> str:
+    """Write one character, or what a class stands for, in an alphabet; "" where that has nothing for it."""
+    return text if text in target.ids else target.clean(text, keep_illegible=True) or ""
 
 
 class DistributionReader:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from distill.data.distributions import LEFT_OUT, fold_texts
+from distill.data.distributions import LEFT_OUT, fold_text, fold_texts
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.readers import ModelReader, OnnxWordReader, PeerReader, WordReader, open_model
 from students.alignment import occupancy, pool_columns
@@ -38,15 +38,14 @@ def open_readers(names: Sequence[str]) -> list[ModelReader | OnnxWordReader | Pe
 
 
 def labels_charset(name: str | None, reader: WordReader) -> Charset:
-    """Load the alphabet of the labels: by default that of the reader, but none larger than 94.
+    """Load the alphabet of the labels: by default that of the reader, or 94 when it is not of ASCII alone.
 
     Raises:
         UserError: when there is no such alphabet.
     """
     if name is not None:
         return Charset.load(name)
-    common = Charset.load("94")
-    return Charset(reader.charset) if set(reader.charset) <= set(common.characters) else common
+    return Charset(reader.charset) if reader.charset.isascii() else Charset.load("94")
 
 
 def check_charset(readers: Sequence[WordReader], charset: Charset) -> None:
@@ -128,7 +127,7 @@ class LabelReader:
             pooled: np.ndarray = pool_columns(log_probs, weights)[0].exp().numpy()
             return np.pad(pooled, ((0, 0), (1, 0)))
         text = read.reading.text
-        written = [self.labels.clean(char, keep_illegible=True) or "" for char in text]
+        written = [fold_text(char, self.labels) for char in text]
         if "".join(written) != label or len(read.log_probs) <= len(text):
             return None
         rows = np.exp(read.log_probs[[*(place for place, char in enumerate(written) if char), len(text)]])
