@@ -16,7 +16,7 @@ from students.alignment import occupancy, pool_columns
 from students.charset import Charset
 from students.decoding import DECODERS, LogitsKind, Reading, decode_columns
 from students.errors import UserError
-from students.pictures import to_array
+from students.pictures import COLUMN, group_by_width, pixel_widths, to_array
 from students.reading import Reader
 from teachers.onnx_ctc import OnnxCtcReader
 
@@ -90,15 +90,16 @@ class LabelReader:
             return self._read_columns(self.model, pictures)
         if not isinstance(self.model, OnnxReader | Reader):
             return [Read(reading, None) for reading in self.model.read_pictures(pictures)]
-        images = to_array(pictures, self.model.image_size)
-        if isinstance(self.model, OnnxReader):
-            logits = torch.from_numpy(self.model.logits(images))
-        else:
-            with torch.inference_mode():
-                logits = self.model.eval()(torch.from_numpy(images))
-        readings = DECODERS[self.kind](self.model.charset, logits)
-        probabilities = logits.float().softmax(dim=-1).numpy()
-        return [Read(reading, self._fold(rows)) for reading, rows in zip(readings, probabilities, strict=True)]
+        images = to_array(pictures, self.model.image_size, self.model.keep_aspect)
+        if not self.model.keep_aspect:
+            return self._read_images(self.model, images)
+        reads: dict[int, Read] = {}
+        widths = pixel_widths(images).tolist()
+        for group in group_by_width(widths):
+            columns = [-(-widths[position] // COLUMN) for position in group]
+            found = self._read_images(self.model, images[group, :, :, : widths[group[0]]], columns)
+            reads.update(zip(group, found, strict=True))
+        return [reads[index] for index in range(len(pictures))]
 
     def distributions(self, read: Read, label: str) -> np.ndarray | None:
         """Compute its distribution over the alphabet of the labels for each character of a label.
@@ -132,6 +133,19 @@ class LabelReader:
             return None
         rows = np.exp(read.log_probs[[*(place for place, char in enumerate(written) if char), len(text)]])
         return np.asarray(rows / rows.sum(axis=1, keepdims=True)) if len(rows) == len(label) + 1 else None
+
+    def _read_images(
+        self, model: OnnxReader | Reader, images: np.ndarray, columns: Sequence[int] | None = None
+    ) -> list[Read]:
+        """Read normalised pictures (N, 3, H, W) with one of our readers; `columns` are those without padding."""
+        if isinstance(model, OnnxReader):
+            logits = torch.from_numpy(model.logits(images))
+        else:
+            with torch.inference_mode():
+                logits = model.eval()(torch.from_numpy(np.ascontiguousarray(images)))
+        readings = DECODERS[self.kind](model.charset, logits, None, columns)
+        probabilities = logits.float().softmax(dim=-1).numpy()
+        return [Read(reading, self._fold(rows)) for reading, rows in zip(readings, probabilities, strict=True)]
 
     def _read_columns(self, model: OnnxCtcReader, pictures: Sequence[Image.Image]) -> list[Read]:
         """Read with a CTC reader of another program, which takes pictures of one width at a time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -63,6 +64,20 @@ def test_what_the_labels_lack_is_left_out_and_folded_characters_are_added_up(ctc
         probs = ctc.model.eval()(to_tensor([picture]))[0].softmax(dim=-1).numpy()
     assert read.log_probs is not None
     np.testing.assert_allclose(np.exp(read.log_probs), np.column_stack([probs[:, 0], probs[:, 1] + probs[:, 3]]), 1e-5)
+
+
+def test_a_reader_of_any_width_reads_as_it_does_elsewhere() -> None:
+    torch.manual_seed(2)
+    model = CtcReader(dataclasses.replace(config("abcdef", "ctc"), image_size=(32, 256), keep_aspect=True))
+    noise = np.random.default_rng(1)
+    pictures = [Image.fromarray(noise.integers(0, 256, (32, width, 3), np.uint8)) for width in (40, 200, 60, 190)]
+    reads = LabelReader(ModelReader(model, "wide"), model.charset).read(pictures)
+    for read, reading in zip(reads, model.read(pictures), strict=True):
+        assert read.reading.text == reading.text
+        assert read.reading.confidence == pytest.approx(reading.confidence, rel=1e-4)
+    assert reads[0].log_probs is not None
+    assert reads[1].log_probs is not None
+    assert len(reads[0].log_probs) < len(reads[1].log_probs)
 
 
 def test_a_label_that_does_not_fit_or_cannot_be_spelt_has_none(ctc: ModelReader) -> None:
