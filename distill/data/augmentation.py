@@ -282,6 +282,12 @@ def _noise() -> np.ndarray:
     return np.random.default_rng(0).standard_normal(_NOISE_VALUES, dtype=np.float32)
 
 
+def noise_like(pixels: np.ndarray, rng: random.Random) -> np.ndarray:
+    """Draw normal noise of the shape of a picture of at most 87,000 pixels: float32."""
+    start = rng.randrange(_NOISE_VALUES - pixels.size)
+    return _noise()[start : start + pixels.size].reshape(pixels.shape)
+
+
 class LightAugment:
     """Change brightness, contrast, sharpness, noise and position a little, on the resized picture.
 
@@ -311,7 +317,5 @@ class LightAugment:
             levels = (np.arange(256) - 128) * contrast + 128 + brightness
             pixels = cv2.LUT(pixels, levels.clip(0, 255).astype(np.uint8))
         if rng.random() < 0.4:
-            start = rng.randrange(_NOISE_VALUES - pixels.size)
-            noise = _noise()[start : start + pixels.size].reshape(pixels.shape) * rng.uniform(2, 12)
-            pixels = cv2.add(pixels, noise, dtype=cv2.CV_8U)
+            pixels = cv2.add(pixels, noise_like(pixels, rng) * rng.uniform(2, 12), dtype=cv2.CV_8U)
         return pixels

@@ -25,10 +25,11 @@ from distill.data.columns import column_ids, unpack_columns
 from distill.data.distributions import DistributionReader, WordDistributions
 from distill.data.label_index import Positions, Selection, select_records
 from distill.data.lmdb_reader import LmdbRecords
+from distill.data.photo_augmentation import PhotoAugment
 from distill.data.pixels import PixelCache, decode
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
 from distill.data.sampling import Draw
-from distill.data.sections import SourceSection
+from distill.data.sections import ON_ORIGINALS, SourceSection
 from distill.data.trees import open_all, open_set, open_sets
 from students.charset import Charset
 from students.errors import UserError
@@ -82,7 +83,8 @@ class SampleBuilder:
     def __init__(self, charset: Charset, source: SourceSection, options: WordOptions, name: str) -> None:
         self.source, self.options, self.name = source, options, name
         self._column_ids = column_ids(charset)
-        self._strong = RandAugment() if source.augmentation == "strong" else None
+        policies: dict[str, RandAugment | PhotoAugment] = {"strong": RandAugment(), "photo": PhotoAugment()}
+        self._on_original = policies.get(source.augmentation)
         self._light = LightAugment() if source.augmentation == "light" else None
 
     def build(
@@ -104,11 +106,11 @@ class SampleBuilder:
         rng = sample_generator(self.options.seed, self.name, epoch, number)
         other = sample_generator(self.options.seed, f"{self.name}, second view", epoch, number)
         second = picture if self.options.second_view else None
-        if self._strong is not None:
+        if self._on_original is not None:
             if second is None:
-                picture, moved = self._strong(picture, rng)
+                picture, moved = self._on_original(picture, rng)
             else:
-                picture, second, moved = self._strong.pair(picture, rng, other)
+                picture, second, moved = self._on_original.pair(picture, rng, other)
             columns = None if moved else columns
         size = self._size(picture, rng)
         pixels, second_pixels = self._resize(picture, size), None if second is None else self._resize(second, size)
@@ -157,7 +159,7 @@ class WordDataset(Dataset[Sample]):
         distributions: the stored distributions over their characters, where the source asks for them.
 
     Raises:
-        UserError: when no word is left, too many records are corrupt, or `strong` is asked for with a cache.
+        UserError: when no word is left, too many records are corrupt, or originals are to be augmented and cached.
     """
 
     def __init__(
@@ -171,8 +173,9 @@ class WordDataset(Dataset[Sample]):
         cached = self.source.cache == "memory"
         if cached and self.options.keep_aspect:
             raise UserError("cache: memory stores pictures of one size; set cache: none for pictures of any width")
-        if self.source.augmentation == "strong" and cached:
-            raise UserError("augmentation: strong needs pictures of their original size; set cache: none, or light")
+        if self.source.augmentation in ON_ORIGINALS and cached:
+            wanted = f"augmentation: {self.source.augmentation}"
+            raise UserError(f"{wanted} needs pictures of their original size; set cache: none, or light")
         self.positions = self._select()
         self._builder = SampleBuilder(charset, self.source, self.options, records.name)
         self._cache = PixelCache(records, self.options.image_size) if cached else None

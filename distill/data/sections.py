@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Augmentation = Literal["none", "light", "strong"]
-"""`strong` is RandAugment for text, on pictures of original size; `light` works on resized ones."""
+Augmentation = Literal["none", "light", "strong", "photo"]
+"""`strong` is RandAugment for text, `photo` another photograph: of original size; `light` works on resized pictures."""
+ON_ORIGINALS = ("strong", "photo")
+"""Augmentations that need pictures of their original size."""
 Style = Literal["sign", "street"]
 """How rendered words look; `street` is nearer to real crops."""
 
@@ -20,7 +22,8 @@ class SourceSection:
     ratio: float = field(default=1.0, metadata={"least": 0})
     """Part of each batch, relative to the other sources."""
     augmentation: Augmentation = "none"
-    """`strong` is RandAugment for text (docs/method.md, section 1.5), `light` changes colours, sharpness, position."""
+    """`strong` is RandAugment for text (docs/method.md, section 1.5), `photo` photographs the word again from another
+    place in other light, `light` changes colours, sharpness, position."""
     fixed_augmentations: int = field(default=0, metadata={"least": 0})
     """Ways to augment a picture, one an epoch in turn, so that a teacher's features can be cached; 0: always anew."""
     cache: Literal["none", "memory"] = "none"

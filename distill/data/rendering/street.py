@@ -19,7 +19,7 @@ from distill.data.rendering.texture import NoiseBank, TextureBank
 from distill.data.rendering.warp import Placement, Warp
 
 MAX_WIDTH, MAX_HEIGHT = 480, 64
-LEAST_CAP = 7.0
+LEAST_CAP = 8.0
 """Height of capitals in pixels, below which a word is bent and turned less, and drawn larger."""
 _PAD = 34
 
@@ -29,7 +29,7 @@ class StreetRenderer(WordRenderer):
 
     Beside the first style: stronger and cleaner colours, tight and loose crops, other lines and letters at the edges,
     steeper rotation, perspective and arcs, letters in depth, relief, lights, tiles and large initials, scenes behind
-    the text, glare and shadow, sharpened and compressed pictures of few pixels. Crops are 13 to 64 px high, at the
+    the text, glare and shadow, sharpened and compressed pictures of few pixels. Crops are 14 to 64 px high, at the
     word's own aspect and up to 480 px wide. A word that can't be told from its background is painted again on plain
     paper, and one whose capitals would be too small is bent and turned less.
     """
@@ -48,11 +48,11 @@ class StreetRenderer(WordRenderer):
         setting = draw_setting(random, label, float(font.glyphs["H"].ink.mean()) / 255)
         filler = self._filler(font, random) if setting.neighbours else ""
         word = set_word(label, font, setting, random, filler)
-        small = random.random() < 0.3 * difficulty
-        height = random.uniform(13, 25) if small else random.uniform(26, 58)
+        small = random.random() < 0.25 * difficulty
+        height = random.uniform(14, 25) if small else random.uniform(26, 58)
         widest = MAX_LINE_WIDTH if self.renders_lines else MAX_WIDTH
         placement = place(word, draw_warp(random, difficulty), height, draw_margins(random, setting), widest)
-        faint = random.random() < 0.1 * difficulty
+        faint = random.random() < 0.08 * difficulty
         palette = draw_palette(random, 22.0 if faint else 48.0 if small else 36.0, vivid=True)
         crop = street_effects.photograph(
             placement.layers(), palette, setting, self._street, placement.scale, difficulty, random

@@ -24,7 +24,7 @@ _LETTERING: tuple[tuple[Lettering, float], ...] = (
 )  # fmt: skip
 _KINDS = tuple(kind for kind, _ in _LETTERING)
 _KIND_SUMS = tuple(accumulate(share for _, share in _LETTERING))
-LEAST_CONTRAST = 1.4
+LEAST_CONTRAST = 1.7
 """Measured by `contrast_of_text`."""
 _NEAR = np.ones((5, 5), np.uint8)
 
@@ -185,15 +185,18 @@ def blur(image: np.ndarray, cap: float, contrast: float, random: Random) -> np.n
         sigma = cap * random.uniform(0.01, 0.04)
     elif dice < 0.5:
         sigma = cap * random.uniform(0.04, 0.08)
-    elif dice < 0.6:
-        sigma = cap * random.uniform(0.08, 0.13)
+    elif dice < 0.55:
+        sigma = cap * random.uniform(0.08, 0.12)
     if sigma > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), min(sigma, 5.0))
     if random.random() < 0.08:
-        length = round(cap * random.uniform(0.1, 0.26))
-        if length >= 2:
-            image = cv2.filter2D(image, -1, streak(length, random.randrange(12)))
+        image = smear(image, round(cap * random.uniform(0.1, 0.26)), random)
     return image
+
+
+def smear(image: np.ndarray, length: int, random: Random) -> np.ndarray:
+    """Blur by a motion of a length in pixels, in any direction."""
+    return image if length < 2 else cv2.filter2D(image, -1, streak(length, random.randrange(12)))
 
 
 def sense(image: np.ndarray, contrast: float, noises: NoiseBank, random: Random) -> np.ndarray:

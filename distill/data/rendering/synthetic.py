@@ -10,7 +10,7 @@ from distill.data.batch import Sample
 from distill.data.datasets import SampleBuilder, WordOptions
 from distill.data.pixels import decode
 from distill.data.rendering.renderer import RenderedWord
-from distill.data.sections import SourceSection
+from distill.data.sections import ON_ORIGINALS, SourceSection
 from students.charset import Charset
 from students.errors import UserError
 
@@ -32,7 +32,7 @@ class SyntheticWords(Dataset[Sample]):
         renderer: draws the words.
         charset: the alphabet.
         words: length of an epoch.
-        source: augmentation; `strong` and a cache make no sense here and are refused.
+        source: augmentation; `strong`, `photo` and a cache make no sense here and are refused.
         options: what the run asks of all words.
         name: the set's name.
 
@@ -46,7 +46,7 @@ class SyntheticWords(Dataset[Sample]):
     ) -> None:  # fmt: skip
         self.renderer, self.charset, self.words, self.name = renderer, charset, words, name
         self.source, self.options = source or SourceSection(), options or WordOptions()
-        if self.source.augmentation == "strong" or self.source.cache != "none":
+        if self.source.augmentation in ON_ORIGINALS or self.source.cache != "none":
             raise UserError("words rendered while training runs take augmentation none or light, and cache none")
         self._builder = SampleBuilder(charset, self.source, self.options, name)
 
