@@ -91,7 +91,8 @@ class TesseractReader(PictureReader):
     def _read(self, picture: Image.Image) -> Reading:
         width, height = picture.size
         self._library.TessBaseAPISetImage(self._handle, picture.tobytes(), width, height, 3, 3 * width)
-        address = self._library.TessBaseAPIGetUTF8Text(self._handle)
+        with without_threads():
+            address = self._library.TessBaseAPIGetUTF8Text(self._handle)
         if not address:
             return Reading("", 0.0, ())
         text = " ".join(ctypes.string_at(address).decode("utf-8", "replace").split())
@@ -104,18 +105,10 @@ class TesseractReader(PictureReader):
 def load_library() -> Any:
     """Load Tesseract's library and declare the functions that are called; raises `UserError`."""
     path = ctypes.util.find_library("tesseract")
-    before = os.environ.get("OMP_THREAD_LIMIT")
-    # Its threads cost more than they save on one word. OpenMP reads the limit when it is loaded.
-    os.environ["OMP_THREAD_LIMIT"] = "1"
     try:
         library = None if path is None else ctypes.CDLL(path)
     except OSError:
         library = None
-    finally:
-        if before is None:
-            del os.environ["OMP_THREAD_LIMIT"]
-        else:
-            os.environ["OMP_THREAD_LIMIT"] = before
     if library is None:
         raise UserError(f"the reader tesseract needs Tesseract's library, which isn't here; {INSTALL}")
     handle, number, text = ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p
@@ -134,6 +127,30 @@ def load_library() -> Any:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
+
+
+@cache
+def load_openmp() -> Any:
+    """Load the OpenMP that Tesseract uses, which may be torch's; None where there is no GNU one."""
+    try:
+        return ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        return None
+
+
+@contextmanager
+def without_threads() -> Iterator[None]:
+    """Let no parallel region start threads: Tesseract asks for four, which cost more than they save on one word."""
+    openmp = load_openmp()
+    if openmp is None:
+        yield
+        return
+    before = openmp.omp_get_max_active_levels()
+    openmp.omp_set_max_active_levels(0)
+    try:
+        yield
+    finally:
+        openmp.omp_set_max_active_levels(before)
 
 
 @contextmanager

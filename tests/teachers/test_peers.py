@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from students.errors import UserError
@@ -68,6 +69,17 @@ def test_tesseract_reads_by_name(capfd: pytest.CaptureFixture[str]) -> None:
     assert len(reader.read(Image.new("RGB", (60, 30), "white")).text) <= 2
     assert (reader.name, reader.parameters_count) == ("tesseract", None)
     assert capfd.readouterr() == ("", ""), "what the library says of an empty picture is held back"
+
+
+def test_tesseract_starts_no_threads() -> None:
+    if ctypes.util.find_library("tesseract") is None:
+        pytest.skip("Tesseract isn't installed")
+    reader = open_peer("tesseract")
+    before = torch.get_num_threads()
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    reader.read([draw_word(word) for word in WORDS])
+    assert len(list(Path("/proc/self/task").iterdir())) == threads
+    assert torch.get_num_threads() == before
 
 
 def test_tesseract_without_a_language(capfd: pytest.CaptureFixture[str]) -> None:
