@@ -142,7 +142,14 @@ def test_stretching_leaves_padding_out() -> None:
 
 @pytest.mark.parametrize(
     ("width", "height", "size"),
-    [(100, 32, (32, 100)), (101, 32, (32, 100)), (50, 16, (32, 100)), (60, 32, (32, 64)), (10, 32, (32, 64)), (999, 32, (32, 320))],
+    [
+        (100, 32, (32, 100)),
+        (101, 32, (32, 100)),
+        (50, 16, (32, 100)),
+        (60, 32, (32, 64)),
+        (10, 32, (32, 64)),
+        (999, 32, (32, 320)),
+    ],
 )
 def test_the_size_of_a_picture(width: int, height: int, size: tuple[int, int]) -> None:
     assert fitted_size(width, height, (32, 320)) == size
