@@ -45,8 +45,6 @@ def build_student(section: StudentSection, seed: int, log: Log = lambda _: None)
     charset = Charset.load(section.charset)
     changed = {name: getattr(section, name) for name in SIZE_KEYS if getattr(section, name) is not None}
     if section.init is not None:
-        if section.keep_aspect is not None or section.max_width is not None:
-            raise UserError("student.keep_aspect and max_width can't be set with student.init, which brings its own")
         if changed:
             raise UserError(
                 f"student.{next(iter(changed))} can't be set together with student.init, which brings its own"
@@ -74,6 +72,15 @@ def start_from(section: StudentSection, init: str, charset: Charset, seed: int, 
     reader: Learner = (
         CtcReader.from_pretrained(init, alphabet) if reads_columns else Student.from_pretrained(init, alphabet)
     )
+    if section.keep_aspect is not None and section.keep_aspect != reader.keep_aspect:
+        raise UserError(
+            f"student.keep_aspect={str(section.keep_aspect).lower()}: {init} learned otherwise; leave it out, or start "
+            "from nothing"
+        )
+    if section.max_width is not None:
+        if not reader.keep_aspect:
+            raise UserError(f"student.max_width: pictures of {init} have one size; leave it out")
+        reader.config = dataclasses.replace(reader.config, image_size=(reader.image_size[0], section.max_width))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = learner(reader, section.decoding, section.refine_iters, section.decoder)

@@ -122,8 +122,14 @@ def test_a_run_starts_from_it(run: Path, kind: str) -> None:
     torch.testing.assert_close(
         restarted.exported_model().state_dict(), load_reader(run / "student").state_dict(), rtol=0, atol=0
     )
+    for wrong in ({"keep_aspect": "free width" not in kind}, {"max_width": 512} if "free width" not in kind else {}):
+        if wrong:
+            with pytest.raises(UserError, match=f"student.{next(iter(wrong))}"):
+                build_student(StudentSection(init=str(run / "student"), **wrong), 0)  # type: ignore[arg-type]
     section = StudentSection(init=str(run / "student"), charset="94", remap=True, decoding="ar")
     if "free width" in kind:
+        wider = StudentSection(init=str(run / "student"), keep_aspect=True, max_width=512)
+        assert build_student(wider, 0).image_size == (32, 512), "nothing depends on the widest picture"
         with pytest.raises(UserError, match="pictures that keep their aspect are read by CTC"):
             build_student(section, 0)
         return
