@@ -19,11 +19,15 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from distill.deployment.fitting import Form
 from distill.deployment.snippets import TargetName
-from distill.deployment.targets import OPENCV_SIZE
+from distill.deployment.targets import ONNXTR_MEAN, ONNXTR_STD, OPENCV_SIZE, PADDLE_MODEL
 from students.charset import Charset
+from students.pictures import fitted_size
 
 Pictures = Sequence[Image.Image]
+ONNXTR_SIZE = (64, 256)
+"""Height and width that OnnxTR is told to pad to, twice the usual reader's; by itself it takes 32 x 128."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,12 @@ class Program:
     """Its Python module."""
     packages: tuple[str, ...]
     """Names of the packages that may hold it."""
-    prepare: Callable[[Image.Image], np.ndarray]
-    """Makes its input (3, H, W) of one picture."""
+    prepare: Callable[[Image.Image, Form], np.ndarray]
+    """Makes its input (3, H, W) of one picture, for a reader of some form."""
     padding: float
     """What it fills up narrower pictures of a batch with."""
-    read: Callable[[Path, Charset, Pictures], list[str]]
-    """Reads words with the program itself, as it is set up in docs/howto/export.md."""
+    read: Callable[[Path, Charset, Form, Pictures], list[str]]
+    """Reads words with the program itself, as it is set up in docs/howto/programs.md."""
 
     def version(self) -> str | None:
         """Look up the version that is installed; None when it isn't."""
@@ -52,9 +56,9 @@ class Program:
                 continue
         return str(getattr(importlib.import_module(self.module), "__version__", "of unknown version"))
 
-    def batch(self, pictures: Pictures) -> np.ndarray:
-        """Prepare pictures (N, 3, H, W), all as wide as the widest."""
-        prepared = [self.prepare(picture) for picture in pictures]
+    def batch(self, pictures: Pictures, form: Form) -> np.ndarray:
+        """Prepare pictures (N, 3, H, W) for a reader of some form, all as wide as the widest."""
+        prepared = [self.prepare(picture, form) for picture in pictures]
         width = max(array.shape[2] for array in prepared)
         batch = np.full((len(prepared), *prepared[0].shape[:2], width), self.padding, np.float32)
         for row, array in zip(batch, prepared, strict=True):
@@ -81,7 +85,12 @@ def prepare_padded(pixels: np.ndarray, height: int = 48, width: int = 320, wides
     return batch
 
 
-def prepare_rapidocr(picture: Image.Image) -> np.ndarray:
+def prepare_paddleocr(picture: Image.Image, form: Form) -> np.ndarray:
+    """Prepare as PaddleOCR 3 does: 48 high, 320 to 3,200 wide."""
+    return prepare_padded(to_bgr(picture), widest=3200)
+
+
+def prepare_rapidocr(picture: Image.Image, form: Form) -> np.ndarray:
     """Prepare as RapidOCR 3 does: sides of 30 to 2000 pixels in multiples of 32, then 48 high, at least 320 wide."""
     pixels = to_bgr(picture)
     for side, limit, exceeds in ((max, 2000, int.__gt__), (min, 30, int.__lt__)):
@@ -93,7 +102,7 @@ def prepare_rapidocr(picture: Image.Image) -> np.ndarray:
     return prepare_padded(pixels)
 
 
-def read_rapidocr(file: Path, charset: Charset, pictures: Pictures) -> list[str]:
+def read_rapidocr(file: Path, charset: Charset, form: Form, pictures: Pictures) -> list[str]:
     """Read with RapidOCR."""
     from rapidocr import RapidOCR
 
@@ -102,25 +111,70 @@ def read_rapidocr(file: Path, charset: Charset, pictures: Pictures) -> list[str]
     return ["".join(result.txts or ()) for result in found]
 
 
-def prepare_opencv(picture: Image.Image) -> np.ndarray:
+def read_paddleocr(file: Path, charset: Charset, form: Form, pictures: Pictures) -> list[str]:
+    """Read with PaddleOCR, by onnxruntime and so without PaddlePaddle."""
+    from paddleocr import TextRecognition
+
+    model = TextRecognition(model_name=PADDLE_MODEL, model_dir=str(file.parent), engine="onnxruntime")
+    return [result["rec_text"] for result in model.predict([to_bgr(picture) for picture in pictures], batch_size=8)]
+
+
+def prepare_onnxtr(picture: Image.Image, form: Form) -> np.ndarray:
+    """Prepare as OnnxTR does: resized with the ratio kept, black on the right or below, normalised."""
+    height, width = ONNXTR_SIZE
+    ratio = picture.height / picture.width
+    high = ratio > height / width
+    size = (max(int(height / ratio), 1), height) if high else (width, max(int(width * ratio), 1))
+    ground = Image.new("RGB", (width, height))
+    ground.paste(picture.resize(size, Image.Resampling.BILINEAR))
+    pixels = (np.asarray(ground, np.float32) / 255 - np.array(ONNXTR_MEAN, np.float32)) / np.array(
+        ONNXTR_STD, np.float32
+    )
+    return pixels.transpose(2, 0, 1)
+
+
+def read_onnxtr(file: Path, charset: Charset, form: Form, pictures: Pictures) -> list[str]:
+    """Read with OnnxTR, whose cutting up of very wide pictures is switched off."""
+    from onnxtr.models import recognition_predictor
+    from onnxtr.models.recognition import crnn_mobilenet_v3_small
+
+    model = crnn_mobilenet_v3_small(str(file), vocab=charset.characters, input_shape=(3, *ONNXTR_SIZE))
+    predictor = recognition_predictor(model)
+    predictor.split_wide_crops = False
+    return [text for text, _ in predictor([np.asarray(picture) for picture in pictures])]
+
+
+def opencv_size(picture: Image.Image, form: Form) -> tuple[int, int]:
+    """Return width and height to which OpenCV is told to stretch a picture."""
+    if not form.keep_aspect:
+        return OPENCV_SIZE[1], OPENCV_SIZE[0]
+    height, width = fitted_size(*picture.size, (form.height, form.width))
+    return 2 * width, 2 * height
+
+
+def prepare_opencv(picture: Image.Image, form: Form) -> np.ndarray:
     """Prepare as OpenCV does: stretched to the size that is set, in the order that is set."""
-    height, width = OPENCV_SIZE
-    blob = cv2.dnn.blobFromImage(to_bgr(picture), 1 / 127.5, (width, height), (127.5, 127.5, 127.5), swapRB=True)
-    return np.asarray(blob[0])
+    size = opencv_size(picture, form)
+    return np.asarray(cv2.dnn.blobFromImage(to_bgr(picture), 1 / 127.5, size, (127.5,) * 3, swapRB=True)[0])
 
 
-def read_opencv(file: Path, charset: Charset, pictures: Pictures) -> list[str]:
+def read_opencv(file: Path, charset: Charset, form: Form, pictures: Pictures) -> list[str]:
     """Read with OpenCV's TextRecognitionModel."""
-    height, width = OPENCV_SIZE
     model: Any = cv2.dnn.TextRecognitionModel(str(file))
     model.setVocabulary(list(charset.characters))
     model.setDecodeType("CTC-greedy")
-    model.setInputParams(scale=1 / 127.5, size=(width, height), mean=(127.5, 127.5, 127.5), swapRB=True)
-    return [model.recognize(to_bgr(picture)) for picture in pictures]
+    model.setInputParams(scale=1 / 127.5, size=OPENCV_SIZE[::-1], mean=(127.5, 127.5, 127.5), swapRB=True)
+    texts = []
+    for picture in pictures:
+        model.setInputSize(*opencv_size(picture, form))
+        texts.append(model.recognize(to_bgr(picture)))
+    return texts
 
 
 PROGRAMS: dict[TargetName, Program] = {
     "rapidocr": Program("rapidocr", ("rapidocr",), prepare_rapidocr, 0.0, read_rapidocr),
+    "paddleocr": Program("paddleocr", ("paddleocr",), prepare_paddleocr, 0.0, read_paddleocr),
+    "onnxtr": Program("onnxtr", ("onnxtr",), prepare_onnxtr, 0.0, read_onnxtr),
     "opencv": Program(
         "cv2", ("opencv-python-headless", "opencv-python", "opencv-contrib-python"), prepare_opencv, 0.0, read_opencv
     ),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-TargetName = Literal["onnx", "rapidocr", "opencv"]
-FILES: dict[TargetName, str] = {"onnx": "student.onnx", "rapidocr": "rapidocr.onnx", "opencv": "opencv.onnx"}
+TargetName = Literal["onnx", "rapidocr", "paddleocr", "onnxtr", "opencv"]
+FILES: dict[TargetName, str] = {
+    "onnx": "student.onnx", "rapidocr": "rapidocr.onnx", "paddleocr": "paddleocr/inference.onnx",
+    "onnxtr": "onnxtr.onnx", "opencv": "opencv.onnx",
+}  # fmt: skip
 """The file of each target in a reader's folder."""
 SNIPPETS: dict[TargetName, str] = {
     "rapidocr": """\
@@ -16,6 +19,22 @@ engine = RapidOCR(params={"Rec.model_path": "THIS_FOLDER/rapidocr.onnx"})
 result = engine("word.png", use_det=False, use_cls=False, use_rec=True)
 print(result.txts, result.scores)
 """,
+    "paddleocr": """\
+from paddleocr import TextRecognition
+
+model = TextRecognition(model_name="PP-OCRv6_tiny_rec", model_dir="THIS_FOLDER/paddleocr", engine="onnxruntime")
+for result in model.predict(["word.png"], batch_size=8):
+    print(result["rec_text"], result["rec_score"])
+""",
+    "onnxtr": """\
+import cv2
+from onnxtr.models import recognition_predictor
+from onnxtr.models.recognition import crnn_mobilenet_v3_small
+
+model = crnn_mobilenet_v3_small("THIS_FOLDER/onnxtr.onnx", vocab="CHARACTERS", input_shape=(3, 64, 256))
+predictor = recognition_predictor(model)
+print(predictor([cv2.cvtColor(cv2.imread("word.png"), cv2.COLOR_BGR2RGB)]))
+""",
     "opencv": """\
 import cv2
 
@@ -23,13 +42,29 @@ model = cv2.dnn.TextRecognitionModel("THIS_FOLDER/opencv.onnx")
 model.setVocabulary(list("CHARACTERS"))
 model.setDecodeType("CTC-greedy")
 model.setInputParams(scale=1 / 127.5, size=(256, 64), mean=(127.5, 127.5, 127.5), swapRB=True)
-print(model.recognize(cv2.imread("word.png")))
+picture = cv2.imread("word.png")
+print(model.recognize(picture))
 """,
 }
 """A program for each; `CHARACTERS` stands for the reader's alphabet."""
+OPENCV_WIDTH = """\
+columns = round(8 * picture.shape[1] / picture.shape[0])
+model.setInputSize(8 * min(max(columns, 8), MOST), 64)
+"""
+"""What keeps the aspect in OpenCV, which else stretches; `MOST` stands for the reader's largest width in columns."""
 
 
-def snippet(target: TargetName, folder: str, characters: str) -> str:
-    """Return the program that reads with the file of a reader with this alphabet, in this folder."""
-    text = SNIPPETS[target].replace("THIS_FOLDER", folder)
+def snippet(target: TargetName, folder: str, characters: str, widest: int | None = None) -> str:
+    """Return the program that reads with the file of a reader.
+
+    Args:
+        target: one of `SNIPPETS`.
+        folder: the reader's folder.
+        characters: its alphabet.
+        widest: its largest width in pixels, when it keeps the aspect.
+    """
+    text = SNIPPETS[target]
+    if target == "opencv" and widest is not None:
+        text = text.replace("print(", OPENCV_WIDTH.replace("MOST", str(widest // 4)) + "print(")
+    text = text.replace("THIS_FOLDER", folder)
     return text.replace('"CHARACTERS"', json.dumps(characters, ensure_ascii=False))

@@ -18,7 +18,7 @@ from PIL import Image
 from distill.deployment.parity import BATCHES, TargetParity, TargetParityError, split_batches
 from distill.deployment.programs import PROGRAMS
 from distill.deployment.snippets import FILES, TargetName
-from distill.deployment.targets import TARGETS, build_targets
+from distill.deployment.targets import TARGETS, build_targets, form_of, inference_yml
 from students.files import write_file
 from students.reading import Reader
 
@@ -36,14 +36,14 @@ def check_target_file(reader: Reader, file: Path, name: TargetName, pictures: Se
         name: key of `TARGETS`.
         pictures: RGB pictures of words.
     """
-    target, program = TARGETS[name], PROGRAMS[name]
+    target, program, form = TARGETS[name], PROGRAMS[name], form_of(reader)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
-    fit = target.fit(reader.image_size)
+    fit = target.fit(form)
     largest, texts, margins = 0.0, [], []
     for start, size in split_batches(len(pictures), (1,) if target.columns_first else BATCHES):
-        batch = program.batch(pictures[start : start + size])
+        batch = program.batch(pictures[start : start + size], form)
         expected = target.finish(reader(fit(torch.from_numpy(batch)))).numpy()
         scores = session.run(None, {session.get_inputs()[0].name: batch})[0]
         difference = float(np.abs(scores - expected).max()) if scores.shape == expected.shape else float("inf")
@@ -55,7 +55,7 @@ def check_target_file(reader: Reader, file: Path, name: TargetName, pictures: Se
     version = program.version()
     read = texts
     if version is not None:
-        read = program.read(file, reader.charset, pictures)
+        read = program.read(file, reader.charset, form, pictures)
     misread = [
         (ours, theirs) for ours, theirs, margin in zip(texts, read, margins, strict=True)
         if ours != theirs and margin > TIE
@@ -87,6 +87,8 @@ def export_target_files(
         file = folder / FILES[name]
         file.parent.mkdir(exist_ok=True)
         write_file(file, model.SerializeToString())
+        if name == "paddleocr":
+            write_file(file.with_name("inference.yml"), inference_yml(reader).encode())
         checked[name] = check_target_file(reader, file, name, pictures)
         if not checked[name].agrees:
             raise TargetParityError(name, checked[name])

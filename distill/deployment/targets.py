@@ -6,9 +6,10 @@ blank first or last, pictures or columns first.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, cast
 
 import numpy as np
 import onnx
@@ -17,11 +18,13 @@ from onnx import GraphProto, ModelProto, TensorProto, helper
 from onnxscript import optimizer
 from torch import Tensor, nn
 
-from distill.deployment.fitting import PaddedBlack, PaddedZero, Stretched
-from distill.deployment.graph import append, declare, reduce_axis_by_axis, rename
+from distill.deployment.fitting import Form, Halved, PaddedBlack, PaddedZero, Stretched
+from distill.deployment.graph import append, assemble_whole, declare, reduce_axis_by_axis, rename
 from distill.deployment.onnx_export import BATCH, build_model, to_onnx
 from distill.deployment.onnx_reader import INPUT
 from distill.deployment.snippets import TargetName
+from students.ctc import CtcReader
+from students.encoders import ConvEncoder
 from students.errors import UserError
 from students.reading import Reader
 
@@ -29,8 +32,10 @@ Scores = Literal["logits", "softmax", "log_softmax"]
 CHARACTER = "character"
 """Metadata key of the dictionary, a character a line: RapidOCR reads it."""
 BLANK_FIRST = "reader/logits"
-HEIGHT, WIDTH = torch.export.Dim("height", min=8, max=2**12), torch.export.Dim("width", min=8, max=2**16)
-"""Of pictures whose size a program chooses."""
+SIZES = {2: torch.export.Dim("height", min=8, max=2**12), 3: torch.export.Dim("width", min=16, max=2**16)}
+"""Axes of pictures whose size a program chooses."""
+PADDLE_MODEL = "PP-OCRv6_tiny_rec"
+"""PaddleOCR opens folders of models that it knows by name only; this one reads CTC columns as ours do."""
 ONNXTR_MEAN, ONNXTR_STD = (0.694, 0.695, 0.693), (0.299, 0.296, 0.301)
 """OnnxTR's normalisation for its CRNNs, when nothing else is asked for."""
 
@@ -39,14 +44,14 @@ ONNXTR_MEAN, ONNXTR_STD = (0.694, 0.695, 0.693), (0.299, 0.296, 0.301)
 class Target:
     """A program that runs CTC readers as ONNX files."""
 
-    title: str
-    """Its name for people."""
-    fit: Callable[[tuple[int, int]], nn.Module]
-    """Makes the module that maps its pictures to those of a reader of some size."""
+    title: str = field(compare=False)
+    """Its name for people; programs that are equal but for it take the same file."""
+    fit: Callable[[Form], nn.Module]
+    """Makes the module that maps its pictures to a reader's."""
     given: tuple[int, int]
-    """Height and width of its pictures, where it has no choice."""
-    free: bool
-    """Whether pictures may have any size, and `given` is an example."""
+    """Height and width of its pictures; where `free` tells that it may choose, an example."""
+    free: Callable[[Form], tuple[str | None, str | None]]
+    """Names the sizes, height and width, that may differ from picture to picture."""
     scores: Scores
     """What it takes for scores of the characters."""
     blank_last: bool = False
@@ -87,21 +92,49 @@ class Target:
         return value
 
 
-def fit_onnxtr(size: tuple[int, int]) -> nn.Module:
-    """Make the module for OnnxTR's pictures."""
-    return PaddedBlack(size, ONNXTR_MEAN, ONNXTR_STD)
+def any_size(form: Form) -> tuple[str, str]:
+    """Name both sizes: a program pads as it likes."""
+    return "height", "width"
 
 
 OPENCV_SIZE = (64, 256)
 """Height and width to which OpenCV stretches: twice the usual reader's, because it resizes without antialiasing."""
 TARGETS: dict[TargetName, Target] = {
-    "rapidocr": Target("RapidOCR", PaddedZero, (48, 320), True, "softmax"),
+    "rapidocr": Target("RapidOCR", PaddedZero, (48, 320), any_size, "softmax"),
+    "paddleocr": Target("PaddleOCR", PaddedZero, (48, 320), any_size, "softmax"),
+    # OnnxTR takes a width of 3 for channels that come last, and so wants a number: "128" is a name that reads as one.
+    "onnxtr": Target(
+        "OnnxTR", lambda form: PaddedBlack(form, ONNXTR_MEAN, ONNXTR_STD), (32, 128), lambda form: ("height", "128"),
+        "logits", blank_last=True,
+    ),
     "opencv": Target(
-        "OpenCV", lambda size: Stretched(size, OPENCV_SIZE), OPENCV_SIZE, False, "log_softmax",
-        columns_first=True,
+        "OpenCV", lambda form: Halved() if form.keep_aspect else Stretched(form, OPENCV_SIZE), OPENCV_SIZE,
+        lambda form: (None, "width" if form.keep_aspect else None), "log_softmax", columns_first=True,
     ),
 }  # fmt: skip
 """Programs by the name of their target; `onnx`, a file of our own, is a target beside them."""
+
+
+class Alone(nn.Module):
+    """A CTC reader that keeps the aspect, reading single pictures: without padding nothing has to be masked.
+
+    OpenCV knows few of the operations that find and mask padding.
+    """
+
+    def __init__(self, reader: CtcReader) -> None:
+        super().__init__()
+        self.reader = reader
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 3, H, W), none of it padding, to logits (N, T, C + 1)."""
+        encoder = cast("ConvEncoder", self.reader.encoder)
+        logits: Tensor = self.reader.column_head(ConvEncoder.stages(encoder, images)[0][:, 1:])
+        return logits
+
+
+def form_of(reader: Reader) -> Form:
+    """Return the form of a reader's pictures."""
+    return Form(*reader.image_size, reader.keep_aspect)
 
 
 def check_target(reader: Reader, name: TargetName) -> None:
@@ -114,10 +147,6 @@ def check_target(reader: Reader, name: TargetName) -> None:
         raise UserError(
             f"{TARGETS[name].title} runs CTC readers only, and this {type(reader).__name__.lower()} has an attention "
             "decoder; leave --target out for --onnx, or train a student with student.decoding=ctc"
-        )
-    if reader.keep_aspect:
-        raise UserError(
-            f"a reader that keeps the aspect is exported with --onnx only, not for {name}; take one of one size"
         )
     characters = list(reader.charset.characters)
     if "\n".join(characters).splitlines() != characters:
@@ -133,24 +162,33 @@ def build_targets(reader: Reader, names: Sequence[TargetName], title: str) -> di
         title: the reader's name, for the metadata.
     """
     core = build_model(reader)
-    return {name: build_target(reader, TARGETS[name], core, title) for name in names}
+    built: dict[Target, ModelProto] = {}
+    for target in (TARGETS[name] for name in names):
+        if target not in built:
+            built[target] = build_target(reader, target, core, title)
+    return {name: built[TARGETS[name]] for name in names}
 
 
 def build_target(reader: Reader, target: Target, core: ModelProto, title: str) -> ModelProto:
     """Build one graph: a program's pictures -> the reader's, the reader (`core`), a program's scores."""
     classes = len(reader.charset.characters) + 1
-    batch = 1 if target.columns_first else 3  # 1 would be taken for a constant where N is free
-    sizes = {2: HEIGHT, 3: WIDTH} if target.free else {}
-    free = sizes if target.columns_first else {0: BATCH, **sizes}
-    model = to_onnx(target.fit(reader.image_size), (torch.zeros(batch, 3, *target.given),), (free,))
+    form = form_of(reader)
+    free = target.free(form)
+    # A batch of one would be taken for a constant; it is made one below.
+    sizes = {0: BATCH, **{axis: SIZES[axis] for axis, name in zip((2, 3), free, strict=True) if name}}
+    model = to_onnx(target.fit(form), (torch.rand(3, 3, *target.given),), (sizes,))
     graph = model.graph
     reduce_axis_by_axis(graph)
     rename({graph.input[0].name: INPUT}, graph.node)
     part = ModelProto()
-    part.CopyFrom(core)
+    if target.columns_first and isinstance(reader, CtcReader) and form.keep_aspect:
+        example = torch.rand(3, 3, form.height, form.width)
+        part = assemble_whole(to_onnx(Alone(reader).eval(), (example,), ({0: BATCH, 3: SIZES[3]},)), classes)
+    else:
+        part.CopyFrom(core)
     append(graph, part.graph, [graph.output[0].name], [BLANK_FIRST], "reader")
     output = target.append_tail(graph, BLANK_FIRST, classes)
-    size: list[int | str] = ["height", "width"] if target.free else [*target.given]
+    size = [name or length for name, length in zip(free, target.given, strict=True)]
     shape: list[int | str] = ["steps", 1, classes] if target.columns_first else ["batch", "steps", classes]
     finished = declare(model, [1 if target.columns_first else "batch", 3, *size], output, shape)
     # Folds what depends on a batch of one into constants: OpenCV before 5 knows no sizes that are computed.
@@ -159,3 +197,18 @@ def build_target(reader: Reader, target: Target, core: ModelProto, title: str) -
     helper.set_model_props(finished, {CHARACTER: "\n".join(reader.charset.characters), "name": title})
     onnx.checker.check_model(finished, full_check=True)
     return finished
+
+
+def inference_yml(reader: Reader) -> str:
+    """Describe a reader for PaddleOCR: what it does to pictures, and the alphabet."""
+    described = {
+        "Global": {"model_name": PADDLE_MODEL},
+        "PreProcess": {
+            "transform_ops": [
+                {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}},
+                {"RecResizeImg": {"image_shape": [3, *TARGETS["paddleocr"].given]}},
+            ]
+        },
+        "PostProcess": {"name": "CTCLabelDecode", "character_dict": list(reader.charset.characters)},
+    }
+    return json.dumps(described, indent=2, ensure_ascii=False) + "\n"

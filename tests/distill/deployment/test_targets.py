@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +22,12 @@ from distill.deployment.parity import TargetParityError, Word, draw_pictures
 from distill.deployment.programs import PROGRAMS
 from distill.deployment.snippets import FILES, SNIPPETS, TargetName, snippet
 from distill.deployment.target_parity import check_target_file
-from distill.deployment.targets import TARGETS
+from distill.deployment.targets import TARGETS, form_of
 from students.charset import CHARSETS
+from students.ctc import LEARNERS
 from students.errors import UserError
 from students.reading import Reader
+from students.student import StudentConfig
 from tests.distill.deployment.test_onnx_kinds import make
 
 CHARSET = "0123456789abcd"
@@ -43,9 +46,28 @@ def pictures() -> list[Image.Image]:
     ] + draw_pictures(CHARSET, count=6)
 
 
-@pytest.fixture(scope="module")
-def reader() -> Reader:
-    return make("ctc")
+def make_free() -> Reader:
+    """A CTC reader that keeps the aspect, with random weights some way from their start."""
+    torch.manual_seed(3)
+    built = LEARNERS["ctc"](
+        StudentConfig(
+            charset=CHARSET, max_length=9, image_size=(32, 192), encoder="conv", keep_aspect=True, stem=(8, 8, 16),
+            width=32, depth=3, heads=2, mlp_ratio=2.0, decoder_depth=3, decoder_heads=2, decoder_mlp_ratio=2.0,
+            column_head=True, taps="even", decoding="ctc",
+        )
+    )  # fmt: skip
+    with torch.no_grad():
+        for weight in built.parameters():
+            weight.add_(torch.randn_like(weight) * 0.3)
+    return built.eval().exported_model()
+
+
+MAKERS = {"one size": lambda: make("ctc"), "any width": make_free}
+
+
+@pytest.fixture(scope="module", params=["one size", pytest.param("any width", marks=pytest.mark.slow)])
+def reader(request: pytest.FixtureRequest) -> Reader:
+    return MAKERS[request.param]()
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +77,18 @@ def exported(reader: Reader, pictures: list[Image.Image], tmp_path_factory: pyte
     return save_folder(reader, folder, Card("mini"), targets=list(TARGETS), words=[Word(each) for each in pictures])
 
 
+def widest(reader: Reader) -> int | None:
+    return reader.image_size[1] if reader.keep_aspect else None
+
+
 def test_every_target_has_its_file_and_its_program() -> None:
     assert ["onnx", *TARGETS] == ["onnx", *PROGRAMS] == ["onnx", *SNIPPETS] == list(FILES)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_file_and_program_agree(name: TargetName, exported: Exported, pictures: list[Image.Image]) -> None:
+def test_file_and_program_agree(
+    name: TargetName, reader: Reader, exported: Exported, pictures: list[Image.Image]
+) -> None:
     parity = exported.targets[name]
     assert parity.agrees, parity
     assert parity.words == len(pictures)
@@ -68,7 +96,7 @@ def test_file_and_program_agree(name: TargetName, exported: Exported, pictures: 
     assert parity.version == PROGRAMS[name].version()
     card = (exported.folder / "README.md").read_text(encoding="utf-8")
     assert str(parity) in card
-    assert snippet(name, "THIS_FOLDER", CHARSET) in card
+    assert snippet(name, "THIS_FOLDER", CHARSET, widest(reader)) in card
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -77,17 +105,26 @@ def test_scores_are_what_the_program_wants(
 ) -> None:
     file = exported.folder / FILES[name]
     session = onnxruntime.InferenceSession(file)
-    batch = PROGRAMS[name].batch(pictures[:1])
+    batch = PROGRAMS[name].batch(pictures[-1:], form_of(reader))
     scores = session.run(None, {session.get_inputs()[0].name: batch})[0]
-    assert scores.shape == {"opencv": (32, 1, 15)}.get(name, (1, 32, 15))
-    sums = {"rapidocr": scores.sum(axis=-1), "opencv": np.exp(scores).sum(axis=-1)}
-    if name in sums:
-        np.testing.assert_allclose(sums[name], 1, atol=1e-5)
+    own = reader.read(pictures[-1]).token_probs
+    assert scores.shape == ((len(own), 1, 15) if name == "opencv" else (1, len(own), 15)), "as many columns as our own"
+    if name != "onnxtr":
+        np.testing.assert_allclose((np.exp(scores) if name == "opencv" else scores).sum(axis=-1), 1, atol=1e-5)
     assert session.get_modelmeta().custom_metadata_map["character"].splitlines() == list(CHARSET)
     assert b".py" not in file.read_bytes(), "no source lines, no paths"
     graph = onnx.load(file).graph
     used = {name for node in graph.node for name in node.input}
     assert {tensor.name for tensor in graph.initializer} <= used, "nothing that nobody needs"
+
+
+def test_blank_is_where_the_program_looks_for_it() -> None:
+    logits = torch.nn.functional.one_hot(torch.tensor([[0, 3]]), 5).float() * 9
+    places = {name: target.finish(logits).argmax(dim=-1).flatten().tolist() for name, target in TARGETS.items()}
+    assert places == {"rapidocr": [0, 3], "paddleocr": [0, 3], "onnxtr": [4, 2], "opencv": [0, 3]}
+    for target in TARGETS.values():
+        undone = torch.from_numpy(target.to_logits(target.finish(logits).numpy()))
+        torch.testing.assert_close(undone.softmax(dim=-1), logits.softmax(dim=-1))
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -98,9 +135,9 @@ def test_lines_of_the_card_read_a_picture(
     pytest.importorskip(PROGRAMS[name].module, reason=f"{TARGETS[name].title} isn't installed")
     pictures[-1].save(tmp_path / "word.png")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "program.py").write_text(snippet(name, str(exported.folder), CHARSET), encoding="utf-8")
+    (tmp_path / "program.py").write_text(snippet(name, str(exported.folder), CHARSET, widest(reader)), encoding="utf-8")
     runpy.run_path("program.py")
-    expected = PROGRAMS[name].read(exported.folder / FILES[name], reader.charset, pictures[-1:])[0]
+    expected = PROGRAMS[name].read(exported.folder / FILES[name], reader.charset, form_of(reader), pictures[-1:])[0]
     assert expected
     assert expected in capsys.readouterr().out
 
@@ -128,7 +165,7 @@ def test_a_program_that_reads_otherwise_is_an_error(
 
 
 def test_other_weights_are_an_error(reader: Reader, exported: Exported, pictures: list[Image.Image]) -> None:
-    other = make("ctc")
+    other = copy.deepcopy(reader)
     with torch.no_grad():
         other.column_head.weight[3] += 0.1
     for name in TARGETS:
