@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.commands import CommandParser, add_decoding_options, add_plugin_option, chosen_decoding
-from distill.deployment.snippets import FILES
+from distill.deployment.snippets import FILES, FLOAT_ONLY
 from distill.errors import UserError, exit_on_user_error
 
 MAX_DIFFERENCES = 10
@@ -30,6 +30,11 @@ def parser() -> argparse.ArgumentParser:
         "--verify", nargs="+", default=[], metavar="DATA",
         help="pictures to compare on: LMDBs or trees of them, picture files, folders (default: drawn words)",
     )  # fmt: skip
+    add("--int8", action="store_true", help="write files with 8-bit weights too, measured on --verify")
+    add(
+        "--int8-limit", type=float, default=0.5, metavar="P",
+        help="percentage of words that 8-bit weights may change (%(default)s)",
+    )  # fmt: skip
     add("--words", type=int, default=512, metavar="N", help="how many of them, evenly spread (%(default)s)")
     add("--visual-branch", action="store_true", help="CLIP4STR: export its visual branch alone")
     add("--dtype", choices=["float32", "float16"], default="float32", help="how weights are stored")
@@ -50,13 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     targets = [name for name in FILES if name in given.target or (name == "onnx" and given.onnx)]
     if given.verify and not targets:
         raise UserError("--verify compares ONNX files with PyTorch; add --onnx or --target")
+    if given.int8 and not (targets and given.verify):
+        raise UserError("--int8 is measured on real words; add --target and --verify with pictures of words")
+    if given.int8 and set(targets) <= set(FLOAT_ONLY):
+        raise UserError(f"{', '.join(targets)} runs no 8-bit weights; leave --int8 out, or add another --target")
+    if not 0 <= given.int8_limit <= 100:
+        raise UserError(f"--int8-limit {given.int8_limit:g}; give a percentage from 0 to 100")
     if given.words < 1:
         raise UserError("--words must be 1 or more")
     decoding, refine_iters = chosen_decoding(given)
     # torch takes seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.card import fill_card
     from distill.deployment.folder import ParityError, check_folder, save_folder
-    from distill.deployment.parity import TargetParityError, load_words
+    from distill.deployment.parity import Int8Error, TargetParityError, load_words
     from distill.plugins import import_plugins
     from teachers.clip4str import Clip4Str
     from teachers.registry import load_reader
@@ -75,14 +86,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = load_words(given.verify, given.words) if given.verify else None
     try:
         done = save_folder(
-            student, given.out, card, targets=targets, words=words, dtype=given.dtype, overwrite=given.overwrite
-        )
+            student, given.out, card, targets=targets, words=words,
+            int8_limit=given.int8_limit if given.int8 else None, dtype=given.dtype, overwrite=given.overwrite,
+        )  # fmt: skip
     except ParityError as error:
         for difference in error.parity.differences[:MAX_DIFFERENCES]:
             print(difference, file=sys.stderr)
         print(f"ONNX and PyTorch differ: {error}; nothing was written", file=sys.stderr)
         return 1
-    except TargetParityError as error:
+    except (TargetParityError, Int8Error) as error:
         print(f"{error}; nothing was written", file=sys.stderr)
         return 1
     print(f"{done.folder}: " + ", ".join(f"{name} ({size / 2**10:,.0f} KiB)" for name, size in done.files.items()))
@@ -90,4 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ONNX and PyTorch: {done.parity}")
     for parity in done.targets.values():
         print(parity)
+    for line in done.int8:
+        print(line)
+    if given.int8 and (without := [name for name in targets if name in FLOAT_ONLY]):
+        print(f"no 8-bit weights for {', '.join(without)}, which runs none")
     return 0

@@ -39,7 +39,11 @@ class Card:
     """Its scores, as `scores_from_report` formats them; Markdown."""
 
     def write(
-        self, student: Reader, targets: Sequence[TargetName] = (), checked: Mapping[TargetName, object] | None = None
+        self,
+        student: Reader,
+        targets: Sequence[TargetName] = (),
+        checked: Mapping[TargetName, object] | None = None,
+        int8: Sequence[object] = (),
     ) -> str:
         """Write the card of `student` as Markdown.
 
@@ -47,6 +51,7 @@ class Card:
             student: the reader.
             targets: what ONNX files there are beside it.
             checked: how each file for another program was checked.
+            int8: what 8-bit weights change and save, a line a file.
         """
         height, width = student.image_size
         sections = {"Training": self.training, "Terms": self.terms, "Scores": self.scores}
@@ -57,6 +62,7 @@ class Card:
             *(f"## {title}\n\n{text.strip() or UNKNOWN}" for title, text in sections.items()),
             f"## Use\n\n{usage(student, 'onnx' in targets)}",
             *([f"## In other programs\n\n{elsewhere(student, checked)}"] if checked else []),
+            *(["## 8-bit weights\n\n" + "\n".join(f"- {line}." for line in int8)] if int8 else []),
             f"## Limits\n\n{limits(student)}",
         ]
         return "\n\n".join(parts) + "\n"

@@ -11,7 +11,7 @@ from typing import Literal
 from distill.deployment.card import Card, fill_card
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Parity, TargetParity, Word, check_parity, draw_pictures
-from distill.deployment.snippets import FILES, TargetName
+from distill.deployment.snippets import FILES, FLOAT_ONLY, TargetName, int8_file
 from distill.errors import check_extra
 from students.errors import UserError
 from students.files import check_output, replacing
@@ -43,6 +43,8 @@ class Exported:
     """How student.onnx and PyTorch compare; None without it."""
     targets: dict[TargetName, TargetParity] = field(default_factory=dict)
     """How each file for another program was checked."""
+    int8: Sequence[object] = ()
+    """What 8-bit weights change and save, a line a file."""
 
 
 def save_folder(
@@ -52,6 +54,7 @@ def save_folder(
     *,
     targets: Sequence[TargetName] = (),
     words: Sequence[Word] | None = None,
+    int8_limit: float | None = None,
     dtype: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
     parts: Mapping[str, Callable[[Path], None]] | None = None,
@@ -67,6 +70,7 @@ def save_folder(
         card: what its README.md says beside the facts.
         targets: what to write ONNX files for too.
         words: what to compare these on; drawn words when None.
+        int8_limit: write files with 8-bit weights too, which may change the readings of this percentage of `words`.
         dtype: how weights are stored.
         overwrite: replace the student that is there.
         parts: further folders in it, of `PARTS`, and what writes each.
@@ -76,6 +80,7 @@ def save_folder(
             such a reader.
         ParityError: when ONNX and PyTorch differ; nothing is left behind then.
         TargetParityError: when a file for another program computes other scores, or is read otherwise there.
+        Int8Error: when 8-bit weights change more readings.
     """
     folder = Path(folder)
     check_folder(folder, overwrite)
@@ -85,14 +90,15 @@ def save_folder(
     with replacing(folder) as beside:
         student.save_pretrained(beside, dtype)
         parity, checked = export_checked(beside, card.name, targets, words) if targets else (None, {})
-        (beside / "README.md").write_text(card.write(student, targets, checked), encoding="utf-8")
+        small = export_int8(beside, targets, words, int8_limit) if int8_limit is not None else []
+        (beside / "README.md").write_text(card.write(student, targets, checked, small), encoding="utf-8")
         for name, write in (parts or {}).items():
             write(beside / name)
         for file in filter(Path.is_file, beside.rglob("*")):
             # safetensors lets nobody else read what it writes; a folder is made to be handed on.
             file.chmod((beside / "README.md").stat().st_mode)
     files = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
-    return Exported(folder, files, parity, checked)
+    return Exported(folder, files, parity, checked, small)
 
 
 def export(
@@ -144,7 +150,8 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 def holds_student(folder: Path) -> bool:
     """Tell whether `folder` is a student's and holds nothing else."""
-    own = {"config.json", "model.safetensors", "README.md", *PARTS, *(file.split("/")[0] for file in FILES.values())}
+    exported = [*FILES.values(), *map(int8_file, FILES)]
+    own = {"config.json", "model.safetensors", "README.md", *PARTS, *(file.split("/")[0] for file in exported)}
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -187,3 +194,17 @@ def export_checked(
             raise ParityError(parity)
     others = [target for target in targets if target != "onnx"]
     return parity, export_target_files(student, folder, others, name, pictures) if others else {}
+
+
+def export_int8(
+    folder: Path, targets: Sequence[TargetName], words: Sequence[Word] | None, limit: float
+) -> Sequence[object]:
+    """Write files with 8-bit weights beside the others in `folder`; raises `UserError` and `Int8Error`."""
+    from distill.deployment.int8 import write_int8
+
+    if not words:
+        raise UserError("what 8-bit weights change is measured on real words; give pictures of some")
+    able = [target for target in targets if target not in FLOAT_ONLY]
+    if not able:
+        raise UserError(f"8-bit weights run in none of {', '.join(targets) or 'no target'}; take another target too")
+    return write_int8(load_reader(folder), folder, able, words, limit)

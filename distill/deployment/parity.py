@@ -123,6 +123,10 @@ class TargetParityError(Exception):
         self.parity = parity
 
 
+class Int8Error(Exception):
+    """8-bit weights change more words than is allowed."""
+
+
 def check_parity(
     student: Reader, reader: OnnxReader, images: Tensor, batches: Sequence[int] = BATCHES, tolerance: float = TOLERANCE
 ) -> Parity:

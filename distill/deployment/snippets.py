@@ -11,6 +11,8 @@ FILES: dict[TargetName, str] = {
     "onnxtr": "onnxtr.onnx", "opencv": "opencv.onnx",
 }  # fmt: skip
 """The file of each target in a reader's folder."""
+FLOAT_ONLY: tuple[TargetName, ...] = ("opencv",)
+"""Programs that run no 8-bit graphs."""
 SNIPPETS: dict[TargetName, str] = {
     "rapidocr": """\
 from rapidocr import RapidOCR
@@ -68,3 +70,9 @@ def snippet(target: TargetName, folder: str, characters: str, widest: int | None
         text = text.replace("print(", OPENCV_WIDTH.replace("MOST", str(widest // 4)) + "print(")
     text = text.replace("THIS_FOLDER", folder)
     return text.replace('"CHARACTERS"', json.dumps(characters, ensure_ascii=False))
+
+
+def int8_file(target: TargetName) -> str:
+    """Return the file with 8-bit weights for a target, in a reader's folder."""
+    folder, _, name = FILES[target].rpartition("/")
+    return f"{folder}-int8/{name}" if folder else name.replace(".onnx", ".int8.onnx")
