@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.commands import CommandParser
+from distill.commands import CommandParser, add_plugin_option
 from distill.errors import UserError, exit_on_user_error
 
 
@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     add("--relabel", action="store_true", help="label pictures anew that have a label (default: it stays)")
     add("--drop-mistakes", action="store_true", help="leave out words whose own label the readers surely contradict")
     add("--workers", type=int, default=1, metavar="N", help="processes that read; 0: one a core (%(default)s)")
+    add_plugin_option(command)
     add("--overwrite", action="store_true", help="replace an LMDB that is there")
     return command
 
@@ -56,15 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.labelling.readers import check_charset, labels_charset, open_readers
     from distill.labelling.results import describe_counts, write_results
     from distill.locks import acquire_lock
+    from distill.plugins import import_plugins
     from students.files import remove
 
     check_lmdb_folder(given.out, given.overwrite)
+    import_plugins(given.plugin)
     opened = open_readers(names)
     charset = labels_charset(given.charset, opened[0])
     check_charset(opened, charset)
     request = LabelRequest(
         str(given.data), tuple(names), charset.characters, given.max_length, given.threshold, agree, given.likeliest,
-        given.relabel, given.drop_mistakes,
+        given.relabel, given.drop_mistakes, tuple(given.plugin),
     )  # fmt: skip
     sets = request.open_records()
     parts, folder = split(sets), given.out.absolute().with_name(f".{given.out.name}.labelling")

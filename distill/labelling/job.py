@@ -23,6 +23,7 @@ from distill.data.records import BadRecordError, Records, decode_record
 from distill.data.trees import open_all
 from distill.labelling.readers import LabelReader, Read, open_readers
 from distill.labelling.verdicts import Rules, Verdict, judge
+from distill.plugins import import_plugins
 from distill.processes import without_main_module
 from students.charset import Charset
 from students.errors import UserError
@@ -57,6 +58,8 @@ class LabelRequest:
     """Label words anew that have a label."""
     drop_mistakes: bool = False
     """Leave out words whose own label is likely wrong."""
+    plugins: tuple[str, ...] = ()
+    """Files and modules that register readers; each process imports them."""
 
     @property
     def rules(self) -> Rules:
@@ -107,6 +110,7 @@ class PartReader:
     """
 
     def __init__(self, request: LabelRequest, folder: Path) -> None:
+        import_plugins(request.plugins)
         torch.set_num_threads(1)  # sums in another order would be other sums
         self.request, self.folder, self.rules = request, folder, request.rules
         self.records = request.open_records()

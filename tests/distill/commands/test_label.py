@@ -126,6 +126,22 @@ def test_labels_stay_and_mistakes_are_listed(
     assert [label for _, label in LmdbRecords(tmp_path / "anew").labels()] == pictures
 
 
+def test_a_reader_of_a_plugin_labels(learned: Learned, pictures: Path, tmp_path: Path) -> None:
+    plugin = tmp_path / "my_labeller.py"
+    plugin.write_text(
+        "from students.student import Student\nfrom teachers.registry import register_reader\n\n\n"
+        'register_reader("my labeller")(type("Labeller", (Student,), {}))\n'
+    )
+    folder = tmp_path / "mine"
+    learned.student.save_pretrained(folder)
+    stored = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**stored, "format": "my labeller"}))
+    arguments = [str(pictures), str(tmp_path / "set"), "--reader", str(folder), "--threshold", "0.5"]
+    assert main(arguments) == 2
+    assert main([*arguments, "--plugin", str(plugin)]) == 0
+    assert len(LmdbRecords(tmp_path / "set")) == len(learned.words)
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
