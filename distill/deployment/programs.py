@@ -36,8 +36,8 @@ class Program:
 
     module: str
     """Its Python module."""
-    packages: tuple[str, ...]
-    """Names of the packages that may hold it."""
+    package: str | None
+    """The package that holds it; None where it is one of several."""
     prepare: Callable[[Image.Image, Form], np.ndarray]
     """Makes its input (3, H, W) of one picture, for a reader of some form."""
     padding: float
@@ -49,12 +49,9 @@ class Program:
         """Look up the version that is installed; None when it isn't."""
         if importlib.util.find_spec(self.module) is None:
             return None
-        for package in self.packages:
-            try:
-                return metadata.version(package)
-            except metadata.PackageNotFoundError:
-                continue
-        return str(getattr(importlib.import_module(self.module), "__version__", "of unknown version"))
+        if self.package is not None:
+            return metadata.version(self.package)
+        return str(importlib.import_module(self.module).__version__)
 
     def batch(self, pictures: Pictures, form: Form) -> np.ndarray:
         """Prepare pictures (N, 3, H, W) for a reader of some form, all as wide as the widest."""
@@ -172,11 +169,9 @@ def read_opencv(file: Path, charset: Charset, form: Form, pictures: Pictures) ->
 
 
 PROGRAMS: dict[TargetName, Program] = {
-    "rapidocr": Program("rapidocr", ("rapidocr",), prepare_rapidocr, 0.0, read_rapidocr),
-    "paddleocr": Program("paddleocr", ("paddleocr",), prepare_paddleocr, 0.0, read_paddleocr),
-    "onnxtr": Program("onnxtr", ("onnxtr",), prepare_onnxtr, 0.0, read_onnxtr),
-    "opencv": Program(
-        "cv2", ("opencv-python-headless", "opencv-python", "opencv-contrib-python"), prepare_opencv, 0.0, read_opencv
-    ),
+    "rapidocr": Program("rapidocr", "rapidocr", prepare_rapidocr, 0.0, read_rapidocr),
+    "paddleocr": Program("paddleocr", "paddleocr", prepare_paddleocr, 0.0, read_paddleocr),
+    "onnxtr": Program("onnxtr", "onnxtr", prepare_onnxtr, 0.0, read_onnxtr),
+    "opencv": Program("cv2", None, prepare_opencv, 0.0, read_opencv),
 }
 """Programs by the name of their target."""

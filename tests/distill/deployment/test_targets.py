@@ -155,7 +155,7 @@ def test_a_program_that_reads_otherwise_is_an_error(
 ) -> None:  # fmt: skip
     program = PROGRAMS["opencv"]
     wrong = type(program)(
-        program.module, program.packages, program.prepare, program.padding,
+        program.module, program.package, program.prepare, program.padding,
         lambda *given: change(program.read(*given)),
     )  # fmt: skip
     monkeypatch.setitem(target_parity.PROGRAMS, "opencv", wrong)
