@@ -35,6 +35,8 @@ NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "PDF", "
 MAX_PIXELS = 1 << 26
 """Pixels of the largest picture that is decoded (200 MB as RGB); a picture of one word has some thousands."""
 
+NARROWEST = 2
+"""Width of the narrowest picture that keeps its aspect, in heights."""
 COLUMN = 4
 """Pixels across that make a column of a student's encoder."""
 
@@ -123,7 +125,7 @@ def fitted_size(width: int, height: int, image_size: tuple[int, int], stretch: f
     """
     rows, most = image_size
     columns = round(stretch * width * rows / height / COLUMN)
-    return rows, min(max(columns * COLUMN, 2 * rows), most)
+    return rows, min(max(columns * COLUMN, NARROWEST * rows), most)
 
 
 def to_array(

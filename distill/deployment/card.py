@@ -99,10 +99,10 @@ def usage(student: Reader, onnx: bool) -> str:
 
 def elsewhere(student: Reader, checked: Mapping[TargetName, object]) -> str:
     """Explain how to read in other programs with the files for them, and how these were checked."""
-    widest = student.image_size[1] if student.keep_aspect else None
+    kept_aspect = student.image_size if student.keep_aspect else None
     return "\n\n".join(
         f"`{FILES[target]}`, checked: {parity}.\n\n"
-        f"```python\n{snippet(target, 'THIS_FOLDER', student.charset.characters, widest)}```"
+        f"```python\n{snippet(target, 'THIS_FOLDER', student.charset.characters, kept_aspect)}```"
         for target, parity in checked.items()
     )
 

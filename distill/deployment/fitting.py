@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from students.pictures import COLUMN
+from students.pictures import COLUMN, NARROWEST
 
 GREY_STEP = 2 / 255
 """From one grey level to the next, normalised with mean 0.5 and std 0.5."""
@@ -38,7 +38,7 @@ class Form:
         if not self.keep_aspect:
             return torch.full_like(widths, self.width)
         columns = (widths.double() * self.height / heights / COLUMN).round().long()
-        return (columns * COLUMN).clamp(self.height, self.width)
+        return (columns * COLUMN).clamp(NARROWEST * self.height, self.width)
 
 
 class PaddedZero(nn.Module):

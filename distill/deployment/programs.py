@@ -141,7 +141,7 @@ def read_onnxtr(file: Path, charset: Charset, form: Form, pictures: Pictures) ->
     return [text for text, _ in predictor([np.asarray(picture) for picture in pictures])]
 
 
-def opencv_size(picture: Image.Image, form: Form) -> tuple[int, int]:
+def opencv_input(picture: Image.Image, form: Form) -> tuple[int, int]:
     """Return width and height to which OpenCV is told to stretch a picture."""
     if not form.keep_aspect:
         return OPENCV_SIZE[1], OPENCV_SIZE[0]
@@ -151,7 +151,7 @@ def opencv_size(picture: Image.Image, form: Form) -> tuple[int, int]:
 
 def prepare_opencv(picture: Image.Image, form: Form) -> np.ndarray:
     """Prepare as OpenCV does: stretched to the size that is set, in the order that is set."""
-    size = opencv_size(picture, form)
+    size = opencv_input(picture, form)
     return np.asarray(cv2.dnn.blobFromImage(to_bgr(picture), 1 / 127.5, size, (127.5,) * 3, swapRB=True)[0])
 
 
@@ -163,7 +163,7 @@ def read_opencv(file: Path, charset: Charset, form: Form, pictures: Pictures) ->
     model.setInputParams(scale=1 / 127.5, size=OPENCV_SIZE[::-1], mean=(127.5, 127.5, 127.5), swapRB=True)
     texts = []
     for picture in pictures:
-        model.setInputSize(*opencv_size(picture, form))
+        model.setInputSize(*opencv_input(picture, form))
         texts.append(model.recognize(to_bgr(picture)))
     return texts
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Literal
 
+from students.pictures import COLUMN, NARROWEST
+
 TargetName = Literal["onnx", "rapidocr", "paddleocr", "onnxtr", "opencv"]
 FILES: dict[TargetName, str] = {
     "onnx": "student.onnx", "rapidocr": "rapidocr.onnx", "paddleocr": "paddleocr/inference.onnx",
@@ -50,24 +52,29 @@ print(model.recognize(picture))
 }
 """A program for each; `CHARACTERS` stands for the reader's alphabet."""
 OPENCV_WIDTH = """\
-columns = round(8 * picture.shape[1] / picture.shape[0])
-model.setInputSize(8 * min(max(columns, 8), MOST), 64)
+columns = round(UNIT * picture.shape[1] / picture.shape[0])
+model.setInputSize(8 * min(max(columns, LEAST), MOST), HEIGHT)
 """
-"""What keeps the aspect in OpenCV, which else stretches; `MOST` stands for the reader's largest width in columns."""
+"""What keeps the aspect in OpenCV, which else stretches, at twice the reader's size; see `fitted_size`."""
 
 
-def snippet(target: TargetName, folder: str, characters: str, widest: int | None = None) -> str:
+def snippet(target: TargetName, folder: str, characters: str, kept_aspect: tuple[int, int] | None = None) -> str:
     """Return the program that reads with the file of a reader.
 
     Args:
         target: one of `SNIPPETS`.
         folder: the reader's folder.
         characters: its alphabet.
-        widest: its largest width in pixels, when it keeps the aspect.
+        kept_aspect: height and largest width of its pictures, when they keep their aspect.
     """
     text = SNIPPETS[target]
-    if target == "opencv" and widest is not None:
-        text = text.replace("print(", OPENCV_WIDTH.replace("MOST", str(widest // 4)) + "print(")
+    if target == "opencv" and kept_aspect is not None:
+        height, width = kept_aspect
+        numbers = {"UNIT": height, "LEAST": NARROWEST * height, "MOST": width}
+        lines = OPENCV_WIDTH.replace("HEIGHT", str(2 * height))
+        for word, number in numbers.items():
+            lines = lines.replace(word, str(number // COLUMN))
+        text = text.replace("print(", lines + "print(")
     text = text.replace("THIS_FOLDER", folder)
     return text.replace('"CHARACTERS"', json.dumps(characters, ensure_ascii=False))
 

@@ -48,8 +48,8 @@ class Target:
     """Its name for people; programs that are equal but for it take the same file."""
     fit: Callable[[Form], nn.Module]
     """Makes the module that maps its pictures to a reader's."""
-    given: tuple[int, int]
-    """Height and width of its pictures; where `free` tells that it may choose, an example."""
+    given: Callable[[Form], tuple[int, int]]
+    """Returns height and width of its pictures; where `free` tells that it may choose, an example."""
     free: Callable[[Form], tuple[str | None, str | None]]
     """Names the sizes, height and width, that may differ from picture to picture."""
     scores: Scores
@@ -92,6 +92,16 @@ class Target:
         return value
 
 
+def padded_size(form: Form) -> tuple[int, int]:
+    """Return the smallest picture of RapidOCR and PaddleOCR, when nothing else is asked for."""
+    return 48, 320
+
+
+def opencv_size(form: Form) -> tuple[int, int]:
+    """Return the size that OpenCV is told, or its largest."""
+    return (2 * form.height, 2 * form.width) if form.keep_aspect else OPENCV_SIZE
+
+
 def any_size(form: Form) -> tuple[str, str]:
     """Name both sizes: a program pads as it likes."""
     return "height", "width"
@@ -100,15 +110,15 @@ def any_size(form: Form) -> tuple[str, str]:
 OPENCV_SIZE = (64, 256)
 """Height and width to which OpenCV stretches: twice the usual reader's, because it resizes without antialiasing."""
 TARGETS: dict[TargetName, Target] = {
-    "rapidocr": Target("RapidOCR", PaddedZero, (48, 320), any_size, "softmax"),
-    "paddleocr": Target("PaddleOCR", PaddedZero, (48, 320), any_size, "softmax"),
+    "rapidocr": Target("RapidOCR", PaddedZero, padded_size, any_size, "softmax"),
+    "paddleocr": Target("PaddleOCR", PaddedZero, padded_size, any_size, "softmax"),
     # OnnxTR takes a width of 3 for channels that come last, and so wants a number: "128" is a name that reads as one.
     "onnxtr": Target(
-        "OnnxTR", lambda form: PaddedBlack(form, ONNXTR_MEAN, ONNXTR_STD), (32, 128), lambda form: ("height", "128"),
-        "logits", blank_last=True,
+        "OnnxTR", lambda form: PaddedBlack(form, ONNXTR_MEAN, ONNXTR_STD), lambda form: (32, 128),
+        lambda form: ("height", "128"), "logits", blank_last=True,
     ),
     "opencv": Target(
-        "OpenCV", lambda form: Halved() if form.keep_aspect else Stretched(form, OPENCV_SIZE), OPENCV_SIZE,
+        "OpenCV", lambda form: Halved() if form.keep_aspect else Stretched(form, OPENCV_SIZE), opencv_size,
         lambda form: (None, "width" if form.keep_aspect else None), "log_softmax", columns_first=True,
     ),
 }  # fmt: skip
@@ -173,10 +183,10 @@ def build_target(reader: Reader, target: Target, core: ModelProto, title: str) -
     """Build one graph: a program's pictures -> the reader's, the reader (`core`), a program's scores."""
     classes = len(reader.charset.characters) + 1
     form = form_of(reader)
-    free = target.free(form)
+    free, given = target.free(form), target.given(form)
     # A batch of one would be taken for a constant; it is made one below.
     sizes = {0: BATCH, **{axis: SIZES[axis] for axis, name in zip((2, 3), free, strict=True) if name}}
-    model = to_onnx(target.fit(form), (torch.rand(3, 3, *target.given),), (sizes,))
+    model = to_onnx(target.fit(form), (torch.rand(3, 3, *given),), (sizes,))
     graph = model.graph
     reduce_axis_by_axis(graph)
     rename({graph.input[0].name: INPUT}, graph.node)
@@ -188,7 +198,7 @@ def build_target(reader: Reader, target: Target, core: ModelProto, title: str) -
         part.CopyFrom(core)
     append(graph, part.graph, [graph.output[0].name], [BLANK_FIRST], "reader")
     output = target.append_tail(graph, BLANK_FIRST, classes)
-    size = [name or length for name, length in zip(free, target.given, strict=True)]
+    size = [name or length for name, length in zip(free, given, strict=True)]
     shape: list[int | str] = ["steps", 1, classes] if target.columns_first else ["batch", "steps", classes]
     finished = declare(model, [1 if target.columns_first else "batch", 3, *size], output, shape)
     # Folds what depends on a batch of one into constants: OpenCV before 5 knows no sizes that are computed.
@@ -206,7 +216,7 @@ def inference_yml(reader: Reader) -> str:
         "PreProcess": {
             "transform_ops": [
                 {"DecodeImage": {"channel_first": False, "img_mode": "BGR"}},
-                {"RecResizeImg": {"image_shape": [3, *TARGETS["paddleocr"].given]}},
+                {"RecResizeImg": {"image_shape": [3, *padded_size(form_of(reader))]}},
             ]
         },
         "PostProcess": {"name": "CTCLabelDecode", "character_dict": list(reader.charset.characters)},

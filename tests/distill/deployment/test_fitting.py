@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from distill.deployment.fitting import Form, Halved, PaddedBlack, PaddedZero, Stretched
-from students.pictures import fitted_size, normalize, resize, to_tensor
+from students.pictures import normalize, resize, to_tensor
 
 ONE_SIZE, ANY_WIDTH = Form(32, 128), Form(32, 192, keep_aspect=True)
 SIZES = [(48, 20), (48, 128), (48, 301), (32, 128), (32, 77), (90, 260)]
@@ -91,4 +91,3 @@ def test_halving_is_what_pillow_does(width: int) -> None:
     drawn = picture(64, width)
     expected = torch.from_numpy(normalize(resize(drawn, (32, width // 2))[None]))
     assert_within_grey_levels(Halved()(pixels(drawn)), expected)
-    assert fitted_size(width // 2, 32, (32, 192)) == (32, 4 * round(width / 8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from distill.deployment.targets import TARGETS, form_of
 from students.charset import CHARSETS
 from students.ctc import LEARNERS
 from students.errors import UserError
+from students.pictures import fitted_size
 from students.reading import Reader
 from students.student import StudentConfig
 from tests.distill.deployment.test_onnx_kinds import make
@@ -77,8 +79,8 @@ def exported(reader: Reader, pictures: list[Image.Image], tmp_path_factory: pyte
     return save_folder(reader, folder, Card("mini"), targets=list(TARGETS), words=[Word(each) for each in pictures])
 
 
-def widest(reader: Reader) -> int | None:
-    return reader.image_size[1] if reader.keep_aspect else None
+def kept_aspect(reader: Reader) -> tuple[int, int] | None:
+    return reader.image_size if reader.keep_aspect else None
 
 
 def test_every_target_has_its_file_and_its_program() -> None:
@@ -96,7 +98,7 @@ def test_file_and_program_agree(
     assert parity.version == PROGRAMS[name].version()
     card = (exported.folder / "README.md").read_text(encoding="utf-8")
     assert str(parity) in card
-    assert snippet(name, "THIS_FOLDER", CHARSET, widest(reader)) in card
+    assert snippet(name, "THIS_FOLDER", CHARSET, kept_aspect(reader)) in card
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -135,7 +137,9 @@ def test_lines_of_the_card_read_a_picture(
     pytest.importorskip(PROGRAMS[name].module, reason=f"{TARGETS[name].title} isn't installed")
     pictures[-1].save(tmp_path / "word.png")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "program.py").write_text(snippet(name, str(exported.folder), CHARSET, widest(reader)), encoding="utf-8")
+    (tmp_path / "program.py").write_text(
+        snippet(name, str(exported.folder), CHARSET, kept_aspect(reader)), encoding="utf-8"
+    )
     runpy.run_path("program.py")
     expected = PROGRAMS[name].read(exported.folder / FILES[name], reader.charset, form_of(reader), pictures[-1:])[0]
     assert expected
@@ -186,3 +190,17 @@ def test_the_how_to_shows_the_lines_of_the_card(root: Path) -> None:
     page = (root / "docs" / "howto" / "programs.md").read_text(encoding="utf-8")
     for name in SNIPPETS:
         assert f"```python\n{snippet(name, 'exported', CHARSETS['36'])}```" in page
+
+
+@pytest.mark.parametrize("size", [(100, 40), (12, 12), (31, 90), (1000, 20), (333, 32)])
+def test_the_lines_for_opencv_set_the_size_that_the_reader_would(size: tuple[int, int]) -> None:
+    sizes = re.search(r"columns = (.*)\nmodel.setInputSize\((.*), (.*)\)", snippet("opencv", "mini", "ab", (32, 192)))
+    assert sizes is not None
+    width, height = size
+    columns = round(8 * width / height)
+    assert sizes.groups() == (
+        "round(8 * picture.shape[1] / picture.shape[0])",
+        "8 * min(max(columns, 16), 48)",
+        "64",
+    )
+    assert fitted_size(width, height, (32, 192)) == (32, 4 * min(max(columns, 16), 48))
