@@ -35,7 +35,8 @@ import cv2
 from onnxtr.models import recognition_predictor
 from onnxtr.models.recognition import crnn_mobilenet_v3_small
 
-model = crnn_mobilenet_v3_small("THIS_FOLDER/onnxtr.onnx", vocab="CHARACTERS", input_shape=(3, 64, 256))
+characters = "CHARACTERS"
+model = crnn_mobilenet_v3_small("THIS_FOLDER/onnxtr.onnx", vocab=characters, input_shape=(3, 64, 256))
 predictor = recognition_predictor(model)
 print(predictor([cv2.cvtColor(cv2.imread("word.png"), cv2.COLOR_BGR2RGB)]))
 """,
