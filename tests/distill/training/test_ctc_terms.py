@@ -15,9 +15,10 @@ from distill.commands.distill import main
 from losses.heads import TERMS
 
 ARGUMENTS = [
-    "student.decoding=ctc", "teacher=[{name: words-small}, {name: tiny-free, weight: 0.5}]", "guidance.kd=1",
-    "guidance.kd_head=both", "losses={consistency: {weight: 0.2, until: 0.8}, column_kd: 0.5}", "train.steps=5",
-    "train.checkpoint_every=3", "data.workers=0", "student.dropout=0.2", "eval.baseline=false",
+    "student.decoding=ctc", "student.keep_aspect=true", "guidance.kd=1", "guidance.kd_head=both",
+    "teacher=[{name: words-small}, {name: tiny-free, weight: 0.5}]",
+    "losses={consistency: {weight: 0.2, until: 0.8}, column_kd: 0.5}", "train.steps=5", "train.checkpoint_every=3",
+    "data.workers=0", "student.dropout=0.2", "eval.baseline=false",
 ]  # fmt: skip
 
 
@@ -32,13 +33,14 @@ def arguments(write_config: Callable[[Path], Path], tmp_path_factory: pytest.Tem
     return ["--config", str(write_config(tmp_path_factory.mktemp("terms"))), *ARGUMENTS]
 
 
-def test_a_student_of_free_width(write_config: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_a_student_of_one_picture_size(write_config: Callable[[Path], Path], tmp_path: Path) -> None:
     changed = {
         "teacher": "teacher=[{name: words-small}, {name: tiny-free}]", "losses": "losses.consistency=0.2",
         "guidance.kd_head": "guidance.kd_head=auto", "train.steps": "train.steps=2",
     }  # fmt: skip
     arguments = [changed.get(one.partition("=")[0], one) for one in ARGUMENTS]
-    assert main(["--config", str(write_config(tmp_path)), *arguments, "student.keep_aspect=true"]) == 0
+    arguments.remove("student.keep_aspect=true")
+    assert main(["--config", str(write_config(tmp_path)), *arguments]) == 0
     logged = rows(tmp_path / "run")[0]
     assert {"ctc", "consistency", "tiny-free/kd_columns", "tiny-free/visual1", "words-small/bridge"} <= set(logged)
 
@@ -46,7 +48,7 @@ def test_a_student_of_free_width(write_config: Callable[[Path], Path], tmp_path:
 def test_columns_of_another_width_are_refused(
     write_config: Callable[[Path], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["student.decoding=ctc", "student.keep_aspect=true", "teacher.name=tiny-free", "losses.column_kd=1"]
+    arguments = ["student.decoding=ctc", "teacher.name=tiny-free", "losses.column_kd=1"]
     assert main(["--config", str(write_config(tmp_path)), *arguments]) == 2
     assert "only one of tiny-free and the student keeps the aspect" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -29,7 +29,9 @@ def test_the_configuration_runs_to_its_end(
     monkeypatch.setattr(fonts, "SYSTEM_FOLDERS", ())
     result = symdistill.distill(
         str(root / "configs" / "lines.yaml"), out=str(tmp_path / "run"),
-        student={"width": 32, "depth": 3, "stem": [8, 8, 16]},
+        student={
+            "init": None, "remap": False, "keep_aspect": True, "width": 32, "depth": 3, "stem": [8, 8, 16],
+        },
         data={"workers": 0, "synthetic": {"words": 40, "test_words": 6, "folder": str(tmp_path), "max_fonts": 8}},
         train={"steps": 3, "batch_size": 4, "validate_every": 3, "checkpoint_every": 3},
     )  # fmt: skip
@@ -38,7 +40,7 @@ def test_the_configuration_runs_to_its_end(
     (entry,) = scores.values()
     assert entry["words"] == 6, "no line is too long to be scored"
     assert {"accuracy", "accuracy_without_blanks", "one_minus_ned"} <= set(entry)
-    words = next(path for path in tmp_path.glob("test-6-1*") if path.is_dir())
+    words = next(path for path in tmp_path.glob("test-6-*") if path.is_dir())
     assert "lines1to6of60" in words.name
     given = ["--student", str(tmp_path / "run" / "student" / "student.onnx"), "--data", str(words), "--charset", "95"]
     assert evaluate([*given, "--max-length", "60", "--out", str(tmp_path / "scored")]) == 0
