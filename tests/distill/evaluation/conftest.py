@@ -34,6 +34,7 @@ class FakeReader:
     """Says `words[grey level]`, or nothing."""
 
     image_size = (32, 128)
+    keep_aspect = False
     params = 1_500_000
 
     def __init__(self, name: str, words: dict[int, str], role: Role = "student", reading: ReadingKind = "open") -> None:

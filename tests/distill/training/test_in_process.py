@@ -18,6 +18,7 @@ from accelerate.state import AcceleratorState, GradientState
 from distill.config import Config, load_config
 from distill.training.distill_run import Result, distill
 from distill.training.progress import Tracker
+from losses import registry
 from students.errors import UserError
 
 
@@ -116,6 +117,7 @@ def brightness(stages, guidance, scale=1.0):
 
 
 def test_a_loss_of_a_plugin_in_a_run_with_its_baseline(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "LOSSES", registry.LOSSES.copy())
     monkeypatch.chdir(config.parent)
     Path("my_brightness.py").write_text(PLUGIN, encoding="utf-8")
     losses = {"brightness": {"weight": 0.5, "options": {"scale": 2.0}}}
