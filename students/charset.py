@@ -148,10 +148,14 @@ class Charset:
         return "".join(char for char in self.apply_case(text) if char in self.ids)
 
     def adapt_reading(self, text: str) -> str:
-        """Apply `adapt` to a reading; where the alphabet has the blank, blanks follow the rule for labels too.
+        """Apply `adapt` to a reading; characters that the alphabet lacks, and blanks, follow the rules for labels too.
 
-        So runs of blanks become one, and those at the ends go: no picture tells how many there are.
+        So a reader that knows more characters may read `é` where the label is `e` for want of it: labels are folded,
+        and so is what is compared with them. Where the alphabet has the blank, runs of blanks become one, and those at
+        the ends go: no picture tells how many there are.
         """
+        if not text.isascii():
+            text = "".join(map(self._fold, self._clusters(text)))
         text = self.adapt(text)
         return " ".join(text.split()) if " " in self.ids else text
 

@@ -165,7 +165,7 @@ class NearestWordReader:
         if not self.words:
             raise RuntimeError("NearestWordReader has no lexicon yet; call over(vocabulary)")
         return [
-            Reading(self.nearest(self.alphabet.adapt(reading.text)), reading.confidence, reading.token_probs)
+            Reading(self.nearest(self.alphabet.adapt_reading(reading.text)), reading.confidence, reading.token_probs)
             for reading in readings
         ]
 

@@ -301,3 +301,12 @@ def test_blanks_of_lines_become_single_and_those_at_the_ends_go() -> None:
     assert Charset.load("36").adapt_reading("Open all") == "openall"
     encoded = charset.encode(["a b"])
     assert encoded[0, 1:4].tolist() == [charset.ids["a"], 95, charset.ids["b"]]
+
+
+@pytest.mark.parametrize("text", ["Café", "cafe\u0301", "\uff23afe", "\ufb01ne", "brüno's", "日本Tokyo", "#", "12:30"])
+@pytest.mark.parametrize("characters", ["36", "94"])
+def test_a_reading_in_more_characters_is_folded_as_labels_are(text: str, characters: str) -> None:
+    charset = Charset.load(characters)
+    folded = charset.adapt_reading(text)
+    assert folded == (charset.clean(text, keep_illegible=True) or "")
+    assert charset.adapt_reading(folded) == folded
