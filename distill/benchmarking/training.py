@@ -32,7 +32,7 @@ from distill.data.batch import Batch
 from distill.data.columns import COLUMNS
 from distill.training.accelerator import choose_precision
 from distill.training.distillation import DistillationTask
-from distill.training.optim import adamw
+from distill.training.optim import build_optimizer
 from losses.lcl import lcl
 from students.charset import Charset
 from students.ctc import new_learner
@@ -116,7 +116,7 @@ class Steps:
     device: str
 
     def __post_init__(self) -> None:
-        self.optimizer = adamw(self.task.parameter_groups(1e-4, 0.0), lr=1e-4)
+        self.optimizer = build_optimizer(self.task.parameter_groups(1e-4, 0.0), lr=1e-4)
 
     def run(self, part: Part) -> None:
         """Take a step with labels alone, with a teacher whose features are not used, or with guidance."""

@@ -15,6 +15,7 @@ from students.charset import Charset
 from students.ctc import CtcReader, Learner, learner, new_learner
 from students.encoders import timm_model
 from students.errors import UserError
+from students.growing import grow
 from students.pretrained import locate, read_stored
 from students.reading import Reader
 from students.remap import remap
@@ -45,11 +46,7 @@ def build_student(section: StudentSection, seed: int, log: Log = lambda _: None)
     charset = Charset.load(section.charset)
     changed = {name: getattr(section, name) for name in SIZE_KEYS if getattr(section, name) is not None}
     if section.init is not None:
-        if changed:
-            raise UserError(
-                f"student.{next(iter(changed))} can't be set together with student.init, which brings its own"
-            )
-        return start_from(section, section.init, charset, seed, log).train()
+        return start_from(section, section.init, charset, changed, seed, log).train()
     if section.max_width is not None and not section.keep_aspect:
         raise UserError("student.max_width is of pictures that keep their aspect; set student.keep_aspect, or leave it")
     config = resized(SIZES[section.size](charset, section.max_length), changed)
@@ -63,8 +60,19 @@ def build_student(section: StudentSection, seed: int, log: Log = lambda _: None)
         return new_learner(config, section.decoder)
 
 
-def start_from(section: StudentSection, init: str, charset: Charset, seed: int, log: Log) -> Learner:
-    """Load the student to start from, to learn to read as configured; arguments as for `build_student`."""
+def start_from(
+    section: StudentSection, init: str, charset: Charset, changed: dict[str, Any], seed: int, log: Log
+) -> Learner:
+    """Load the student to start from, to learn to read as configured.
+
+    Args:
+        section: as for `build_student`.
+        init: shipped name or folder.
+        charset: the alphabet that it has, unless `remap` gives it another.
+        changed: sizes that it doesn't keep.
+        seed: of weights that it lacks.
+        log: gets a line about what was taken from it where sizes or alphabet change.
+    """
     alphabet, reads_columns = (
         None if section.remap else charset,
         read_stored(locate(init))["format"] == CtcReader.FORMAT,
@@ -84,6 +92,9 @@ def start_from(section: StudentSection, init: str, charset: Charset, seed: int, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         student = learner(reader, section.decoding, section.refine_iters, section.decoder)
+        if changed:
+            student, growth = grow(student, resized(student.config, changed))
+            log(f"{init} with {', '.join(f'{key} {value}' for key, value in changed.items())}: {growth.describe()}")
     return remap_reader(student, init, section.charset, section.max_length, seed, log) if section.remap else student
 
 

@@ -1,4 +1,4 @@
-"""Optimizer and schedule: AdamW with parameter groups, and a learning rate that is counted in optimizer steps.
+"""Optimizer and schedule: AdamW or Muon with parameter groups, and a learning rate that is counted in optimizer steps.
 
 Source: docs/method.md, section 1.4 (CLIP-OCR, arXiv 2310.04999).
 """
@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any, Literal
 
 import torch
-from timm.optim import param_groups_weight_decay
+from timm.optim import Muon, param_groups_weight_decay
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
@@ -54,24 +54,36 @@ def parameter_groups(
     return groups
 
 
-def adamw(
-    groups: list[dict[str, Any]], *, lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
-) -> torch.optim.AdamW:
-    """Build AdamW over groups of weights, such as those of `parameter_groups`.
+def build_optimizer(
+    groups: list[dict[str, Any]],
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    kind: Literal["adamw", "muon"] = "adamw",
+) -> torch.optim.Optimizer:
+    """Build the optimizer of groups of weights, such as those of `parameter_groups`.
+
+    `muon` orthogonalises the update of each weight of two and more dimensions (convolutions as matrices of a row per
+    output channel) and scales it to the size of AdamW's (arXiv 2502.16982), so that rates and decays carry over; all
+    other weights are NAdamW's.
 
     Args:
         groups: each with its own decay, and perhaps its own `lr`.
         lr: largest learning rate of the others, see `learning_rate`.
-        betas: AdamW's.
+        betas: AdamW's or NAdamW's; Muon's momentum is 0.95.
         eps: AdamW's.
+        kind: which optimizer.
 
     Raises:
         UserError: when lr, betas, eps or a weight decay is out of range.
     """
     try:
+        if kind == "muon":
+            return Muon(groups, lr=lr, betas=betas, nesterov=True)
         return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
     except ValueError as error:
-        raise UserError(f"AdamW refuses lr {lr}, betas {betas}, eps {eps}: {error}") from None
+        raise UserError(f"{kind} refuses lr {lr}, betas {betas}, eps {eps}: {error}") from None
 
 
 def build_schedule(

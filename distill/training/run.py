@@ -27,7 +27,7 @@ from distill.fields import as_yaml
 from distill.training.accelerator import GatheredModel, describe_processes, make_accelerator, splits_weights
 from distill.training.checkpoint import CheckpointKeeper, check_alphabet, load_checkpoint
 from distill.training.ema import WeightAverage
-from distill.training.optim import adamw, build_schedule, set_position
+from distill.training.optim import build_optimizer, build_schedule, set_position
 from distill.training.progress import Tracker, TrainingProgress
 from distill.training.run_folder import open_run_folder
 from distill.training.stopping import StopRequest
@@ -226,9 +226,9 @@ class TrainingRun(ABC, Generic[Settings]):
         self.peak = optim.lr
         if optim.scale_lr:
             self.peak = task.learning_rate(optim.lr, train.grad_accum, accelerator.num_processes, train.batch_size)
-        optimizer = adamw(
+        optimizer = build_optimizer(
             task.parameter_groups(self.peak, optim.weight_decay), lr=self.peak, betas=(optim.beta1, optim.beta2),
-            eps=optim.eps,
+            eps=optim.eps, kind=optim.name,
         )  # fmt: skip
         self.schedule = build_schedule(optimizer, train.steps, optim.warmup, optim.schedule)
         self._fresh_groups = [

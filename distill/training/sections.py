@@ -17,7 +17,7 @@ class StudentSection:
     size: Literal["tiny", "small", "paper"] = "tiny"
     """Architecture of a new student."""
     init: str | None = None
-    """Shipped name or folder of a student to start from instead; its own architecture is kept."""
+    """Shipped name or folder of a student to start from instead; sizes that are set below are changed."""
     remap: bool = False
     """Change the student of `init` to this `charset` and `max_length`; new characters and positions start untrained."""
     charset: str = "36"
@@ -158,8 +158,10 @@ class AuxSection:
 
 @dataclass
 class OptimSection:
-    """AdamW and its schedule."""
+    """Optimizer and schedule."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """AdamW as in the reference implementation, or Muon for weights of two and more dimensions beside it."""
     lr: float = field(default=1.4e-3, metadata={"least": 0})
     """Base learning rate; see `scale_lr`."""
     scale_lr: bool = True

@@ -10,7 +10,7 @@ import torch
 
 from distill.config import TeacherConfig, load_config
 from distill.training.clip4str import Clip4StrTask
-from distill.training.optim import adamw, build_schedule
+from distill.training.optim import build_optimizer, build_schedule
 from students.decoding import decode_probabilities
 from students.permuted import permuted_orders
 from teachers.clip4str import Clip4Str, OrderLogits
@@ -149,14 +149,17 @@ def test_learning_rates_and_schedule(case: Case) -> None:
     task, stored = task_of(case), case.numbers["optimizer"]
     for rule in stored["lr_rule"]:
         peak = task.learning_rate(rule["lr"], rule["accumulate_grad_batches"], rule["devices"], rule["batch_size"])
-        optimizer = adamw(task.parameter_groups(peak, 0.2), lr=peak)
+        optimizer = build_optimizer(task.parameter_groups(peak, 0.2), lr=peak)
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(rule["max_lr_per_group"], rel=1e-9)
         first = build_schedule(optimizer, 1000, published().optim.warmup).get_last_lr()
         assert first == pytest.approx(rule["first_step_lr_per_group"], rel=1e-9)
     points = stored["onecycle"]
     peak = stored["groups"][0]["max_lr"]
     schedule = build_schedule(
-        adamw(task.parameter_groups(peak, 0.2), lr=peak), points["total_steps"], points["pct_start"], "onecycle"
+        build_optimizer(task.parameter_groups(peak, 0.2), lr=peak),
+        points["total_steps"],
+        points["pct_start"],
+        "onecycle",
     )
     for step, *expected in points["points"]:
         schedule.last_epoch = step  # jump

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from distill.training.distillation import DistillationTask
-from distill.training.optim import adamw, build_schedule, learning_rate
+from distill.training.optim import build_optimizer, build_schedule, learning_rate
 from tests.reference.cases import Case, Converted, cases, find
 from tests.reference.clipocr_cases import (
     batch_of,
@@ -29,7 +29,7 @@ STEP = "one_step_wd_"
 
 def scheduled(lr: float, steps: int, share: float) -> Any:
     """Build the published schedule over an optimizer of its own."""
-    return build_schedule(adamw([{"params": nn.Linear(2, 2).parameters()}], lr=lr), steps, share)
+    return build_schedule(build_optimizer([{"params": nn.Linear(2, 2).parameters()}], lr=lr), steps, share)
 
 
 def parts(key: str) -> Any:
@@ -89,7 +89,7 @@ def test_parameter_groups(case: Case, decay: str, graded: Any) -> None:
     task = graded(case)
     names = {id(weight): name for name, weight in published(task).items()}
     stored = case.numbers["parameter_groups"][decay]
-    optimizer = adamw(task.parameter_groups(1e-3, float(decay)), lr=1e-3)
+    optimizer = build_optimizer(task.parameter_groups(1e-3, float(decay)), lr=1e-3)
     assert type(optimizer).__name__ == stored["optimizer"]
     assert len(optimizer.param_groups) == len(stored["groups"])
     for group, expected in zip(optimizer.param_groups, stored["groups"], strict=True):
@@ -112,7 +112,7 @@ def test_one_clipped_step_of_every_weight(case: Case, key: str, graded: Any) -> 
     clipped = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
     assert total_norm(clipped) == pytest.approx(clip["total_norm_after"], rel=2e-5)
     rate = stored["lr_used"]
-    optimizer = adamw(task.parameter_groups(rate, float(key.removeprefix(STEP))), lr=rate)
+    optimizer = build_optimizer(task.parameter_groups(rate, float(key.removeprefix(STEP))), lr=rate)
     start = {name: weight.detach().double().clone() for name, weight in weights.items()}
     optimizer.step()
     assert set(stored["change_norm"]) == set(weights)

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from distill.training.optim import adamw, build_schedule, parameter_groups
+from distill.training.optim import build_optimizer, build_schedule, parameter_groups
 from students.errors import UserError
 
 
-def build_optimizer(
+def optimizer_of(
     module: nn.Module, weight_decay: float = 0.0, no_decay_names: Collection[str] = (), **options: Any
-) -> torch.optim.AdamW:
-    return adamw(parameter_groups(module, weight_decay, no_decay_names), **options)
+) -> torch.optim.Optimizer:
+    return build_optimizer(parameter_groups(module, weight_decay, no_decay_names), **options)
 
 
 def names_by_group(module: nn.Module, groups: list[dict[str, Any]]) -> list[set[str]]:
@@ -23,7 +23,7 @@ def names_by_group(module: nn.Module, groups: list[dict[str, Any]]) -> list[set[
 
 
 def test_stepping_gives_the_schedule_and_leaves_momentum_alone() -> None:
-    optimizer = build_optimizer(nn.Linear(2, 2), lr=0.01, betas=(0.8, 0.9))
+    optimizer = optimizer_of(nn.Linear(2, 2), lr=0.01, betas=(0.8, 0.9))
     schedule = build_schedule(optimizer, 10, 0.5)
     rates = []
     for _ in range(10):
@@ -39,7 +39,7 @@ def test_stepping_gives_the_schedule_and_leaves_momentum_alone() -> None:
 @pytest.mark.parametrize("kind", ["onecycle", "cosine"])
 def test_schedule_resumes_where_it_stopped(kind: Any) -> None:
     def fresh() -> tuple[torch.optim.Optimizer, Any]:
-        optimizer = build_optimizer(nn.Linear(2, 2), lr=0.01)
+        optimizer = optimizer_of(nn.Linear(2, 2), lr=0.01)
         return optimizer, build_schedule(optimizer, 12, 0.25, kind)
 
     optimizer, schedule = fresh()
@@ -61,7 +61,7 @@ def test_schedule_resumes_where_it_stopped(kind: Any) -> None:
 @pytest.mark.parametrize("kind", ["onecycle", "cosine"])
 @pytest.mark.parametrize(("total", "share"), [(1, 0.0), (1, 0.075), (2, 0.5), (10, 0.1), (3, 0.9), (40, 0.0)])
 def test_short_runs_have_a_schedule(kind: Any, total: int, share: float) -> None:
-    optimizer = build_optimizer(nn.Linear(2, 2), lr=1.0)
+    optimizer = optimizer_of(nn.Linear(2, 2), lr=1.0)
     schedule = build_schedule(optimizer, total, share, kind)
     for _ in range(total):
         assert 0 < optimizer.param_groups[0]["lr"] <= 1
@@ -70,7 +70,7 @@ def test_short_runs_have_a_schedule(kind: Any, total: int, share: float) -> None
 
 
 def test_cosine_rises_to_the_peak_and_falls_to_nothing() -> None:
-    optimizer = build_optimizer(nn.Linear(2, 2), lr=2.0)
+    optimizer = optimizer_of(nn.Linear(2, 2), lr=2.0)
     schedule = build_schedule(optimizer, 8, 0.5, "cosine")
     rates = []
     for _ in range(9):
@@ -96,7 +96,7 @@ def test_frozen_weights_are_in_no_group() -> None:
 )
 def test_values_out_of_range_are_the_users_mistake(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(UserError, match=reason):
-        build_optimizer(nn.Linear(2, 2), **wrong)
+        optimizer_of(nn.Linear(2, 2), **wrong)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,31 @@ def test_values_out_of_range_are_the_users_mistake(wrong: dict[str, Any], reason
 )
 def test_schedules_without_a_run_are_the_users_mistake(total: int, share: float, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
-        build_schedule(build_optimizer(nn.Linear(2, 2), lr=1.0), total, share)
+        build_schedule(optimizer_of(nn.Linear(2, 2), lr=1.0), total, share)
 
 
 def test_nothing_to_train_is_the_users_mistake() -> None:
     with pytest.raises(UserError, match="no trainable weights"):
         parameter_groups(nn.ReLU(), 0.0)
+
+
+def test_muon_takes_a_step_of_even_singular_values_and_of_the_size_of_adamw() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(8, 32, 3), nn.Linear(24, 48))
+    before = {name: weight.detach().clone() for name, weight in module.named_parameters()}
+    for weight in module.parameters():
+        weight.grad = torch.randn_like(weight)
+    optimizer_of(module, lr=1e-3, kind="muon").step()
+    steps = {name: (before[name] - weight.detach()) / 1e-3 for name, weight in module.named_parameters()}
+    for name in ("0.weight", "1.weight"):
+        matrix = steps[name].flatten(1)
+        values = torch.linalg.svdvals(matrix) / (0.2 * max(matrix.shape) ** 0.5)
+        assert values.min() > 0.6, "orthogonal but for five iterations of Newton and Schulz"
+        assert values.max() < 1.3
+        assert matrix.square().mean().sqrt() == pytest.approx(0.2, rel=0.2)
+    assert steps["0.bias"].abs().min() > 0.5, "weights of one dimension take a step of Adam"
+
+
+def test_an_unknown_rate_of_muon() -> None:
+    with pytest.raises(UserError, match="muon refuses lr -1"):
+        optimizer_of(nn.Linear(2, 2), lr=-1.0, kind="muon")

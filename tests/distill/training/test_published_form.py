@@ -13,7 +13,7 @@ from open_clip import CLIP
 from distill.config import Config, GuidanceSection, load_config
 from distill.training import building
 from distill.training.distillation import DistillationTask
-from distill.training.optim import adamw, build_schedule, set_position
+from distill.training.optim import build_optimizer, build_schedule, set_position
 from losses.symmetric import SymmetricOptions
 from students.student import StudentConfig
 from teachers.clip import ClipTeacher
@@ -69,7 +69,7 @@ def test_optimizer_and_schedule_are_the_published_ones(config: Config, task: Dis
     assert steps == int(5 * 15.9e6 / (config.train.batch_size * PROCESSES))
     peak = task.learning_rate(expected.lr, config.train.grad_accum, PROCESSES, config.train.batch_size)
     assert peak == pytest.approx(1.4e-3 * 2**0.5 * 160 / 256)
-    optimizer = adamw(
+    optimizer = build_optimizer(
         task.parameter_groups(peak, expected.weight_decay),
         lr=peak,
         betas=(expected.beta1, expected.beta2),

@@ -199,9 +199,10 @@ def test_a_loss_that_is_not_finite_is_one_line(
     assert any((config.parent / "run").glob("checkpoints/step-*")) == resumable, "earlier ones stay, none is added"
 
 
-def test_accumulated_steps_resume_too(config: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_accumulated_steps_resume_too(optimizer: str, config: Path) -> None:
     arguments = ["--config", str(config), "train.grad_accum=3", "train.batch_size=3", "train.checkpoint_every=2"]
-    arguments += ["optim.ema=0", "optim.schedule=cosine", "data.workers=0"]
+    arguments += ["optim.ema=0", "optim.schedule=cosine", "data.workers=0", f"optim.name={optimizer}"]
     assert main(arguments) == 0
     run = config.parent / "run"
     logged = rows(run)
