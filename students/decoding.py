@@ -50,6 +50,8 @@ class Reading:
     """Probability of each character and of the end token, if there is one; for CTC of each column's best class."""
     characters: tuple[ReadCharacter, ...] = ()
     """The characters of the word, one by one; empty for a reader that knows the word as a whole only."""
+    turned: int = 0
+    """Degrees by which the picture was turned counter-clockwise for it; edges are those of the turned picture."""
 
 
 def decode_probabilities(charset: Charset, probabilities: np.ndarray | Tensor) -> list[Reading]:

@@ -19,6 +19,7 @@ from students.charset import Charset
 from students.decoding import Reading
 from students.errors import UserError
 from students.pictures import COLUMN, decode_picture, group_by_width, to_array
+from students.turning import read_pictures_turned
 
 Picture: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
 """A path, an encoded picture, a Pillow picture, or an array (H, W) or (H, W, channels)."""
@@ -44,6 +45,11 @@ class PictureReader:
         """Whether pictures keep their aspect, see `students.pictures.to_array`."""
         return False
 
+    @property
+    def turn_tall(self) -> bool:
+        """Whether tall pictures are read turned too, see `students.turning`."""
+        return False
+
     def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W) float32: one reading each.
 
@@ -55,7 +61,11 @@ class PictureReader:
 
     def read_pictures(self, pictures: Sequence[Image.Image], allowed: np.ndarray | None = None) -> list[Reading]:
         """Read decoded RGB pictures of any size: one reading each; `allowed` as in `read_arrays`."""
-        return self.read_arrays(to_array(pictures, self.image_size, self.keep_aspect), allowed)
+
+        def read(views: Sequence[Image.Image]) -> list[Reading]:
+            return self.read_arrays(to_array(views, self.image_size, self.keep_aspect), allowed)
+
+        return read_pictures_turned(read, pictures) if self.turn_tall else read(pictures)
 
     @overload
     def read(self, pictures: Picture, batch_size: int = ..., allow: Allow = ...) -> Reading: ...  # type: ignore[overload-overlap]

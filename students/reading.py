@@ -58,6 +58,11 @@ class Reader(PictureReader, nn.Module):
         return bool(getattr(self.config, "keep_aspect", False))
 
     @property
+    def turn_tall(self) -> bool:
+        """Whether tall pictures are read turned too, see `students.turning`."""
+        return bool(getattr(self.config, "turn_tall", False))
+
+    @property
     def parameters_count(self) -> int:
         """Number of weights."""
         return sum(weight.numel() for weight in self.parameters())

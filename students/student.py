@@ -83,6 +83,8 @@ class StudentConfig:
     """How three stages are spaced over a depth that is no multiple of four, see `tap_depths`."""
     decoding: StudentDecoding = "ar"
     """`ar`: one character after the other (the paper's); `nar`: all at once; `ctc`: off the encoder's columns."""
+    turn_tall: bool = False
+    """Read tall pictures turned to either side too, see `students.turning`."""
     refine_iters: int = 0
     """Refinements with the whole earlier prediction as context, for decoding `nar`."""
 

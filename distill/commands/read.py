@@ -92,6 +92,7 @@ def describe(path: Path, reading: Reading) -> dict[str, Any]:
         "path": str(path),
         "word": reading.text,
         "confidence": round(reading.confidence, 6),
+        "turned": reading.turned,
         "characters": [
             {
                 "character": char.text,

@@ -69,6 +69,7 @@ def metadata(reader: Reader, name: str) -> dict[str, str]:
         "max_length": reader.config.max_length,
         "image_size": list(reader.image_size),
         "keep_aspect": reader.keep_aspect,
+        "turn_tall": reader.turn_tall,
         "mean": 0.5,
         "std": 0.5,
         "end_id": reader.charset.end_id,

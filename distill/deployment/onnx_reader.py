@@ -61,6 +61,7 @@ class OnnxReader(PictureReader):
         self._image_size: tuple[int, int] = (height, width)
         self.logits_kind: LogitsKind = entries["logits"]
         self._keep_aspect: bool = entries["keep_aspect"]
+        self._turn_tall: bool = entries["turn_tall"]
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -71,6 +72,11 @@ class OnnxReader(PictureReader):
     def keep_aspect(self) -> bool:
         """See `PictureReader`."""
         return self._keep_aspect
+
+    @property
+    def turn_tall(self) -> bool:
+        """See `PictureReader`."""
+        return self._turn_tall
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Map normalised pictures (N, 3, H, W) to logits (N, steps, C + 1)."""
@@ -113,7 +119,7 @@ def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
         entries = {key: json.loads(stored[key]) for key in ("charset", "max_length", "image_size", "name", "params")}
         kind = json.loads(stored.get("logits", stored.get("spelling", '"attention"')))
         entries["logits"] = LOGITS_OF_0_1.get(kind, kind)
-        entries["keep_aspect"] = json.loads(stored.get("keep_aspect", "false")) is True
+        entries |= {key: json.loads(stored.get(key, "false")) is True for key in ("keep_aspect", "turn_tall")}
         height, width = entries["image_size"]
         strings = all(isinstance(entries[key], str) for key in ("charset", "name")) and entries["logits"] in DECODERS
         if strings and all(type(n) is int for n in (height, width, entries["max_length"], entries["params"])):

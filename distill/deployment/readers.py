@@ -5,21 +5,19 @@ Nothing here imports torch before a reader needs it: an ONNX file is opened and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from distill.deployment.onnx_reader import OnnxReader
 from students.decoding import Reading
 from students.errors import UserError
 from students.onnx_files import read_file, read_properties
-from students.pictures import to_tensor
 from teachers.onnx_options import ONNX_NAME
 from teachers.peers import Peer, is_peer, open_peer
 
 if TYPE_CHECKING:
     from PIL import Image
-    from torch import Tensor
 
     from students.reading import Decoding, Reader
 
@@ -39,18 +37,14 @@ class WordReader(Protocol):
     """`open` reads any word; `closed-lexicon` chooses among given ones, which is far easier."""
     charset: str
     """Characters it can read."""
-    image_size: tuple[int, int]
-    """Height and width of its input; of the widest picture with `keep_aspect`."""
-    keep_aspect: bool
-    """Whether pictures keep their aspect, see `students.pictures.to_array`."""
 
     @property
     def params(self) -> int | None:
         """Number of its weights; None when it doesn't tell."""
         ...
 
-    def read_batch(self, images: Tensor) -> list[Reading]:
-        """Read normalised pictures (N, 3, H, W): one reading each."""
+    def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
+        """Read RGB pictures of any size: one reading each."""
         ...
 
 
@@ -68,15 +62,10 @@ class ModelReader:
     def __init__(self, model: Reader, name: str, role: Role = "student") -> None:
         self.model, self.name, self.role = model, name, role
         self.params, self.charset = model.parameters_count, model.charset.characters
-        self.image_size, self.keep_aspect = model.image_size, model.keep_aspect
 
-    def read_batch(self, images: Tensor) -> list[Reading]:
+    def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
         """See `WordReader`."""
-        was_training = self.model.training
-        self.model.eval()
-        readings = self.model.read_batch(images.to(self.model.device))
-        self.model.train(was_training)
-        return readings
+        return self.model.read_pictures(pictures)
 
     def place(self, device: str, threads: int | None) -> ModelReader:
         """Move to a device; threads are torch's own."""
@@ -98,11 +87,10 @@ class OnnxWordReader:
     def __init__(self, model: OnnxReader, name: str | None = None, role: Role = "student") -> None:
         self.model, self.name, self.role = model, name or model.name, role
         self.params, self.charset = model.parameters_count, model.charset.characters
-        self.image_size, self.keep_aspect = model.image_size, model.keep_aspect
 
-    def read_batch(self, images: Tensor) -> list[Reading]:
+    def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
         """See `WordReader`."""
-        return self.model.read_arrays(images.numpy())
+        return self.model.read_pictures(pictures)
 
     def place(self, device: str, threads: int | None) -> OnnxWordReader:
         """Return the same reader with another number of threads, which a session takes when it is opened."""
@@ -112,7 +100,7 @@ class OnnxWordReader:
 
 
 class PeerReader:
-    """A reader of another program, on the CPU, which takes pictures as they are.
+    """A reader of another program, on the CPU.
 
     Args:
         model: the reader, opened.
@@ -125,14 +113,9 @@ class PeerReader:
     def __init__(self, model: Peer, name: str | None = None, role: Role = "peer") -> None:
         self.model, self.name, self.role = model, name or model.name, role
         self.params, self.charset = model.parameters_count, model.charset.characters
-        self.image_size, self.keep_aspect = model.image_size, model.keep_aspect
-
-    def read_batch(self, images: Tensor) -> list[Reading]:
-        """See `WordReader`; pictures in a student's size are read worse than by `read_pictures`."""
-        return self.model.read_arrays(images.cpu().numpy())
 
     def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
-        """Read RGB pictures: one reading each."""
+        """See `WordReader`."""
         return self.model.read_pictures(pictures)
 
     def place(self, device: str, threads: int | None) -> PeerReader:
@@ -192,22 +175,6 @@ def wrap_reader(reader: Reader | OnnxReader | Peer, name: str | None = None, rol
 
     own = type(reader).__name__.lower() if reader.source is None else name_of(reader.source)
     return ModelReader(reader, name or own, role)
-
-
-Form: TypeAlias = tuple[tuple[int, int], bool]
-"""Input size of a reader, and whether pictures keep their aspect in it."""
-
-
-def resize_for(readers: Sequence[WordReader], pictures: Sequence[Image.Image]) -> dict[Form, Tensor]:
-    """Resize RGB pictures to the inputs of those readers that take no pictures as they are, once for each form."""
-    forms = {(reader.image_size, reader.keep_aspect) for reader in readers if not hasattr(reader, "read_pictures")}
-    return {form: to_tensor(pictures, *form) for form in forms}
-
-
-def read_pictures(reader: WordReader, pictures: Sequence[Image.Image], inputs: Mapping[Form, Tensor]) -> list[Reading]:
-    """Read RGB pictures as they are where a reader takes them so, else in its input size, see `resize_for`."""
-    own: Callable[[Sequence[Image.Image]], list[Reading]] | None = getattr(reader, "read_pictures", None)
-    return reader.read_batch(inputs[reader.image_size, reader.keep_aspect]) if own is None else own(pictures)
 
 
 def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, refine_iters: int | None) -> None:

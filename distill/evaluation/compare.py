@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from distill.data.progress import followed
-from distill.deployment.readers import ReadingKind, Role, WordReader, place, read_pictures, resize_for
+from distill.deployment.readers import ReadingKind, Role, WordReader, place
 from distill.evaluation.benchmarks import Benchmark, averaged
 from distill.evaluation.lexicon import ClosedReader
 from distill.evaluation.metrics import Agreement, Pair, Tally, agreement, tally
@@ -152,10 +152,9 @@ def read_all(
                 result.words[current] = []
                 result.lexicons[current] = len(reader.words) if isinstance(reader, ClosedReader) else None
         pictures = [benchmark.load(number) for number in range(start, min(start + batch_size, len(benchmark)))]
-        inputs = resize_for(ready, pictures)
         for result, reader in zip(raw, ready, strict=True):
             started = time.perf_counter()
-            readings = read_pictures(reader, pictures, inputs)
+            readings = reader.read_pictures(pictures)
             result.seconds += time.perf_counter() - started
             if not all(math.isfinite(reading.confidence) for reading in readings):
                 raise UserError(f"{reader.name} gives NaN instead of probabilities: its weights are damaged")
@@ -249,7 +248,7 @@ def ms_per_word(reader: WordReader, pictures: Sequence[Image.Image]) -> float:
     with one_thread():
         for number, picture in enumerate([*pictures[:WARM_UP], *pictures]):
             started = time.perf_counter()
-            read_pictures(alone, [picture], resize_for([alone], [picture]))
+            alone.read_pictures([picture])
             if number >= min(WARM_UP, len(pictures)):
                 seconds.append(time.perf_counter() - started)
     return 1000 * statistics.median(seconds)

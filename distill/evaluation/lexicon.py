@@ -22,12 +22,11 @@ from distill.deployment.readers import (
     WordReader,
     open_model,
     place,
-    read_pictures,
-    resize_for,
 )  # fmt: skip
 from students.charset import Charset
 from students.decoding import Reading
 from students.errors import UserError
+from students.pictures import to_tensor
 from students.pretrained import name_of
 from students.reading import Reader
 from teachers.peer_teacher import PeerTeacher
@@ -85,8 +84,6 @@ class LexiconReader:
 
     role: Role = "teacher"
     reading: ReadingKind = "closed-lexicon"
-    image_size = (32, 128)
-    keep_aspect = False
 
     def __init__(self, teacher: Embedder, charset: Charset, words: Sequence[str] | None = None) -> None:
         self.teacher, self.alphabet, self.name = teacher, charset, teacher.name
@@ -109,7 +106,11 @@ class LexiconReader:
         chooser.ready = True
         return chooser
 
-    def read_batch(self, images: Tensor) -> list[Reading]:
+    def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
+        """Choose a word for each RGB picture."""
+        return self.choose(to_tensor(pictures))
+
+    def choose(self, images: Tensor) -> list[Reading]:
         """Choose a word for each picture (N, 3, 32, 128); the confidence is the softmax over the lexicon."""
         if not self.ready:
             raise RuntimeError("LexiconReader has no lexicon yet; call over(vocabulary)")
@@ -147,21 +148,17 @@ class NearestWordReader:
         self.words: tuple[str, ...] = tuple(dict.fromkeys(words or ()))
         self.name, self.role, self.params = f"{reader.name} + lexicon", reader.role, reader.params
         self.charset = charset.characters
-        self.image_size, self.keep_aspect = reader.image_size, reader.keep_aspect
 
     def over(self, vocabulary: Sequence[str]) -> NearestWordReader:
         """See `ClosedReader`."""
         return self if self.fixed else NearestWordReader(self.reader, self.alphabet, vocabulary)
 
-    def read_batch(self, images: Tensor) -> list[Reading]:
-        """Choose a word for each picture (N, 3, H, W); the confidence stays that of the open reading."""
-        return self._choose(self.reader.read_batch(images))
-
     def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
-        """Choose a word for each RGB picture."""
-        return self._choose(read_pictures(self.reader, pictures, resize_for([self.reader], pictures)))
+        """Choose a word for each RGB picture; the confidence stays that of the open reading."""
+        return self.choose(self.reader.read_pictures(pictures))
 
-    def _choose(self, readings: Sequence[Reading]) -> list[Reading]:
+    def choose(self, readings: Sequence[Reading]) -> list[Reading]:
+        """Replace readings by the nearest words."""
         if not self.words:
             raise RuntimeError("NearestWordReader has no lexicon yet; call over(vocabulary)")
         return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from students.decoding import DECODERS, LogitsKind, Reading, decode_columns
 from students.errors import UserError
 from students.pictures import COLUMN, group_by_width, pixel_widths, to_array
 from students.reading import Reader
+from students.turning import read_turned
 from teachers.onnx_ctc import OnnxCtcReader
 
 
@@ -90,14 +92,20 @@ class LabelReader:
             return self._read_columns(self.model, pictures)
         if not isinstance(self.model, OnnxReader | Reader):
             return [Read(reading, None) for reading in self.model.read_pictures(pictures)]
-        images = to_array(pictures, self.model.image_size, self.model.keep_aspect)
-        if not self.model.keep_aspect:
-            return self._read_images(self.model, images)
+        read = partial(self._read_upright, self.model)
+        if self.model.turn_tall:
+            return [found for found, _ in read_turned(read, pictures, lambda found: found.reading)]
+        return read(pictures)
+
+    def _read_upright(self, model: OnnxReader | Reader, pictures: Sequence[Image.Image]) -> list[Read]:
+        images = to_array(pictures, model.image_size, model.keep_aspect)
+        if not model.keep_aspect:
+            return self._read_images(model, images)
         reads: dict[int, Read] = {}
         widths = pixel_widths(images).tolist()
         for group in group_by_width(widths):
             columns = [-(-widths[position] // COLUMN) for position in group]
-            found = self._read_images(self.model, images[group, :, :, : widths[group[0]]], columns)
+            found = self._read_images(model, images[group, :, :, : widths[group[0]]], columns)
             reads.update(zip(group, found, strict=True))
         return [reads[index] for index in range(len(pictures))]
 

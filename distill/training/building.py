@@ -52,7 +52,7 @@ def build_student(section: StudentSection, seed: int, log: Log = lambda _: None)
     config = resized(SIZES[section.size](charset, section.max_length), changed)
     config = dataclasses.replace(
         config, decoding=section.decoding or config.decoding, refine_iters=section.refine_iters or 0,
-        keep_aspect=bool(section.keep_aspect),
+        keep_aspect=bool(section.keep_aspect), turn_tall=bool(section.turn_tall),
         image_size=(32, section.max_width or MAX_WIDTH) if section.keep_aspect else config.image_size,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
@@ -85,6 +85,8 @@ def start_from(
             f"student.keep_aspect={str(section.keep_aspect).lower()}: {init} learned otherwise; leave it out, or start "
             "from nothing"
         )
+    if section.turn_tall is not None:
+        reader.config = dataclasses.replace(reader.config, turn_tall=section.turn_tall)
     if section.max_width is not None:
         if not reader.keep_aspect:
             raise UserError(f"student.max_width: pictures of {init} have one size; leave it out")

@@ -42,6 +42,8 @@ class StudentSection:
     """Let pictures keep their aspect at height 32, for decoding `ctc`; otherwise all are stretched to 32 x 128."""
     max_width: int | None = field(default=None, metadata={"least": 64})
     """Width of the widest picture with `keep_aspect`, in pixels (wider ones are squeezed); null takes 320."""
+    turn_tall: bool | None = None
+    """Read tall pictures turned to either side too, the surest reading counts; null: as in `init`, or not."""
     decoding: Literal["ar", "nar", "ctc"] | None = None
     """Autoregressive (one character after the other), all at once, or CTC; null: as in `init`, or `ar`."""
     decoder: bool = True

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.readers import ModelReader, OnnxWordReader, WordReader, place, wrap_reader
@@ -36,7 +37,7 @@ def test_folder_and_onnx_read_alike(learned: Learned, onnx_file: Path, tmp_path:
     assert student.params == onnx.params
     assert student.charset == onnx.charset
     for reader in (student, onnx):
-        assert [reading.text for reading in reader.read_batch(learned.images)] == learned.words
+        assert [reading.text for reading in reader.read_pictures(learned.pictures)] == learned.words
     assert place(onnx, "cpu", 1) is onnx
     other = place(onnx, "cpu", 2)
     assert isinstance(other, OnnxWordReader)
@@ -61,7 +62,7 @@ def test_reading_leaves_a_student_in_training() -> None:
     )  # fmt: skip
     student = Student(config).train()
     reader = ModelReader(student, "loop")
-    first, second = (reader.read_batch(torch.zeros(1, 3, 32, 128)) for _ in range(2))
+    first, second = (reader.read_pictures([Image.new("RGB", (128, 32))]) for _ in range(2))
     assert first == second, "dropout must be off"
     assert student.training
 
@@ -90,7 +91,7 @@ def test_a_teacher_that_reads_is_scored_openly(kind: str, charset: str, folders:
     assert isinstance(reader, WordReader)
     assert (reader.name, reader.role, reader.reading) == (kind, "teacher", "open")
     assert reader.charset == charset
-    readings = reader.read_batch(torch.zeros(2, 3, *reader.image_size))
+    readings = reader.read_pictures([Image.new("RGB", (90, 30))] * 2)
     assert all(set(reading.text) <= set(charset) for reading in readings)
 
 
@@ -106,7 +107,7 @@ def test_an_onnx_file_is_a_teacher_that_reads(onnx_file: Path, learned: Learned)
     reader = open_reader(str(onnx_file), "teacher", 1, Charset.load("36"))
     assert isinstance(reader, OnnxWordReader)
     assert (reader.role, reader.reading) == ("teacher", "open")
-    assert [reading.text for reading in reader.read_batch(learned.images)] == learned.words
+    assert [reading.text for reading in reader.read_pictures(learned.pictures)] == learned.words
 
 
 def test_teachers_of_a_run_take_part_as_what_they_are(folders: dict[str, str]) -> None:

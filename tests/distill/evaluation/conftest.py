@@ -16,6 +16,7 @@ from distill.data.writing import LmdbWriter
 from distill.deployment.readers import ReadingKind, Role
 from students.charset import CHARSETS, Charset
 from students.decoding import Reading
+from students.pictures import to_tensor
 
 
 def encode_picture(number: int) -> bytes:
@@ -33,8 +34,6 @@ def seen(images: Tensor) -> list[int]:
 class FakeReader:
     """Says `words[grey level]`, or nothing."""
 
-    image_size = (32, 128)
-    keep_aspect = False
     params = 1_500_000
 
     def __init__(self, name: str, words: dict[int, str], role: Role = "student", reading: ReadingKind = "open") -> None:
@@ -42,9 +41,9 @@ class FakeReader:
         self.charset = CHARSETS["36"]
         self.batches: list[int] = []
 
-    def read_batch(self, images: Tensor) -> list[Reading]:
-        self.batches.append(len(images))
-        return [Reading(self.words.get(level, ""), 0.5, (0.5,)) for level in seen(images)]
+    def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
+        self.batches.append(len(pictures))
+        return [Reading(self.words.get(level, ""), 0.5, (0.5,)) for level in seen(to_tensor(pictures))]
 
 
 class FakeTeacher:

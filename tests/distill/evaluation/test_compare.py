@@ -81,7 +81,7 @@ def test_readers_need_names_of_their_own(benchmarks: list[Benchmark], charset: C
 
 def test_a_reader_that_leaves_words_out_is_a_bug(benchmarks: list[Benchmark], charset: Charset) -> None:
     reader = FakeReader("lazy", {})
-    reader.read_batch = lambda images: []  # type: ignore[method-assign]
+    reader.read_pictures = lambda pictures: []  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="0 readings of the 4 words"):
         compare([reader], benchmarks, charset)
 
@@ -106,6 +106,6 @@ def test_a_reader_without_probabilities_is_refused(
     benchmarks: list[Benchmark], charset: Charset, confidence: float
 ) -> None:
     reader = FakeReader("diverged", {})
-    reader.read_batch = lambda images: [Reading("a", confidence, ())] * len(images)  # type: ignore[method-assign]
+    reader.read_pictures = lambda pictures: [Reading("a", confidence, ())] * len(pictures)  # type: ignore[method-assign]
     with pytest.raises(UserError, match="diverged gives NaN"):
         compare([reader], benchmarks, charset)

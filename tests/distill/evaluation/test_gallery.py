@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from distill.evaluation.benchmarks import Benchmark, open_benchmarks
 from distill.evaluation.compare import compare
@@ -32,6 +31,7 @@ from distill.evaluation.gallery import (
 )
 from students.charset import Charset
 from students.decoding import Reading
+from students.pictures import to_tensor
 
 from .conftest import FakeReader, seen
 
@@ -89,8 +89,9 @@ def test_what_two_read_stands_below_the_label() -> None:
 class SureReader(FakeReader):
     """Is the surer the later the word."""
 
-    def read_batch(self, images: Tensor) -> list[Reading]:
-        return [Reading(self.words.get(level, ""), level / 10, (level / 10,)) for level in seen(images)]
+    def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
+        levels = seen(to_tensor(pictures))
+        return [Reading(self.words.get(level, ""), level / 10, (level / 10,)) for level in levels]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from distill.deployment.readers import WordReader
 from distill.evaluation.lexicon import ClosedReader, LexiconReader, NearestWordReader, read_lexicon
@@ -19,11 +20,15 @@ def images(*levels: int) -> torch.Tensor:
     return (torch.tensor(levels).float() / 255 * 2 - 1).view(-1, 1, 1, 1).expand(-1, 3, 32, 128)
 
 
+def pictures_of(*levels: int) -> list[Image.Image]:
+    return [Image.new("RGB", (40, 20), (level, level, level)) for level in levels]
+
+
 def test_the_nearest_word_is_chosen(charset: Charset) -> None:
     reader = LexiconReader(FakeTeacher({"cat": 3, "dog": 7}), charset, ["cat", "dog", "cat"])
     assert isinstance(reader, WordReader)
     assert reader.words == ("cat", "dog")
-    readings = reader.read_batch(images(7, 3))
+    readings = reader.choose(images(7, 3))
     assert [reading.text for reading in readings] == ["dog", "cat"]
     assert readings[0].confidence == pytest.approx(1.0)
 
@@ -35,14 +40,14 @@ def test_a_given_lexicon_is_kept_for_every_set(charset: Charset) -> None:
     free = LexiconReader(teacher, charset)
     assert free.over(["dog"]).words == ("dog",)
     with pytest.raises(RuntimeError, match="no lexicon yet"):
-        free.read_batch(images(3))
+        free.choose(images(3))
 
 
 def test_a_real_teacher_gives_words_of_its_lexicon(charset: Charset) -> None:
     teacher = ClipTeacher.from_model("small", SmallTeacher().eval())
     reader = LexiconReader(teacher, charset, ["cat", "dog", "bird"])
     pictures = torch.rand(3, 3, 32, 128) * 2 - 1
-    actual = [reader.words.index(reading.text) for reading in reader.read_batch(pictures)]
+    actual = [reader.words.index(reading.text) for reading in reader.choose(pictures)]
     similarities = teacher.embed_images(pictures) @ teacher.embed_words(reader.words).T
     assert actual == similarities.argmax(dim=1).tolist()
     assert reader.params == sum(weight.numel() for weight in teacher.parameters()) > 1_000_000
@@ -53,7 +58,7 @@ def test_words_without_tokens_are_no_part_of_a_sets_lexicon() -> None:
     reader = LexiconReader(teacher, Charset("abcdefghijklmnopqrstuvwxyzü"))
     assert reader.charset == "abcdefghijklmnopqrstuvwxyz"
     assert reader.over(["für", "cat", "süd"]).words == ("cat",)
-    (reading,) = reader.over(["für"]).read_batch(images(3))
+    (reading,) = reader.over(["für"]).choose(images(3))
     assert (reading.text, reading.confidence) == ("", 0.0)
     with pytest.raises(UserError, match="'für'"):
         LexiconReader(teacher, Charset("für"), ["für"])
@@ -71,9 +76,9 @@ def test_an_open_reader_can_be_made_to_choose(charset: Charset) -> None:
     assert isinstance(reader, ClosedReader)
     assert (reader.name, reader.role, reader.reading) == ("reader + lexicon", "student", "closed-lexicon")
     with pytest.raises(RuntimeError, match="no lexicon yet"):
-        reader.read_batch(images(0))
+        reader.read_pictures(pictures_of(0))
     chosen = reader.over(["bird", "cat", "dog"])
-    assert [reading.text for reading in chosen.read_batch(images(0, 1, 2))] == ["cat", "dog", "bird"]
+    assert [reading.text for reading in chosen.read_pictures(pictures_of(0, 1, 2))] == ["cat", "dog", "bird"]
     assert chosen.place("cpu", 1).words == ("bird", "cat", "dog")
     assert reader.place("cpu", 1).over(["cat"]).words == ("cat",)
     fixed = NearestWordReader(opened, charset, ["dog"])
