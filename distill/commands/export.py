@@ -35,6 +35,10 @@ def parser() -> argparse.ArgumentParser:
         "--int8-limit", type=float, default=0.5, metavar="P",
         help="percentage of words that 8-bit weights may change (%(default)s)",
     )  # fmt: skip
+    add(
+        "--round-weights", action="store_true",
+        help="round weights to 8 bits in all files, so that those of --int8 read as the others",
+    )  # fmt: skip
     add("--words", type=int, default=512, metavar="N", help="how many of them, evenly spread (%(default)s)")
     add("--visual-branch", action="store_true", help="CLIP4STR: export its visual branch alone")
     add("--dtype", choices=["float32", "float16"], default="float32", help="how weights are stored")
@@ -53,8 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 1 when ONNX and PyTorch differ. See `parser`."""
     given = parser().parse_args(argv)
     targets = [name for name in FILES if name in given.target or (name == "onnx" and given.onnx)]
-    if given.verify and not targets:
+    if given.verify and not (targets or given.round_weights):
         raise UserError("--verify compares ONNX files with PyTorch; add --onnx or --target")
+    if given.round_weights and not given.verify:
+        raise UserError("what --round-weights changes is measured on real words; add --verify with pictures of words")
     if given.int8 and not (targets and given.verify):
         raise UserError("--int8 is measured on real words; add --target and --verify with pictures of words")
     if given.int8 and set(targets) <= set(FLOAT_ONLY):
@@ -87,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         done = save_folder(
             student, given.out, card, targets=targets, words=words,
-            int8_limit=given.int8_limit if given.int8 else None, dtype=given.dtype, overwrite=given.overwrite,
+            int8_limit=given.int8_limit if given.int8 else None, round_weights=given.round_weights, dtype=given.dtype,
+            overwrite=given.overwrite,
         )  # fmt: skip
     except ParityError as error:
         for difference in error.parity.differences[:MAX_DIFFERENCES]:

@@ -14,6 +14,7 @@ from distill.deployment.snippets import FILES, TargetName, snippet
 from students.charset import show_characters
 from students.decoding import LogitsKind
 from students.errors import UserError
+from students.pictures import NARROWEST
 from students.pretrained import locate, name_of
 from students.reading import Reader
 
@@ -54,11 +55,15 @@ class Card:
             int8: what 8-bit weights change and save, a line a file.
         """
         height, width = student.image_size
+        size = f"is resized to {height} x {width} pixels without keeping its aspect"
+        if student.keep_aspect:
+            size = f"keeps its aspect at a height of {height} pixels, {NARROWEST * height} to {width} pixels wide"
+        if student.turn_tall:
+            size += "; one that is much higher than wide is read turned to either side too"
         sections = {"Training": self.training, "Terms": self.terms, "Scores": self.scores}
         parts = [
             "---\ntags: [scene-text-recognition, ocr]\nlibrary_name: symdistill\n---",
-            f"# {self.name}\n\nReads the word in a picture of one word. The picture is resized to {height} x {width} "
-            f"pixels without keeping its aspect.\n\n{properties(student)}",
+            f"# {self.name}\n\nReads the word in a picture of one word. The picture {size}.\n\n{properties(student)}",
             *(f"## {title}\n\n{text.strip() or UNKNOWN}" for title, text in sections.items()),
             f"## Use\n\n{usage(student, 'onnx' in targets)}",
             *([f"## In other programs\n\n{elsewhere(student, checked)}"] if checked else []),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from students.files import check_output, replacing
 from students.pictures import to_tensor
 from students.pretrained import check_finite
 from students.reading import Reader
+from students.rounding import round_weights as round_weights_of
 from teachers.registry import READERS, load_reader
 
 PARTS = ("guidance",)
@@ -55,6 +57,7 @@ def save_folder(
     targets: Sequence[TargetName] = (),
     words: Sequence[Word] | None = None,
     int8_limit: float | None = None,
+    round_weights: bool = False,
     dtype: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
     parts: Mapping[str, Callable[[Path], None]] | None = None,
@@ -71,6 +74,7 @@ def save_folder(
         targets: what to write ONNX files for too.
         words: what to compare these on; drawn words when None.
         int8_limit: write files with 8-bit weights too, which may change the readings of this percentage of `words`.
+        round_weights: round the weights to 8 bits first, see `students.rounding`, and compare readings of `words`.
         dtype: how weights are stored.
         overwrite: replace the student that is there.
         parts: further folders in it, of `PARTS`, and what writes each.
@@ -87,10 +91,15 @@ def save_folder(
     check_finite(student.state_dict(), card.name)
     if targets:
         check_targets(student, targets)
+    small: list[object] = []
+    if round_weights:
+        student, change = rounded(student, words)
+        small.append(change)
     with replacing(folder) as beside:
         student.save_pretrained(beside, dtype)
         parity, checked = export_checked(beside, card.name, targets, words) if targets else (None, {})
-        small = export_int8(beside, targets, words, int8_limit) if int8_limit is not None else []
+        if int8_limit is not None:
+            small += export_int8(beside, targets, words, int8_limit)
         (beside / "README.md").write_text(card.write(student, targets, checked, small), encoding="utf-8")
         for name, write in (parts or {}).items():
             write(beside / name)
@@ -194,6 +203,27 @@ def export_checked(
             raise ParityError(parity)
     others = [target for target in targets if target != "onnx"]
     return parity, export_target_files(student, folder, others, name, pictures) if others else {}
+
+
+def rounded(student: Reader, words: Sequence[Word] | None) -> tuple[Reader, str]:
+    """Return a copy of a reader with weights rounded to 8 bits, and a line about what that changes."""
+    if not words:
+        raise UserError("what rounded weights change is measured on real words; give pictures of some")
+    after = copy.deepcopy(student)
+    count = round_weights_of(after)
+    texts = [[one.text for one in each.read([word.picture for word in words])] for each in (student, after)]
+    labels = [None if word.label is None else student.charset.clean(word.label, student.max_length) for word in words]
+    right = [
+        100 * sum(label == text for label, text in zip(labels, read, strict=True) if label is not None)
+        / max(sum(label is not None for label in labels), 1)
+        for read in texts
+    ]  # fmt: skip
+    changed = sum(one != other for one, other in zip(*texts, strict=True))
+    accuracy = f", word accuracy {right[0]:.2f} -> {right[1]:.2f}%" if any(labels) else ""
+    return after, (
+        f"{count / 1e6:.2f} M weights rounded to 8 bits: {changed} of {len(words)} words change "
+        f"({100 * changed / len(words):.2f}%){accuracy}"
+    )
 
 
 def export_int8(

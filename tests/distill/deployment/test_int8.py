@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -15,11 +17,12 @@ from distill.commands.export import main
 from distill.deployment import int8
 from distill.deployment.card import Card
 from distill.deployment.folder import Exported, save_folder
-from distill.deployment.int8 import check_int8, quantize
+from distill.deployment.int8 import Int8Check, check_int8, quantize
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Int8Error, Word
 from distill.deployment.snippets import FILES, int8_file
 from students.errors import UserError
+from teachers.registry import load_reader
 from tests.distill.deployment.test_onnx_kinds import make
 
 
@@ -36,44 +39,77 @@ def exported(words: list[Word], tmp_path_factory: pytest.TempPathFactory) -> Exp
     return save_folder(make("ctc"), folder, Card("mini"), targets=["onnx"], words=words, int8_limit=100)
 
 
-def test_weights_are_within_half_a_step_of_their_own_channel() -> None:
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    """A convolution with channels of many sizes, a small one, and products of both kinds."""
     source = np.random.default_rng(0)
     kernel = source.standard_normal((8, 16, 3, 3)).astype(np.float32) * np.logspace(-3, 3, 8)[:, None, None, None]
     kernel[5] = 0
-    few = source.standard_normal((2, 8, 1, 1)).astype(np.float32)
-    product = source.standard_normal((5, 7)).astype(np.float32)
+    stored = {
+        "kernel": kernel.astype(np.float32),
+        "few": source.standard_normal((2, 8, 1, 1)).astype(np.float32),
+        "product": source.standard_normal((25, 40)).astype(np.float32),
+        "rows": source.standard_normal((20, 40)).astype(np.float32),
+    }
     graph = helper.make_graph(
         [
             helper.make_node("Conv", ["images", "kernel"], ["grid"]),
             helper.make_node("Conv", ["grid", "few"], ["less"]),
-            helper.make_node("MatMul", ["less", "product"], ["scores"]),
+            helper.make_node("Reshape", ["less", "shape"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "product"], ["hidden"]),
+            helper.make_node("Gemm", ["hidden", "rows"], ["scores"], transB=1),
         ],
         "test",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 16, 7, 7])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 2, 5, 7])],
-        [
-            numpy_helper.from_array(kernel.astype(np.float32), "kernel"), numpy_helper.from_array(few, "few"),
-            numpy_helper.from_array(product, "product"),
-        ],
-    )  # fmt: skip
-    model = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 18)])
-    helper.set_model_props(model, {"character": "a\nb"})
-    smaller = quantize(model)
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [2, 20])],
+        [numpy_helper.from_array(values, name) for name, values in stored.items()]
+        + [numpy_helper.from_array(np.array([2, 25]), "shape")],
+    )
+    made = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 18)])
+    helper.set_model_props(made, {"character": "a\nb"})
+    return made
+
+
+def computed(model: onnx.ModelProto) -> np.ndarray:
+    images = np.random.default_rng(1).standard_normal((1, 16, 7, 7)).astype(np.float32)
+    return np.asarray(onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"images": images})[0])
+
+
+def values_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+@pytest.mark.parametrize("products", [True, False])
+def test_weights_are_within_half_a_step_of_their_own_channel(model: onnx.ModelProto, products: bool) -> None:
+    smaller = quantize(model, products)
     onnx.checker.check_model(smaller)
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in smaller.graph.initializer}
-    scales = stored["kernel/scale"]
-    error = np.abs(stored["kernel/int8"] * scales[:, None, None, None] - kernel)
-    assert (error.max(axis=(1, 2, 3)) <= scales * 0.5001).all()
-    assert (error[5] == 0).all()
-    np.testing.assert_array_equal(stored["few"], few)
+    whole, stored = values_of(model), values_of(smaller)
+    for name, axes in {"kernel": (1, 2, 3), **({} if products else {"rows": (1,), "product": (0,)})}.items():
+        scales = stored[f"{name}/scale"]
+        assert stored[f"{name}/int8"].dtype == np.int8
+        assert scales.size == scales.squeeze().shape[0], "one an output channel"
+        error = np.abs(stored[f"{name}/int8"] * scales - whole[name])
+        assert (error.max(axis=axes) <= scales.squeeze() * 0.5001).all()
+    assert (stored["kernel/int8"][5] == 0).all()
+    np.testing.assert_array_equal(stored["few"], whole["few"])
     assert "product" not in stored
     assert {entry.key: entry.value for entry in smaller.metadata_props} == {"character": "a\nb"}
-    images = source.standard_normal((1, 16, 7, 7)).astype(np.float32)
-    whole, small = (
-        onnxruntime.InferenceSession(each.SerializeToString()).run(None, {"images": images})[0]
-        for each in (model, smaller)
-    )
-    assert np.abs(whole - small).max() < 0.05 * np.abs(whole).max()
+    assert np.abs(computed(model) - computed(smaller)).max() < 0.05 * np.abs(computed(model)).max()
+
+
+def test_weights_that_are_rounded_already_change_nothing(model: onnx.ModelProto) -> None:
+    rounded = onnx.ModelProto()
+    rounded.CopyFrom(model)
+    whole, small = values_of(model), values_of(quantize(model, products=False))
+    for tensor in rounded.graph.initializer:
+        if f"{tensor.name}/int8" in small:
+            values = small[f"{tensor.name}/int8"] * small[f"{tensor.name}/scale"]
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        else:
+            np.testing.assert_array_equal(numpy_helper.to_array(tensor), whole[tensor.name])
+    expected = computed(rounded)
+    assert np.abs(computed(quantize(rounded, products=False)) - expected).max() < 1e-5 * np.abs(expected).max()
+    assert np.abs(computed(quantize(rounded, products=True)) - expected).max() > 1e-4 * np.abs(expected).max()
 
 
 def test_small_file_is_read_and_measured(exported: Exported, words: list[Word]) -> None:
@@ -89,15 +125,15 @@ def test_small_file_is_read_and_measured(exported: Exported, words: list[Word]) 
     assert min(check.milliseconds) > 0
     assert f"{check.changed} of 24 words change" in str(check)
     card = (exported.folder / "README.md").read_text(encoding="utf-8")
-    assert "## 8-bit weights\n\n- student.int8.onnx (onnxruntime): " in card
+    assert "## 8-bit weights\n\n- student.int8.onnx (products and weights in 8 bits, onnxruntime): " in card
     assert int8_file("onnx") in exported.files
 
 
 def test_more_changed_words_than_allowed_leave_nothing(
     exported: Exported, words: list[Word], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damage(model: onnx.ModelProto) -> onnx.ModelProto:
-        smaller = quantize(model)
+    def damage(model: onnx.ModelProto, products: bool) -> onnx.ModelProto:
+        smaller = quantize(model, products)
         name = next(node.input[2] for node in smaller.graph.node if node.op_type == "Conv" and len(node.input) == 3)
         bias = next(tensor for tensor in smaller.graph.initializer if tensor.name == name)
         bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + 3, name))
@@ -124,3 +160,34 @@ def test_what_cannot_be_measured_or_run_is_refused(tmp_path: Path, capsys: pytes
     with pytest.raises(UserError, match="measured on real words"):
         save_folder(make("ctc"), tmp_path / "out", Card("mini"), int8_limit=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_in_8_bits_alone_where_products_change_too_much(
+    exported: Exported, words: list[Word], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def check(*arguments: object) -> Int8Check:
+        asked.append(arguments[-1])
+        return dataclasses.replace(check_int8(*arguments), changed=24 if arguments[-1] else 0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(int8, "check_int8", check)
+    (tmp_path / "student.onnx").write_bytes((exported.folder / "student.onnx").read_bytes())
+    (done,) = int8.write_int8(make("ctc"), tmp_path, ["onnx"], words, 0.5)
+    assert asked == [True, False]
+    assert not done.products
+    assert "(weights in 8 bits, onnxruntime)" in str(done)
+    names = {node.op_type for node in onnx.load(tmp_path / int8_file("onnx")).graph.node}
+    assert not {"MatMulInteger", "DynamicQuantizeLinear", "DequantizeLinear"} & names
+
+
+def test_a_rounded_reader_reads_alike_in_8_bits(words: list[Word], tmp_path: Path) -> None:
+    made = save_folder(
+        make("ctc"), tmp_path / "out", Card("mini"), targets=["onnx"], words=words, int8_limit=100, round_weights=True
+    )
+    before, after = (one.state_dict() for one in (make("ctc"), load_reader(str(tmp_path / "out"))))
+    assert any(not torch.equal(before[name], after[name]) for name in before), "the folder's own weights are rounded"
+    assert "M weights rounded to 8 bits: " in str(made.int8[0])
+    assert "rounded to 8 bits" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="measured on real words"):
+        save_folder(make("ctc"), tmp_path / "other", Card("mini"), round_weights=True)
