@@ -1,0 +1,43 @@
+"""Hold every n-th label of labelled pictures out of training, to choose by."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from distill.commands import CommandParser
+from distill.data.holding_out import hold_out
+from distill.data.trees import open_sets
+from distill.errors import UserError, exit_on_user_error
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command's arguments."""
+    command = CommandParser(
+        prog="hold_out",
+        description="Copy labelled pictures to OUT/train, and those of every n-th label to OUT/held-out: whoever "
+        "learns from the former has seen no word of the latter.",
+    )
+    command.add_argument("data", type=Path, help="an LMDB, a folder of labelled pictures, or a tree of both")
+    command.add_argument("out", type=Path, help="folder to write; must not exist")
+    command.add_argument("--every", type=int, default=8, metavar="N", help="hold one of N labels out (%(default)s)")
+    return command
+
+
+@exit_on_user_error
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `parser`."""
+    given = parser().parse_args(argv)
+    if given.every < 2:
+        raise UserError(f"--every {given.every} leaves nothing to learn from; give 2 or more")
+    counts = hold_out(open_sets(given.data), given.data, given.out, given.every)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
+    console.print(f"{given.out / 'held-out'}: {counts.held_out} of {counts.total} words")
+    for name, count in counts.train.items():
+        console.print(f"{given.out / 'train' / name}: {count} words")
+    if counts.unreadable:
+        console.print(f"  left out: {counts.unreadable} without a readable label or picture")
+    return 0
