@@ -363,7 +363,7 @@ def test_a_column_head_only_where_there_are_columns() -> None:
         ({"stem": [24, 48]}, "three numbers"),
         ({"stem": [24, 48, 96], "encoder": "vit"}, "student.stem"),
         ({"init": "tinny"}, "no student 'tinny'"),
-        ({"init": "tiny", "width": 64}, "student.width"),
+        ({"init": "tiny-free", "decoding": "ctc", "depth": 2}, "depth 3 or more"),
     ],
 )
 def test_students_that_can_not_be_built(change: dict[str, object], message: str) -> None:
@@ -378,6 +378,15 @@ def test_a_student_to_start_from(student: Student, tmp_path: Path) -> None:
     torch.testing.assert_close(loaded.state_dict(), student.state_dict())
     with pytest.raises(UserError, match="alphabet of 36"):
         build_student(StudentSection(init=str(tmp_path / "start"), charset="94"), 0)
+
+
+def test_a_student_to_start_from_may_get_other_sizes() -> None:
+    said: list[str] = []
+    section = StudentSection(init="tiny-free", decoding="ctc", decoder=False, depth=6, stem_blocks=[2, 4])
+    grown = build_student(section, 0, said.append)
+    assert (len(grown.encoder.blocks), grown.config.stem_blocks) == (6, (2, 4))  # type: ignore[union-attr,arg-type]
+    assert said[0].startswith("tiny-free with stem_blocks [2, 4], depth 6: 8")
+    assert said[0].endswith("starting as identities, are encoder.stem.2.more.2, encoder.blocks.5")
 
 
 def test_no_teacher_is_a_choice_and_an_unknown_one_a_mistake() -> None:
