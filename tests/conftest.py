@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from tests.browsing import Browser, open_browser
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,3 +39,10 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real words in {folder}; set SYMDISTILL_SHARED to the folder that holds data/ and reference/")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium without a window; tests are skipped where there is none."""
+    with open_browser() as opened:
+        yield opened

@@ -34,6 +34,8 @@ FENCE = re.compile(
 )
 ELSEWHERE = {"git", "sbatch", "cd", "pip", "source", "tensorboard", "kill", "ls", "cat", "unzip"}
 """Programs whose commands are left to the reader."""
+MODULES = (["-m", "venv"], ["-m", "pip"], ["-m", "http.server"])
+"""Modules of Python's own that are started as programs."""
 SCHEMAS = {"distill": Config, "train_teacher": TeacherConfig}
 
 
@@ -134,7 +136,7 @@ def check(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None
         return
     command = launched(words)
     if command is None:
-        assert program in ELSEWHERE or words[1:3] in (["-m", "venv"], ["-m", "pip"]), f"nothing checks {words}"
+        assert program in ELSEWHERE or words[1:3] in MODULES, f"nothing checks {words}"
         return
     arguments = arguments_of(command, monkeypatch)
     schema = SCHEMAS.get(command[0].replace("-", "_"))

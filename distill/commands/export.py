@@ -23,7 +23,12 @@ def parser() -> argparse.ArgumentParser:
     add("--out", required=True, metavar="DIR", help="folder to write")
     add(
         "--target", nargs="+", default=[], choices=list(FILES), metavar="T",
-        help=f"write ONNX files too, for {', '.join(FILES)} (`onnx` is student.onnx), and compare them with PyTorch",
+        help=f"write ONNX files too, for {', '.join(FILES)}, and compare them with PyTorch (`onnx` is student.onnx, "
+        "`web` a page that reads in the browser)",
+    )  # fmt: skip
+    add(
+        "--web-runtime", metavar="PLACE",
+        help="folder of onnxruntime-web for the page, or its address (default: fetched once with npm)",
     )  # fmt: skip
     add("--onnx", action="store_true", help="the same as --target onnx")
     add(
@@ -65,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError("--int8 is measured on real words; add --target and --verify with pictures of words")
     if given.int8 and set(targets) <= set(FLOAT_ONLY):
         raise UserError(f"{', '.join(targets)} runs no 8-bit weights; leave --int8 out, or add another --target")
+    if given.web_runtime is not None and "web" not in targets:
+        raise UserError("--web-runtime is for pages; add --target web")
     if not 0 <= given.int8_limit <= 100:
         raise UserError(f"--int8-limit {given.int8_limit:g}; give a percentage from 0 to 100")
     if given.words < 1:
@@ -74,11 +81,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.deployment.card import fill_card
     from distill.deployment.folder import ParityError, check_folder, save_folder
     from distill.deployment.parity import Int8Error, TargetParityError, load_words
+    from distill.deployment.web_runtime import find_runtime
     from distill.plugins import import_plugins
     from teachers.clip4str import Clip4Str
     from teachers.registry import load_reader
 
     check_folder(Path(given.out), given.overwrite)
+    runtime = find_runtime(given.web_runtime) if "web" in targets else None
     import_plugins(given.plugin)
     if Path(given.student).is_file():
         raise UserError(f"{given.student} is a file; give the folder of the student, which holds its weights")
@@ -93,8 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         done = save_folder(
             student, given.out, card, targets=targets, words=words,
-            int8_limit=given.int8_limit if given.int8 else None, round_weights=given.round_weights, dtype=given.dtype,
-            overwrite=given.overwrite,
+            int8_limit=given.int8_limit if given.int8 else None, round_weights=given.round_weights, runtime=runtime,
+            dtype=given.dtype, overwrite=given.overwrite,
         )  # fmt: skip
     except ParityError as error:
         for difference in error.parity.differences[:MAX_DIFFERENCES]:

@@ -25,6 +25,13 @@ CONFIDENCES: dict[LogitsKind, str] = {
 }
 """What a confidence is, by how words are decoded."""
 
+IN_A_PAGE = """\
+The folder `web` is a page that reads in the browser; pictures don't leave it. Any server of files can show it:
+
+```text
+python -m http.server --directory THIS_FOLDER/web
+```"""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -66,6 +73,7 @@ class Card:
             f"# {self.name}\n\nReads the word in a picture of one word. The picture {size}.\n\n{properties(student)}",
             *(f"## {title}\n\n{text.strip() or UNKNOWN}" for title, text in sections.items()),
             f"## Use\n\n{usage(student, 'onnx' in targets)}",
+            *(["## In a web page\n\n" + IN_A_PAGE] if "web" in targets else []),
             *([f"## In other programs\n\n{elsewhere(student, checked)}"] if checked else []),
             *(["## 8-bit weights\n\n" + "\n".join(f"- {line}." for line in int8)] if int8 else []),
             f"## Limits\n\n{limits(student)}",

@@ -13,6 +13,8 @@ from distill.deployment.card import Card, fill_card
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Parity, TargetParity, Word, check_parity, draw_pictures
 from distill.deployment.snippets import FILES, FLOAT_ONLY, TargetName, int8_file
+from distill.deployment.web_page import write_page
+from distill.deployment.web_runtime import WebRuntime, find_runtime
 from distill.errors import check_extra
 from students.errors import UserError
 from students.files import check_output, replacing
@@ -58,6 +60,7 @@ def save_folder(
     words: Sequence[Word] | None = None,
     int8_limit: float | None = None,
     round_weights: bool = False,
+    runtime: WebRuntime | None = None,
     dtype: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
     parts: Mapping[str, Callable[[Path], None]] | None = None,
@@ -75,6 +78,7 @@ def save_folder(
         words: what to compare these on; drawn words when None.
         int8_limit: write files with 8-bit weights too, which may change the readings of this percentage of `words`.
         round_weights: round the weights to 8 bits first, see `students.rounding`, and compare readings of `words`.
+        runtime: where the page of the target `web` gets onnxruntime-web from; None as `find_runtime` finds it.
         dtype: how weights are stored.
         overwrite: replace the student that is there.
         parts: further folders in it, of `PARTS`, and what writes each.
@@ -91,15 +95,21 @@ def save_folder(
     check_finite(student.state_dict(), card.name)
     if targets:
         check_targets(student, targets)
+    if "web" in targets and runtime is None:
+        runtime = find_runtime()
+    # A page shows the file of `onnx`.
+    graphs = [name for name in FILES if name in targets or (name == "onnx" and "web" in targets) if name != "web"]
     small: list[object] = []
     if round_weights:
         student, change = rounded(student, words)
         small.append(change)
     with replacing(folder) as beside:
         student.save_pretrained(beside, dtype)
-        parity, checked = export_checked(beside, card.name, targets, words) if targets else (None, {})
+        parity, checked = export_checked(beside, card.name, graphs, words) if graphs else (None, {})
         if int8_limit is not None:
-            small += export_int8(beside, targets, words, int8_limit)
+            small += export_int8(beside, graphs, words, int8_limit)
+        if "web" in targets and runtime is not None:
+            small = add_page(student, card.name, beside, runtime, "onnx" in targets, small)
         (beside / "README.md").write_text(card.write(student, targets, checked, small), encoding="utf-8")
         for name, write in (parts or {}).items():
             write(beside / name)
@@ -116,6 +126,7 @@ def export(
     *,
     onnx: bool = False,
     targets: Sequence[TargetName] = (),
+    web_runtime: str | Path | None = None,
     name: str | None = None,
     dtype: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
@@ -126,7 +137,8 @@ def export(
         reader: a reader, or its name as for `symdistill.load`; not an ONNX file.
         folder: where to write.
         onnx: write student.onnx, and compare what it reads with PyTorch; the same as the target `onnx`.
-        targets: what to write ONNX files for: `onnx`, `rapidocr`, `paddleocr`, `onnxtr`, `opencv`.
+        targets: what to write ONNX files for: `onnx`, `rapidocr`, `paddleocr`, `onnxtr`, `opencv`, `web`.
+        web_runtime: folder or address of onnxruntime-web, for the page of `web`; None lets npm fetch it once.
         name: what the card calls it.
         dtype: how weights are stored.
         overwrite: replace a reader in `folder`.
@@ -145,7 +157,8 @@ def export(
         targets = ["onnx", *targets]
     model = load_reader(reader) if isinstance(reader, str | Path) else reader
     card = Card(name or type(model).__name__.lower()) if model.source is None else fill_card(model.source, name)
-    return save_folder(model, folder, card, targets=targets, dtype=dtype, overwrite=overwrite).folder
+    runtime = find_runtime(web_runtime) if "web" in targets else None
+    return save_folder(model, folder, card, targets=targets, runtime=runtime, dtype=dtype, overwrite=overwrite).folder
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
@@ -224,6 +237,31 @@ def rounded(student: Reader, words: Sequence[Word] | None) -> tuple[Reader, str]
         f"{count / 1e6:.2f} M weights rounded to 8 bits: {changed} of {len(words)} words change "
         f"({100 * changed / len(words):.2f}%){accuracy}"
     )
+
+
+def add_page(
+    student: Reader, name: str, folder: Path, runtime: WebRuntime, keep_onnx: bool, int8: Sequence[object]
+) -> Sequence[object]:
+    """Write the page of the target `web` into a reader's folder, which has the files of the target `onnx`.
+
+    Args:
+        student: the reader.
+        name: what the page calls it.
+        folder: the reader's.
+        runtime: where the page gets onnxruntime-web from.
+        keep_onnx: leave the files of `onnx` where they are.
+        int8: what is told of 8-bit weights, a line a file.
+
+    Returns:
+        `int8` with the names that the files have now.
+    """
+    small, whole = folder / int8_file("onnx"), folder / FILES["onnx"]
+    write_page(student, name, small if small.exists() else whole, runtime, (folder / FILES["web"]).parent)
+    if keep_onnx:
+        return int8
+    for file in (small, whole):
+        file.unlink(missing_ok=True)
+    return [str(line).replace(small.name, FILES["web"]) for line in int8]
 
 
 def export_int8(

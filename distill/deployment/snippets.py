@@ -7,12 +7,12 @@ from typing import Literal
 
 from students.pictures import COLUMN, NARROWEST
 
-TargetName = Literal["onnx", "rapidocr", "paddleocr", "onnxtr", "opencv"]
+TargetName = Literal["onnx", "rapidocr", "paddleocr", "onnxtr", "opencv", "web"]
 FILES: dict[TargetName, str] = {
     "onnx": "student.onnx", "rapidocr": "rapidocr.onnx", "paddleocr": "paddleocr/inference.onnx",
-    "onnxtr": "onnxtr.onnx", "opencv": "opencv.onnx",
+    "onnxtr": "onnxtr.onnx", "opencv": "opencv.onnx", "web": "web/reader.onnx",
 }  # fmt: skip
-"""The file of each target in a reader's folder."""
+"""The file of each target in a reader's folder; that of `web`, a page, is the one of `onnx`, of 8 bits if any."""
 FLOAT_ONLY: tuple[TargetName, ...] = ("opencv",)
 """Programs that run no 8-bit graphs."""
 SNIPPETS: dict[TargetName, str] = {

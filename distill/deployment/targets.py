@@ -153,11 +153,14 @@ def check_target(reader: Reader, name: TargetName) -> None:
     Raises:
         UserError: for an attention decoder, or an alphabet that the file can't hold.
     """
+    title = "a web page" if name == "web" else TARGETS[name].title
     if reader.LOGITS != "ctc":
         raise UserError(
-            f"{TARGETS[name].title} runs CTC readers only, and this {type(reader).__name__.lower()} has an attention "
+            f"{title} runs CTC readers only, and this {type(reader).__name__.lower()} has an attention "
             "decoder; leave --target out for --onnx, or train a student with student.decoding=ctc"
         )
+    if name == "web":
+        return
     characters = list(reader.charset.characters)
     if "\n".join(characters).splitlines() != characters:
         raise UserError(f"the alphabet has a line break in it, which a dictionary for {name} can't hold; remove it")

@@ -84,7 +84,7 @@ def kept_aspect(reader: Reader) -> tuple[int, int] | None:
 
 
 def test_every_target_has_its_file_and_its_program() -> None:
-    assert ["onnx", *TARGETS] == ["onnx", *PROGRAMS] == ["onnx", *SNIPPETS] == list(FILES)
+    assert ["onnx", *TARGETS, "web"] == ["onnx", *PROGRAMS, "web"] == ["onnx", *SNIPPETS, "web"] == list(FILES)
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -1,0 +1,47 @@
+"""Write a CTC reader as a web page: a folder that any server of files can show, and that reads in the browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib import resources
+from pathlib import Path
+
+from distill.deployment.web_runtime import WebRuntime
+from students.files import write_file
+from students.reading import Reader
+
+PARTS = ("page.css", "page.js", "reader.js", "pictures.js", "ctc.js")
+"""Files that are the same in every folder; index.html has the runtime's host in it."""
+MODEL = "reader.onnx"
+"""The reader's ONNX file in the folder."""
+
+
+def write_page(reader: Reader, name: str, model: Path, runtime: WebRuntime, folder: Path) -> None:
+    """Write the page of a CTC reader.
+
+    Args:
+        reader: the reader.
+        name: what the page calls it.
+        model: its ONNX file, as `distill.deployment.onnx_reader` reads it.
+        runtime: where the page gets onnxruntime-web from.
+        folder: where to write; it doesn't exist yet.
+    """
+    folder.mkdir()
+    sources = resources.files("distill.deployment") / "web"
+    for part in PARTS:
+        write_file(folder / part, (sources / part).read_bytes())
+    index = (sources / "index.html").read_text(encoding="utf-8")
+    write_file(folder / "index.html", index.replace("ORIGIN", f" {runtime.origin}" if runtime.origin else ""))
+    described = {
+        "name": name,
+        "charset": reader.charset.characters,
+        "image_size": reader.image_size,
+        "keep_aspect": reader.keep_aspect,
+        "turn_tall": reader.turn_tall,
+        "model": MODEL,
+        "runtime": {"script": runtime.script, "wasm": runtime.wasm},
+    }
+    write_file(folder / "reader.json", json.dumps(described, indent=2) + "\n")
+    shutil.copyfile(model, folder / MODEL)
+    runtime.copy_to(folder)
