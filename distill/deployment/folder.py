@@ -240,8 +240,8 @@ def rounded(student: Reader, words: Sequence[Word] | None) -> tuple[Reader, str]
 
 
 def add_page(
-    student: Reader, name: str, folder: Path, runtime: WebRuntime, keep_onnx: bool, int8: Sequence[object]
-) -> Sequence[object]:
+    student: Reader, name: str, folder: Path, runtime: WebRuntime, keep_onnx: bool, int8: list[object]
+) -> list[object]:
     """Write the page of the target `web` into a reader's folder, which has the files of the target `onnx`.
 
     Args:
