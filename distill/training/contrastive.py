@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from distill.config import ContrastiveSection
 from distill.data.batch import Batch
-from distill.training.distillation import column_loss, ctc_loss
 from distill.training.task import Task
+from losses.labels import column_loss, ctc_loss
 from teachers.small import SmallTeacher
 from teachers.towers import run_words
 

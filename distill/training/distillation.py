@@ -6,22 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from distill.config import AuxSection, GuidanceSection, LossSection
 from distill.data.batch import Batch
 from distill.training.branches import PSEUDO, check_decoder, collect_heads, loss_sections, make_branches, missing_parts
+from distill.training.pseudo_labels import LabelledBatch, label_words
 from distill.training.stored import StoredTeacher, stored_guidance
 from distill.training.task import Task, batch_seed
 from distill.training.term_weights import TermWeights
 from losses.heads import HEADS
+from losses.labels import character_loss, column_loss, ctc_fits, ctc_loss
 from losses.registry import LossContext, find_loss
-from students.alignment import alignable, label_characters
-from students.charset import Charset
 from students.ctc import Learner
-from students.decoding import BLANK_ID
 from students.errors import UserError
 from students.padding import stretch
 from students.pictures import COLUMN
@@ -63,18 +61,6 @@ class DistillationInputs:
     """(N,) bool, labelled by a teacher; None when all words had their own labels."""
     placeholder: bool = False
     """Whether the teacher was sure of no word, so that nothing counts."""
-
-
-@dataclass(frozen=True)
-class LabelledBatch:
-    """A batch in which every word has a label."""
-
-    batch: Batch
-    """Without the words that the teacher wasn't sure of."""
-    read: Tensor
-    """(N,) bool: labelled by the teacher."""
-    placeholder: bool
-    """Whether no word was left: the one word here only stands in, and must not count."""
 
 
 class DistillationTask(Task):
@@ -338,97 +324,3 @@ def check_stored(teacher: StoredTeacher, sections: Mapping[str, LossSection]) ->
             "labels: own"
         )
     return teacher
-
-
-def character_loss(logits: Tensor, target_ids: Tensor, pad_id: int) -> Tensor:
-    """Compute the cross-entropy of (N, T, C + 1) logits against (N, T + 1) ids, mean over tokens without padding.
-
-    Source: docs/method.md, section 1.3.
-    """
-    return F.cross_entropy(logits.float().flatten(0, 1), target_ids[:, 1:].flatten(), ignore_index=pad_id)
-
-
-def ctc_loss(columns: Tensor, target_ids: Tensor, characters: int, lengths: Tensor | None = None) -> Tensor:
-    """Compute CTC of (N, W, C + 1) column logits (blank 0), mean over characters; words that don't fit give 0.
-
-    Args:
-        columns: column logits.
-        target_ids: (N, L + 2) start, characters, end, padding.
-        characters: C.
-        lengths: (N,) columns of each word, of which the others are padding; None for all.
-    """
-    inside = (target_ids >= 1) & (target_ids <= characters)
-    log_probs = columns.float().log_softmax(dim=-1).transpose(0, 1)
-    widths = torch.full((columns.shape[0],), columns.shape[1]) if lengths is None else lengths.cpu()
-    return F.ctc_loss(
-        log_probs, target_ids[inside], widths, inside.sum(dim=1).cpu(), blank=BLANK_ID, zero_infinity=True
-    )
-
-
-def ctc_fits(target_ids: Tensor, characters: int, columns: int | Tensor) -> Tensor:
-    """Tell which words (N, L + 2) fit their columns, as many for all or (N,): see `alignable`."""
-    targets, lengths = label_characters(target_ids, characters)
-    return alignable(targets, torch.as_tensor(columns, device=targets.device), lengths)
-
-
-def column_loss(columns: Tensor, targets: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """Compute the cross-entropy of (N, W, C + 1) column logits against (N, 32) ids; -1 is unknown and left out.
-
-    A batch that knows no column gives 0, not the NaN of an empty mean.
-
-    Args:
-        columns: column logits.
-        targets: ids under each 32nd of the picture's width.
-        lengths: (N,) columns of each word, which span its picture; None for all.
-    """
-    known = column_targets(targets, columns.shape[1], lengths)
-    losses = F.cross_entropy(columns.float().flatten(0, 1), known.flatten(), ignore_index=-1, reduction="sum")
-    return losses / (known >= 0).sum().clamp(min=1)
-
-
-def column_targets(targets: Tensor, columns: int, lengths: Tensor | None = None) -> Tensor:
-    """Spread (N, P) ids of parts of equal width over the columns: (N, W), each the id at its middle, -1 behind them.
-
-    Args:
-        targets: ids of the parts.
-        columns: W.
-        lengths: (N,) columns of each word; None for all.
-    """
-    parts = targets.shape[1]
-    if lengths is None and columns == parts:
-        return targets
-    numbers = torch.arange(columns, device=targets.device)
-    widths = targets.new_tensor([[columns]]) if lengths is None else lengths[:, None]
-    middles = ((2 * numbers + 1) * parts // (2 * widths.clamp(min=1))).clamp(max=parts - 1)
-    return targets.gather(1, middles.expand(len(targets), -1)).where(numbers < widths, -1)
-
-
-def label_words(
-    batch: Batch, images: Tensor, teacher: ReadingTeacher, charset: Charset, max_length: int, confidence: float
-) -> LabelledBatch:
-    """Let a teacher label the words of a batch that have no label.
-
-    What it reads goes through the label rules of the student's alphabet, as any label does. A word is left out when
-    the teacher is less sure of it than `confidence`, found no end to it, or nothing is left of its reading.
-
-    Args:
-        batch: words, those without a label with "".
-        images: (N, 3, H, W) as the teacher takes them.
-        teacher: reads them.
-        charset: the student's alphabet.
-        max_length: the student's longest word.
-        confidence: least product of the probabilities of a word's characters and its end.
-    """
-    unlabelled = [index for index, label in enumerate(batch.labels) if not label]
-    labels: dict[int, str] = {index: label for index, label in enumerate(batch.labels) if label}
-    for index, reading in zip(unlabelled, teacher.read_batch(images[unlabelled]), strict=True):
-        cleaned = charset.clean(reading.text, max_length)
-        ended = len(reading.text) <= teacher.reader.max_length
-        if cleaned is not None and ended and reading.confidence >= confidence:
-            labels[index] = cleaned
-    placeholder = not labels
-    if placeholder:  # every process takes part in every step: any label will do
-        labels = {0: charset.characters[0]}
-    chosen = sorted(labels)
-    read = torch.tensor([index in set(unlabelled) for index in chosen], device=batch.images.device)
-    return LabelledBatch(batch.select(chosen, [labels[index] for index in chosen]), read, placeholder)

@@ -14,7 +14,8 @@ from torch import Tensor
 from distill.conversion.checkpoints import read_checkpoint
 from distill.conversion.clipocr import convert
 from distill.conversion.layout import ConversionOptions
-from distill.training.distillation import DistillationTask, character_loss
+from distill.training.distillation import DistillationTask
+from losses.labels import character_loss
 from students.decoding import decode_probabilities
 from students.encoders import TimmEncoder
 from students.student import Student

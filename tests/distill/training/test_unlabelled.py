@@ -14,8 +14,9 @@ from distill.commands.distill import main
 from distill.config import Config, SourceSection, load_config
 from distill.data.batch import Batch
 from distill.training.baseline import baseline_config
-from distill.training.distillation import character_loss, label_words
+from distill.training.pseudo_labels import label_words
 from distill.training.trainer import check_gradients
+from losses.labels import character_loss
 from students.decoding import Reading
 from students.student import Student
 from teachers.clip import ClipTeacher
