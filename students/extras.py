@@ -9,7 +9,7 @@ from typing import Any
 from students.errors import UserError
 
 EXTRAS = {
-    "wordfreq": "render", "fontTools": "render", "matplotlib": "render",
+    "wordfreq": "render", "fontTools": "render",
     "onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx", "rapidocr": "peers",
 }  # fmt: skip
 """Packages that `pip install symdistill` alone does not bring, and the extra that does."""

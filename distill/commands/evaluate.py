@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--out",
         metavar="DIR",
-        help="folder for report.json, report.md and galleries of words (or doctor.json, doctor.md)",
+        help="folder for report.html, report.json, report.md and galleries of words (or doctor.json, doctor.md)",
     )
     add("--overwrite", action="store_true", help="replace the report in an --out that exists")
     add("--threads", type=int, metavar="K", help="CPU threads; times a word are on one thread always")
@@ -122,7 +122,7 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str]) -> None:
     )
     print_report(evaluation.report, Console())
     if given.out:
-        print(f"wrote {Path(given.out) / 'report.json'}")
+        print(f"report: {Path(given.out) / 'report.html'}")
 
 
 def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distill.deployment.snippets import FILES, TargetName, snippet
+from distill.evaluation.stored import load_report
 from students.charset import show_characters
 from students.decoding import LogitsKind
 from students.errors import UserError
@@ -196,20 +195,6 @@ def scores_from_report(file: str | Path, name: str) -> str:
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is no report of this version ({error!r}); evaluate again") from None
     return "\n".join(lines) + f"\n\n{averages}"
-
-
-def load_report(path: Path) -> Mapping[str, Any]:
-    """Read a report.json; raises `UserError` when it is none."""
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}; give the report.json of an evaluation") from None
-    except ValueError:
-        raise UserError(f"{path} is no JSON; give the report.json of an evaluation") from None
-    readers = report.get("readers") if isinstance(report, dict) else None
-    if isinstance(readers, list) and all(isinstance(reader, dict) and "name" in reader for reader in readers):
-        return dict(report)
-    raise UserError(f"{path} is no report of an evaluation; give the report.json of one")
 
 
 PROGRAM = """\

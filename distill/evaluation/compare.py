@@ -77,6 +77,8 @@ class Comparison:
     benchmarks: tuple[Benchmark, ...]
     device: str
     """Where the sets were read; times a word are always the CPU's."""
+    sizes: dict[str, tuple[tuple[int, int], ...]]
+    """Width and height of each picture, pixels, by set."""
     blanks: bool = False
     """Whether blanks are scored."""
     warnings: tuple[str, ...] = ()
@@ -109,7 +111,7 @@ def compare(
     pictures = sample_pictures([benchmark for benchmark in benchmarks if benchmark.name in chosen], timed_words)
     milliseconds = [ms_per_word(with_lexicon(reader, benchmarks[0]), pictures) for reader in readers]
     placed = [place(reader, device, threads) for reader in readers]
-    raw = read_all(placed, benchmarks, batch_size, console)
+    raw, sizes = read_all(placed, benchmarks, batch_size, console)
     results = tuple(
         ReaderResult(
             reader.name, reader.role, reader.reading, reader.params, reader.charset, ms_per_word=duration,
@@ -120,7 +122,8 @@ def compare(
     pairs = tuple(make_pair(a, b, chosen) for a, b in combinations(results, 2) if a.reading == b.reading)
     return Comparison(
         results, pairs, unlike_pairs(results, chosen), tuple(chosen), tuple(benchmarks), device,
-        " " in charset.ids, tuple(alphabet_warnings(results, charset)),
+        {name: tuple(each) for name, each in sizes.items()}, " " in charset.ids,
+        tuple(alphabet_warnings(results, charset)),
     )  # fmt: skip
 
 
@@ -135,13 +138,17 @@ class RawReadings:
 
 def read_all(
     readers: Sequence[WordReader], benchmarks: Sequence[Benchmark], batch_size: int, console: Console | None
-) -> list[RawReadings]:
+) -> tuple[list[RawReadings], dict[str, list[tuple[int, int]]]]:
     """Read every set with every reader; each picture is decoded once.
+
+    Returns:
+        What each reader read, and width and height of the pictures of each set.
 
     Raises:
         UserError: see `compare`.
     """
     raw = [RawReadings() for _ in readers]
+    sizes: dict[str, list[tuple[int, int]]] = {benchmark.name: [] for benchmark in benchmarks}
     total = sum(-(-len(benchmark) // batch_size) for benchmark in benchmarks)
     current: str | None = None
     ready: list[WordReader] = []
@@ -152,6 +159,7 @@ def read_all(
                 result.words[current] = []
                 result.lexicons[current] = len(reader.words) if isinstance(reader, ClosedReader) else None
         pictures = [benchmark.load(number) for number in range(start, min(start + batch_size, len(benchmark)))]
+        sizes[benchmark.name] += [picture.size for picture in pictures]
         for result, reader in zip(raw, ready, strict=True):
             started = time.perf_counter()
             readings = reader.read_pictures(pictures)
@@ -159,7 +167,7 @@ def read_all(
             if not all(math.isfinite(reading.confidence) for reading in readings):
                 raise UserError(f"{reader.name} gives NaN instead of probabilities: its weights are damaged")
             result.words[benchmark.name] += [(reading.text, reading.confidence) for reading in readings]
-    return raw
+    return raw, sizes
 
 
 def batches(benchmarks: Sequence[Benchmark], batch_size: int) -> Iterator[tuple[Benchmark, int]]:

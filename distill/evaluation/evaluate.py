@@ -16,6 +16,7 @@ from distill.evaluation.benchmarks import check_overlap, find_training, open_ben
 from distill.evaluation.compare import Comparison, compare
 from distill.evaluation.gallery import write_galleries
 from distill.evaluation.lexicon import open_reader
+from distill.evaluation.page.report_page import write_page
 from distill.evaluation.report import build_report, check_report_folder, write_report
 from students.charset import Charset
 from students.errors import UserError
@@ -64,7 +65,7 @@ def evaluate(
         max_length: longest label in characters; longer ones are left out.
         overlap_check: search the training words beside `data` for the test words.
         device: where sets are read.
-        out: folder to write report.json, report.md and sheets of words to.
+        out: folder to write report.html, report.json, report.md, readings.jsonl and sheets of words to.
         overwrite: replace an earlier report there.
 
     Returns:
@@ -128,7 +129,7 @@ def run_evaluation(
         against: the training words; None takes those beside the test words, when there are any.
         device: where sets are read.
         threads: CPU threads of ONNX readers.
-        out: folder for report.json, report.md and sheets of words.
+        out: folder for report.html, report.json, report.md, readings.jsonl and sheets of words.
         overwrite: replace an earlier report there.
         command: command line, for the report.
         config: arguments, for the report.
@@ -148,4 +149,5 @@ def run_evaluation(
     if folder is not None:
         write_report(folder, report)
         write_galleries(folder, comparison)
+        write_page(folder, report, comparison)
     return Evaluation(report, comparison)

@@ -1,4 +1,4 @@
-"""Metrics: word accuracy, 1-NED, Wilson's interval, and two readers on the same words with McNemar's exact test.
+"""Metrics: word accuracy, 1-NED, Wilson's interval; two readers on the same words: difference, McNemar's exact test.
 
 They are defined in docs/method.md, section 1.6.
 """
@@ -134,6 +134,16 @@ class Agreement:
         """Number of words."""
         return self.both + self.only_a + self.only_b + self.neither
 
+    @property
+    def difference(self) -> float:
+        """Accuracy of the first reader minus that of the second, in points; 0 without words."""
+        return percent(self.only_a - self.only_b, self.words)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% interval of the difference, in points; see `paired_interval`."""
+        return paired_interval(self)
+
 
 def agreement(a: Sequence[bool], b: Sequence[bool]) -> Agreement:
     """Count words by which of two readers read them.
@@ -143,6 +153,30 @@ def agreement(a: Sequence[bool], b: Sequence[bool]) -> Agreement:
     """
     both = list(zip(a, b, strict=True))
     return Agreement(*(both.count(case) for case in ((True, True), (True, False), (False, True), (False, False))))
+
+
+def paired_interval(agreement: Agreement, z: float = Z_95) -> tuple[float, float]:
+    """Return the score interval of a difference of accuracies on the same words, in points; (-100, 100) without words.
+
+    Both accuracies' Wilson intervals, joined with regard to how the two go together (Newcombe 1998, Statistics in
+    Medicine 17, 2635-2650, method 10).
+    """
+    both, only_a, only_b, neither = agreement.both, agreement.only_a, agreement.only_b, agreement.neither
+    words = agreement.words
+    if words == 0:
+        return -100.0, 100.0
+    hits_a, hits_b = both + only_a, both + only_b
+    margins = math.sqrt(hits_a * (words - hits_a)) * math.sqrt(hits_b * (words - hits_b))
+    product = both * neither - only_a * only_b
+    corrected = max(product - words / 2, 0.0) if product > 0 else float(product)
+    phi = corrected / margins if margins else 0.0
+    a, b = percent(hits_a, words), percent(hits_b, words)
+    (low_a, high_a), (low_b, high_b) = wilson(hits_a, words, z), wilson(hits_b, words, z)
+
+    def distance(one: float, other: float) -> float:
+        return math.sqrt(max(one * one - 2 * phi * one * other + other * other, 0.0))
+
+    return a - b - distance(a - low_a, high_b - b), a - b + distance(high_a - a, b - low_b)
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,13 @@ import torch
 from distill.evaluation.benchmarks import OverlapCheck
 from distill.evaluation.compare import Comparison, ReaderResult
 from distill.evaluation.metrics import Agreement, Pair, Tally, percent
+from distill.evaluation.stored import REPORT
 from distill.evaluation.tables import to_markdown
+from distill.evaluation.verdict import verdict
 from students.files import check_output, write_file
 
 SCHEMA = 2
-REPORT, TABLE = "report.json", "report.md"
+TABLE = "report.md"
 PACKAGES = ("symdistill", "torch", "timm", "open_clip_torch", "onnxruntime", "Pillow", "rapidfuzz")
 """Packages whose versions can change a number."""
 
@@ -31,6 +33,7 @@ def build_report(
     config: Mapping[str, Any] | None = None,
     seconds: Mapping[str, float] | None = None,
     overlaps: OverlapCheck | None = None,
+    curves: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
 ) -> dict[str, Any]:
     """Build the report of a comparison.
 
@@ -47,10 +50,10 @@ def build_report(
         config: the resolved configuration, of the run or of the evaluation.
         seconds: wall time by part; reading times are added.
         overlaps: the result of the overlap check.
+        curves: validations of the readers that were trained, by name (`distill.evaluation.curves`).
     """
     reading = {f"read {reader.name}": round(reader.seconds, 2) for reader in comparison.readers}
     report: dict[str, Any] = {
-        "schema": SCHEMA,
         "command": command if isinstance(command, str) else shlex.join(command),
         "config": None if config is None else dict(config),
         "machine": describe_machine(comparison.device),
@@ -59,6 +62,8 @@ def build_report(
         "readers": [reader_entry(reader, comparison.averaged, comparison.blanks) for reader in comparison.readers],
         "pairs": [pair_entry(pair) for pair in comparison.pairs],
     }
+    if curves:
+        report["curves"] = {name: [dict(row) for row in rows] for name, rows in curves.items()}
     if comparison.unlike:
         report["unlike_pairs"] = [pair_entry(pair) for pair in comparison.unlike]
     warnings = [*(benchmark.note for benchmark in comparison.benchmarks if benchmark.note), *comparison.warnings]
@@ -69,7 +74,7 @@ def build_report(
     if overlaps is not None:
         lines = list(overlaps.overlaps)
         report["overlaps"] = {"against": overlaps.against, "words": len(lines), "found": lines}
-    return report
+    return {"schema": SCHEMA, "verdict": verdict(report), **report}
 
 
 def reader_entry(reader: ReaderResult, averaged: Sequence[str], blanks: bool) -> dict[str, Any]:
@@ -100,10 +105,12 @@ def reader_entry(reader: ReaderResult, averaged: Sequence[str], blanks: bool) ->
 
 
 def pair_entry(pair: Pair) -> dict[str, Any]:
-    """Return a pair's part of the report; `p` is left out where the two differ in how they read."""
+    """Return a pair's part of the report; test and difference are left out where the two differ in how they read."""
     entry = {"a": pair.a, "b": pair.b, **agreement_entry(pair.total)}
     if pair.p is not None:
-        entry["p"] = pair.p
+        low, high = pair.total.interval
+        entry |= {"p": pair.p, "difference": round(pair.total.difference, 4)}
+        entry["interval"] = [round(low, 4), round(high, 4)]
     return entry | {"benchmarks": {name: agreement_entry(agreement) for name, agreement in pair.sets.items()}}
 
 

@@ -27,7 +27,7 @@ AVERAGES = (("average by word", "average_by_word"), ("average by set", "average_
 
 
 def print_report(report: Mapping[str, Any], console: Console) -> None:
-    """Print a report as tables: for open reading, for closed lexicons, for pairs, for students against teachers."""
+    """Print a report: tables for open reading, closed lexicons, pairs, students against teachers; then the verdict."""
     for reading, title in TITLES.items():
         readers = [reader for reader in report["readers"] if reader["reading"] == reading]
         if readers:
@@ -40,7 +40,7 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
         if couples := student_teacher(report, key):
             console.print(Text(title, style="bold"))
             console.print(agreement_table(couples))
-    for line in warnings(report):
+    for line in (*warnings(report), report["verdict"]):
         console.print(Text(line), soft_wrap=True)
 
 
@@ -136,10 +136,10 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
 
 
 def to_markdown(report: Mapping[str, Any]) -> str:
-    """Format a report as Markdown: command and machine, readers by set, intervals, pairs."""
+    """Format a report as Markdown: verdict, command and machine, readers by set, intervals, pairs."""
     machine = report["machine"]
     parts = [
-        "# Comparison", f"```text\n{report['command']}\n```",
+        "# Comparison", report["verdict"], f"```text\n{report['command']}\n```",
         f"{machine['processor']}, {machine['cores']} cores, {machine['device']}. "
         + ", ".join(f"{name} {version}" for name, version in report["versions"].items())
         + ". Times are for one word at a time on one CPU thread, from decoded picture to text.",

@@ -22,11 +22,13 @@ from distill.deployment.snippets import TargetName
 from distill.errors import check_extra
 from distill.evaluation.benchmarks import MAX_LENGTH, check_overlap, locate_benchmarks, open_benchmarks
 from distill.evaluation.compare import compare
+from distill.evaluation.curves import learning_curve, read_metrics
 from distill.evaluation.lexicon import teacher_reader
+from distill.evaluation.page.report_page import write_page
 from distill.evaluation.report import build_report, write_report
 from distill.evaluation.tables import print_report
 from distill.plugins import import_plugins
-from distill.training.accelerator import own_process_state
+from distill.training.accelerator import own_process_state, splits_weights
 from distill.training.baseline import Baseline
 from distill.training.branches import distinct
 from distill.training.building import build_task
@@ -155,6 +157,18 @@ class DistillRun(TrainingRun[Config]):
         guided = f"guided by {names} every {interval} steps" if names else "without a teacher"
         return f"{super().training_note(step, result)} Trained {guided}."
 
+    def before_backward(self, step: int, terms: dict[str, torch.Tensor]) -> None:
+        """Measure each term's share of the student's gradient, about as often as words are validated.
+
+        That is done in guided steps, by the main process alone on its own words.
+        """
+        interval = self.config.guidance.interval
+        every = max(self.config.train.validate_every // interval, 1) * interval
+        if self.tracker is None or step % every or len(terms) < 2 or splits_weights(self.accelerator):
+            return
+        shares = gradient_shares(self.task, terms)
+        self.observed["gradient_share"] = {name: share for name, (_, share) in shares.items()}
+
     def before_training(self) -> None:
         """Train the baseline beside the student, unless it is off or has been trained before."""
         self.baseline: Baseline | None = None
@@ -191,15 +205,20 @@ class DistillRun(TrainingRun[Config]):
         comparison = compare(self._readers(student, charset), benchmarks, charset)
         self.seconds["compare"] = time.monotonic() - started
         overlaps = check_overlap(benchmarks, self._train_root) if self._train_root is not None else None
-        report = build_report(comparison, self.command, as_dict(config), self.seconds, overlaps)
+        metrics = read_metrics(out)
+        curves = {comparison.readers[0].name: learning_curve(metrics)}
+        if config.eval.baseline:
+            curves[comparison.readers[1].name] = learning_curve(read_metrics(out / "baseline"))
+        report = build_report(comparison, self.command, as_dict(config), self.seconds, overlaps, curves)
         write_report(out, report)
         scores = scores_from_report(out / "report.json", config.name)
         card = Card(config.name, self.training_note(self.state.best_step), scores=scores)
         onnx: list[TargetName] = ["onnx"] if config.eval.onnx else []
         exported = save_folder(student, out / "student", card, targets=onnx, overwrite=True)
+        page = write_page(out, report, comparison, metrics)
         print_report(report, self.console)
         files = ", ".join(f"{name} ({size / 2**20:.1f} MiB)" for name, size in exported.files.items())
-        self.log(f"{exported.folder}: {files}\nreport: {out / 'report.json'}")
+        self.log(f"{exported.folder}: {files}\nreport: {page}")
 
     def rehearse(self) -> None:
         """Print layer map, parameter counts and the first step's terms with their gradient shares; write nothing."""

@@ -94,6 +94,8 @@ class TrainingRun(ABC, Generic[Settings]):
         self.tracker: Tracker | None = None
         self.seconds: dict[str, float] = {}
         """Wall time by part."""
+        self.observed: dict[str, dict[str, float]] = {}
+        """Numbers of the running step that are not measured in every one, by group."""
         self.data = self.build_data()
         self.check()
 
@@ -134,6 +136,12 @@ class TrainingRun(ABC, Generic[Settings]):
         if isinstance(weights, Reader):
             card = Card(self.config.name, training=self.training_note(self.state.step, result))
             save_folder(weights, self.out / self.exported, card, overwrite=True)
+
+    def before_backward(self, step: int, terms: dict[str, torch.Tensor]) -> None:
+        """Look at the terms of a step's first batch before they are learned from; called by every process.
+
+        What is put into `observed` is logged with the step.
+        """
 
     def before_training(self) -> None:
         """Start what runs beside the training; the run's folder is open."""
@@ -308,6 +316,7 @@ class TrainingRun(ABC, Generic[Settings]):
             loop = Loop(
                 self.accelerator, self.task, self.model, self.optimizer, self.schedule, self.average,
                 self.gathered.gather, self.batches, settings.steps, self.config.optim.grad_clip, self._after_step, stop,
+                self.before_backward,
             )  # fmt: skip
             try:
                 train(loop, self.state)
@@ -342,6 +351,10 @@ class TrainingRun(ABC, Generic[Settings]):
             speed = {"words_per_second": self.progress.words_per_second, "seconds": self._clock()}
             self.tracker.log(state.step, "train", {"loss": report.loss, **report.terms, **rates, **speed})
             self.tracker.watch(state.step, "teacher", self.task.log_metrics())
+        if self.tracker is not None:
+            for group, values in self.observed.items():
+                self.tracker.log(state.step, group, values)
+        self.observed = {}
         if last or state.step % settings.validate_every == 0:
             self._validate_now(state)
         if not last and state.step % settings.checkpoint_every == 0:

@@ -12,7 +12,7 @@ from students.files import check_output, remove, repair
 
 WRITTEN = (
     "checkpoints", "student", "teacher", "tensorboard", "baseline", "config.yaml", "metrics.jsonl", "report.json",
-    "report.md", "log.txt", "console.txt",
+    "report.md", "report.html", "readings.jsonl", "log.txt", "console.txt",
 )  # fmt: skip
 """What a run writes into its folder, beside its lock."""
 LOCK = ".lock"

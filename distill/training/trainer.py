@@ -79,6 +79,8 @@ class Loop:
     after_step: Callable[[TrainState, StepReport], None]
     """Logs, validates, saves; called on every process after every optimizer step."""
     stop: StopRequest
+    before_backward: Callable[[int, dict[str, Tensor]], None] = lambda step, terms: None
+    """Looks at the terms of a step's first batch, whose graph is still whole."""
 
 
 def train(loop: Loop, state: TrainState) -> TrainState:
@@ -104,6 +106,8 @@ def train(loop: Loop, state: TrainState) -> TrainState:
             running.add(terms, loss, len(batch.labels))
             if not running.finite:
                 raise NonFiniteLossError(running.blame(state.step, batch))
+            if running.batches == 1:
+                loop.before_backward(state.step, terms)
             accelerator.backward(loss)
             norm = accelerator.clip_grad_norm_(model.parameters(), largest) if accelerator.sync_gradients else None
             if norm is not None and not checked:

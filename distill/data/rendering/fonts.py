@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from random import Random
 
+import matplotlib as mpl
 import numpy as np
 from rich.console import Console
 
@@ -23,7 +24,6 @@ from distill.data.rendering import legibility
 from distill.data.rendering.atlas import FontAtlas, UnusableFontError, draw_glyphs
 from distill.data.rendering.font_index import FontIndex
 from distill.data.rendering.labels import Split
-from distill.errors import import_extra
 from students.errors import UserError
 
 ALNUM = string.digits + string.ascii_letters
@@ -132,7 +132,7 @@ def font_files(folders: Sequence[str | Path] = (), system: bool = True) -> list[
 
 def matplotlib_fonts() -> Path:
     """Return the folder of matplotlib's fonts."""
-    return Path(import_extra("matplotlib", "rendering words").get_data_path()) / "fonts" / "ttf"
+    return Path(mpl.get_data_path()) / "fonts" / "ttf"
 
 
 def packaged_fonts() -> list[Path]:

@@ -46,8 +46,8 @@ def test_compares_and_writes(setup: Path, tmp_path: Path, capsys: pytest.Capture
     assert (pair["words"], pair["only_b"]) == (10, 0)
     assert pair["only_a"] == 10 - report["readers"][1]["benchmarks"]["words"]["hits"]
     assert sorted(file.name for file in out.iterdir()) == [
-        "agreement-one-clip.png", "agreement-two-clip.png", "report.json", "report.md", "words-one.png",
-        "words-two.png",
+        "agreement-one-clip.png", "agreement-two-clip.png", "readings.jsonl", "report.html", "report.json",
+        "report.md", "words-one.png", "words-two.png",
     ]  # fmt: skip
     output = capsys.readouterr().out
     assert "average by word" in output

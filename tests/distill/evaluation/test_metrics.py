@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.evaluation.metrics import Tally, mcnemar, tally, wilson
+from distill.evaluation.metrics import Agreement, Tally, mcnemar, paired_interval, tally, wilson
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,23 @@ def test_lines_are_scored_with_their_blanks_and_without() -> None:
     assert lines.accuracy_without_blanks == 50
     assert lines.one_minus_ned_sum == pytest.approx(1 + 11 / 12 + 8 / 12 + 11 / 12)
     assert (lines + lines).hits_without_blanks == 4
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [((36, 12, 2, 0), 5.69, 34.04), ((1, 1, 7, 12), -50.7, -2.6)],
+)  # Newcombe 1998, table II, method 10; Fagerland, Lydersen and Laake 2014, airway hyper-responsiveness
+def test_paired_interval(counts: tuple[int, int, int, int], low: float, high: float) -> None:
+    assert paired_interval(Agreement(*counts)) == pytest.approx((low, high), abs=0.05)
+
+
+@given(st.tuples(*[st.integers(0, 3000)] * 4))
+def test_paired_interval_holds_the_difference_and_turns_with_it(counts: tuple[int, int, int, int]) -> None:
+    both, only_a, only_b, neither = counts
+    pair, turned = Agreement(both, only_a, only_b, neither), Agreement(both, only_b, only_a, neither)
+    low, high = pair.interval
+    slack = 1e-9
+    assert -100 - slack <= low <= pair.difference + slack
+    assert pair.difference - slack <= high <= 100 + slack
+    assert turned.interval == pytest.approx((-high, -low), abs=1e-9)
+    assert turned.difference == -pair.difference

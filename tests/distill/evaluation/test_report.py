@@ -32,7 +32,7 @@ def comparison(tmp_path: Path, charset: Charset, make_set: Callable[[Path, Seque
 def test_report_has_the_documented_form(comparison: Comparison) -> None:
     report = build_report(comparison, ["symdistill", "evaluate", "--data", "a b"], {"seed": 3}, {"total": 1.5})
     assert list(report) == [
-        "schema", "command", "config", "machine", "versions", "seconds", "readers", "pairs", "unlike_pairs",
+        "schema", "verdict", "command", "config", "machine", "versions", "seconds", "readers", "pairs", "unlike_pairs",
     ]  # fmt: skip
     assert report["schema"] == 2
     assert report["command"] == "symdistill evaluate --data 'a b'"
@@ -50,6 +50,7 @@ def test_report_has_the_documented_form(comparison: Comparison) -> None:
     assert report["pairs"] == [
         {
             "a": "a|b", "b": "baseline", "words": 5, "only_a": 1, "only_b": 0, "both": 2, "neither": 2, "p": 1.0,
+            "difference": 20.0, "interval": [-25.2269, 54.5843],
             "benchmarks": {
                 "long": {"words": 4, "only_a": 1, "only_b": 0, "both": 1, "neither": 2},
                 "short": {"words": 1, "only_a": 0, "only_b": 0, "both": 1, "neither": 0},
@@ -70,7 +71,9 @@ def test_closed_lexicon_stands_apart(comparison: Comparison) -> None:
     assert "fake-clip" not in opened
     assert "a|b" in opened
     assert "(of 4 words)" in closed
-    assert max(map(len, output.getvalue().splitlines())) <= 80
+    *tables, last = output.getvalue().splitlines()
+    assert max(map(len, tables)) <= 80
+    assert last == report["verdict"], "in one line, which the terminal wraps"
     opened, closed = to_markdown(report).split("## Closed lexicon")
     assert "fake-clip" not in opened
     assert "a\\|b" in opened

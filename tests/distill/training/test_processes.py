@@ -157,7 +157,7 @@ def test_half_precisions_step_or_are_refused(precision: str, config: Path, capfd
     assert code == 0
     assert f"precision {precision}" in out
     logged = rows(config.parent / "run")
-    assert [row["group"] for row in logged] == ["train", "train", "validation"]
+    assert [row["group"] for row in logged] == ["train", "gradient_share", "train", "validation"]
     assert all(value == value for row in logged for value in row.values()), "nothing is NaN"
 
 

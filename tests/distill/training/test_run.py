@@ -53,6 +53,7 @@ def test_a_run_leaves_what_is_promised(unbroken: Path) -> None:
     assert {"config.yaml", "checkpoints", "student", "tensorboard", "metrics.jsonl", "report.json", "log.txt"} <= {
         path.name for path in unbroken.iterdir()
     }
+    assert {"report.html", "readings.jsonl"} <= {path.name for path in unbroken.iterdir()}
     assert [path.name for path in sorted((unbroken / "checkpoints").iterdir())] == ["step-00000008", "step-00000012"]
     logged = rows(unbroken)
     assert [row["step"] for row in logged if row["group"] == "train"] == list(range(1, 13))
@@ -66,6 +67,13 @@ def test_a_run_leaves_what_is_promised(unbroken: Path) -> None:
     assert first["loss"] == pytest.approx(terms, rel=1e-5)
     assert {"gradient_norm", "learning_rate"} <= set(first)
     assert ["bridge" in row for row in logged if row["group"] == "train"] == [True, False] * 6
+    shares = [row for row in logged if row["group"] == "gradient_share"]
+    assert [row["step"] for row in shares] == [1, 5, 9], "in guided steps, about as often as words are validated"
+    terms_of = [{name for name in row if name not in ("step", "group")} for row in shares]
+    assert terms_of[0] == {name for name in first if name[-1] in "123"} | {"characters", "ctc", "columns", "bridge"}
+    assert terms_of[2] == terms_of[0] - {"columns"}, "which have faded out"
+    for row, names in zip(shares, terms_of, strict=True):
+        assert sum(row[name] for name in names) == pytest.approx(1)
 
 
 def test_killed_and_resumed_is_unbroken(unbroken: Path, config: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,50 @@
+"""Compare finished runs, such as ablations: a page with a table, curves, differences with intervals."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.commands import CommandParser
+from distill.errors import UserError, exit_on_user_error
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command's arguments."""
+    command = CommandParser(prog="compare", description=__doc__)
+    command.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folder of a finished run; the first is what others are compared with"
+    )
+    command.add_argument(
+        "--out", default="comparison", metavar="DIR", help="folder for compare.html and compare.json (%(default)s)"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace the comparison in an --out that exists")
+    return command
+
+
+@exit_on_user_error
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `parser`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    given = parser().parse_intermixed_args(words)
+    from rich.console import Console
+
+    from distill.evaluation.page.runs_page import FIGURES, build_comparison, write_runs_page
+    from distill.evaluation.runs import group_runs, open_runs
+    from distill.evaluation.runs_table import print_comparison
+    from students.files import check_output
+
+    out = Path(given.out)
+    check_output(out, given.overwrite, f"a comparison ({FIGURES})", lambda folder: (folder / FIGURES).is_file())
+    groups = group_runs(open_runs(given.runs))
+    if len(groups) < 2:
+        named = "one run" if len(given.runs) == 1 else "runs of one configuration that differ in their seed"
+        raise UserError(f"{named}: nothing to compare with; give another run")
+    figures = build_comparison(groups, shlex.join(["symdistill", "compare", *words]))
+    page = write_runs_page(out, groups, figures)
+    print_comparison(figures, Console())
+    print(f"report: {page}")
+    return 0

@@ -1,0 +1,47 @@
+"""Draw accuracy against milliseconds a word, of the readers of one or several reports, as PNG and SVG."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.commands import CommandParser
+from distill.errors import UserError, exit_on_user_error
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the command's arguments."""
+    command = CommandParser(prog="frontier", description=__doc__)
+    command.add_argument(
+        "reports", nargs="+", metavar="REPORT", help="folder of a run or an evaluation, or its report.json"
+    )
+    command.add_argument("--out", default="frontier", metavar="PATH", help="writes PATH.svg and PATH.png (%(default)s)")
+    command.add_argument("--overwrite", action="store_true", help="replace the pictures when they exist")
+    return command
+
+
+@exit_on_user_error
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; see `parser`."""
+    given = parser().parse_intermixed_args(sys.argv[1:] if argv is None else list(argv))
+    from distill.evaluation.frontier import collect_places
+    from distill.evaluation.page import charts
+    from distill.evaluation.page.svg import drawing, picture_files, write_pictures
+
+    out = Path(given.out)
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; give --out a name without ending, such as pictures/frontier")
+    existing = next((file for file in picture_files(out) if file.exists()), None)
+    if existing is not None and not given.overwrite:
+        raise UserError(f"{existing} exists; replace it with --overwrite, or give another --out")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"{out.parent} is no folder; create it, or give another --out")
+    places, notes = collect_places(given.reports)
+    with drawing():
+        files = write_pictures(charts.frontier(places, width=640, height=420), out)
+    for note in notes:
+        print(f"note: {note}")
+    print("wrote " + ", ".join(map(str, files)))
+    return 0

@@ -1,0 +1,59 @@
+"""The frontier: readers of one or several reports by accuracy and milliseconds a word. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.evaluation.metrics import Tally
+from distill.evaluation.page.charts import Mark, Place
+from distill.evaluation.stored import averaged_sets, find_report, load_report, total
+from students.errors import UserError
+
+
+def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
+    """Collect the readers of reports that read openly.
+
+    Args:
+        given: folders of runs or evaluations, or report.json files.
+
+    Returns:
+        The readers, and what makes their places less comparable than they look.
+
+    Raises:
+        UserError: for a report that isn't there or is none, and for reports over different words.
+    """
+    found: list[tuple[str, str, float, Tally]] = []
+    machines: dict[str, str] = {}
+    scored: dict[str, dict[str, int]] = {}
+    for path in given:
+        report = load_report(find_report(path))
+        try:
+            opened = [reader for reader in report["readers"] if reader["reading"] == "open"]
+            found += [(path, str(each["name"]), float(each["ms_per_word"]), total(report, each)) for each in opened]
+            machines[path] = str(report["machine"]["processor"])
+            if opened:
+                scored[path] = {name: opened[0]["benchmarks"][name]["words"] for name in averaged_sets(report)}
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise UserError(f"{path} is no report of this version ({error!r}); evaluate again") from None
+    first = next(iter(scored), None)
+    if first is None:
+        raise UserError("no reader there reads openly; closed lexicons are not comparable with open reading")
+    for path, sets in scored.items():
+        if sets != scored[first]:
+            raise UserError(f"{first} and {path} are over different words; evaluate all readers on the same sets")
+    names = [name for _, name, _, _ in found]
+    places = [
+        Place(
+            name if names.count(name) == 1 else f"{name} ({Path(path).name})", ms,
+            Mark(number, tally.accuracy, tally.interval),
+        )
+        for number, (path, name, ms, tally) in enumerate(found)
+    ]  # fmt: skip
+    notes = []
+    if len(given) > 1:
+        notes.append("times are of several measurements; they compare only when the machine was as busy in each")
+    if len(set(machines.values())) > 1:
+        listed = "; ".join(f"{path}: {machine}" for path, machine in machines.items())
+        notes.append(f"times are from different machines, don't compare them ({listed})")
+    return places, notes

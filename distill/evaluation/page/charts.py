@@ -1,0 +1,297 @@
+"""The charts of the pages, drawn with matplotlib; call them within `svg.drawing`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+
+from distill.evaluation.metrics import Tally
+from distill.evaluation.page.analysis import AIM, Bin
+from distill.evaluation.page.svg import GRID, INK, MARKERS, MUTED, PAPER, SERIES, new_figure
+
+LONGEST = 28
+"""Characters of a name inside a chart."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A series of points, and what is around them."""
+
+    number: int
+    """Which colour and marker."""
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    """Lower bounds; none for no band."""
+    high: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A reader's accuracy with its interval, per cent."""
+
+    number: int
+    """Which colour and marker."""
+    accuracy: float
+    interval: tuple[float, float] | None
+    """None where there is none."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A reader on the frontier: how long it takes and how much it reads."""
+
+    name: str
+    ms: float
+    mark: Mark
+
+
+def colour(number: int) -> str:
+    """Return the colour of the `number`-th series."""
+    return SERIES[number % len(SERIES)]
+
+
+def marker(number: int) -> str:
+    """Return the marker of the `number`-th series."""
+    return MARKERS[number % len(MARKERS)]
+
+
+def short(name: str) -> str:
+    """Cut a long name in the middle, for a chart."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2 - 1]}…{name[-(LONGEST // 2) :]}"
+
+
+def accuracy_by_set(rows: Sequence[tuple[str, Sequence[Mark]]]) -> Figure:
+    """Draw accuracies with their intervals: a row a set, in it a marker a reader.
+
+    Args:
+        rows: name of the set, and each reader's mark.
+    """
+    readers = max(len(each) for _, each in rows)
+    step, gap = 15, 16
+    figure = new_figure(height=56 + len(rows) * (step * readers + gap))
+    axes = figure.add_subplot()
+    place, ticks = 0.0, []
+    for name, scores in rows:
+        first = place
+        for mark in scores:
+            shade = colour(mark.number)
+            if mark.interval is not None:
+                axes.plot(mark.interval, [place, place], color=shade, linewidth=2, solid_capstyle="butt")
+            axes.plot(mark.accuracy, place, marker(mark.number), color=shade, markeredgecolor=PAPER, markersize=7)
+            place += step
+        ticks.append(((first + place - step) / 2, short(name)))
+        place += gap
+        axes.axhline(place - step / 2 - gap / 2, color=GRID, linewidth=0.8)
+    axes.set_yticks([at for at, _ in ticks], [name for _, name in ticks])
+    axes.set_ylim(place - gap / 2 - step / 2, -step / 2 - gap / 2)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel("word accuracy, %, with 95% interval")
+    return figure
+
+
+def frontier(places: Sequence[Place], width: float = 430, height: float = 330) -> Figure:
+    """Draw accuracy against milliseconds a word, each reader by name, and the line that no reader is above."""
+    figure = new_figure(width, height)
+    axes = figure.add_subplot()
+    best = best_places(places)
+    if len(best) > 1:
+        axes.step(
+            [each.ms for each in best], [each.mark.accuracy for each in best], where="post", color=MUTED,
+            linewidth=1.2, linestyle=(0, (4, 3)), zorder=1,
+        )  # fmt: skip
+    for each in places:
+        shade = colour(each.mark.number)
+        if each.mark.interval is not None:
+            axes.plot([each.ms, each.ms], each.mark.interval, color=shade, linewidth=2, zorder=2)
+        axes.plot(
+            each.ms, each.mark.accuracy, marker(each.mark.number), color=shade, markeredgecolor=PAPER, markersize=8,
+            zorder=3,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    slow, quick = max(each.ms for each in places), min(each.ms for each in places)
+    axes.set_xlim(quick / 1.6, slow * 1.6)
+    ticks = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 2, 5)]
+    axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if quick / 1.6 <= tick <= slow * 1.6]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("milliseconds a word (one at a time, one CPU thread)")
+    axes.set_ylabel("word accuracy, %")
+    axes.margins(y=0.12)
+    name_places(axes, places)
+    return figure
+
+
+def best_places(places: Sequence[Place]) -> list[Place]:
+    """Choose the readers that none is both as quick as and better than, the quickest first."""
+    best: list[Place] = []
+    for each in sorted(places, key=lambda each: (each.ms, -each.mark.accuracy)):
+        if not best or each.mark.accuracy > best[-1].mark.accuracy:
+            best.append(each)
+    return best
+
+
+def name_places(axes: Axes, places: Sequence[Place]) -> None:
+    """Write each name beside its marker: right of it, or left where that is nearer to the edge; never over another."""
+    middle = (axes.get_xlim()[0] * axes.get_xlim()[1]) ** 0.5
+    bottom, top = axes.get_ylim()
+    height = (top - bottom) / 17  # of a line of text
+    taken: list[tuple[bool, float]] = []
+    for each in sorted(places, key=lambda each: -each.mark.accuracy):
+        left = each.ms > middle
+        at = each.mark.accuracy
+        while any(side == left and abs(at - other) < height for side, other in taken):
+            at -= height / 4
+        taken.append((left, at))
+        axes.annotate(
+            short(each.name), (each.ms, each.mark.accuracy), xytext=(each.ms / 1.09 if left else each.ms * 1.09, at),
+            textcoords="data", ha="right" if left else "left", va="center", color=INK, zorder=4,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1, "alpha": 0.85},
+            arrowprops=None if at == each.mark.accuracy else {"arrowstyle": "-", "color": GRID, "shrinkB": 6},
+        )  # fmt: skip
+
+
+def lines(
+    series: Sequence[Line], xlabel: str, ylabel: str, *, percent: bool = False, log: bool = False, points: bool = True
+) -> Figure:
+    """Draw curves, with bands where they have bounds.
+
+    Args:
+        series: the curves.
+        xlabel: what the horizontal axis is.
+        ylabel: what the vertical axis is.
+        percent: the vertical axis begins at 0.
+        log: the vertical axis is logarithmic.
+        points: mark the points.
+    """
+    figure = new_figure()
+    axes = figure.add_subplot()
+    for line in series:
+        if len(line.low):
+            axes.fill_between(line.x, line.low, line.high, color=colour(line.number), alpha=0.15, linewidth=0)
+        shape = marker(line.number) if points else ""
+        axes.plot(line.x, line.y, color=colour(line.number), marker=shape, markeredgecolor=PAPER)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        highest = max(max(line.y) for line in series)
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], highest / 1e4))  # a term that fades out fades to nothing
+    if percent:
+        axes.set_ylim(0, max(axes.get_ylim()[1], 5))  # of a run that has learned nothing yet too
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    return figure
+
+
+def shares(names: Sequence[str], steps: Sequence[float], values: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw shares that add up to 100% as areas on each other, the first name at the bottom."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    axes.stackplot(
+        steps, [values[name] for name in names], colors=[colour(n) for n in range(len(names))], edgecolor=PAPER,
+        linewidth=0.5, alpha=0.85,
+    )  # fmt: skip
+    axes.set_ylim(0, 100)
+    axes.set_xlim(min(steps), max(steps))
+    axes.set_xlabel("step")
+    axes.set_ylabel("share of the gradient, %")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    return figure
+
+
+def accuracy_by_bin(series: Sequence[tuple[int, Sequence[Bin]]], xlabel: str) -> Figure:
+    """Draw accuracies of kinds of words with their intervals; the readers beside each other in each bin.
+
+    Args:
+        series: each reader's number and its bins, the same for all.
+        xlabel: what the bins are of.
+    """
+    figure = new_figure()
+    axes = figure.add_subplot()
+    for place, (number, bins) in enumerate(series):
+        x = [at + 0.6 * ((place + 0.5) / len(series) - 0.5) for at in range(len(bins))]
+        for at, each in zip(x, bins, strict=True):
+            axes.plot([at, at], each.tally.interval, color=colour(number), linewidth=1.6, alpha=0.6)
+        axes.plot(x, [each.tally.accuracy for each in bins], marker(number), color=colour(number), markersize=5)
+    names = series[0][1]
+    axes.set_xticks(range(len(names)), [each.name for each in names])
+    if sum(len(each.name) for each in names) > 20:
+        axes.tick_params(axis="x", labelrotation=45)
+    axes.grid(axis="x", visible=False)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_ylim(top=min(102, axes.get_ylim()[1]))
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("word accuracy, %")
+    return figure
+
+
+def accuracy_by_character(series: Sequence[tuple[int, Mapping[str, Tally]]], characters: Sequence[str]) -> Figure:
+    """Draw how often each character of the labels was read, one marker a reader.
+
+    Args:
+        series: each reader's number and its scores by character.
+        characters: which to draw, in this order.
+    """
+    figure = new_figure(width=940, height=260)
+    axes = figure.add_subplot()
+    for place, (number, scores) in enumerate(series):
+        accuracies = [scores[char].accuracy for char in characters]
+        x = [at + 0.5 * ((place + 0.5) / len(series) - 0.5) for at in range(len(characters))]
+        axes.plot(x, accuracies, marker(number), color=colour(number), markersize=5.5)
+    axes.set_xticks(range(len(characters)), ["␣" if char == " " else char for char in characters])
+    axes.set_xlim(-0.7, len(characters) - 0.3)
+    axes.set_ylim(top=min(101.5, axes.get_ylim()[1]))
+    axes.set_ylabel("characters read, %")
+    axes.set_xlabel("character of the label, the most frequent first")
+    return figure
+
+
+def reliability(series: Sequence[tuple[int, Sequence[tuple[float, Tally]]]]) -> Figure:
+    """Draw accuracy against confidence; on the diagonal a confidence says how often it is right.
+
+    Args:
+        series: each reader's number and its bins of the confidence.
+    """
+    figure = new_figure(height=330)
+    axes = figure.add_subplot()
+    axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+    for number, bins in series:
+        for sure, tally in bins:
+            axes.plot([sure, sure], tally.interval, color=colour(number), linewidth=1.4, alpha=0.5)
+        x, y = [sure for sure, _ in bins], [tally.accuracy for _, tally in bins]
+        axes.plot(x, y, marker=marker(number), color=colour(number), markeredgecolor=PAPER)
+    axes.set_xlim(0, 101)
+    axes.set_ylim(0, 101)
+    axes.set_xlabel("confidence, %")
+    axes.set_ylabel("word accuracy, %")
+    return figure
+
+
+def coverage(series: Sequence[tuple[int, Sequence[tuple[float, float]]]]) -> Figure:
+    """Draw how many of the accepted words are right against how many are accepted.
+
+    Args:
+        series: each reader's number and its points.
+    """
+    figure = new_figure(height=330)
+    axes = figure.add_subplot()
+    axes.axhline(AIM, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)))
+    lowest = 100.0
+    for number, points in series:
+        kept = [point for point in points if point[0] >= 1] or list(points)  # the first words alone are noise
+        lowest = min(lowest, *(right for _, right in kept))
+        axes.plot([share for share, _ in kept], [right for _, right in kept], color=colour(number))
+    axes.set_xlim(0, 100)
+    axes.set_ylim(max(lowest - 2, 0), 100.5)
+    axes.set_xlabel("words accepted, % (the surest first)")
+    axes.set_ylabel("right of those, %")
+    return figure

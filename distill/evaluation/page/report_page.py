@@ -1,0 +1,402 @@
+"""report.html: what a report and its readings tell, as one page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distill.evaluation import curves
+from distill.evaluation.compare import Comparison
+from distill.evaluation.metrics import Tally
+from distill.evaluation.page import analysis, charts
+from distill.evaluation.page.analysis import AIM, Characters
+from distill.evaluation.page.galleries import LoadPicture, make_galleries
+from distill.evaluation.page.rendering import Chart, Table, chart, render
+from distill.evaluation.page.svg import drawing
+from distill.evaluation.readings import ReadWord, collect_readings, write_readings
+from distill.evaluation.stored import averaged_sets, total
+from distill.evaluation.tables import TITLES, millions, warnings
+from students.files import write_file
+
+PAGE = "report.html"
+CHARACTERS = 40
+"""Most characters of the alphabet that are drawn."""
+CONFUSIONS = 20
+"""Confusions that are listed."""
+
+
+def write_page(
+    folder: Path, report: Mapping[str, Any], comparison: Comparison, metrics: Sequence[Mapping[str, Any]] = ()
+) -> Path:
+    """Write readings.jsonl and report.html beside report.json, each whole or not at all.
+
+    Args:
+        folder: where report.json is.
+        report: the comparison's report.
+        comparison: what it was built from.
+        metrics: what the run of the student has logged, for its loss terms; empty without a run.
+
+    Returns:
+        The page.
+    """
+    words = collect_readings(comparison)
+    write_readings(folder, words)
+    sets = {benchmark.name: benchmark for benchmark in comparison.benchmarks}
+    with drawing():
+        page = ReportPage(report, words, lambda name, number: sets[name].load(number), metrics)
+        write_file(folder / PAGE, render("report.html", page.values()))
+    return folder / PAGE
+
+
+class ReportPage:
+    """The values of the template, a method a section; use it while `drawing`.
+
+    Args:
+        report: see docs/reference/report-json.md.
+        words: its readings.
+        load_picture: loads a word's picture.
+        metrics: what the run of the student has logged, for its loss terms.
+    """
+
+    def __init__(
+        self, report: Mapping[str, Any], words: Sequence[ReadWord], load_picture: LoadPicture,
+        metrics: Sequence[Mapping[str, Any]] = (),
+    ) -> None:  # fmt: skip
+        sets = averaged_sets(report)
+        self.report, self.load_picture, self.metrics = report, load_picture, metrics
+        self.words = [word for word in words if word.set in sets]  # no word counts twice
+        self.readers: list[Mapping[str, Any]] = list(report["readers"])
+        self.numbers = {reader["name"]: number for number, reader in enumerate(self.readers)}
+        self.opened = [reader for reader in self.readers if reader["reading"] == "open"]
+        asked = self.opened or self.readers
+        self.subject = next((reader for reader in asked if reader["role"] == "student"), asked[0])["name"]
+
+    def values(self) -> dict[str, Any]:
+        """Return what the template shows."""
+        names = ", ".join(reader["name"] for reader in self.opened or self.readers)
+        config = self.report.get("config") or {}
+        parts = {
+            "accuracy": self.accuracy(), "pairs": self.pairs(), "learning": self.learning(), "terms": self.terms(),
+            "words": self.kinds(), "confusions": self.confusions(), "confidence": self.confidence(),
+        }  # fmt: skip
+        compared = self.compared()
+        return {
+            **parts,
+            "title": config.get("name") if "student" in config and isinstance(config.get("name"), str) else names,
+            "kind": "symdistill: training run" if self.report.get("curves") else "symdistill: comparison of readers",
+            "verdict": self.report["verdict"],
+            "warnings": warnings(self.report),
+            "sections": [
+                (anchor, title) for anchor, title, there in (
+                    ("accuracy", "Accuracy", True), ("differences", "Differences", parts["pairs"]),
+                    ("learning", "Learning", parts["learning"]),
+                    ("losses", "Losses", parts["terms"]), ("words", "Words", True),
+                    ("confusions", "Confusions", parts["confusions"]),
+                    ("confidence", "Confidence", parts["confidence"]), ("galleries", "Pictures", True),
+                    ("origin", "Origin", True),
+                ) if there
+            ],
+            "galleries": list(make_galleries(self.words, compared, self.subject, self.load_picture)),
+            "gallery_legend": self.legend([reader for reader in self.readers if reader["name"] in compared]),
+            "gallery_note": "Each picture with its label, and what each reader made of it with its confidence; what "
+            "does not belong is marked. A picture's tooltip says where it is stored.",
+            "numbers": self.numbers,
+            "command": self.report["command"] or "called from Python",
+            "origin": self.origin(),
+            "seconds": Table(["part", "seconds"], [[part, f"{s:,.1f}"] for part, s in self.report["seconds"].items()]),
+            "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
+        }  # fmt: skip
+
+    def legend(self, readers: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, str]]:
+        """List marker, name and role of readers."""
+        return [
+            (
+                self.numbers[reader["name"]], reader["name"],
+                reader["role"] + (", chooses from a lexicon" if reader["reading"] != "open" else ""),
+            )
+            for reader in readers
+        ]  # fmt: skip
+
+    def mark(self, reader: Mapping[str, Any], tally: Tally) -> charts.Mark:
+        """Mark a reader's score."""
+        return charts.Mark(self.numbers[reader["name"]], tally.accuracy, tally.interval)
+
+    def compared(self) -> list[str]:
+        """Name the readers of the galleries: those that read, and teachers that choose."""
+        return [
+            reader["name"] for reader in self.readers
+            if reader in self.opened or reader["role"] == "teacher" or not self.opened
+        ]  # fmt: skip
+
+    def accuracy(self) -> list[dict[str, Any]]:
+        """Accuracy by set, open reading and closed lexicons apart."""
+        sets, groups = list(self.readers[0]["benchmarks"]), []
+        for reading, title in TITLES.items():
+            readers = [reader for reader in self.readers if reader["reading"] == reading]
+            if not readers:
+                continue
+            rows = [
+                (name, [self.mark(reader, tally_of(reader["benchmarks"][name])) for reader in readers]) for name in sets
+            ]
+            if len(averaged_sets(self.report)) > 1:
+                rows.append(("all, by word", [self.mark(reader, total(self.report, reader)) for reader in readers]))
+            averages = ["by word", "by set"] if len(sets) > 1 else []
+            head = ["reader", "role", *sets, *averages, "1-NED", "parameters", "ms a word"]
+            table = Table(head, [self.accuracy_row(reader, sets, bool(averages)) for reader in readers], texts=2)
+            groups.append(
+                {
+                    "title": "Open reading" if reading == "open" else "Closed lexicon",
+                    "explanation": "Word accuracy in per cent; the lines are 95% intervals (Wilson)."
+                    if reading == "open"
+                    else f"{title.partition(': ')[2].capitalize()}.",
+                    "legend": self.legend(readers),
+                    "charts": [
+                        chart(charts.accuracy_by_set(rows), "Word accuracy by set", table=self.detail(readers)),
+                        *(self.frontier() if reading == "open" else []),
+                    ],
+                    "table": table,
+                }
+            )
+        return groups
+
+    def accuracy_row(self, reader: Mapping[str, Any], sets: Sequence[str], averages: bool) -> list[object]:
+        """Format a reader's line of the table."""
+        entries = [reader["benchmarks"][name] for name in averaged_sets(self.report)]
+        similarity = sum(entry["one_minus_ned"] * entry["words"] for entry in entries)
+        return [
+            reader["name"], reader["role"], *(f"{reader['benchmarks'][name]['accuracy']:.2f}" for name in sets),
+            *([f"{reader['average_by_word']:.2f}", f"{reader['average_by_set']:.2f}"] if averages else []),
+            f"{similarity / max(sum(entry['words'] for entry in entries), 1):.2f}",
+            millions(reader["params"]), f"{reader['ms_per_word']:.1f}",
+        ]  # fmt: skip
+
+    def detail(self, readers: Sequence[Mapping[str, Any]]) -> Table:
+        """Format every reader and set with counts and interval."""
+        rows = [
+            [
+                name, reader["name"], entry["hits"], entry["words"], f"{entry['accuracy']:.2f}",
+                f"{entry['interval'][0]:.1f} to {entry['interval'][1]:.1f}", f"{entry['one_minus_ned']:.2f}",
+            ]
+            for name in readers[0]["benchmarks"]
+            for reader in readers
+            for entry in [reader["benchmarks"][name]]
+        ]  # fmt: skip
+        return Table(["set", "reader", "correct", "words", "accuracy, %", "95% interval", "1-NED, %"], rows, texts=2)
+
+    def pairs(self) -> Table | None:
+        """Format the differences between readers of one kind."""
+        rows = [
+            [
+                pair["a"], pair["b"], f"{pair['difference']:+.2f}",
+                f"{pair['interval'][0]:+.1f} to {pair['interval'][1]:+.1f}", f"{pair['p']:.2g}", pair["only_a"],
+                pair["only_b"], pair["both"], pair["neither"],
+            ]
+            for pair in self.report["pairs"]
+        ]  # fmt: skip
+        head = ["a", "b", "a − b", "95% interval", "p", "only a", "only b", "both", "neither"]
+        return Table(head, rows, texts=2) if rows else None
+
+    def frontier(self) -> list[Chart]:
+        """Accuracy against milliseconds of the readers that read openly."""
+        places = [
+            charts.Place(each["name"], each["ms_per_word"], self.mark(each, total(self.report, each)))
+            for each in self.opened
+        ]
+        if len(places) < 2:
+            return []
+        caption = "The dashed line joins those that no other is both quicker and better than."
+        return [chart(charts.frontier(places), "Accuracy against time", caption)]
+
+    def learning(self) -> dict[str, Any] | None:
+        """Validations against steps and against time, student and baseline."""
+        rows = {name: each for name, each in self.report.get("curves", {}).items() if each}
+        if not rows:
+            return None
+        table = Table(
+            ["reader", "step", "seconds", "accuracy, %", "1-NED, %"],
+            [
+                [
+                    name, f"{row['step']:,}", f"{row['seconds']:,.0f}" if "seconds" in row else "–",
+                    f"{row['accuracy']:.2f}", f"{row['one_minus_ned']:.2f}" if "one_minus_ned" in row else "–",
+                ]
+                for name, each in rows.items() for row in each
+            ],
+        )  # fmt: skip
+        drawn = [
+            chart(charts.lines(curve_lines(rows, self.numbers, "step"), "step", "word accuracy, %", percent=True),
+                  "Against steps", table=table)
+        ]  # fmt: skip
+        if all("seconds" in row for each in rows.values() for row in each):
+            minutes = curve_lines(rows, self.numbers, "seconds", 60)
+            drawn.append(
+                chart(charts.lines(minutes, "minutes of training", "word accuracy, %", percent=True), "Against time")
+            )
+        return {"legend": self.legend([r for r in self.readers if r["name"] in rows]), "charts": drawn}
+
+    def terms(self) -> dict[str, Any] | None:
+        """Loss terms and gradient shares over the steps."""
+        losses, shares = curves.loss_terms(self.metrics), curves.gradient_shares(self.metrics)
+        names = list(dict.fromkeys([*losses, *shares]))
+        if not names:
+            return None
+        series = [charts.Line(names.index(name), *zip(*points, strict=True)) for name, points in losses.items()]
+        drawn = []
+        if series:
+            figure = charts.lines(series, "step", "loss term, weighted", log=True, points=False)
+            drawn.append(chart(figure, "Loss terms", "Each as the student learns from it, smoothed."))
+        if shares:
+            steps = sorted({step for points in shares.values() for step, _ in points})
+            filled = {name: [dict(points).get(step, 0.0) for step in steps] for name, points in shares.items()}
+            figure = charts.shares([name for name in names if name in shares], steps, filled)
+            drawn.append(
+                chart(figure, "Gradient shares", "Of a guided step now and then, in the order of the names above.",
+                      table=shares_table(steps, filled))
+            )  # fmt: skip
+        return {"legend": [(number, name, "") for number, name in enumerate(names)], "charts": drawn}
+
+    def kinds(self) -> dict[str, Any]:
+        """Accuracy by length, height and character."""
+        readers = self.opened or self.readers
+        drawn = []
+        for title, xlabel, measure in (
+            ("By length", "characters of the word", analysis.by_length),
+            ("By height", "height of the picture, pixels", analysis.by_height),
+        ):
+            bins = {reader["name"]: measure(self.words, reader["name"]) for reader in readers}
+            table = Table(
+                [xlabel, "words", *bins],
+                [
+                    [row[0].name, f"{row[0].tally.words:,}", *(f"{each.tally.accuracy:.1f}" for each in row)]
+                    for row in zip(*bins.values(), strict=True)
+                ],
+            )
+            figure = charts.accuracy_by_bin([(self.numbers[name], each) for name, each in bins.items()], xlabel)
+            drawn.append(chart(figure, title, table=table))
+        if self.opened:
+            drawn.append(self.characters())
+        return {"legend": self.legend(readers), "charts": drawn}
+
+    def characters(self) -> Chart:
+        """How often each character of the labels was read."""
+        aligned = self.aligned()
+        scores = {name: each.scores for name, each in aligned.items()}
+        first = scores[self.subject]
+        shown = list(first)[:CHARACTERS]
+        table = Table(
+            ["character", "times", *scores],
+            [
+                [
+                    "␣" if char == " " else char,
+                    f"{tally.words:,}",
+                    *(f"{s[char].accuracy:.1f}" for s in scores.values()),
+                ]
+                for char, tally in first.items()
+            ],
+        )
+        figure = charts.accuracy_by_character([(self.numbers[name], each) for name, each in scores.items()], shown)
+        rest = f"The {len(shown)} most frequent of {len(first)}." if len(first) > len(shown) else ""
+        return chart(figure, "By character", rest, wide=True, table=table)
+
+    def aligned(self) -> dict[str, Characters]:
+        """Align labels and readings once, for all readers that read openly."""
+        if not hasattr(self, "_aligned"):
+            self._aligned = {
+                reader["name"]: analysis.by_characters(self.words, reader["name"]) for reader in self.opened
+            }
+        return self._aligned
+
+    def confusions(self) -> Table | None:
+        """List the subject's most frequent confusions, with how often the others make them."""
+        if not self.opened:
+            return None
+        aligned = self.aligned()
+        own = aligned[self.subject]
+        others = [name for name in aligned if name != self.subject]
+        rows = [
+            [
+                f"{show(pair[0])} → {show(pair[1])}", "{} → {}".format(*own.examples[pair]),
+                count, *(aligned[name].confusions[pair] for name in others),
+            ]
+            for pair, count in own.confusions.most_common(CONFUSIONS)
+        ]  # fmt: skip
+        return (
+            Table(["label → read", f"as {self.subject} read", self.subject, *others], rows, texts=2) if rows else None
+        )
+
+    def confidence(self) -> dict[str, Any] | None:
+        """What confidences are worth, and the threshold that makes `AIM` per cent right."""
+        if not self.opened or not self.words:
+            return None
+        found = {reader["name"]: analysis.reliability(self.words, reader["name"]) for reader in self.opened}
+        rows = []
+        for name, each in found.items():
+            if (best := each.threshold) is None:
+                accepted = ["–", "–", "–"]
+            else:
+                low, high = best.accepted.interval
+                accepted = [f"{best.confidence:.4f}", f"{best.covered:.1f}", f"{low:.1f} to {high:.1f}"]
+            rows.append([name, *accepted, f"{each.error:.1f}"])
+        own = found[self.subject].threshold
+        sentence = (
+            f"No threshold of its confidence makes {AIM:g}% of what is accepted from {self.subject} right."
+            if own is None
+            else f"Accept {self.subject}'s readings from a confidence of {own.confidence:.4f} on, and {AIM:g}% of them "
+            f"are right; that covers {own.covered:.1f}% of the words. The threshold was chosen on these very words, so "
+            "expect a little less on others."
+        )
+        series = [(self.numbers[name], each) for name, each in found.items()]
+        return {
+            "sentence": sentence,
+            "legend": self.legend(self.opened),
+            "charts": [
+                chart(charts.reliability([(number, each.bins) for number, each in series]), "Reliability",
+                      "On the dashed line a confidence says how often it is right."),
+                chart(charts.coverage([(number, thinned(each.coverage)) for number, each in series]), "Coverage",
+                      f"The dashed line is at {AIM:g}%."),
+            ],
+            "table": Table(
+                ["reader", f"threshold for {AIM:g}%", "covers, %", "right of those, 95% interval", "calibration error"],
+                rows,
+            ),
+        }  # fmt: skip
+
+    def origin(self) -> Table:
+        """Machine and versions."""
+        machine, versions = self.report["machine"], self.report["versions"]
+        rows = [[key, value] for key, value in machine.items()] + [[key, value] for key, value in versions.items()]
+        return Table(["machine and versions", ""], rows, texts=2)
+
+
+def tally_of(entry: Mapping[str, Any]) -> Tally:
+    """Return the counts of a benchmark of the report."""
+    return Tally(entry["words"], entry["hits"])
+
+
+def curve_lines(
+    rows: Mapping[str, Sequence[Mapping[str, float]]], numbers: Mapping[str, int], key: str, unit: float = 1
+) -> list[charts.Line]:
+    """Turn validations into lines against `key`, in units of `unit`."""
+    return [
+        charts.Line(numbers[name], [row[key] / unit for row in each], [row["accuracy"] for row in each])
+        for name, each in rows.items()
+    ]
+
+
+def shares_table(steps: Sequence[float], filled: Mapping[str, Sequence[float]]) -> Table:
+    """Format gradient shares, a line a step."""
+    rows = [[f"{step:,.0f}", *(f"{each[at]:.1f}" for each in filled.values())] for at, step in enumerate(steps)]
+    return Table(["step", *filled], rows)
+
+
+def thinned(points: Sequence[tuple[float, float]], most: int = 200) -> list[tuple[float, float]]:
+    """Keep at most `most` points and the last."""
+    every = max(1, len(points) // most)
+    return [*points[::every], points[-1]]
+
+
+def show(character: str) -> str:
+    """Write a character so that it can be seen."""
+    return {"": "–", " ": "␣"}.get(character, character)

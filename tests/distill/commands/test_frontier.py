@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from distill.commands.frontier import main
+from tests.distill.evaluation.fakes import fake_report, read_words
+
+
+def write_report(folder: Path, labels: list[str], closed: tuple[str, ...] = (), **roles: str) -> str:
+    words = read_words(labels, **{name: [(label[:n], 0.5) for label in labels] for n, name in enumerate(roles)})
+    folder.mkdir()
+    (folder / "report.json").write_text(json.dumps(fake_report(words, roles, closed)))
+    return str(folder)
+
+
+def test_readers_of_several_reports_are_in_one_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = write_report(tmp_path / "one", ["a", "bc"], mine="student", clip="teacher", closed=("clip",))
+    two = write_report(tmp_path / "two", ["a", "bc"], mine="student", far="peer")
+    out = tmp_path / "picture"
+    assert main([one, f"{two}/report.json", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("note: times are of several measurements")
+    assert printed.endswith(f"wrote {out}.svg, {out}.png\n")
+    with Image.open(f"{out}.png") as picture:
+        assert picture.size == (1280, 840)
+    drawn = Path(f"{out}.svg").read_text(encoding="utf-8")
+    assert "far" in drawn
+    assert "clip" not in drawn.replace("clip-path", "").replace("clipPath", "").replace("clip-rule", "")
+    assert main([one, "--out", str(out)]) == 2
+    assert f"{out}.svg exists" in capsys.readouterr().err
+    assert main([one, "--out", str(out), "--overwrite"]) == 0
+
+
+def test_a_mistake_is_one_line_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_report(tmp_path / "one", ["a", "bc"], mine="student")
+    write_report(tmp_path / "other", ["a"], mine="student")
+    write_report(tmp_path / "closed", ["a"], closed=("clip",), clip="teacher")
+    (tmp_path / "empty").mkdir()
+    for given, message in (
+        (["one", "other"], "one and other are over different words"),
+        (["closed"], "no reader there reads openly"),
+        (["empty"], "empty has no report.json"),
+        (["one", "--out", "none/picture"], "none is no folder"),
+        (["one", "--out", ".."], "name without ending"),
+    ):
+        assert main(given) == 2
+        printed = capsys.readouterr()
+        assert message in printed.err
+        assert printed.err.count("\n") == 1
+        assert not list(tmp_path.glob("*.svg"))
