@@ -9,8 +9,8 @@ from typing import Any
 from students.errors import UserError
 
 EXTRAS = {
-    "wordfreq": "render", "fontTools": "render",
-    "onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx", "rapidocr": "peers",
+    "wordfreq": "render", "fontTools": "render", "onnx": "onnx", "onnxscript": "onnx", "onnxruntime": "onnx",
+    "rapidocr": "peers", "gradio": "demo",
 }  # fmt: skip
 """Packages that `pip install symdistill` alone does not bring, and the extra that does."""
 

@@ -146,10 +146,11 @@ def test_the_page_lies_beside_the_reader(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make("nar").save_pretrained(tmp_path / "nar")
     out = ["--out", str(tmp_path / "out")]
     address = ["--web-runtime", "https://example.org/ort"]
     for words, message in (
-        (["--student", "tiny", *out, "--target", "web", *address], "a web page runs CTC readers only"),
+        (["--student", str(tmp_path / "nar"), *out, "--target", "web", *address], "a web page runs CTC readers only"),
         (["--student", "tiny-free", *out, "--onnx", *address], "--web-runtime is for pages; add --target web"),
         (["--student", "tiny-free", *out, "--target", "web", "--web-runtime", str(tmp_path)], "npm pack"),
     ):
@@ -157,7 +158,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         printed = capsys.readouterr()
         assert message in printed.err
         assert printed.err.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["nar"]
 
 
 def test_chromium_reads_as_we_do(tab: Tab, page: Path) -> None:
