@@ -15,6 +15,8 @@ from distill.evaluation.page.svg import GRID, INK, MARKERS, MUTED, PAPER, SERIES
 
 LONGEST = 28
 """Characters of a name inside a chart."""
+LETTER = 6.3
+"""Width of a letter in a chart, pixels, on average."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,15 @@ def frontier(places: Sequence[Place], width: float = 430, height: float = 330) -
     axes.set_xscale("log")
     slow, quick = max(each.ms for each in places), min(each.ms for each in places)
     axes.set_xlim(quick / 1.6, slow * 1.6)
-    ticks = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 2, 5)]
+    digits = (1, 2, 5) if slow > 4 * quick else (1, 1.5, 2, 3, 4, 5, 7)
+    ticks = [digit * 10.0**power for power in range(-3, 6) for digit in digits]
     axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if quick / 1.6 <= tick <= slow * 1.6]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("milliseconds a word (one at a time, one CPU thread)")
     axes.set_ylabel("word accuracy, %")
     axes.margins(y=0.12)
-    name_places(axes, places)
+    name_places(figure, axes, places)
     return figure
 
 
@@ -136,24 +139,48 @@ def best_places(places: Sequence[Place]) -> list[Place]:
     return best
 
 
-def name_places(axes: Axes, places: Sequence[Place]) -> None:
-    """Write each name beside its marker: right of it, or left where that is nearer to the edge; never over another."""
-    middle = (axes.get_xlim()[0] * axes.get_xlim()[1]) ** 0.5
-    bottom, top = axes.get_ylim()
-    height = (top - bottom) / 17  # of a line of text
-    taken: list[tuple[bool, float]] = []
-    for each in sorted(places, key=lambda each: -each.mark.accuracy):
-        left = each.ms > middle
-        at = each.mark.accuracy
-        while any(side == left and abs(at - other) < height for side, other in taken):
-            at -= height / 4
-        taken.append((left, at))
+Box = tuple[float, float, float, float]
+"""Left, bottom, right and top in pixels."""
+
+
+def name_places(figure: Figure, axes: Axes, places: Sequence[Place]) -> None:
+    """Write each name beside its marker, where it covers no marker and no other name; else with a line to it."""
+    figure.draw_without_rendering()  # only now it is known where markers are
+    area = axes.get_window_extent()
+    points = [axes.transData.transform((each.ms, each.mark.accuracy)) for each in places]
+    taken: list[Box] = [(x - 7, y - 7, x + 7, y + 7) for x, y in points]
+    for each in places:
+        if each.mark.interval is not None:
+            (x, low), (_, high) = axes.transData.transform([(each.ms, bound) for bound in each.mark.interval])
+            taken.append((x - 2, low, x + 2, high))
+    for each, (x, y) in sorted(zip(places, points, strict=True), key=lambda pair: -pair[0].mark.accuracy):
+        width = LETTER * len(short(each.name))
+        candidates = [
+            (side, up, name_box(x, y + up, side * width))
+            for up in (0, 15, -15, 30, -30, 45, -45, 60, -60) for side in (1, -1)
+        ]  # fmt: skip
+        free = [
+            (side, up, box) for side, up, box in candidates
+            if box[0] >= area.x0 and box[2] <= area.x1 and not any(overlap(box, other) for other in taken)
+        ]  # fmt: skip
+        side, up, box = (free or candidates)[0]
+        taken.append(box)
         axes.annotate(
-            short(each.name), (each.ms, each.mark.accuracy), xytext=(each.ms / 1.09 if left else each.ms * 1.09, at),
-            textcoords="data", ha="right" if left else "left", va="center", color=INK, zorder=4,
+            short(each.name), (each.ms, each.mark.accuracy), xytext=(10 * side, up), textcoords="offset points",
+            ha="left" if side > 0 else "right", va="center", color=INK, zorder=4,
             bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1, "alpha": 0.85},
-            arrowprops=None if at == each.mark.accuracy else {"arrowstyle": "-", "color": GRID, "shrinkB": 6},
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.8, "shrinkB": 5} if up else None,
         )  # fmt: skip
+
+
+def name_box(x: float, y: float, width: float) -> Box:
+    """Return the box of a name beside a point, left of it for a negative width."""
+    return (x + 10, y - 7, x + 10 + width, y + 7) if width > 0 else (x - 10 + width, y - 7, x - 10, y + 7)
+
+
+def overlap(one: Box, other: Box) -> bool:
+    """Tell whether two boxes overlap."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def lines(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from distill.evaluation.page.charts import Line, Mark, Place, best_places, frontier, lines
@@ -18,8 +20,21 @@ PLACES = [
 
 def test_no_reader_of_the_frontier_is_slower_and_no_better_than_another() -> None:
     assert [each.name for each in best_places(PLACES)] == ["quick <b>", "best & last"]
-    twin_speed = [Place("a", 2.0, Mark(0, 50.0, None)), Place("b", 2.0, Mark(0, 60.0, None))]
-    assert [each.name for each in best_places(twin_speed)] == ["b"]
+    equal_speed = [Place("a", 2.0, Mark(0, 50.0, None)), Place("b", 2.0, Mark(0, 60.0, None))]
+    assert [each.name for each in best_places(equal_speed)] == ["b"]
+
+
+def test_names_of_the_frontier_stay_apart() -> None:
+    near = [Place(f"a reader {n}", 5 + n / 10, Mark(n, 80 + n / 10, (79, 81))) for n in range(4)]
+    with drawing():
+        figure = frontier([*near, Place("far", 50.0, Mark(4, 60.0, None))])
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the lines to the markers
+        area = axes.get_window_extent()
+    assert len(boxes) == 5
+    assert not [1 for one, other in combinations(boxes, 2) if one.overlaps(other)]
+    assert all(area.x0 <= box.x0 and box.x1 <= area.x1 + 15 for box in boxes)
 
 
 def test_a_figure_in_a_page_takes_the_pages_colours_and_shows_names_as_they_are() -> None:
