@@ -22,6 +22,9 @@ export async function openReader() {
   ort.env.wasm.wasmPaths = { wasm: here(described.runtime.wasm) };
   const model = await fetchHere(described.model).then((answer) => answer.arrayBuffer());
   const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"], logSeverityLevel: 3 });
+  const [height, width] = described.image_size;
+  const blank = new ort.Tensor("float32", new Float32Array(3 * height * width).fill(1), [1, 3, height, width]);
+  await session.run({ images: blank }); // the first picture takes longer than all others
   return new Reader(ort, session, described);
 }
 
