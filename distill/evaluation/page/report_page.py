@@ -193,8 +193,8 @@ class ReportPage:
         rows = [
             [
                 pair["a"], pair["b"], f"{pair['difference']:+.2f}",
-                f"{pair['interval'][0]:+.1f} to {pair['interval'][1]:+.1f}", f"{pair['p']:.2g}", pair["only_a"],
-                pair["only_b"], pair["both"], pair["neither"],
+                f"{pair['interval'][0]:+.1f} to {pair['interval'][1]:+.1f}", write_p(pair["p"]),
+                pair["only_a"], pair["only_b"], pair["both"], pair["neither"],
             ]
             for pair in self.report["pairs"]
         ]  # fmt: skip
@@ -370,6 +370,11 @@ class ReportPage:
         machine, versions = self.report["machine"], self.report["versions"]
         rows = [[key, value] for key, value in machine.items()] + [[key, value] for key, value in versions.items()]
         return Table(["machine and versions", ""], rows, texts=2)
+
+
+def write_p(p: float) -> str:
+    """Write McNemar's p; below what a float holds, a bound."""
+    return f"{p:.2g}" if p else "< 1e-300"
 
 
 def tally_of(entry: Mapping[str, Any]) -> Tally:
