@@ -1,4 +1,4 @@
-"""Let readers label pictures: `python tools/label.py PICTURES OUT --reader tiny-real`."""
+"""Let readers label pictures: `python tools/label.py PICTURES OUT --reader tiny`."""
 
 import sys
 from pathlib import Path

@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     add("out", type=Path, help="folder of the LMDB to write")
     add(
         "--reader", action="append", default=[], metavar="R",
-        help="who reads: shipped name, folder, or ONNX file; several with --reader again (tiny-real)",
+        help="who reads: shipped name, folder, or ONNX file; several with --reader again (tiny)",
     )  # fmt: skip
     add("--threshold", type=float, default=0.9, metavar="P", help="least confidence of a label, 0 to 1 (%(default)s)")
     add("--agree", type=int, metavar="N", help="readers that have to read the same (default: all of them)")
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see `parser`. A run that was killed goes on when it is started again."""
     given = parser().parse_args(argv)
-    names = given.reader or ["tiny-real"]
+    names = given.reader or ["tiny"]
     agree = len(names) if given.agree is None else given.agree
     if not 0 <= given.threshold <= 1:
         raise UserError(f"--threshold {given.threshold:g}: give a confidence from 0 to 1, such as 0.9")

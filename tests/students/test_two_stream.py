@@ -225,7 +225,7 @@ def test_the_size_of_the_paper_reads_as_without_a_cache() -> None:
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize("name", SIX)
 def test_real_words_are_read_as_without_a_cache(name: str, batch: int, shared: Path) -> None:
-    student, charset = Student.from_pretrained("tiny-real"), Charset.load("36")
+    student, charset = Student.from_pretrained(shared / "weights" / "tiny_long"), Charset.load("36")
     (benchmark,) = open_benchmarks(shared / "data", name, charset, None)
     for start in range(0, len(benchmark), batch):
         pictures = [benchmark.load(number) for number in range(start, min(start + batch, len(benchmark)))]

@@ -12,6 +12,7 @@ from students.parseq import Parseq, ParseqConfig
 from students.student import Student, StudentConfig
 from teachers import load_teacher
 from teachers.clip import ClipTeacher
+from teachers.columns import CtcReaderTeacher
 from teachers.reading import ParseqTeacher, StudentTeacher
 
 LABELS = ["cat", "a1", "parkin"]
@@ -142,7 +143,7 @@ def test_the_kind_follows_from_name_and_folder(tmp_path: Path) -> None:
     small_student().save_pretrained(tmp_path / "run" / "student")
     small_parseq().save_pretrained(tmp_path / "parseq")
     for name, kind, called in (
-        ("tiny", StudentTeacher, "tiny"),
+        ("tiny", CtcReaderTeacher, "tiny"),
         (str(tmp_path / "run" / "student"), StudentTeacher, "run"),
         (str(tmp_path / "parseq"), ParseqTeacher, "parseq"),
     ):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from students.charset import Charset
+from students.ctc import CtcReader
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
 from students.reading import Reader
@@ -72,7 +73,7 @@ def test_config_json_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_readers_are_told_from_clips(tmp_path: Path) -> None:
     assert not resolve("tiny").is_clip
-    assert isinstance(load_reader("tiny"), Student)
+    assert isinstance(load_reader("tiny"), CtcReader)
     SmallTeacher(CLIP).save(tmp_path / "clip", "card")
     for name in ("words-small", "ViT-B-16/openai", str(tmp_path / "clip")):
         assert resolve(name).is_clip
@@ -121,7 +122,7 @@ def test_a_registered_teacher_goes_by_its_name() -> None:
     assert isinstance(teacher, Codes)
     assert teacher.image_size == (48, 160)
     assert isinstance(load_model("codes"), Codes)
-    assert isinstance(load_model("tiny"), Student)
+    assert isinstance(load_model("tiny"), CtcReader)
     register_teacher("codes")(lambda: Codes(8))  # a notebook cell that is run again
     assert load_teacher("codes").shape.joint_width == 8
     with pytest.raises(UserError, match="takes no weights"):

@@ -227,7 +227,7 @@ def shares(names: Sequence[str], steps: Sequence[float], values: Mapping[str, Se
         linewidth=0.5, alpha=0.85,
     )  # fmt: skip
     axes.set_ylim(0, 100)
-    axes.set_xlim(min(steps), max(steps))
+    axes.set_xlim(min(steps), max(*steps, min(steps) + 1))  # one step alone has no width
     axes.set_xlabel("step")
     axes.set_ylabel("share of the gradient, %")
     axes.xaxis.set_major_locator(MaxNLocator(6))

@@ -151,8 +151,11 @@ def test_as_a_teacher(run: Path, kind: str) -> None:
         ({"decoding": "ctc", "refine_iters": 1}, "refine_iters of decoding ctc"),
         ({"refine_iters": 1}, "refine_iters of decoding ar"),
         ({"decoder": False}, "decoding ar reads with its decoder"),
-        ({"init": "tiny", "decoder": False}, "decoding ar reads with its decoder"),
-        ({"init": "tiny", "decoding": "ctc", "refine_iters": 2}, "refine_iters of decoding ctc"),
+        (
+            {"init": "tiny", "decoding": "ar", "keep_aspect": None},
+            "keep their aspect are read by CTC",
+        ),
+        ({"init": "tiny", "refine_iters": 2}, "refine_iters of decoding ctc"),
     ],
 )
 def test_students_that_can_not_be_built(change: dict[str, Any], message: str) -> None:
@@ -204,12 +207,13 @@ def test_a_new_student_without_a_decoder_and_another_alphabet() -> None:
 
 
 @pytest.mark.parametrize("loss", ["kd", "dkd"])
-def test_what_would_teach_a_decoder_is_refused_without_one(loss: str) -> None:
+def test_what_would_teach_a_decoder_is_refused_without_one(loss: str, tmp_path: Path) -> None:
     student = build_student(StudentSection(width=32, depth=4, decoding="ctc", decoder=False), 0)
-    teacher = load_teacher("tiny")
+    build_student(StudentSection(width=32, depth=4), 0).save_pretrained(tmp_path / "reader")
+    teacher = load_teacher(str(tmp_path / "reader"))
     for head in ("decoder", "both"):
         with pytest.raises(UserError, match=rf"guidance\.kd_head={head}: the student learns without a decoder"):
             DistillationTask(student, teacher, GuidanceSection(**{loss: 1.0, "kd_head": head}), AuxSection())  # type: ignore[arg-type]
     assert loss in DistillationTask(student, teacher, GuidanceSection(**{loss: 1.0}), AuxSection()).branches[0].losses
     task = DistillationTask(student, teacher, GuidanceSection(), AuxSection())
-    assert "without the linguistic terms of teacher tiny" in task.warnings()[-1]
+    assert "without the linguistic terms of teacher reader" in task.warnings()[-1]
