@@ -23,6 +23,7 @@ from distill.deployment.fitting import Form
 from distill.deployment.snippets import TargetName
 from distill.deployment.targets import ONNXTR_MEAN, ONNXTR_STD, OPENCV_SIZE, PADDLE_MODEL
 from students.charset import Charset
+from students.errors import UserError
 from students.pictures import fitted_size
 
 Pictures = Sequence[Image.Image]
@@ -156,7 +157,12 @@ def prepare_opencv(picture: Image.Image, form: Form) -> np.ndarray:
 
 
 def read_opencv(file: Path, charset: Charset, form: Form, pictures: Pictures) -> list[str]:
-    """Read with OpenCV's TextRecognitionModel."""
+    """Read with OpenCV's TextRecognitionModel; raises `UserError` where it is too old for pictures of any width."""
+    if form.keep_aspect and int(cv2.__version__.partition(".")[0]) < 5:
+        raise UserError(
+            f"OpenCV {cv2.__version__} runs readers of one size only, and this one keeps the aspect; install "
+            "opencv-python-headless 5 or later to check its file, or leave the target opencv out"
+        )
     model: Any = cv2.dnn.TextRecognitionModel(str(file))
     model.setVocabulary(list(charset.characters))
     model.setDecodeType("CTC-greedy")

@@ -18,13 +18,14 @@ from PIL import Image
 from distill.commands.export import main
 from distill.deployment import target_parity
 from distill.deployment.card import Card
+from distill.deployment.fitting import Form
 from distill.deployment.folder import Exported, save_folder
 from distill.deployment.parity import TargetParityError, Word, draw_pictures
 from distill.deployment.programs import PROGRAMS
 from distill.deployment.snippets import FILES, SNIPPETS, TargetName, snippet
 from distill.deployment.target_parity import check_target_file
 from distill.deployment.targets import TARGETS, form_of
-from students.charset import CHARSETS
+from students.charset import CHARSETS, Charset
 from students.ctc import LEARNERS
 from students.errors import UserError
 from students.pictures import fitted_size
@@ -192,6 +193,12 @@ def test_the_how_to_shows_the_lines_of_the_card(root: Path) -> None:
     page = (root / "docs" / "howto" / "programs.md").read_text(encoding="utf-8")
     for name in SNIPPETS:
         assert f"```python\n{snippet(name, 'exported', CHARSETS['36'])}```" in page
+
+
+def test_an_opencv_too_old_for_any_width_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cv2.__version__", "4.10.0")
+    with pytest.raises(UserError, match=r"OpenCV 4\.10\.0 runs readers of one size only"):
+        PROGRAMS["opencv"].read(tmp_path / "opencv.onnx", Charset("ab"), Form(32, 320, keep_aspect=True), [])
 
 
 @pytest.mark.parametrize("size", [(100, 40), (12, 12), (31, 90), (1000, 20), (333, 32)])
