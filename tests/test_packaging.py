@@ -55,7 +55,8 @@ def test_an_extra_brings_each_optional_package(settings: ConfigParser) -> None:
     extras = settings["options.extras_require"]
     for package, extra in EXTRAS.items():
         assert DISTRIBUTIONS.get(package, package) in requirements(extras[extra])
-    assert requirements(extras["all"]) == {f"symdistill[{extra}]" for extra in set(EXTRAS.values())}
+    # Gradio needs an older Pillow than the one that all was tested with.
+    assert requirements(extras["all"]) == {f"symdistill[{extra}]" for extra in set(EXTRAS.values()) - {"demo"}}
     assert "symdistill[all]" in requirements(extras["dev"])
     core = requirements(settings["options"]["install_requires"])
     assert not core & {DISTRIBUTIONS.get(package, package) for package in EXTRAS}
