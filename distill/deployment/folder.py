@@ -11,17 +11,17 @@ from typing import Literal
 
 from distill.deployment.card import Card, fill_card
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Parity, TargetParity, Word, check_parity, draw_pictures
+from distill.deployment.parity import Parity, TargetParity, Word, check_parity, count_right, draw_pictures
 from distill.deployment.snippets import FILES, FLOAT_ONLY, TargetName, int8_file
 from distill.deployment.web_page import write_page
 from distill.deployment.web_runtime import WebRuntime, find_runtime
 from distill.errors import check_extra
+from students import rounding
 from students.errors import UserError
 from students.files import check_output, replacing
 from students.pictures import to_tensor
 from students.pretrained import check_finite
 from students.reading import Reader
-from students.rounding import round_weights as round_weights_of
 from teachers.registry import READERS, load_reader
 
 PARTS = ("guidance",)
@@ -223,16 +223,15 @@ def rounded(student: Reader, words: Sequence[Word] | None) -> tuple[Reader, str]
     if not words:
         raise UserError("what rounded weights change is measured on real words; give pictures of some")
     after = copy.deepcopy(student)
-    count = round_weights_of(after)
+    count = rounding.round_weights(after)
     texts = [[one.text for one in each.read([word.picture for word in words])] for each in (student, after)]
-    labels = [None if word.label is None else student.charset.clean(word.label, student.max_length) for word in words]
-    right = [
-        100 * sum(label == text for label, text in zip(labels, read, strict=True) if label is not None)
-        / max(sum(label is not None for label in labels), 1)
-        for read in texts
-    ]  # fmt: skip
+    (right_before, labelled), (right_after, _) = (count_right(student, words, read) for read in texts)
     changed = sum(one != other for one, other in zip(*texts, strict=True))
-    accuracy = f", word accuracy {right[0]:.2f} -> {right[1]:.2f}%" if any(labels) else ""
+    accuracy = (
+        f", word accuracy {100 * right_before / labelled:.2f} -> {100 * right_after / labelled:.2f}%"
+        if labelled
+        else ""
+    )
     return after, (
         f"{count / 1e6:.2f} M weights rounded to 8 bits: {changed} of {len(words)} words change "
         f"({100 * changed / len(words):.2f}%){accuracy}"

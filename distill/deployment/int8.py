@@ -24,7 +24,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from PIL import Image
 
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Int8Error, Word
+from distill.deployment.parity import Int8Error, Word, count_right
 from distill.deployment.programs import PROGRAMS
 from distill.deployment.snippets import FILES, TargetName, int8_file
 from distill.deployment.targets import TARGETS, form_of
@@ -173,12 +173,11 @@ def check_int8(
         # A program may read in batches, whose pictures share the scales of their activations.
         by, pictures = f"{TARGETS[target].title} {version}", [word.picture for word in words]
         texts = [PROGRAMS[target].read(file, reader.charset, form_of(reader), pictures) for file in files]
-    labels = [None if word.label is None else reader.charset.clean(word.label, reader.max_length) for word in words]
-    hits = [sum(label == text for label, text in zip(labels, read, strict=True) if label is not None) for read in texts]
+    (whole, labelled), (small, _) = (count_right(reader, words, read) for read in texts)
     return Int8Check(
         f"{files[1].parent.name}/{files[1].name}" if target == "paddleocr" else files[1].name, len(words),
-        sum(one != other for one, other in zip(*texts, strict=True)), sum(label is not None for label in labels),
-        (hits[0], hits[1]), (1e3 * float(np.median(times[0])), 1e3 * float(np.median(times[1]))),
+        sum(one != other for one, other in zip(*texts, strict=True)), labelled, (whole, small),
+        (1e3 * float(np.median(times[0])), 1e3 * float(np.median(times[1]))),
         (files[0].stat().st_size, files[1].stat().st_size), by, products,
     )  # fmt: skip
 

@@ -197,6 +197,13 @@ class Word:
     label: str | None = None
 
 
+def count_right(reader: Reader, words: Sequence[Word], texts: Sequence[str]) -> tuple[int, int]:
+    """Count the words that are read right, by the reader's label rules, and those whose label is known and counts."""
+    labels = [None if word.label is None else reader.charset.clean(word.label, reader.max_length) for word in words]
+    right = sum(label == text for label, text in zip(labels, texts, strict=True) if label is not None)
+    return right, sum(label is not None for label in labels)
+
+
 def load_words(paths: Sequence[str | Path], most: int = 512) -> list[Word]:
     """Load word pictures from LMDBs (or trees of them), picture files and folders.
 
