@@ -28,7 +28,7 @@ from distill.data.lmdb_reader import LmdbRecords
 from distill.data.photo_augmentation import PhotoAugment
 from distill.data.pixels import PixelCache, decode
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records
-from distill.data.sampling import Draw
+from distill.data.sampling import Draw, Permutation
 from distill.data.sections import ON_ORIGINALS, SourceSection
 from distill.data.trees import open_all, open_set, open_sets
 from students.charset import Charset
@@ -300,7 +300,7 @@ class ConcatWords(Dataset[Sample]):
 
     def sample(self, index: int, epoch: int) -> Sample:
         """Return a word."""
-        if not 0 <= index < len(self):
+        if not 0 <= index < self.ends[-1]:
             raise IndexError(index)
         return self.part_sample(bisect.bisect_right(self.ends, index), index, epoch)
 
@@ -309,6 +309,33 @@ class ConcatWords(Dataset[Sample]):
         start = self.ends[part - 1] if part else 0
         sample = self.parts[part].sample(index - start, epoch)
         return dataclasses.replace(sample, index=sample.index + start) if start else sample
+
+
+class DrawnWords(ConcatWords):
+    """Some words of one or several sets: the same ones in every run, and fewer of them are among more.
+
+    Args:
+        parts: the sets.
+        count: how many words.
+
+    Raises:
+        UserError: when the sets have fewer.
+    """
+
+    def __init__(self, parts: Sequence[WordDataset], count: int) -> None:
+        super().__init__(parts)
+        self.available = super().__len__()
+        if count > self.available:
+            names = ", ".join(str(part.records.path) for part in parts)
+            raise UserError(f"{names}: words is {count}, of {self.available} that there are; 0 takes all")
+        self._drawn = Permutation(self.available, (0,))(np.arange(count))
+
+    def __len__(self) -> int:
+        return len(self._drawn)
+
+    def sample(self, index: int, epoch: int) -> Sample:
+        """Return a drawn word; `Sample.index` counts the drawn ones."""
+        return dataclasses.replace(super().sample(int(self._drawn[index]), epoch), index=index)
 
 
 class MixtureWords(ConcatWords):
@@ -333,4 +360,6 @@ def load_words(
     find = open_sets if source is None or source.labelled else open_all
     sets = [open_set(path)] if listed else find(path)
     loaded = [WordDataset(records, charset, source, options) for records in sets]
+    if source is not None and source.words:
+        return DrawnWords(loaded, source.words)
     return loaded[0] if len(loaded) == 1 else ConcatWords(loaded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from distill.data.datasets import ConcatWords, WordDataset, Words
+from distill.data.datasets import ConcatWords, DrawnWords, WordDataset, Words
 from distill.data.rendering.synthetic import SyntheticWords
 
 REASONS = {
@@ -33,6 +33,8 @@ def describe_words(words: Words, purpose: str) -> list[str]:
     too_long = sum(selection.too_long_for_ctc for selection in selections)
 
     line = f"{len(words):,} words {purpose}: {name_words(words)}"
+    if isinstance(words, DrawnWords):
+        line += f", drawn from {words.available:,}"
     if any(isinstance(part, SyntheticWords) for part in parts):
         line += ", other ones in each epoch"
     if any(not part.labelled for part in stored):

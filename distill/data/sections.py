@@ -21,6 +21,8 @@ class SourceSection:
     """LMDB, tree of LMDBs or image folder; relative paths start at data.root when that is given."""
     ratio: float = field(default=1.0, metadata={"least": 0})
     """Part of each batch, relative to the other sources."""
+    words: int = field(default=0, metadata={"least": 0})
+    """Learn from so many words only, drawn, the same ones in every run; fewer are among more of them. 0: from all."""
     augmentation: Augmentation = "none"
     """`strong` is RandAugment for text (docs/method.md, section 1.5), `photo` photographs the word again from another
     place in other light, `light` changes colours, sharpness, position."""
@@ -89,7 +91,10 @@ class SyntheticSection:
     @property
     def source(self) -> SourceSection:
         """What rendered words have in common with other sources."""
-        return SourceSection("", self.ratio, self.augmentation, self.fixed_augmentations, self.cache)
+        return SourceSection(
+            ratio=self.ratio, augmentation=self.augmentation, fixed_augmentations=self.fixed_augmentations,
+            cache=self.cache,
+        )  # fmt: skip
 
 
 @dataclass

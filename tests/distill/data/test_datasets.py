@@ -16,6 +16,7 @@ from PIL import Image, features
 from distill.data.batch import collate
 from distill.data.datasets import ConcatWords, WordDataset, WordOptions, load_words
 from distill.data.lmdb_reader import LmdbRecords
+from distill.data.report import describe_words
 from distill.data.sections import SourceSection
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
@@ -200,3 +201,27 @@ def test_sets_are_put_together_in_order(tmp_path: Path) -> None:
     assert (len(twice), twice[6].label, twice[6].index) == (8, "c", 6)
     with pytest.raises(IndexError):
         twice[8]
+
+
+def test_some_words_of_several_sets_are_drawn(tmp_path: Path) -> None:
+    for part in range(2):
+        with LmdbWriter(tmp_path / f"words/{part}") as writer:
+            for number in range(20):
+                writer.add(picture(number), f"{'ab'[part]}{number}")
+
+    def drawn(count: int) -> list[str]:
+        words = load_words(tmp_path / "words", CHARSET, SourceSection(words=count))
+        samples = [words.sample(index, 0) for index in range(len(words))]
+        assert [sample.index for sample in samples] == list(range(count)), "caches know a word by its number"
+        return [sample.label for sample in samples]
+
+    five, twelve = drawn(5), drawn(12)
+    assert len(set(twelve)) == 12
+    assert {label[0] for label in twelve} == {"a", "b"}
+    assert twelve[:5] == five, "fewer words are among more"
+    assert sorted(drawn(40)) == sorted(f"{name}{number}" for name in "ab" for number in range(20))
+    assert describe_words(load_words(tmp_path / "words", CHARSET, SourceSection(words=5)), "to train on") == [
+        "5 words to train on: 0, 1, drawn from 40"
+    ]
+    with pytest.raises(UserError, match=r"words is 41, of 40 that there are; 0 takes all"):
+        drawn(41)
