@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from distill.deployment.onnx_program import onnx_program
 from distill.deployment.snippets import FILES, TargetName, snippet
 from distill.evaluation.stored import load_report
 from students.charset import show_characters
@@ -101,7 +102,7 @@ def usage(student: Reader, onnx: bool) -> str:
     python = 'import symdistill\n\nprint(symdistill.load("THIS_FOLDER").read("word.png"))'
     parts = [f"```text\n{shell}\n```", f"```python\n{python}\n```"]
     if onnx:
-        program = onnx_program(student.LOGITS)
+        program = onnx_program(student)
         parts.append(
             'Without PyTorch, `symdistill.load("THIS_FOLDER/student.onnx")` reads in the same way. Without symdistill, '
             f"onnxruntime, numpy and Pillow are enough:\n\n```python\n{program}```"
@@ -195,74 +196,3 @@ def scores_from_report(file: str | Path, name: str) -> str:
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is no report of this version ({error!r}); evaluate again") from None
     return "\n".join(lines) + f"\n\n{averages}"
-
-
-PROGRAM = """\
-import json
-
-import numpy as np
-import onnxruntime
-from PIL import Image, ImageOps
-
-session = onnxruntime.InferenceSession("student.onnx")
-stored = session.get_modelmeta().custom_metadata_map
-charset, (height, width) = json.loads(stored["charset"]), json.loads(stored["image_size"])
-
-
-{decode}
-
-def load(path):
-    picture = ImageOps.exif_transpose(Image.open(path))  # upright
-    if picture.mode[0] in "IF":  # more than 8 bits
-        values = np.asarray(picture, float)
-        low, high = values.min(), values.max()
-        whites = (1,) * (picture.mode == "F") + (255, 1023, 4095, 16383, 65535)
-        if low >= 0 and high <= 65535:
-            low, high = 0, min(white for white in whites if white >= high)
-        picture = Image.fromarray(np.rint((values - low) * (255 / max(high - low, 1e-300))).astype(np.uint8))
-    if picture.has_transparency_data:  # goes on white, or on black where what is visible is light
-        picture = picture.convert("RGBA")
-        alpha, color = picture.getchannel("A"), picture.convert("RGB")
-        weights, grey = np.asarray(alpha, float), np.asarray(picture.convert("L"))
-        picture = color
-        if weights.min() < weights.max():
-            light = (grey * weights).sum() > 127.5 * weights.sum()
-            picture = Image.new("RGB", color.size, "black" if light else "white")
-            picture.paste(color, mask=alpha)
-    return np.asarray(picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC), np.float32)
-
-
-def read(paths):
-    images = np.stack([load(path) for path in paths]).transpose(0, 3, 1, 2)
-    logits = session.run(["logits"], {{"images": (images / 255 - 0.5) / 0.5}})[0]
-    probabilities = np.exp(logits - logits.max(axis=2, keepdims=True))
-    probabilities /= probabilities.sum(axis=2, keepdims=True)
-    return [decode(word) for word in probabilities]
-"""
-"""A program that reads with student.onnx, without this project; the tests run it as it stands on a card."""
-DECODE: dict[LogitsKind, str] = {
-    "attention": """\
-def decode(probabilities):
-    ids = probabilities.argmax(axis=1)
-    length = int(ids.argmin()) if 0 in ids else len(ids)  # 0 is the end token
-    return "".join(charset[i - 1] for i in ids[:length]), float(probabilities.max(axis=1)[: length + 1].prod())
-""",
-    "ctc": """\
-def decode(probabilities):
-    ids = probabilities.argmax(axis=1)
-    ids = ids[(ids != 0) & (ids != np.append(0, ids[:-1]))]  # 0 is the blank; repetitions are one character
-    path = np.zeros(2 * len(ids) + 1, int)  # blanks may stand around characters, and must between equal ones
-    path[1::2] = ids
-    jumps = (path != 0) & (path != np.append([0, 0], path)[:-2])
-    ways = probabilities[0, path] * (np.arange(len(path)) < 2)
-    for column in probabilities[1:]:  # sums the probabilities of all alignments of the word
-        ways = column[path] * (ways + np.append(0, ways)[:-1] + jumps * np.append([0, 0], ways)[:-2])
-    return "".join(charset[i - 1] for i in ids), float(ways[-2:].sum())
-""",
-}
-"""Its function from (steps, C + 1) probabilities to a word and its confidence, by how words are decoded."""
-
-
-def onnx_program(logits: LogitsKind) -> str:
-    """Return the program for a reader with this kind of logits."""
-    return PROGRAM.format(decode=DECODE[logits])

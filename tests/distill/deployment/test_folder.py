@@ -18,12 +18,18 @@ from safetensors import safe_open
 
 from distill.data.folders import find_pictures
 from distill.deployment import folder as folders
-from distill.deployment.card import Card, onnx_program, read_sections, scores_from_report
+from distill.deployment.card import Card, read_sections, scores_from_report
 from distill.deployment.folder import ParityError, save_folder
+from distill.deployment.onnx_export import export_onnx
+from distill.deployment.onnx_program import onnx_program
+from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Parity, draw_words, load_words
 from students.errors import UserError
-from students.pictures import decode_picture, resize, to_tensor
+from students.pictures import decode_picture, to_tensor
+from students.reading import Reader
 from students.student import Student
+from teachers.registry import load_reader
+from tests.distill.conftest import draw
 
 REPORT = {
     "schema": 1,
@@ -71,10 +77,10 @@ def test_sections_of_a_card_come_back(learned, tmp_path: Path) -> None:
     assert read_sections(tmp_path / "none") == {}
 
 
-def run_example(folder: Path, expression: str) -> Any:
-    """Evaluate an expression behind the program of the card, with all that it must not need out of the way."""
+def run_example(folder: Path, student: Reader, expression: str) -> Any:
+    """Evaluate an expression behind the program of a card, with all that it must not need out of the way."""
     block = "import sys\nfor name in ('torch', 'onnx', 'students', 'distill'):\n    sys.modules[name] = None\n"
-    script = block + onnx_program("attention") + f"\nprint(json.dumps({expression}))\n"
+    script = block + onnx_program(student) + f"\nprint(json.dumps({expression}))\n"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=True, timeout=60
     )
@@ -86,7 +92,7 @@ def test_onnx_example_of_the_card_needs_no_torch(learned, onnx_file: Path, tmp_p
         picture.save(tmp_path / f"{number}.png")
     (tmp_path / "student.onnx").write_bytes(onnx_file.read_bytes())
     files = [f"{number}.png" for number in range(len(learned.pictures))]
-    actual = run_example(tmp_path, f"list(read({files!r}))")
+    actual = run_example(tmp_path, learned.student, f"[read(path) for path in {files!r}]")
     words, sure = zip(*actual, strict=True)
     assert list(words) == learned.words
     expected = [reading.confidence for reading in learned.student.read_batch(learned.images)]
@@ -112,10 +118,26 @@ def test_the_example_decodes_pictures_as_the_readers_do(learned, onnx_file: Path
     }  # fmt: skip
     for name, picture in pictures.items():
         picture.save(tmp_path / name, **({"exif": turned} if name == "turned.jpg" else {}))
-    actual = run_example(tmp_path, f"[load(name).tolist() for name in {list(pictures)!r}]")
+    actual = run_example(tmp_path, learned.student, f"[np.asarray(load(name)).tolist() for name in {list(pictures)!r}]")
     for name, pixels in zip(pictures, actual, strict=True):
-        expected = resize(decode_picture(tmp_path / name), learned.student.image_size)
+        expected = np.asarray(decode_picture(tmp_path / name))
         assert np.array_equal(np.array(pixels), expected), name
+
+
+def test_the_example_keeps_the_aspect_and_turns_as_the_reader_does(tmp_path: Path) -> None:
+    student = load_reader("tiny")
+    assert isinstance(student, Reader)
+    export_onnx(student, tmp_path / "student.onnx")
+    words = ["if", "Harbour", "international", "UPWARDS"]
+    pictures = [draw(word) for word in words]
+    pictures[3] = pictures[3].transpose(Image.Transpose.ROTATE_90)
+    for word, picture in zip(words, pictures, strict=True):
+        picture.save(tmp_path / f"{word}.png")
+    actual = run_example(tmp_path, student, f"[read(name + '.png') for name in {words!r}]")
+    expected = [OnnxReader(tmp_path / "student.onnx").read_pictures([picture])[0] for picture in pictures]
+    assert [text for text, _ in actual] == [reading.text for reading in expected] == [word.lower() for word in words]
+    assert [sure for _, sure in actual] == pytest.approx([reading.confidence for reading in expected], abs=1e-5)
+    assert expected[3].turned == 270
 
 
 def test_existing_folder_is_only_replaced_when_asked_and_a_students(learned, tmp_path: Path) -> None:
