@@ -62,7 +62,7 @@ def field_types(section: type) -> dict[str, Any]:
 
 @functools.cache
 def documentation(section: type) -> dict[str, str]:
-    """Read the text under each field of a section."""
+    """Read the text under each field of a section, as one line: it becomes a cell of a table."""
     texts: dict[str, str] = {}
     body = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0]
     if not isinstance(body, ast.ClassDef):
@@ -70,7 +70,7 @@ def documentation(section: type) -> dict[str, str]:
     for statement, text in zip(body.body, body.body[1:], strict=False):
         target = statement.target if isinstance(statement, ast.AnnAssign) else None
         if isinstance(target, ast.Name) and isinstance(text, ast.Expr):
-            texts[target.id] = ast.literal_eval(text.value)
+            texts[target.id] = " ".join(ast.literal_eval(text.value).split())
     return texts
 
 

@@ -1,0 +1,126 @@
+"""Which files of the repository are pages of the site, and how their Markdown is read: a hook of MkDocs.
+
+MkDocs looks for pages in one folder. Here pages are also README.md (the front page), CONTRIBUTING.md and the cards of
+the shipped models. So every page is known to MkDocs by its path in the repository: links between pages are what they
+are on GitHub, and MkDocs checks them all. A file that a page links to and that is no page itself, such as a
+configuration or the licence, becomes a page that shows its text.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
+
+LOG = logging.getLogger("mkdocs.hooks.pages")
+PLACES = {
+    "README.md": "index.html",
+    "CONTRIBUTING.md": "contributing/index.html",
+    "students/weights/tiny/README.md": "models/tiny/index.html",
+    "students/weights/tiny-free/README.md": "models/tiny-free/index.html",
+    "teachers/words_small/README.md": "models/words-small/index.html",
+}
+"""Pages that aren't in docs/, with their places in the site."""
+LINK = re.compile(r"\]\(([^)#\s]+)\)")
+SHOWN = {".md", ".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp"}
+"""Endings of files that a browser shows well as they are, or that are pages."""
+LANGUAGES = {".json": "json", ".yaml": "yaml", ".py": "python", ".sbatch": "bash", ".cfg": "ini", ".toml": "toml"}
+TEXT_PAGE = """\
+---
+search: {{exclude: true}}
+---
+# {name}
+
+``````{language}
+{text}
+``````
+"""
+FENCE = re.compile(r" *(`{3,}|~{3,})")
+ITEM = re.compile(r"[-*+] |\d+[.)] ")
+LITERAL = re.compile(r"<(pre|code)\b.*?</\1>|<(span|div) class=\"arithmatex\">.*?</\2>", re.DOTALL)
+UNKNOWN = re.compile(r"\[[^\[\]]+\]\[[^\[\]]*\]")
+
+
+class TextFile(File):
+    """A file that is shown as it is, in a page of its own."""
+
+    def is_documentation_page(self) -> bool:
+        """Tell MkDocs to make a page of it, whatever its name ends with."""
+        return True
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Name all files by their paths in the repository, and add those that aren't in docs/."""
+    root, docs = Path(config.config_file_path).parent, Path(config.docs_dir)
+
+    def add(path: str, place: str, inclusion: InclusionLevel = InclusionLevel.UNDEFINED) -> None:
+        files.append(File(path, str(root), config.site_dir, True, dest_uri=place, inclusion=inclusion))
+
+    for file in list(files):
+        if file.src_dir == str(docs):
+            files.remove(file)
+            add(f"{docs.name}/{file.src_uri}", file.dest_uri, file.inclusion)
+    for path, place in PLACES.items():
+        add(path, place)
+    for path in sorted(linked_texts(files, root)):
+        if (bare := files.get_file_from_path(path)) is not None:
+            files.remove(bare)
+        files.append(text_file(path, root, config))
+    return files
+
+
+def linked_texts(files: Files, root: Path) -> set[str]:
+    """Find the texts that pages link to and that are no pages, as paths in the repository."""
+    found = set()
+    for page in files.documentation_pages():
+        for target in LINK.findall(page.content_string):
+            file = (root / page.src_uri).parent / unquote(target)
+            if "://" not in target and file.is_file() and file.suffix not in SHOWN:
+                found.add(file.resolve().relative_to(root.resolve()).as_posix())
+    return found
+
+
+def text_file(path: str, root: Path, config: MkDocsConfig) -> TextFile:
+    """Make a page that shows a text in the colours of its language, and that a search doesn't find."""
+    place = PurePosixPath(path.removeprefix("docs/"))
+    file = TextFile(
+        path, None, config.site_dir, True, dest_uri=f"{place}/index.html", inclusion=InclusionLevel.NOT_IN_NAV
+    )
+    text = (root / path).read_text(encoding="utf-8").rstrip()
+    file.content_string = TEXT_PAGE.format(name=path, language=LANGUAGES.get(place.suffix, "text"), text=text)
+    return file
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Set fences, lists and tables apart with blank lines: Python-Markdown needs them, and GitHub doesn't."""
+    lines: list[str] = []
+    fence = ""
+    for line in markdown.splitlines():
+        mark = FENCE.match(line)
+        before = lines[-1] if lines else ""
+        if fence:
+            lines.append(line)
+            if line.strip() == fence:
+                fence = ""
+                lines.append("")
+            continue
+        if mark:
+            fence = mark[1]
+        starts_list = ITEM.match(line) and not ITEM.match(before) and not before.startswith(" ")
+        starts_table = line.startswith("|") and not before.startswith("|")
+        if mark or starts_list or starts_table:
+            lines.append("")
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Warn of references that nothing defines; Markdown leaves them as they stand."""
+    for unknown in UNKNOWN.findall(LITERAL.sub("", html)):
+        LOG.warning("%s refers to %s, which it defines nowhere", page.file.src_uri, unknown)
+    return html
