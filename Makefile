@@ -9,7 +9,7 @@ WORKERS ?= 2
 # One thread a process: the tests run in WORKERS processes, and threads that compete slow each other down.
 TEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS)
 
-.PHONY: help quickstart test test-all quality docs style clean
+.PHONY: help quickstart test test-all quality docs pictures style clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list.
@@ -39,6 +39,9 @@ quality: $(VENV)/.installed  ## Check style, types and the direction of imports.
 # Material's notice at each build is switched off. It says: fixes until May 2027, and then Zensical reads mkdocs.yml.
 docs: $(VENV)/.installed  ## Build the documentation as a site, in site/. ARGS="--site-dir DIR" puts it elsewhere.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
+
+pictures: $(VENV)/.installed  ## Draw the documentation's pictures again. ARGS="method words" draws some.
+	$(BIN)/python -m docs.pictures.draw $(ARGS)
 
 style: $(VENV)/.installed  ## Mend what ruff can mend.
 	$(BIN)/ruff check --fix .
