@@ -55,10 +55,17 @@ def choose_precision(precision: Literal["auto", "no", "bf16", "fp16"]) -> Precis
     """Turn `auto` into bf16 where the GPU or the processor has bf16 arithmetic, into no elsewhere."""
     if precision != "auto":
         return precision
+    if has_bf16():
+        return "bf16"
+    return "fp16" if torch.cuda.is_available() else "no"
+
+
+def has_bf16() -> bool:
+    """Tell whether the GPU, or without one the processor, has bf16 arithmetic; elsewhere it is emulated, slowly."""
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "no"
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def make_accelerator(train: TrainSection, find_unused_parameters: bool = False) -> Accelerator:

@@ -6,16 +6,21 @@ Source: docs/method.md, section 1.4 (CLIP-OCR, arXiv 2310.04999).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Literal
+from unittest import mock
 
 import torch
-from timm.optim import Muon, param_groups_weight_decay
+from timm.optim import Muon, muon, param_groups_weight_decay
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
+from distill.training.accelerator import has_bf16
 from students.errors import UserError
 
+ORTHOGONALISE = "zeropower_via_newtonschulz"
+"""The function of timm that Muon orthogonalises with; its precision can't be given to Muon."""
 REFERENCE_BATCH = 256
 """Batch size that a base learning rate is meant for."""
 
@@ -54,6 +59,15 @@ def parameter_groups(
     return groups
 
 
+class Float32Muon(Muon):
+    """Muon that orthogonalises in float32: timm's does so in bf16, which takes seconds a step where it is emulated."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step."""
+        with mock.patch.object(muon, ORTHOGONALISE, partial(getattr(muon, ORTHOGONALISE), dtype=torch.float32)):
+            return super().step(closure)
+
+
 def build_optimizer(
     groups: list[dict[str, Any]],
     *,
@@ -80,7 +94,7 @@ def build_optimizer(
     """
     try:
         if kind == "muon":
-            return Muon(groups, lr=lr, betas=betas, nesterov=True)
+            return (Muon if has_bf16() else Float32Muon)(groups, lr=lr, betas=betas, nesterov=True)
         return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
     except ValueError as error:
         raise UserError(f"{kind} refuses lr {lr}, betas {betas}, eps {eps}: {error}") from None

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from timm.optim import muon
 from torch import nn
 
+from distill.training import optim
 from distill.training.optim import build_optimizer, build_schedule, parameter_groups
 from students.errors import UserError
 
@@ -112,7 +114,11 @@ def test_nothing_to_train_is_the_users_mistake() -> None:
         parameter_groups(nn.ReLU(), 0.0)
 
 
-def test_muon_takes_a_step_of_even_singular_values_and_of_the_size_of_adamw() -> None:
+@pytest.mark.parametrize("native", [True, False])
+def test_muon_takes_a_step_of_even_singular_values_and_of_the_size_of_adamw(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optim, "has_bf16", lambda: native)
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(8, 32, 3), nn.Linear(24, 48))
     before = {name: weight.detach().clone() for name, weight in module.named_parameters()}
@@ -127,6 +133,22 @@ def test_muon_takes_a_step_of_even_singular_values_and_of_the_size_of_adamw() ->
         assert values.max() < 1.3
         assert matrix.square().mean().sqrt() == pytest.approx(0.2, rel=0.2)
     assert steps["0.bias"].abs().min() > 0.5, "weights of one dimension take a step of Adam"
+
+
+def test_muon_computes_in_bf16_only_where_it_is_not_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    orthogonalise = muon.zeropower_via_newtonschulz
+    monkeypatch.setattr(
+        muon, "zeropower_via_newtonschulz", lambda *given, **named: seen.append(named) or orthogonalise(*given, **named)
+    )
+    for native in (True, False):
+        monkeypatch.setattr(optim, "has_bf16", lambda native=native: native)
+        module = nn.Linear(4, 4)
+        for weight in module.parameters():
+            weight.grad = torch.randn_like(weight)
+        optimizer_of(module, lr=1e-3, kind="muon").step()
+    assert ["dtype" in named for named in seen] == [False, True]
+    assert seen[1]["dtype"] == torch.float32
 
 
 def test_an_unknown_rate_of_muon() -> None:
