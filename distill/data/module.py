@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from distill.data.batch import Batch
 from distill.data.datasets import ConcatWords, WordDataset, WordOptions, load_words
 from distill.data.loading import Source, build_loader, build_test_loader
+from distill.data.rendering.codes import CodeSampler
 from distill.data.rendering.labels import MAX_LENGTH, Split
 from distill.data.rendering.render_set import RenderRequest, describe_renderer, render_once, rendering_warnings
 from distill.data.rendering.synthetic import SyntheticWords
@@ -21,6 +22,7 @@ from distill.data.rendering.vocabulary import check_languages
 from distill.data.report import describe_words, name_words
 from distill.data.sampling import check_ratios
 from distill.data.sections import DataSection, SourceSection
+from distill.data.trees import open_sets
 from distill.processes import without_main_module
 from students.charset import CHARSETS, Charset
 from students.errors import UserError
@@ -133,12 +135,23 @@ class DataModule:
                 "set data.synthetic.augmentation=light, or that of an entry of data.train"
             )
         check_languages(section.synthetic.languages)
+        self._check_codes()
         _ = self.line_words  # checks itself
         if section.validation is not None and not self.resolve(section.validation).exists():
             path = self.resolve(section.validation)
             raise UserError(f"{path}: no such folder to validate on; give a set, or leave data.validation out")
         if section.validation is None and section.synthetic.test_words == 0:
             raise UserError("nothing to validate on; set data.validation, or data.synthetic.test_words")
+
+    def _check_codes(self) -> None:
+        synthetic = self.section.synthetic
+        if synthetic.codes_from is None:
+            return
+        if not synthetic.live or synthetic.words == 0:
+            raise UserError("data.synthetic.codes_from works on words rendered live; set data.synthetic.live=true")
+        path = self.resolve(synthetic.codes_from)
+        if not path.exists():
+            raise UserError(f"{path}: no such folder to take codes from; give one of labelled words (codes_from)")
 
     @property
     def _train_sections(self) -> list[SourceSection]:
@@ -229,6 +242,11 @@ class DataModule:
         synthetic, request = self.section.synthetic, self._request("train")
         renderer, fonts = request.build_renderer()
         _print_lines(console, rendering_warnings(describe_renderer(request, renderer, fonts)))
+        if synthetic.codes_from is not None:
+            sets = open_sets(self.resolve(synthetic.codes_from))
+            labels = [label for records in sets for _, label in records.labels() if label is not None]
+            renderer.words = CodeSampler(renderer.words, labels, synthetic.codes_share)
+            _print_lines(console, [f"  {synthetic.codes_share:.0%} of them codes like {renderer.words.examples()}"])
         return SyntheticWords(renderer, self.charset, synthetic.words, synthetic.source, self._source_options())
 
     @property

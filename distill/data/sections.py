@@ -77,6 +77,11 @@ class SyntheticSection:
     """Use the fonts that the system has, beside those that come with Python packages."""
     languages: list[str] = field(default_factory=list)
     """Languages of the words, as wordfreq calls them (`de`, `ru`); empty: English, or by an alphabet beyond ASCII."""
+    codes_from: str | None = None
+    """Labelled words, a path as in data.train: with `live`, some of the rendered ones are codes that take after their
+    labels, with other letters and digits."""
+    codes_share: float = field(default=0.5, metadata={"least": 0, "most": 1})
+    """How many of the rendered words are such codes."""
     workers: int = field(default=0, metadata={"least": 0})
     """Rendering processes; 0 takes one a core."""
     ratio: float = field(default=1.0, metadata={"least": 0})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from distill.data.module import DataModule
 from distill.data.rendering import fonts
+from distill.data.rendering.codes import shape
 from distill.data.sections import DataSection, SourceSection, SyntheticSection
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
@@ -111,6 +113,31 @@ def test_an_alphabet_beyond_ascii_gets_words_of_its_own(tmp_path: Path) -> None:
     recipe = json.loads((words.synthetic_folders[1] / "recipe.json").read_text(encoding="utf-8"))
     assert recipe["languages"] == ["de", "en"]
     assert "40 words to train on: rendered, other ones in each epoch" in printed.getvalue()
+
+
+def test_codes_take_after_the_labels_of_a_set(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "mine/plates") as writer:
+        for label in ("AB12-CD", "XY98-ZK"):
+            writer.add(b"", label)
+    synthetic = SyntheticSection(
+        words=40, live=True, test_words=4, folder=str(tmp_path), workers=1, codes_from="mine", codes_share=1.0
+    )
+    section = DataSection(root=str(tmp_path), synthetic=synthetic, workers=0)
+    words = DataModule(section, Charset.load("36"), 25, (32, 128), seed=0)
+    words.check()
+    printed = io.StringIO()
+    words.setup(Console(file=printed, width=200))
+    drawn = words.sources[0].words
+    assert all(shape(drawn.sample(index, 0).label) == "aa99aa" for index in range(len(drawn)))
+    (line,) = (line for line in printed.getvalue().splitlines() if "codes like" in line)
+    assert line.startswith("  100% of them codes like ")
+    for wrong, message in (
+        ({"codes_from": "yours"}, "no such folder to take codes from"),
+        ({"live": False}, r"codes_from works on words rendered live; set data\.synthetic\.live=true"),
+    ):
+        section = DataSection(root=str(tmp_path), synthetic=dataclasses.replace(synthetic, **wrong))
+        with pytest.raises(UserError, match=message):
+            DataModule(section, Charset.load("36"), 25, (32, 128), seed=0).check()
 
 
 def test_characters_that_no_font_draws_are_named(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""Rendered codes take after labels: their shapes, what stands at each place, and their part of what is drawn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from distill.data.rendering.codes import EXCHANGED, CodeSampler, shape
+from distill.data.rendering.labels import WordSampler
+from students.errors import UserError
+
+PLATES = ["AB12CDE", "AB34FGH", "AX56IJK", "7-KLM-89"]
+
+
+@pytest.fixture(scope="module")
+def words() -> WordSampler:
+    return WordSampler("train")
+
+
+def draw(sampler: WordSampler, count: int = 2000) -> list[str]:
+    random = Random(0)
+    return [sampler.draw(random) for _ in range(count)]
+
+
+def test_shapes_are_as_frequent_as_among_the_labels(words: WordSampler) -> None:
+    counts = Counter(map(shape, draw(CodeSampler(words, PLATES, 1.0))))
+    assert set(counts) == {"AA99AAA", "9-AAA-99"}
+    assert counts["AA99AAA"] / 2000 == pytest.approx(3 / 4, abs=0.03)
+
+
+def test_characters_are_mostly_those_of_a_label_at_this_place(words: WordSampler) -> None:
+    codes = [code for code in draw(CodeSampler(words, PLATES, 1.0)) if shape(code) == "AA99AAA"]
+    first = sum(code[0] == "A" for code in codes) / len(codes)
+    assert first == pytest.approx(EXCHANGED + (1 - EXCHANGED) / 26, abs=0.03)
+    assert len({code[0] for code in codes}) == 26, "and now and then any other of its kind"
+    assert sum(code in PLATES for code in codes) < 0.05 * len(codes), "hardly any is a label that is there already"
+
+
+def test_words_stand_between_the_codes(words: WordSampler) -> None:
+    drawn = draw(CodeSampler(words, PLATES, 0.25))
+    codes = sum(shape(text) in ("AA99AAA", "9-AAA-99") for text in drawn)
+    assert codes / len(drawn) == pytest.approx(0.25, abs=0.04)
+    assert draw(CodeSampler(words, PLATES, 0.25)) == drawn, "the same random numbers give the same labels"
+
+
+def test_what_the_alphabet_lacks_is_left_out() -> None:
+    digits = WordSampler("train", "0123456789")
+    assert set(map(shape, draw(CodeSampler(digits, PLATES, 1.0), 200))) == {"99", "999"}
+    with pytest.raises(UserError, match="no label with a letter or digit that the alphabet can write"):
+        CodeSampler(digits, ["ABC", "?"], 0.5)
