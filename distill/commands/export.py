@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +46,10 @@ def parser() -> argparse.ArgumentParser:
         "--round-weights", action="store_true",
         help="round weights to 8 bits in all files, so that those of --int8 read as the others",
     )  # fmt: skip
+    add(
+        "--mix", nargs=2, metavar=("READER", "SHARE"),
+        help="mix in the weights of the reader that it started from, such as tiny 0.25: it forgets less then",
+    )  # fmt: skip
     add("--words", type=int, default=512, metavar="N", help="how many of them, evenly spread (%(default)s)")
     add("--visual-branch", action="store_true", help="CLIP4STR: export its visual branch alone")
     add("--dtype", choices=["float32", "float16"], default="float32", help="how weights are stored")
@@ -76,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--int8-limit {given.int8_limit:g}; give a percentage from 0 to 100")
     if given.words < 1:
         raise UserError("--words must be 1 or more")
+    share = chosen_share(given.mix)
     decoding, refine_iters = chosen_decoding(given)
     # torch takes seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.card import fill_card
@@ -83,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.deployment.parity import Int8Error, TargetParityError, load_words
     from distill.deployment.web_runtime import find_runtime
     from distill.plugins import import_plugins
+    from students.mixing import mix_weights
+    from students.pretrained import name_of
     from teachers.clip4str import Clip4Str
     from teachers.registry import load_reader
 
@@ -98,6 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         student = student.visual_branch()
     student.choose_decoding(decoding, refine_iters)
     card = fill_card(given.student, given.name, given.training, given.terms, given.report)
+    if share is not None:
+        source = given.mix[0]
+        mix_weights(student, load_reader(source), share)
+        mixed = f"Its weights are {1 - share:g} of those that it learned and {share:g} of those of `{name_of(source)}`."
+        card = dataclasses.replace(card, training=f"{card.training}\n\n{mixed}")
     words = load_words(given.verify, given.words) if given.verify else None
     try:
         done = save_folder(
@@ -123,3 +137,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.int8 and (without := [name for name in targets if name in FLOAT_ONLY]):
         print(f"no 8-bit weights for {', '.join(without)}, which runs none")
     return 0
+
+
+def chosen_share(mix: Sequence[str] | None) -> float | None:
+    """Return the share of the reader to mix in; None without one.
+
+    Raises:
+        UserError: when it is no number from 0 to 1.
+    """
+    if mix is None:
+        return None
+    try:
+        share = float(mix[1])
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise UserError(f"--mix {mix[0]} {mix[1]}: the share is a number from 0 to 1, such as 0.25")
+    return share

@@ -67,6 +67,17 @@ def test_what_is_written_reads_like_the_source(learned, source: Path, tmp_path: 
     assert "## Terms\n\nMine." in card
 
 
+def test_weights_of_the_start_are_mixed_in(learned, source: Path, tmp_path: Path) -> None:
+    start = Student(learned.student.config)
+    save_folder(start, tmp_path / "start", Card("start"))
+    given = ["--student", str(source), "--mix", str(tmp_path / "start"), "0.25", "--out", str(tmp_path / "out")]
+    assert main(given) == 0
+    mixed, learnt = Student.from_pretrained(tmp_path / "out").head.weight, learned.student.head.weight
+    torch.testing.assert_close(mixed, 0.75 * learnt + 0.25 * start.head.weight, atol=1e-6, rtol=0)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "Ten drawn words.\n\nIts weights are 0.75 of those that it learned and 0.25 of those of `start`." in card
+
+
 def test_a_difference_is_exit_1_and_names_the_words(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +115,10 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert "no pictures" in refused(capsys, "--student", str(source), "--out", out, "--onnx", "--verify", str(there))
     assert "is a file" in refused(capsys, "--student", str(source / "model.safetensors"), "--out", out)
     assert "report" in refused(capsys, "--student", str(source), "--out", out, "--report", str(tmp_path / "none.json"))
+    mix = ("--student", str(source), "--out", out, "--mix")
+    assert "the share is a number from 0 to 1" in refused(capsys, *mix, "tiny", "much")
+    assert "the share is a number from 0 to 1" in refused(capsys, *mix, "tiny", "1.5")
+    assert "only a reader and the one that it started from" in refused(capsys, *mix, "tiny", "0.5")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
 
 
