@@ -11,21 +11,17 @@ import yaml
 from distill.evaluation import curves
 from distill.evaluation.compare import Comparison
 from distill.evaluation.metrics import Tally
-from distill.evaluation.page import analysis, charts
-from distill.evaluation.page.analysis import AIM, Characters
+from distill.evaluation.page import charts
 from distill.evaluation.page.galleries import LoadPicture, make_galleries
 from distill.evaluation.page.rendering import Chart, Table, chart, render
 from distill.evaluation.page.svg import drawing
+from distill.evaluation.page.word_sections import WordSections, legend
 from distill.evaluation.readings import ReadWord, collect_readings, write_readings
 from distill.evaluation.stored import averaged_sets, total
 from distill.evaluation.tables import TITLES, millions, warnings
 from students.files import write_file
 
 PAGE = "report.html"
-CHARACTERS = 40
-"""Most characters of the alphabet that are drawn."""
-CONFUSIONS = 20
-"""Confusions that are listed."""
 
 
 def write_page(
@@ -78,9 +74,10 @@ class ReportPage:
         """Return what the template shows."""
         names = ", ".join(reader["name"] for reader in self.opened or self.readers)
         config = self.report.get("config") or {}
+        words = WordSections(self.words, self.readers, self.subject)
         parts = {
             "accuracy": self.accuracy(), "pairs": self.pairs(), "learning": self.learning(), "terms": self.terms(),
-            "words": self.kinds(), "confusions": self.confusions(), "confidence": self.confidence(),
+            "words": words.kinds(), "confusions": words.confusions(), "confidence": words.confidence(),
         }  # fmt: skip
         compared = self.compared()
         return {
@@ -100,7 +97,7 @@ class ReportPage:
                 ) if there
             ],
             "galleries": list(make_galleries(self.words, compared, self.subject, self.load_picture)),
-            "gallery_legend": self.legend([reader for reader in self.readers if reader["name"] in compared]),
+            "gallery_legend": legend([reader for reader in self.readers if reader["name"] in compared], self.numbers),
             "gallery_note": "Each picture with its label, and what each reader made of it with its confidence; what "
             "does not belong is marked. A picture's tooltip says where it is stored.",
             "numbers": self.numbers,
@@ -109,16 +106,6 @@ class ReportPage:
             "seconds": Table(["part", "seconds"], [[part, f"{s:,.1f}"] for part, s in self.report["seconds"].items()]),
             "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True) if config else "",
         }  # fmt: skip
-
-    def legend(self, readers: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, str]]:
-        """List marker, name and role of readers."""
-        return [
-            (
-                self.numbers[reader["name"]], reader["name"],
-                reader["role"] + (", chooses from a lexicon" if reader["reading"] != "open" else ""),
-            )
-            for reader in readers
-        ]  # fmt: skip
 
     def mark(self, reader: Mapping[str, Any], tally: Tally) -> charts.Mark:
         """Mark a reader's score."""
@@ -152,7 +139,7 @@ class ReportPage:
                     "explanation": "Word accuracy in per cent; the lines are 95% intervals (Wilson)."
                     if reading == "open"
                     else f"{title.partition(': ')[2].capitalize()}.",
-                    "legend": self.legend(readers),
+                    "legend": legend(readers, self.numbers),
                     "charts": [
                         chart(charts.accuracy_by_set(rows), "Word accuracy by set", table=self.detail(readers)),
                         *(self.frontier() if reading == "open" else []),
@@ -236,7 +223,7 @@ class ReportPage:
             drawn.append(
                 chart(charts.lines(minutes, "minutes of training", "word accuracy, %", percent=True), "Against time")
             )
-        return {"legend": self.legend([r for r in self.readers if r["name"] in rows]), "charts": drawn}
+        return {"legend": legend([r for r in self.readers if r["name"] in rows], self.numbers), "charts": drawn}
 
     def terms(self) -> dict[str, Any] | None:
         """Loss terms and gradient shares over the steps."""
@@ -258,112 +245,6 @@ class ReportPage:
                       table=shares_table(steps, filled))
             )  # fmt: skip
         return {"legend": [(number, name, "") for number, name in enumerate(names)], "charts": drawn}
-
-    def kinds(self) -> dict[str, Any]:
-        """Accuracy by length, height and character."""
-        readers = self.opened or self.readers
-        drawn = []
-        for title, xlabel, measure in (
-            ("By length", "characters of the word", analysis.by_length),
-            ("By height", "height of the picture, pixels", analysis.by_height),
-        ):
-            bins = {reader["name"]: measure(self.words, reader["name"]) for reader in readers}
-            table = Table(
-                [xlabel, "words", *bins],
-                [
-                    [row[0].name, f"{row[0].tally.words:,}", *(f"{each.tally.accuracy:.1f}" for each in row)]
-                    for row in zip(*bins.values(), strict=True)
-                ],
-            )
-            figure = charts.accuracy_by_bin([(self.numbers[name], each) for name, each in bins.items()], xlabel)
-            drawn.append(chart(figure, title, table=table))
-        if self.opened:
-            drawn.append(self.characters())
-        return {"legend": self.legend(readers), "charts": drawn}
-
-    def characters(self) -> Chart:
-        """How often each character of the labels was read."""
-        aligned = self.aligned()
-        scores = {name: each.scores for name, each in aligned.items()}
-        first = scores[self.subject]
-        shown = list(first)[:CHARACTERS]
-        table = Table(
-            ["character", "times", *scores],
-            [
-                [
-                    "␣" if char == " " else char,
-                    f"{tally.words:,}",
-                    *(f"{s[char].accuracy:.1f}" for s in scores.values()),
-                ]
-                for char, tally in first.items()
-            ],
-        )
-        figure = charts.accuracy_by_character([(self.numbers[name], each) for name, each in scores.items()], shown)
-        rest = f"The {len(shown)} most frequent of {len(first)}." if len(first) > len(shown) else ""
-        return chart(figure, "By character", rest, wide=True, table=table)
-
-    def aligned(self) -> dict[str, Characters]:
-        """Align labels and readings once, for all readers that read openly."""
-        if not hasattr(self, "_aligned"):
-            self._aligned = {
-                reader["name"]: analysis.by_characters(self.words, reader["name"]) for reader in self.opened
-            }
-        return self._aligned
-
-    def confusions(self) -> Table | None:
-        """List the subject's most frequent confusions, with how often the others make them."""
-        if not self.opened:
-            return None
-        aligned = self.aligned()
-        own = aligned[self.subject]
-        others = [name for name in aligned if name != self.subject]
-        rows = [
-            [
-                f"{show(pair[0])} → {show(pair[1])}", "{} → {}".format(*own.examples[pair]),
-                count, *(aligned[name].confusions[pair] for name in others),
-            ]
-            for pair, count in own.confusions.most_common(CONFUSIONS)
-        ]  # fmt: skip
-        return (
-            Table(["label → read", f"as {self.subject} read", self.subject, *others], rows, texts=2) if rows else None
-        )
-
-    def confidence(self) -> dict[str, Any] | None:
-        """What confidences are worth, and the threshold that makes `AIM` per cent right."""
-        if not self.opened or not self.words:
-            return None
-        found = {reader["name"]: analysis.reliability(self.words, reader["name"]) for reader in self.opened}
-        rows = []
-        for name, each in found.items():
-            if (best := each.threshold) is None:
-                accepted = ["–", "–", "–"]
-            else:
-                low, high = best.accepted.interval
-                accepted = [f"{best.confidence:.4f}", f"{best.covered:.1f}", f"{low:.1f} to {high:.1f}"]
-            rows.append([name, *accepted, f"{each.error:.1f}"])
-        own = found[self.subject].threshold
-        sentence = (
-            f"No threshold of its confidence makes {AIM:g}% of what is accepted from {self.subject} right."
-            if own is None
-            else f"Accept {self.subject}'s readings from a confidence of {own.confidence:.4f} on, and {AIM:g}% of them "
-            f"are right; that covers {own.covered:.1f}% of the words. The threshold was chosen on these very words, so "
-            "expect a little less on others."
-        )
-        series = [(self.numbers[name], each) for name, each in found.items()]
-        return {
-            "sentence": sentence,
-            "legend": self.legend(self.opened),
-            "charts": [
-                chart(charts.reliability([(number, each.bins) for number, each in series]), "Reliability",
-                      "On the dashed line a confidence says how often it is right."),
-                chart(charts.coverage([(number, thinned(each.coverage)) for number, each in series]), "Coverage",
-                      f"The dashed line is at {AIM:g}%."),
-            ],
-            "table": Table(
-                ["reader", f"threshold for {AIM:g}%", "covers, %", "right of those, 95% interval", "calibration error"],
-                rows,
-            ),
-        }  # fmt: skip
 
     def origin(self) -> Table:
         """Machine and versions."""
@@ -396,14 +277,3 @@ def shares_table(steps: Sequence[float], filled: Mapping[str, Sequence[float]]) 
     """Format gradient shares, a line a step."""
     rows = [[f"{step:,.0f}", *(f"{each[at]:.1f}" for each in filled.values())] for at, step in enumerate(steps)]
     return Table(["step", *filled], rows)
-
-
-def thinned(points: Sequence[tuple[float, float]], most: int = 200) -> list[tuple[float, float]]:
-    """Keep at most `most` points and the last."""
-    every = max(1, len(points) // most)
-    return [*points[::every], points[-1]]
-
-
-def show(character: str) -> str:
-    """Write a character so that it can be seen."""
-    return {"": "–", " ": "␣"}.get(character, character)
