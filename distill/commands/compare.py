@@ -21,6 +21,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", default="comparison", metavar="DIR", help="folder for compare.html and compare.json (%(default)s)"
     )
+    command.add_argument(
+        "--curves", action="store_true", help="also write the learning curves as pictures, SVG and PNG"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace the comparison in an --out that exists")
     return command
 
@@ -32,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_intermixed_args(words)
     from rich.console import Console
 
-    from distill.evaluation.page.runs_page import FIGURES, build_comparison, write_runs_page
+    from distill.evaluation.page.runs_page import FIGURES, build_comparison, write_curves, write_runs_page
     from distill.evaluation.runs import group_runs, open_runs
     from distill.evaluation.runs_table import print_comparison
     from students.files import check_output
@@ -45,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{named}: nothing to compare with; give another run")
     figures = build_comparison(groups, shlex.join(["symdistill", "compare", *words]))
     page = write_runs_page(out, groups, figures)
+    pictures = write_curves(out, groups) if given.curves else []
     print_comparison(figures, Console())
     print(f"report: {page}")
+    if given.curves:
+        print("curves: " + (", ".join(map(str, pictures)) or "none, for no run has logged a validation"))
     return 0

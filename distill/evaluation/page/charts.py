@@ -30,6 +30,8 @@ class Line:
     low: Sequence[float] = ()
     """Lower bounds; none for no band."""
     high: Sequence[float] = ()
+    name: str = ""
+    """Named within the chart; empty where what is around the chart names it."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +186,9 @@ def overlap(one: Box, other: Box) -> bool:
 
 
 def lines(
-    series: Sequence[Line], xlabel: str, ylabel: str, *, percent: bool = False, log: bool = False, points: bool = True
-) -> Figure:
+    series: Sequence[Line], xlabel: str, ylabel: str, *, percent: bool = False, log: bool = False, points: bool = True,
+    width: float = 430,
+) -> Figure:  # fmt: skip
     """Draw curves, with bands where they have bounds.
 
     Args:
@@ -195,14 +198,15 @@ def lines(
         percent: the vertical axis begins at 0.
         log: the vertical axis is logarithmic.
         points: mark the points.
+        width: of the chart, pixels.
     """
-    figure = new_figure()
+    figure = new_figure(width)
     axes = figure.add_subplot()
     for line in series:
         if len(line.low):
             axes.fill_between(line.x, line.low, line.high, color=colour(line.number), alpha=0.15, linewidth=0)
         shape = marker(line.number) if points else ""
-        axes.plot(line.x, line.y, color=colour(line.number), marker=shape, markeredgecolor=PAPER)
+        axes.plot(line.x, line.y, color=colour(line.number), marker=shape, markeredgecolor=PAPER, label=line.name)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     if log:
@@ -212,6 +216,8 @@ def lines(
         axes.set_ylim(bottom=max(axes.get_ylim()[0], highest / 1e4))  # a term that fades out fades to nothing
     if percent:
         axes.set_ylim(0, max(axes.get_ylim()[1], 5))  # of a run that has learned nothing yet too
+    if any(line.name for line in series):
+        axes.legend(frameon=False, loc="lower right")
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from distill.evaluation.page import charts
 from distill.evaluation.page.charts import Line, Mark, Place
 from distill.evaluation.page.rendering import Chart, Table, chart, render
-from distill.evaluation.page.svg import drawing
+from distill.evaluation.page.svg import drawing, write_pictures
 from distill.evaluation.runs import Difference, Estimate, Group, differences, differing_keys, warnings_of
 from distill.evaluation.stored import averaged_sets
 from distill.evaluation.tables import millions
@@ -207,10 +209,6 @@ def described(each: Mapping[str, Any]) -> str:
 
 def learning_charts(groups: Sequence[Group]) -> list[Chart]:
     """Draw validations against steps and time; a band reaches from the lowest seed to the highest."""
-    drawn = [(number, group, group.curve()) for number, group in enumerate(groups)]
-    drawn = [(number, group, points) for number, group, points in drawn if points]
-    if not drawn:
-        return []
     table = Table(
         ["runs", "step", "seconds", "accuracy, %", "lowest", "highest"],
         [
@@ -218,26 +216,45 @@ def learning_charts(groups: Sequence[Group]) -> list[Chart]:
                 group.name, f"{point['step']:,.0f}", f"{point['seconds']:,.0f}" if "seconds" in point else "–",
                 f"{point['accuracy']:.2f}", f"{point['low']:.2f}", f"{point['high']:.2f}",
             ]
-            for _, group, points in drawn for point in points
+            for group in groups for point in group.curve()
         ],
     )  # fmt: skip
-    steps = charts.lines(
-        [curve_line(number, points, "step") for number, _, points in drawn], "step", "word accuracy, %", percent=True
-    )
-    found = [chart(steps, "Against steps", table=table)]
-    timed = [each for each in drawn if all("seconds" in point for point in each[2])]
-    if timed:
-        minutes = charts.lines(
-            [curve_line(number, points, "seconds", 60) for number, _, points in timed], "minutes of training",
-            "word accuracy, %", percent=True,
-        )  # fmt: skip
-        found.append(chart(minutes, "Against time"))
-    return found
+    tables = {"steps": table}
+    return [
+        chart(figure, f"Against {what}", table=tables.get(what)) for what, figure in learning_figures(groups).items()
+    ]
 
 
-def curve_line(number: int, points: Sequence[Mapping[str, float]], key: str, unit: float = 1) -> Line:
+def learning_figures(groups: Sequence[Group], named: bool = False) -> dict[str, Figure]:
+    """Draw validations against `steps` and against `time`, those of the two that the runs have logged.
+
+    Args:
+        groups: the runs.
+        named: name them within the figures, which are so wide that two stand beside each other in a README.
+    """
+    drawn = [(number, group.curve(), group.name if named else "") for number, group in enumerate(groups)]
+    drawn = [each for each in drawn if each[1]]
+    timed = [each for each in drawn if all("seconds" in point for point in each[1])]
+    asked = {"steps": ("step", 1, "step", drawn), "time": ("seconds", 60, "minutes of training", timed)}
+    return {
+        what: charts.lines(
+            [curve_line(number, points, key, unit, name) for number, points, name in curves], xlabel,
+            "word accuracy, %", percent=True, width=400 if named else 430,
+        )
+        for what, (key, unit, xlabel, curves) in asked.items() if curves
+    }  # fmt: skip
+
+
+def write_curves(folder: Path, groups: Sequence[Group]) -> list[Path]:
+    """Write the learning curves into a folder that exists, as SVG and PNG: `curve-steps` and `curve-time`."""
+    with drawing():
+        figures = learning_figures(groups, named=True)
+        return [file for what, figure in figures.items() for file in write_pictures(figure, folder / f"curve-{what}")]
+
+
+def curve_line(number: int, points: Sequence[Mapping[str, float]], key: str, unit: float, name: str) -> Line:
     """Turn a group's curve into a line."""
     x = [point[key] / unit for point in points]
     low, high = [point["low"] for point in points], [point["high"] for point in points]
     spread = any(one < other for one, other in zip(low, high, strict=True))
-    return Line(number, x, [point["accuracy"] for point in points], low if spread else (), high if spread else ())
+    return Line(number, x, [point["accuracy"] for point in points], low if spread else (), high if spread else (), name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,7 +105,8 @@ def write_pictures(figure: Figure, path: Path) -> list[Path]:
     stored = io.BytesIO()
     with mpl.rc_context(STYLE | {"svg.fonttype": "path"}):
         figure.savefig(stored, format="svg", metadata={"Date": None})
-        write_file(files[0], stored.getvalue())
+        # Its points are meant as pixels: 430 are 430 on a page too, not 573.
+        write_file(files[0], re.sub(rb'\b(width|height)="([\d.]+)pt"', rb'\1="\2"', stored.getvalue(), count=2))
         with replacing(files[1]) as beside:
             figure.savefig(beside, format="png", dpi=144, metadata={"Software": None})
     return files

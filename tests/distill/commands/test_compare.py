@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from distill.commands.compare import main
+from distill.evaluation.page.runs_page import learning_figures
+from distill.evaluation.page.svg import drawing
+from distill.evaluation.runs import group_runs, open_runs
 from tests.distill.evaluation.fakes import write_run
 
 
@@ -45,6 +48,22 @@ def test_one_page_of_several_runs(runs: list[str], tmp_path: Path, capsys: pytes
     assert main([*runs, "--out", str(out)]) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*runs, "--out", str(out), "--overwrite"]) == 0
+
+
+def test_learning_curves_as_pictures(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main([*runs, "--out", str(out), "--curves"]) == 0
+    names = [f"curve-{what}{ending}" for what in ("steps", "time") for ending in (".svg", ".png")]
+    assert capsys.readouterr().out.endswith("curves: " + ", ".join(str(out / name) for name in names) + "\n")
+    assert sorted(file.name for file in out.iterdir()) == sorted(["compare.html", "compare.json", *names])
+    with drawing():
+        figures = learning_figures(group_runs(open_runs(runs)), named=True)
+    (steps,), (time,) = (figure.axes for figure in figures.values())
+    assert [(line.get_label(), list(line.get_ydata())) for line in steps.lines] == [
+        ("plain", [13.125, 26.25]), ("guided", [26.25, 52.5]),
+    ]  # fmt: skip
+    assert [list(axes.lines[0].get_xdata()) for axes in (steps, time)] == [[10, 20], [1, pytest.approx(120.5 / 60)]]
+    assert [text.get_text() for text in time.get_legend().texts] == ["plain", "guided"]
 
 
 def test_a_mistake_is_one_line_and_writes_nothing(

@@ -28,6 +28,7 @@ def test_readers_of_several_reports_are_in_one_picture(tmp_path: Path, capsys: p
     with Image.open(f"{out}.png") as picture:
         assert picture.size == (1280, 840)
     drawn = Path(f"{out}.svg").read_text(encoding="utf-8")
+    assert ' width="640" height="420" ' in drawn
     assert "far" in drawn
     assert "clip" not in drawn.replace("clip-path", "").replace("clipPath", "").replace("clip-rule", "")
     assert main([one, "--out", str(out)]) == 2
