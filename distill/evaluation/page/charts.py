@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ class Line:
     low: Sequence[float] = ()
     """Lower bounds; none for no band."""
     high: Sequence[float] = ()
-    name: str = ""
+    name: str = field(default="", kw_only=True)
     """Named within the chart; empty where what is around the chart names it."""
 
 
