@@ -257,4 +257,5 @@ def curve_line(number: int, points: Sequence[Mapping[str, float]], key: str, uni
     x = [point[key] / unit for point in points]
     low, high = [point["low"] for point in points], [point["high"] for point in points]
     spread = any(one < other for one, other in zip(low, high, strict=True))
-    return Line(number, x, [point["accuracy"] for point in points], low if spread else (), high if spread else (), name=name)
+    y = [point["accuracy"] for point in points]
+    return Line(number, x, y, low if spread else (), high if spread else (), name=name)
