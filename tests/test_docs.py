@@ -32,7 +32,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 FENCE = re.compile(
     r"^(?:<!-- run(?P<slow>: slow)? -->(?P<mark>\n))?```(?P<language>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-ELSEWHERE = {"git", "sbatch", "cd", "pip", "source", "tensorboard", "kill", "ls", "cat", "unzip", "mkdocs"}
+ELSEWHERE = {"git", "sbatch", "cd", "pip", "source", "tensorboard", "kill", "ls", "cat", "unzip"}
 """Programs whose commands are left to the reader."""
 MODULES = (["-m", "venv"], ["-m", "pip"], ["-m", "http.server"])
 """Modules of Python's own that are started as programs."""

@@ -7,6 +7,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
@@ -19,7 +20,7 @@ from mkdocs.exceptions import Abort
 
 ROOT = Path(__file__).resolve().parent.parent
 BESIDE = {
-    "README.md": "",
+    "README.md": "index",
     "CONTRIBUTING.md": "contributing",
     "students/weights/tiny/README.md": "models/tiny",
     "students/weights/tiny-free/README.md": "models/tiny-free",
@@ -28,20 +29,22 @@ BESIDE = {
 """Pages that aren't in docs/, and their addresses."""
 PAGES = {str(file.relative_to(ROOT)): str(file.relative_to(ROOT / "docs"))[:-3] for file in ROOT.glob("docs/**/*.md")}
 PAGES |= BESIDE
+PAGES_ALONE = ["docs/site/pages.py"]
 COMPARED = {"h1", "h2", "h3", "h4", "p", "ul", "ol", "li", "tr", "th", "td", "strong", "em", "img", "blockquote"}
 
 
-def build_site(root: Path, site: Path) -> None:
-    """Build the pages, without what they load in a browser."""
-    config = load_config(str(root / "mkdocs.yml"), site_dir=str(site), hooks=["docs/site/pages.py"])
+def build_site(root: Path, site: Path, **changes: Any) -> None:
+    """Build the site of a repository."""
+    config = load_config(str(root / "mkdocs.yml"), site_dir=str(site), **changes)
     assert config.strict
     build(config)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages, without what browsers load besides, so that it takes neither npm nor Node.js to build them."""
     folder = tmp_path_factory.mktemp("site")
-    build_site(ROOT, folder)
+    build_site(ROOT, folder, hooks=PAGES_ALONE)
     return folder
 
 
@@ -58,20 +61,26 @@ def copy(tmp_path: Path) -> Path:
 
 def article(site: Path, address: str) -> str:
     """The page itself, without what stands around it."""
-    html = (site / address / "index.html").read_text(encoding="utf-8")
+    html = (site / f"{address}.html").read_text(encoding="utf-8")
     return re.search(r"<article[^>]*>(.*?)</article>", html, re.DOTALL)[1]
 
 
 def test_every_page_is_in_the_navigation(site: Path) -> None:
     front = (site / "index.html").read_text(encoding="utf-8")
-    linked = {link.strip("./") for link in re.findall(r'<a href="([^"]*)" class="md-nav__link', front)}
+    linked = {link.removesuffix(".html") for link in re.findall(r'<a href="([^"]*)" class="md-nav__link', front)}
     assert set(PAGES.values()) <= linked
     assert len(PAGES) > 25
-    assert "symdistill trains small, fast readers" in article(site, "")
+    assert "symdistill trains small, fast readers" in article(site, "index")
+
+
+def test_links_that_are_paths_on_github_are_titles(site: Path) -> None:
+    assert '<a href="howto/own-data.html">Train on your own pictures</a>' in article(site, "index")
+    assert '<a href="programs.html#8-bit-weights">Read inside other programs</a>' in article(site, "howto/web")
+    assert not re.findall(r">[\w/.-]+\.md</a>", "".join(article(site, address) for address in PAGES.values()))
 
 
 def test_files_that_are_no_pages_are_shown_as_text(site: Path) -> None:
-    assert '<a href="LICENSE/">' in article(site, "")
+    assert '<a href="LICENSE.html">' in article(site, "index")
     assert "Apache License" in article(site, "LICENSE")
     assert "#SBATCH" in article(site, "howto/slurm.sbatch")
     assert 'class="nt">"seed"<' in article(site, "recipes/rendered-300000-7.json"), "in colours"
@@ -82,7 +91,7 @@ def test_what_is_wrong_is_an_error(copy: Path, tmp_path: Path, caplog: pytest.Lo
     with (copy / "README.md").open("a", encoding="utf-8") as page:
         page.write("\n[a](docs/nowhere.md) [b](docs/method.md#nowhere) [c](distill/nowhere.py) [d][nowhere] `[e][f]`\n")
     with caplog.at_level(logging.WARNING), pytest.raises(Abort, match="5 warnings"):
-        build_site(copy, tmp_path / "site")
+        build_site(copy, tmp_path / "site", hooks=PAGES_ALONE)
     for wrong in ("docs/stray.md", "docs/nowhere.md", "#nowhere", "distill/nowhere.py", "[d][nowhere]"):
         assert wrong in caplog.text
 

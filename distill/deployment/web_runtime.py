@@ -5,19 +5,14 @@ It is 14 MB of WebAssembly under the MIT licence, and no part of this project.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
-import subprocess
-import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from distill.data.records import user_cache
+from distill.deployment.npm import NpmFiles
 from students.errors import UserError
-from students.files import replacing, write_file
 
 VERSION = "1.30.0"
 """The version that npm is asked for, and that the tests run."""
@@ -32,7 +27,6 @@ WITHIN = (".", "dist", "package/dist", "node_modules/onnxruntime-web/dist")
 """Where they may be in a folder that a user gives."""
 BESIDE = {SCRIPT: "onnxruntime.js", WASM: "onnxruntime.wasm"}
 """Their names beside a page; servers of some age call no .mjs JavaScript."""
-FETCH_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -78,10 +72,9 @@ def find_runtime(place: str | Path | None = None) -> WebRuntime:
         UserError: when it isn't there, or can't be fetched.
     """
     if place is None:
-        kept = user_cache() / f"onnxruntime-web-{VERSION}"
-        if not is_intact(kept):
-            fetch(kept)
-        return WebRuntime(kept)
+        instead = f"unpack what `npm pack onnxruntime-web@{VERSION}` fetches elsewhere, and give its folder"
+        files = NpmFiles("onnxruntime-web", VERSION, "dist/", SHA256)
+        return WebRuntime(files.find(f"{instead}: --web-runtime DIR"))
     if re.match("[a-z]+:", str(place)):
         return WebRuntime(None, check_address(str(place)))
     for folder in (Path(place) / name for name in WITHIN):
@@ -98,39 +91,3 @@ def check_address(address: str) -> str:
     if not re.fullmatch(r"https?://[\w.:\[\]-]+(/[\w.~@%+-]+)*/?", address, re.ASCII):
         raise UserError(f"--web-runtime {address}: no address of a folder; give one such as https://host/folder/")
     return address.rstrip("/") + "/"
-
-
-def is_intact(folder: Path) -> bool:
-    """Tell whether a folder has the files of `VERSION`, undamaged."""
-    return all(
-        (folder / name).is_file() and hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
-        for name, sha256 in SHA256.items()
-    )
-
-
-def fetch(folder: Path) -> None:
-    """Fetch the package with npm, and store its two files in a folder; raises `UserError` when that fails."""
-    instead = f"unpack what `npm pack onnxruntime-web@{VERSION}` fetches elsewhere, and give its folder: --web-runtime"
-    npm = shutil.which("npm")
-    if npm is None:
-        raise UserError(f"a page needs onnxruntime-web, and there is no npm here to fetch it with; {instead} DIR")
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [npm, "pack", "--silent", "--ignore-scripts", f"onnxruntime-web@{VERSION}"]
-        try:
-            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=FETCH_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise UserError(f"npm didn't fetch onnxruntime-web in {FETCH_SECONDS} seconds; {instead} DIR") from None
-        archive = next(Path(scratch).glob("*.tgz"), None)
-        if done.returncode or archive is None:
-            reason = (done.stderr.strip().splitlines() or ["no word why"])[0]
-            raise UserError(f"npm can't fetch onnxruntime-web ({reason}); {instead} DIR")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(folder) as beside, tarfile.open(archive) as packed:
-            beside.mkdir()
-            for entry in packed:
-                # Only names that are asked for, so that no path inside the archive is followed.
-                name = entry.name.removeprefix("package/dist/")
-                if name in SHA256 and (content := packed.extractfile(entry)) is not None:
-                    write_file(beside / name, content.read())
-            if not is_intact(beside):
-                raise UserError(f"what npm fetched isn't onnxruntime-web {VERSION}; {instead} DIR")

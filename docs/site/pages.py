@@ -9,6 +9,7 @@ configuration or the licence, becomes a page that shows its text.
 from __future__ import annotations
 
 import logging
+import posixpath
 import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -20,10 +21,10 @@ from mkdocs.structure.pages import Page
 LOG = logging.getLogger("mkdocs.hooks.pages")
 PLACES = {
     "README.md": "index.html",
-    "CONTRIBUTING.md": "contributing/index.html",
-    "students/weights/tiny/README.md": "models/tiny/index.html",
-    "students/weights/tiny-free/README.md": "models/tiny-free/index.html",
-    "teachers/words_small/README.md": "models/words-small/index.html",
+    "CONTRIBUTING.md": "contributing.html",
+    "students/weights/tiny/README.md": "models/tiny.html",
+    "students/weights/tiny-free/README.md": "models/tiny-free.html",
+    "teachers/words_small/README.md": "models/words-small.html",
 }
 """Pages that aren't in docs/, with their places in the site."""
 LINK = re.compile(r"\]\(([^)#\s]+)\)")
@@ -42,6 +43,8 @@ search: {{exclude: true}}
 """
 FENCE = re.compile(r" *(`{3,}|~{3,})")
 ITEM = re.compile(r"[-*+] |\d+[.)] ")
+PATH_LINK = re.compile(r"\[[\w/.-]+\.md\]\(([\w/.-]+\.md)(#[\w-]+)?\)")
+TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 LITERAL = re.compile(r"<(pre|code)\b.*?</\1>|<(span|div) class=\"arithmatex\">.*?</\2>", re.DOTALL)
 UNKNOWN = re.compile(r"\[[^\[\]]+\]\[[^\[\]]*\]")
 
@@ -59,7 +62,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     root, docs = Path(config.config_file_path).parent, Path(config.docs_dir)
 
     def add(path: str, place: str, inclusion: InclusionLevel = InclusionLevel.UNDEFINED) -> None:
-        files.append(File(path, str(root), config.site_dir, True, dest_uri=place, inclusion=inclusion))
+        files.append(File(path, str(root), config.site_dir, False, dest_uri=place, inclusion=inclusion))
 
     for file in list(files):
         if file.src_dir == str(docs):
@@ -88,16 +91,17 @@ def linked_texts(files: Files, root: Path) -> set[str]:
 def text_file(path: str, root: Path, config: MkDocsConfig) -> TextFile:
     """Make a page that shows a text in the colours of its language, and that a search doesn't find."""
     place = PurePosixPath(path.removeprefix("docs/"))
-    file = TextFile(
-        path, None, config.site_dir, True, dest_uri=f"{place}/index.html", inclusion=InclusionLevel.NOT_IN_NAV
-    )
+    file = TextFile(path, None, config.site_dir, False, dest_uri=f"{place}.html", inclusion=InclusionLevel.NOT_IN_NAV)
     text = (root / path).read_text(encoding="utf-8").rstrip()
     file.content_string = TEXT_PAGE.format(name=path, language=LANGUAGES.get(place.suffix, "text"), text=text)
     return file
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Set fences, lists and tables apart with blank lines: Python-Markdown needs them, and GitHub doesn't."""
+    """Prepare a page for Python-Markdown, and name other pages by their titles where GitHub shows a path.
+
+    Fences, lists and tables are set apart with blank lines, which Python-Markdown needs, and GitHub doesn't.
+    """
     lines: list[str] = []
     fence = ""
     for line in markdown.splitlines():
@@ -115,8 +119,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         starts_table = line.startswith("|") and not before.startswith("|")
         if mark or starts_list or starts_table:
             lines.append("")
-        lines.append(line)
+        lines.append(PATH_LINK.sub(lambda link: f"[{title_of(link[1], page, files)}]({link[1]}{link[2] or ''})", line))
     return "\n".join(lines)
+
+
+def title_of(target: str, page: Page, files: Files) -> str:
+    """Return the title of the page that another one links to; a link that leads nowhere keeps its text."""
+    file = files.get_file_from_path(posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), target)))
+    title = TITLE.search(file.content_string) if file is not None else None
+    return title[1] if title else target
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
