@@ -8,6 +8,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from markdown_it import MarkdownIt
@@ -84,6 +85,18 @@ def test_files_that_are_no_pages_are_shown_as_text(site: Path) -> None:
     assert "Apache License" in article(site, "LICENSE")
     assert "#SBATCH" in article(site, "howto/slurm.sbatch")
     assert 'class="nt">"seed"<' in article(site, "recipes/rendered-300000-7.json"), "in colours"
+
+
+def test_every_link_and_picture_of_a_page_is_in_the_site(site: Path) -> None:
+    # MkDocs checks what is written as Markdown; this sees what came of it, and of HTML.
+    for address in PAGES.values():
+        folder = (site / address).parent
+        for target in re.findall(r' (?:href|src)="([^"]+)"', article(site, address)):
+            path, _, anchor = unquote(target).partition("#")
+            if "://" not in target:
+                file = folder / path if path else site / f"{address}.html"
+                assert file.is_file(), f"{address} links to {target}"
+                assert not anchor or f'id="{anchor}"' in file.read_text(encoding="utf-8"), f"{address}: {target}"
 
 
 def test_what_is_wrong_is_an_error(copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

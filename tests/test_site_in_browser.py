@@ -54,6 +54,13 @@ def test_pages_fit_any_width_and_load_nothing_from_elsewhere(site: Path, browser
         assert {f"http://{host}/" for host in tab.hosts} == {address}
 
 
+def test_a_search_sees_equations_as_text(site: Path) -> None:
+    entries = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))["docs"]
+    texts = "".join(entry["text"] for entry in entries if entry["location"].startswith("method.html"))
+    assert "k=1,2,3" in texts
+    assert not [left for left in (r"\(", r"\[", "mathml", r"\mathrm", "LCL(a,b)=") if left in texts]
+
+
 def test_equations_and_the_diagram_are_there(site: Path, browser: Browser) -> None:
     with serve(site) as address:
         tab = Tab(browser)

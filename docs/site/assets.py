@@ -61,15 +61,19 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_content(output: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Typeset the equations of a page."""
+    return typeset(output, page.file.src_uri) if EQUATION.search(output) else output
+
+
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Typeset the equations of a page, and let it load what it needs; a search has seen the page before."""
+    """Let a page load what it needs."""
 
     def address(path: str) -> str:
         return get_relative_url(f"assets/{path}", page.url)
 
     head = ""
-    if EQUATION.search(output):
-        output = typeset(output, page.file.src_uri)
+    if 'class="katex"' in output:
         head += f'<link rel="stylesheet" href="{address("katex/dist/katex.min.css")}">'
     if 'class="mermaid"' in output:
         head += f'<script src="{address("mermaid/dist/mermaid.min.js")}" defer></script>'
@@ -88,9 +92,16 @@ def typeset(output: str, name: str) -> str:
     done = subprocess.run(
         [node, "-e", TYPESET, str(script)], input=json.dumps(equations), capture_output=True, text=True, check=True
     )
-    results = json.loads(done.stdout)
-    for equation, result in zip(equations, results, strict=True):
+    results = iter(json.loads(done.stdout))
+
+    def replace(match: re.Match[str]) -> str:
+        result = next(results)
         if "error" in result:
-            LOG.warning("%s: %s in $%s$", name, result["error"], equation["source"])
-    remaining = iter(results)
-    return EQUATION.sub(lambda match: next(remaining).get("html", match[0]), output)
+            LOG.warning("%s: %s in %s", name, result["error"], html.unescape(match[3]))
+            return match[0]
+        # A search sees what stands within a line as plain text. It ends an exclusion at the next end of the same tag,
+        # so the element that is excluded may have no other of its kind in it.
+        spans = result["html"].replace('<span class="katex-mathml"', '<span data-search-exclude class="katex-mathml"')
+        return f"<div data-search-exclude>{spans}</div>" if match[2] == "[" else str(spans)
+
+    return EQUATION.sub(replace, output)
