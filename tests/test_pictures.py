@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from docs.pictures.draw import main
 from losses.heads import TERMS
+from tests.distill.evaluation.fakes import write_run
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "docs" / "pictures"
@@ -58,10 +60,26 @@ def test_the_words_are_drawn_as_they_are_committed(tmp_path: Path) -> None:
     assert np.abs(drawn - stored).mean() < 2
 
 
-def test_a_picture_that_is_none_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["methods", "--out", str(tmp_path / "new")]) == 2
-    assert "choose among method, words" in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
+def test_curves_of_a_run_and_its_baseline(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_run(run, 0, [True, False], name="mine", guidance={"kd": 0.5})
+    write_run(run / "baseline", 0, [False, False], name="mine-baseline")
+    assert main(["curves", "--run", str(run), "--out", str(tmp_path / "new")]) == 0
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["curve-steps.svg", "curve-time.svg"]
+
+
+def test_what_cannot_be_drawn_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    for given, message in (
+        (["methods"], "choose among method, words"),
+        (["curves", "--run", str(tmp_path)], "is no finished run"),
+        (["demo"], "the demo page needs gradio"),
+    ):
+        assert main([*given, "--out", str(tmp_path)]) == 2
+        assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -5,7 +5,6 @@ What they show is drawn by the project itself: rendered words, and the demo's ex
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import socket
 import subprocess
@@ -20,6 +19,8 @@ import pytest
 from PIL import Image
 
 from distill.demo.examples import write_examples
+from distill.demo.page import import_gradio, serve_page
+from distill.demo.reading import Readers
 from students.errors import UserError
 from students.files import replacing
 from tests.browsing import Browser, Tab, open_browser
@@ -58,14 +59,15 @@ def write_report(scratch: Path) -> Path:
     for reader in READERS:
         symdistill(scratch, f"export --student {reader} --out {reader} --onnx")
     students = " ".join(f"--student {reader}/student.onnx" for reader in READERS)
-    symdistill(scratch, f"evaluate {students} --data words --threads 1 --no-overlap-check --out report")
+    symdistill(scratch, f"evaluate {students} --data words --sets all --threads 1 --no-overlap-check --out report")
     return scratch / "report" / "report.html"
 
 
 def symdistill(folder: Path, words: str) -> None:
     """Run a command in a folder."""
     print(f"symdistill {words}", flush=True)
-    subprocess.run([sys.executable, "-m", "symdistill", *words.split()], cwd=folder, check=True, capture_output=True)
+    command = [sys.executable, "-m", "symdistill", *words.split()]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
 def draw_demo(folder: Path) -> list[Path]:
@@ -74,10 +76,7 @@ def draw_demo(folder: Path) -> list[Path]:
     Raises:
         UserError: without Chromium or Gradio.
     """
-    if importlib.util.find_spec("gradio") is None:
-        raise UserError('the demo page needs Gradio; pip install "symdistill[demo]", in an environment of its own')
-    from distill.demo.page import serve_page
-    from distill.demo.reading import Readers
+    import_gradio()
 
     file = folder / "demo.webp"
     with tempfile.TemporaryDirectory() as scratch, chromium() as browser:
@@ -87,13 +86,14 @@ def draw_demo(folder: Path) -> list[Path]:
             page.goto(address)
             pictures = page.locator("#pictures input[type=file]").first
             pictures.wait_for(state="attached", timeout=120_000)
-            pictures.set_input_files([str(example) for example in examples[1:5]])
-            page.locator("#told").get_by_text("4 pictures read").wait_for(timeout=120_000)
+            pictures.set_input_files([str(example) for example in examples[1:3]])
+            page.locator("#told").get_by_text("2 pictures read").wait_for(timeout=120_000)
             page.get_by_label("Beside it").click()
             page.get_by_role("option", name=READERS[1], exact=True).click()
-            page.locator(".reader").nth(7).wait_for(timeout=120_000)
+            page.locator(".reader").nth(3).wait_for(timeout=120_000)
             page.wait_for_timeout(1000)  # until all has faded in
-            shoot(page, file, 0, 1000)
+            boxes = [page.locator(part).last.bounding_box() for part in ("#table", "#examples")]
+            shoot(page, file, 0, max(box["y"] + box["height"] for box in boxes) + 24)
     return [file]
 
 
