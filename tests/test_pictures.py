@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from docs.pictures.draw import main
+from docs.pictures.pages import shoot
 from losses.heads import TERMS
+from tests.browsing import Browser, Tab
 from tests.distill.evaluation.fakes import write_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,6 +82,17 @@ def test_what_cannot_be_drawn_is_told(
         assert main([*given, "--out", str(tmp_path)]) == 2
         assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_part_of_a_page_is_shot(tmp_path: Path, browser: Browser) -> None:
+    page = Tab(browser, 300).page
+    page.set_content('<body style="margin:0"><div style="height:900px;background:#f00"></div>'
+                     '<div style="height:500px;background:#00f"></div>')  # fmt: skip
+    shoot(page, tmp_path / "part.webp", 890, 1000)
+    with Image.open(tmp_path / "part.webp") as picture:
+        assert (picture.format, picture.size) == ("WEBP", (300, 110))
+        above, below = (np.asarray(picture.convert("RGB"), int)[row].mean(axis=0) for row in (3, 100))
+    assert (above.argmax(), below.argmax()) == (0, 2), "red ends ten pixels below the upper edge"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
