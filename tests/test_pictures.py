@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from docs.pictures.draw import main
+from docs.pictures.draw import SUBJECTS, main
 from docs.pictures.pages import shoot
 from losses.heads import TERMS
 from tests.browsing import Browser, Tab
@@ -82,6 +82,19 @@ def test_what_cannot_be_drawn_is_told(
         assert main([*given, "--out", str(tmp_path)]) == 2
         assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_of_all_pictures_those_that_cannot_be_drawn_are_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for slow in ("words", "report"):
+        monkeypatch.delitem(SUBJECTS, slow)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["--run", str(tmp_path), "--out", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        [f"wrote {tmp_path / 'method.svg'}"], ["left out", "curves"], ["left out", "demo"],
+    ]  # fmt: skip
 
 
 def test_a_part_of_a_page_is_shot(tmp_path: Path, browser: Browser) -> None:
