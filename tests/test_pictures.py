@@ -67,7 +67,7 @@ def test_curves_of_a_run_and_its_baseline(tmp_path: Path) -> None:
     write_run(run, 0, [True, False], name="mine", guidance={"kd": 0.5})
     write_run(run / "baseline", 0, [False, False], name="mine-baseline")
     assert main(["curves", "--run", str(run), "--out", str(tmp_path / "new")]) == 0
-    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["curve-steps.svg", "curve-time.svg"]
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["curve-steps.svg"]
 
 
 def test_what_cannot_be_drawn_is_told(

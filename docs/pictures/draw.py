@@ -20,7 +20,9 @@ RUN = HERE.parent.parent / "runs" / "quickstart"
 
 
 def draw_curves(folder: Path, run: Path = RUN) -> list[Path]:
-    """Write curve-steps.svg and curve-time.svg of a finished run and its baseline into a folder.
+    """Write curve-steps.svg of a finished run and its baseline into a folder.
+
+    The curve against time, which `compare` draws too, tells more of the machine than of the method.
 
     Raises:
         UserError: when the run is not there, or not finished.
@@ -31,7 +33,7 @@ def draw_curves(folder: Path, run: Path = RUN) -> list[Path]:
         drawn = Path(scratch, "comparison")
         if compare.main([str(run), str(run / "baseline"), "--out", str(drawn), "--curves"]):
             raise UserError(f"{run} can't be compared with its baseline")
-        return [Path(shutil.copy(file, folder)) for file in sorted(drawn.glob("curve-*.svg"))]
+        return [Path(shutil.copy(drawn / "curve-steps.svg", folder))]
 
 
 SUBJECTS: dict[str, Callable[[Path], list[Path]]] = {
