@@ -12,9 +12,8 @@ from students.reading import Reader
 def mix_weights(reader: Reader, other: Reader, share: float) -> None:
     """Replace the weights of a reader by a weighted mean of its own and another's, in place.
 
-    Between a reader and the one that it went on from, weights in between read almost as well as either on the words of
-    each (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903). Means and variances of a
-    BatchNorm are mixed too.
+    Wortsman et al. ("Robust fine-tuning of zero-shot models", arXiv 2109.01903) found that weights between a model and
+    the one that it went on from keep much of what either knows. Means and variances of a BatchNorm are mixed too.
 
     Args:
         reader: the reader that was trained.

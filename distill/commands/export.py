@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import sys
 from collections.abc import Sequence
@@ -86,12 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     decoding, refine_iters = chosen_decoding(given)
     # torch takes seconds to import: what the arguments alone tell is checked before.
     from distill.deployment.card import fill_card
-    from distill.deployment.folder import ParityError, check_folder, save_folder
+    from distill.deployment.folder import ParityError, check_folder, mix_in, save_folder
     from distill.deployment.parity import Int8Error, TargetParityError, load_words
     from distill.deployment.web_runtime import find_runtime
     from distill.plugins import import_plugins
-    from students.mixing import mix_weights
-    from students.pretrained import name_of
     from teachers.clip4str import Clip4Str
     from teachers.registry import load_reader
 
@@ -108,10 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     student.choose_decoding(decoding, refine_iters)
     card = fill_card(given.student, given.name, given.training, given.terms, given.report)
     if share is not None:
-        source = given.mix[0]
-        mix_weights(student, load_reader(source), share)
-        mixed = f"Its weights are {1 - share:g} of those that it learned and {share:g} of those of `{name_of(source)}`."
-        card = dataclasses.replace(card, training=f"{card.training}\n\n{mixed}")
+        card = mix_in(student, card, given.mix[0], share, scored=given.report is not None)
     words = load_words(given.verify, given.words) if given.verify else None
     try:
         done = save_folder(

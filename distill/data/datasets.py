@@ -27,10 +27,10 @@ from distill.data.label_index import Positions, Selection, select_records
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.photo_augmentation import PhotoAugment
 from distill.data.pixels import PixelCache, decode
-from distill.data.records import LIST_SUFFIX, BadRecordError, Records
+from distill.data.records import BadRecordError, Records
 from distill.data.sampling import Draw, Permutation
 from distill.data.sections import ON_ORIGINALS, SourceSection
-from distill.data.trees import open_all, open_set, open_sets
+from distill.data.trees import open_words
 from students.charset import Charset
 from students.errors import UserError
 from students.pictures import DamagedPictureError, fitted_size, resize
@@ -157,6 +157,7 @@ class WordDataset(Dataset[Sample]):
         positions: where the words stand in the set.
         selection: the words, and what the label rules dropped and replaced; None where a teacher labels them.
         distributions: the stored distributions over their characters, where the source asks for them.
+        drawn_from: how many words there were before some were drawn; None where all are left.
 
     Raises:
         UserError: when no word is left, too many records are corrupt, or originals are to be augmented and cached.
@@ -169,6 +170,7 @@ class WordDataset(Dataset[Sample]):
         self.records, self.charset = records, charset
         self.source, self.options = source or SourceSection(), options or WordOptions()
         self.selection: Selection | None = None
+        self.drawn_from: int | None = None
         self._corrupt: set[int] = set()
         cached = self.source.cache == "memory"
         if cached and self.options.keep_aspect:
@@ -216,6 +218,11 @@ class WordDataset(Dataset[Sample]):
         if not self.labelled:
             return ""
         return self.charset.clean(self.records.label(self.positions[index]), self.options.max_length) or ""
+
+    def leave(self, numbers: np.ndarray) -> None:
+        """Leave those words only whose numbers (K,) are given."""
+        self.drawn_from = len(self)
+        self.positions = Positions(np.asarray([self.positions[number] for number in numbers.tolist()], dtype=np.int64))
 
     @property
     def labelled(self) -> bool:
@@ -300,7 +307,7 @@ class ConcatWords(Dataset[Sample]):
 
     def sample(self, index: int, epoch: int) -> Sample:
         """Return a word."""
-        if not 0 <= index < self.ends[-1]:
+        if not 0 <= index < len(self):
             raise IndexError(index)
         return self.part_sample(bisect.bisect_right(self.ends, index), index, epoch)
 
@@ -309,33 +316,6 @@ class ConcatWords(Dataset[Sample]):
         start = self.ends[part - 1] if part else 0
         sample = self.parts[part].sample(index - start, epoch)
         return dataclasses.replace(sample, index=sample.index + start) if start else sample
-
-
-class DrawnWords(ConcatWords):
-    """Some words of one or several sets: the same ones in every run, and fewer of them are among more.
-
-    Args:
-        parts: the sets.
-        count: how many words.
-
-    Raises:
-        UserError: when the sets have fewer.
-    """
-
-    def __init__(self, parts: Sequence[WordDataset], count: int) -> None:
-        super().__init__(parts)
-        self.available = super().__len__()
-        if count > self.available:
-            names = ", ".join(str(part.records.path) for part in parts)
-            raise UserError(f"{names}: words is {count}, of {self.available} that there are; 0 takes all")
-        self._drawn = Permutation(self.available, (0,))(np.arange(count))
-
-    def __len__(self) -> int:
-        return len(self._drawn)
-
-    def sample(self, index: int, epoch: int) -> Sample:
-        """Return a drawn word; `Sample.index` counts the drawn ones."""
-        return dataclasses.replace(super().sample(int(self._drawn[index]), epoch), index=index)
 
 
 class MixtureWords(ConcatWords):
@@ -355,11 +335,29 @@ def load_words(
     Raises:
         UserError: see `open_sets` (`open_all` where labels are not wanted) and `WordDataset`.
     """
-    path = Path(path)
-    listed = path.name.endswith(LIST_SUFFIX) or not path.exists()
-    find = open_sets if source is None or source.labelled else open_all
-    sets = [open_set(path)] if listed else find(path)
+    sets = open_words(path, source is None or source.labelled)
     loaded = [WordDataset(records, charset, source, options) for records in sets]
     if source is not None and source.words:
-        return DrawnWords(loaded, source.words)
+        loaded = draw_words(loaded, source.words)
     return loaded[0] if len(loaded) == 1 else ConcatWords(loaded)
+
+
+def draw_words(parts: Sequence[WordDataset], count: int) -> list[WordDataset]:
+    """Leave so many words of all sets together: the same ones in every run, and fewer of them are among more.
+
+    Args:
+        parts: the sets; those of which no word is left are left out.
+        count: how many words.
+
+    Raises:
+        UserError: when the sets have fewer.
+    """
+    ends = list(itertools.accumulate(len(part) for part in parts))
+    if count > ends[-1]:
+        names = ", ".join(str(part.records.path) for part in parts)
+        raise UserError(f"{names}: words is {count}, of {ends[-1]} that there are; 0 takes all")
+    drawn = np.sort(Permutation(ends[-1], (0,))(np.arange(count)))
+    of_each = np.split(drawn, np.searchsorted(drawn, ends[:-1]))
+    for part, start, numbers in zip(parts, [0, *ends[:-1]], of_each, strict=True):
+        part.leave(numbers - start)
+    return [part for part in parts if len(part)]

@@ -6,6 +6,7 @@ import dataclasses
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -22,7 +23,7 @@ from distill.data.rendering.vocabulary import check_languages
 from distill.data.report import describe_words, name_words
 from distill.data.sampling import check_ratios
 from distill.data.sections import DataSection, SourceSection
-from distill.data.trees import open_sets
+from distill.data.trees import open_words
 from distill.processes import without_main_module
 from students.charset import CHARSETS, Charset
 from students.errors import UserError
@@ -147,8 +148,12 @@ class DataModule:
         synthetic = self.section.synthetic
         if synthetic.codes_from is None:
             return
-        if not synthetic.live or synthetic.words == 0:
+        if synthetic.words == 0:
+            raise UserError("data.synthetic.codes_from changes what is rendered; set data.synthetic.words too")
+        if not synthetic.live:
             raise UserError("data.synthetic.codes_from works on words rendered live; set data.synthetic.live=true")
+        if synthetic.line_words != [1, 1]:
+            raise UserError("data.synthetic.codes_from renders single codes; leave data.synthetic.line_words out")
         path = self.resolve(synthetic.codes_from)
         if not path.exists():
             raise UserError(f"{path}: no such folder to take codes from; give one of labelled words (codes_from)")
@@ -240,14 +245,27 @@ class DataModule:
 
     def _render_live(self, console: Console) -> SyntheticWords:
         synthetic, request = self.section.synthetic, self._request("train")
+        # Drawing fonts takes a while: labels that can't be read are found before.
+        labels = self._code_labels()
         renderer, fonts = request.build_renderer()
         _print_lines(console, rendering_warnings(describe_renderer(request, renderer, fonts)))
-        if synthetic.codes_from is not None:
-            sets = open_sets(self.resolve(synthetic.codes_from))
-            labels = [label for records in sets for _, label in records.labels() if label is not None]
-            renderer.words = CodeSampler(renderer.words, labels, synthetic.codes_share)
-            _print_lines(console, [f"  {synthetic.codes_share:.0%} of them codes like {renderer.words.examples()}"])
+        if labels:
+            renderer.words = codes = CodeSampler(renderer.words, labels, synthetic.codes_ratio)
+            examples = ", ".join(codes.draw_code(Random(number)) for number in range(3))
+            line = f"{synthetic.codes_ratio:.0%} of the rendered words are codes such as {examples}"
+            if left_out := len(labels) - len(codes.labels):
+                line += f"; {left_out:,} of {len(labels):,} labels are too long, illegible, or no codes"
+            _print_lines(console, [line])
         return SyntheticWords(renderer, self.charset, synthetic.words, synthetic.source, self._source_options())
+
+    def _code_labels(self) -> list[str]:
+        """Return the labels that rendered codes take after; none without `codes_from`."""
+        path = self.section.synthetic.codes_from
+        sets = [] if path is None else open_words(self.resolve(path))
+        labels = [label for records in sets for _, label in records.labels() if label]
+        if path is not None and not labels:
+            raise UserError(f"{self.resolve(path)}: no label to take codes from; give labelled words (codes_from)")
+        return labels
 
     @property
     def summary(self) -> str:

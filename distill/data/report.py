@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from distill.data.datasets import ConcatWords, DrawnWords, WordDataset, Words
+from distill.data.datasets import ConcatWords, WordDataset, Words
 from distill.data.rendering.synthetic import SyntheticWords
 
 REASONS = {
@@ -33,8 +33,8 @@ def describe_words(words: Words, purpose: str) -> list[str]:
     too_long = sum(selection.too_long_for_ctc for selection in selections)
 
     line = f"{len(words):,} words {purpose}: {name_words(words)}"
-    if isinstance(words, DrawnWords):
-        line += f", drawn from {words.available:,}"
+    if any(part.drawn_from is not None for part in stored):
+        line += f", drawn from {sum(part.drawn_from or len(part) for part in stored):,}"
     if any(isinstance(part, SyntheticWords) for part in parts):
         line += ", other ones in each epoch"
     if any(not part.labelled for part in stored):

@@ -22,7 +22,7 @@ class SourceSection:
     ratio: float = field(default=1.0, metadata={"least": 0})
     """Part of each batch, relative to the other sources."""
     words: int = field(default=0, metadata={"least": 0})
-    """Learn from so many words only, drawn, the same ones in every run; fewer are among more of them. 0: from all."""
+    """Learn from so many words only, the same in every run with this alphabet; fewer are among more. 0: from all."""
     augmentation: Augmentation = "none"
     """`strong` is RandAugment for text (docs/method.md, section 1.5), `photo` photographs the word again from another
     place in other light, `light` changes colours, sharpness, position."""
@@ -78,10 +78,10 @@ class SyntheticSection:
     languages: list[str] = field(default_factory=list)
     """Languages of the words, as wordfreq calls them (`de`, `ru`); empty: English, or by an alphabet beyond ASCII."""
     codes_from: str | None = None
-    """Labelled words, a path as in data.train: with `live`, some of the rendered ones are codes that take after their
-    labels, with other letters and digits."""
-    codes_share: float = field(default=0.5, metadata={"least": 0, "most": 1})
-    """How many of the rendered words are such codes."""
+    """Labelled words, a path as in data.train: with `live`, some of the rendered words are codes of the same shapes as
+    their labels, with other letters and digits."""
+    codes_ratio: float = field(default=0.5, metadata={"least": 0, "most": 1})
+    """Part of the rendered words that are such codes."""
     workers: int = field(default=0, metadata={"least": 0})
     """Rendering processes; 0 takes one a core."""
     ratio: float = field(default=1.0, metadata={"least": 0})

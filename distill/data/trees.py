@@ -62,6 +62,22 @@ def open_all(root: Path | str) -> list[Records]:
     return sets
 
 
+def open_words(path: Path | str, labelled: bool = True) -> list[Records]:
+    """Open what a source of words names: one set by its list, or all sets at or below a folder.
+
+    Args:
+        path: the list, the set that a list cuts out, or the folder.
+        labelled: whether the words need labels of their own.
+
+    Raises:
+        UserError: see `open_set`, `open_sets` and `open_all`.
+    """
+    path = Path(path)
+    if path.name.endswith(LIST_SUFFIX) or not path.exists():
+        return [open_set(path)]
+    return open_sets(path) if labelled else open_all(path)
+
+
 def find_sets(root: Path | str, lists: bool = False, besides: Collection[str] = ()) -> list[Path]:
     """Find the sets at or below a folder, sorted; one that is reached by several paths is given once, by its own.
 

@@ -80,6 +80,21 @@ class Card:
         ]
         return "\n\n".join(parts) + "\n"
 
+    def mixed_with(self, other: Card, share: float, scored: bool) -> Card:
+        """Return the card of a reader after weights of another were mixed in.
+
+        Args:
+            other: the other's card.
+            share: part of the other's weights.
+            scored: whether the scores on this card are of the mixed weights; they are left out otherwise.
+        """
+        origin = f"Its weights are {1 - share:g} of those that it learned and {share:g} of those of `{other.name}`."
+        terms = self.terms
+        if other.terms not in (UNKNOWN, terms):
+            terms += f"\n\nOf `{other.name}`: {other.terms}"
+        scores = self.scores if scored else UNKNOWN
+        return Card(self.name, f"{self.training}\n\n{origin}", terms, scores)
+
 
 def properties(student: Reader) -> str:
     """Format the table of what the reader itself tells."""

@@ -19,6 +19,7 @@ from distill.errors import check_extra
 from students import rounding
 from students.errors import UserError
 from students.files import check_output, replacing
+from students.mixing import mix_weights
 from students.pictures import to_tensor
 from students.pretrained import check_finite
 from students.reading import Reader
@@ -127,6 +128,7 @@ def export(
     onnx: bool = False,
     targets: Sequence[TargetName] = (),
     web_runtime: str | Path | None = None,
+    mix: tuple[str | Path, float] | None = None,
     name: str | None = None,
     dtype: Literal["float32", "float16"] = "float32",
     overwrite: bool = False,
@@ -139,6 +141,7 @@ def export(
         onnx: write student.onnx, and compare what it reads with PyTorch; the same as the target `onnx`.
         targets: what to write ONNX files for: `onnx`, `rapidocr`, `paddleocr`, `onnxtr`, `opencv`, `web`.
         web_runtime: folder or address of onnxruntime-web, for the page of `web`; None lets npm fetch it once.
+        mix: the reader that it started from, and the part of its weights to mix in, such as ("tiny", 0.25).
         name: what the card calls it.
         dtype: how weights are stored.
         overwrite: replace a reader in `folder`.
@@ -157,8 +160,32 @@ def export(
         targets = ["onnx", *targets]
     model = load_reader(reader) if isinstance(reader, str | Path) else reader
     card = Card(name or type(model).__name__.lower()) if model.source is None else fill_card(model.source, name)
+    if mix is not None:
+        model = copy.deepcopy(model)
+        card = mix_in(model, card, *mix)
     runtime = find_runtime(web_runtime) if "web" in targets else None
     return save_folder(model, folder, card, targets=targets, runtime=runtime, dtype=dtype, overwrite=overwrite).folder
+
+
+def mix_in(student: Reader, card: Card, source: str | Path, share: float, scored: bool = False) -> Card:
+    """Mix the weights of the reader that a student started from into it, in place; returns its card.
+
+    Args:
+        student: the student.
+        card: its card.
+        source: the other reader, as for `load_reader`.
+        share: part of the other's weights, 0 to 1.
+        scored: whether the card's scores are of the mixed weights.
+
+    Raises:
+        UserError: when there is no such reader, or it is of another architecture or alphabet.
+    """
+    try:
+        other = load_reader(source)
+    except UserError as error:
+        raise UserError(f"to mix in, weights are needed: {error}") from None
+    mix_weights(student, other, share)
+    return card.mixed_with(fill_card(source), share, scored)
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Literal
-from unittest import mock
 
 import torch
 from timm.optim import Muon, muon, param_groups_weight_decay
@@ -19,8 +18,6 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from distill.training.accelerator import has_bf16
 from students.errors import UserError
 
-ORTHOGONALISE = "zeropower_via_newtonschulz"
-"""The function of timm that Muon orthogonalises with; its precision can't be given to Muon."""
 REFERENCE_BATCH = 256
 """Batch size that a base learning rate is meant for."""
 
@@ -64,8 +61,13 @@ class Float32Muon(Muon):
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take a step."""
-        with mock.patch.object(muon, ORTHOGONALISE, partial(getattr(muon, ORTHOGONALISE), dtype=torch.float32)):
+        # The precision is an argument of timm's function, but Muon passes none on.
+        in_bf16 = muon.zeropower_via_newtonschulz
+        muon.zeropower_via_newtonschulz = partial(in_bf16, dtype=torch.float32)
+        try:
             return super().step(closure)
+        finally:
+            muon.zeropower_via_newtonschulz = in_bf16
 
 
 def build_optimizer(

@@ -87,7 +87,7 @@ class WordSampler:
         rare = sum(char.lower() not in used for char in self.extra) / len(self.extra)
         self._scripts: dict[str, list[str]] = {}
         for char in sorted(self.charset):
-            self._scripts.setdefault(_script(char), []).append(char)
+            self._scripts.setdefault(script_of(char), []).append(char)
         if not self.words:
             kinds = [(weight, kind) for weight, kind in kinds if kind in (*needs_digits, draw_code, draw_initials)]
         return [*kinds, (12.0 + 30.0 * rare, self._random_string)]
@@ -131,7 +131,7 @@ class WordSampler:
     def _random_string(self, random: Random) -> str:
         """Draw a string with one character beyond ASCII for sure, the others of its script, and sometimes a digit."""
         first = random.choice(self.extra)
-        script = self._scripts[_script(first)]
+        script = self._scripts[script_of(first)]
         length = random.choices((1, 2, 3, 4, 5, 6, 7, 8, 10), (2, 4, 5, 6, 6, 6, 4, 3, 1))[0]
         text = [first, *random.choices(script, k=length - 1)]
         random.shuffle(text)
@@ -289,6 +289,6 @@ def _is_drawn(character: str) -> bool:
     return character.isprintable() and not needs_shaping(character)
 
 
-def _script(character: str) -> str:
+def script_of(character: str) -> str:
     """Name the script of a character, as its Unicode name begins: LATIN, GREEK, CJK; digits and marks go with Latin."""
     return "LATIN" if character in ASCII else unicodedata.name(character, "?").split(" ")[0]

@@ -12,8 +12,8 @@ import torch
 from distill.commands.export import main
 from distill.deployment import folder as folders
 from distill.deployment import onnx_export
-from distill.deployment.card import Card
-from distill.deployment.folder import save_folder
+from distill.deployment.card import Card, read_sections
+from distill.deployment.folder import export, save_folder
 from distill.deployment.parity import Difference, Parity
 from students.errors import UserError
 from students.student import Student
@@ -67,15 +67,23 @@ def test_what_is_written_reads_like_the_source(learned, source: Path, tmp_path: 
     assert "## Terms\n\nMine." in card
 
 
-def test_weights_of_the_start_are_mixed_in(learned, source: Path, tmp_path: Path) -> None:
+def test_weights_of_the_start_are_mixed_in(learned, tmp_path: Path) -> None:
+    scores = "| SVT | 647 | 500 | 77.28 |"
+    save_folder(learned.student, tmp_path / "learned", Card("learned", "Ten drawn words.", "Mine.", scores))
     start = Student(learned.student.config)
-    save_folder(start, tmp_path / "start", Card("start"))
-    given = ["--student", str(source), "--mix", str(tmp_path / "start"), "0.25", "--out", str(tmp_path / "out")]
-    assert main(given) == 0
+    save_folder(start, tmp_path / "start", Card("start", "Nothing.", "Do as you like."))
+    given = ["--student", str(tmp_path / "learned"), "--mix", str(tmp_path / "start"), "0.25"]
+    assert main([*given, "--out", str(tmp_path / "out")]) == 0
     mixed, learnt = Student.from_pretrained(tmp_path / "out").head.weight, learned.student.head.weight
     torch.testing.assert_close(mixed, 0.75 * learnt + 0.25 * start.head.weight, atol=1e-6, rtol=0)
-    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "Ten drawn words.\n\nIts weights are 0.75 of those that it learned and 0.25 of those of `start`." in card
+    sections = read_sections(tmp_path / "out")
+    assert sections["Training"] == (
+        "Ten drawn words.\n\nIts weights are 0.75 of those that it learned and 0.25 of those of `start`."
+    )
+    assert sections["Terms"] == "Mine.\n\nOf `start`: Do as you like."
+    assert sections["Scores"] == "Not recorded.", "those were of other weights"
+    export(tmp_path / "learned", tmp_path / "same", mix=(tmp_path / "start", 0.25))
+    assert torch.equal(Student.from_pretrained(tmp_path / "same").head.weight, mixed)
 
 
 def test_a_difference_is_exit_1_and_names_the_words(
@@ -119,6 +127,7 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert "the share is a number from 0 to 1" in refused(capsys, *mix, "tiny", "much")
     assert "the share is a number from 0 to 1" in refused(capsys, *mix, "tiny", "1.5")
     assert "only a reader and the one that it started from" in refused(capsys, *mix, "tiny", "0.5")
+    assert "to mix in, weights are needed: " in refused(capsys, *mix, "rapidocr", "0.5")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there"]
 
 

@@ -209,19 +209,33 @@ def test_some_words_of_several_sets_are_drawn(tmp_path: Path) -> None:
             for number in range(20):
                 writer.add(picture(number), f"{'ab'[part]}{number}")
 
-    def drawn(count: int) -> list[str]:
+    def drawn(count: int) -> set[str]:
         words = load_words(tmp_path / "words", CHARSET, SourceSection(words=count))
         samples = [words.sample(index, 0) for index in range(len(words))]
         assert [sample.index for sample in samples] == list(range(count)), "caches know a word by its number"
-        return [sample.label for sample in samples]
+        labels = {sample.label for sample in samples}
+        assert len(labels) == count
+        return labels
 
-    five, twelve = drawn(5), drawn(12)
-    assert len(set(twelve)) == 12
+    twelve = drawn(12)
     assert {label[0] for label in twelve} == {"a", "b"}
-    assert twelve[:5] == five, "fewer words are among more"
-    assert sorted(drawn(40)) == sorted(f"{name}{number}" for name in "ab" for number in range(20))
-    assert describe_words(load_words(tmp_path / "words", CHARSET, SourceSection(words=5)), "to train on") == [
-        "5 words to train on: 0, 1, drawn from 40"
-    ]
+    assert drawn(1) < drawn(5) < twelve, "fewer words are among more"
+    assert drawn(40) == {f"{name}{number}" for name in "ab" for number in range(20)}
+    described = describe_words(load_words(tmp_path / "words", CHARSET, SourceSection(words=5)), "to train on")
+    assert described == ["5 words to train on: 0, 1, drawn from 40"]
     with pytest.raises(UserError, match=r"words is 41, of 40 that there are; 0 takes all"):
         drawn(41)
+
+
+def test_a_corrupt_word_is_replaced_by_a_drawn_one(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "words") as writer:
+        for number in range(20):
+            writer.add(picture(number), f"w{number}")
+    source, options = SourceSection(words=4), WordOptions(max_corrupt=0.5)
+    words = load_words(tmp_path / "words", CHARSET, source, options)
+    labels = [words.sample(index, 0).label for index in range(4)]
+    with LmdbWriter(tmp_path / "broken") as writer:
+        for number in range(20):
+            writer.add(b"no picture" if f"w{number}" == labels[1] else picture(number), f"w{number}")
+    words = load_words(tmp_path / "broken", CHARSET, source, options)
+    assert [words.sample(index, 0).label for index in range(4)] == [labels[0], labels[2], labels[2], labels[3]]

@@ -117,10 +117,10 @@ def test_an_alphabet_beyond_ascii_gets_words_of_its_own(tmp_path: Path) -> None:
 
 def test_codes_take_after_the_labels_of_a_set(tmp_path: Path) -> None:
     with LmdbWriter(tmp_path / "mine/plates") as writer:
-        for label in ("AB12-CD", "XY98-ZK"):
+        for label in ("AB12-CD", "XY98-ZK", "###"):
             writer.add(b"", label)
     synthetic = SyntheticSection(
-        words=40, live=True, test_words=4, folder=str(tmp_path), workers=1, codes_from="mine", codes_share=1.0
+        words=40, live=True, test_words=4, folder=str(tmp_path), workers=1, codes_from="mine", codes_ratio=1.0
     )
     section = DataSection(root=str(tmp_path), synthetic=synthetic, workers=0)
     words = DataModule(section, Charset.load("36"), 25, (32, 128), seed=0)
@@ -129,11 +129,13 @@ def test_codes_take_after_the_labels_of_a_set(tmp_path: Path) -> None:
     words.setup(Console(file=printed, width=200))
     drawn = words.sources[0].words
     assert all(shape(drawn.sample(index, 0).label) == "aa99aa" for index in range(len(drawn)))
-    (line,) = (line for line in printed.getvalue().splitlines() if "codes like" in line)
-    assert line.startswith("  100% of them codes like ")
+    (line,) = (line for line in printed.getvalue().splitlines() if "codes such as" in line)
+    assert line.startswith("100% of the rendered words are codes such as ")
+    assert line.endswith("; 1 of 3 labels are too long, illegible, or no codes")
     for wrong, message in (
         ({"codes_from": "yours"}, "no such folder to take codes from"),
         ({"live": False}, r"codes_from works on words rendered live; set data\.synthetic\.live=true"),
+        ({"line_words": [1, 4]}, "codes_from renders single codes"),
     ):
         section = DataSection(root=str(tmp_path), synthetic=dataclasses.replace(synthetic, **wrong))
         with pytest.raises(UserError, match=message):

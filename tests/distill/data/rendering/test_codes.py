@@ -9,6 +9,7 @@ import pytest
 
 from distill.data.rendering.codes import EXCHANGED, CodeSampler, shape
 from distill.data.rendering.labels import WordSampler
+from distill.data.rendering.vocabulary import is_held_out
 from students.errors import UserError
 
 PLATES = ["AB12CDE", "AB34FGH", "AX56IJK", "7-KLM-89"]
@@ -45,8 +46,25 @@ def test_words_stand_between_the_codes(words: WordSampler) -> None:
     assert draw(CodeSampler(words, PLATES, 0.25)) == drawn, "the same random numbers give the same labels"
 
 
-def test_what_the_alphabet_lacks_is_left_out() -> None:
+def test_codes_that_are_held_out_are_not_drawn(words: WordSampler) -> None:
+    drawn = draw(CodeSampler(words, PLATES, 1.0))
+    assert not any(map(is_held_out, drawn))
+    for_testing = CodeSampler(WordSampler("test"), ["77"], 1.0)
+    assert all(map(is_held_out, draw(for_testing, 200)))
+
+
+def test_labels_follow_the_label_rules(words: WordSampler) -> None:
+    labels = ["ÄB 12 CÉ", "###", "", "-", "X" * 26, "Q7"]
+    sampler = CodeSampler(words, labels, 1.0)
+    assert sampler.labels == ("AB12CE", "Q7")
     digits = WordSampler("train", "0123456789")
     assert set(map(shape, draw(CodeSampler(digits, PLATES, 1.0), 200))) == {"99", "999"}
     with pytest.raises(UserError, match="no label with a letter or digit that the alphabet can write"):
         CodeSampler(digits, ["ABC", "?"], 0.5)
+
+
+def test_letters_without_case_keep_to_their_script() -> None:
+    words = WordSampler("all", "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ京沪粤")
+    codes = draw(CodeSampler(words, ["京A1234", "沪B5678"], 1.0), 300)
+    assert set(map(shape, codes)) == {"[CJK]A9999"}
+    assert {code[0] for code in codes} == set("京沪粤")
