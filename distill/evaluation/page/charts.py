@@ -202,11 +202,14 @@ def lines(
     """
     figure = new_figure(width)
     axes = figure.add_subplot()
+    named = []
     for line in series:
         if len(line.low):
             axes.fill_between(line.x, line.low, line.high, color=colour(line.number), alpha=0.15, linewidth=0)
         shape = marker(line.number) if points else ""
-        axes.plot(line.x, line.y, color=colour(line.number), marker=shape, markeredgecolor=PAPER, label=line.name)
+        (curve,) = axes.plot(line.x, line.y, color=colour(line.number), marker=shape, markeredgecolor=PAPER)
+        if line.name:
+            named.append((curve, line.name))
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
     if log:
@@ -216,8 +219,10 @@ def lines(
         axes.set_ylim(bottom=max(axes.get_ylim()[0], highest / 1e4))  # a term that fades out fades to nothing
     if percent:
         axes.set_ylim(0, max(axes.get_ylim()[1], 5))  # of a run that has learned nothing yet too
-    if any(line.name for line in series):
-        axes.legend(frameon=False, loc="lower right")
+    if named:
+        # As labels of the curves, names that begin with _ would be left out.
+        curves, names = zip(*named, strict=True)
+        axes.legend(curves, names, frameon=False, loc="lower right")
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))

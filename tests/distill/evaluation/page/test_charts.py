@@ -71,6 +71,15 @@ def test_equal_figures_are_equal_files(tmp_path: Path) -> None:
     assert "<text" not in (tmp_path / "one.svg").read_text(encoding="utf-8"), "letters are shapes in files"
 
 
+def test_a_legend_names_every_curve_that_has_a_name() -> None:
+    series = [Line(number, [0, 1], [number, 2], name=name) for number, name in enumerate(["_mine", "", "b"])]
+    with drawing():
+        (axes,) = lines(series, "x", "y").axes
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.texts] == ["_mine", "b"]
+    assert [line.get_color() for line in legend.get_lines()] == [axes.lines[n].get_color() for n in (0, 2)]
+
+
 def test_the_users_own_style_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(mpl.rcParams, "lines.linewidth", 7.0)
     with drawing():
