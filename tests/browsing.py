@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
-import pytest
+from students.errors import UserError
 
 Browser: TypeAlias = Any
 """Playwright's; it is no part of what every test needs."""
@@ -24,14 +24,21 @@ QUIET = (
 """Chromium runs as root, and asks nobody for anything on its own account."""
 
 
+class NoBrowserError(UserError):
+    """There is no Chromium here, or nothing to drive it with."""
+
+
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Start Chromium, or skip the test."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright here; pip install playwright")
+    """Start Chromium; raises `NoBrowserError` where there is none."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise NoBrowserError("no Playwright here; pip install playwright") from None
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
-        pytest.skip("no Chromium here; install one (Debian: apt install chromium)")
-    with playwright.sync_playwright() as driver:
+        raise NoBrowserError("no Chromium here; install one (Debian: apt install chromium)")
+    with sync_playwright() as driver:
         opened = driver.chromium.launch(executable_path=program, args=list(QUIET))
         try:
             yield opened

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.browsing import Browser, open_browser
+from tests.browsing import Browser, NoBrowserError, open_browser
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,5 +45,9 @@ def shared() -> Path:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A real Chromium without a window; tests are skipped where there is none."""
-    with open_browser() as opened:
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_browser())
+        except NoBrowserError as reason:
+            pytest.skip(str(reason))
         yield opened

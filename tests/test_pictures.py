@@ -74,10 +74,12 @@ def test_what_cannot_be_drawn_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
     for given, message in (
         (["methods"], "choose among method, words"),
         (["curves", "--run", str(tmp_path)], "is no finished run"),
         (["demo"], "the demo page needs gradio"),
+        (["report"], "no Playwright here"),
     ):
         assert main([*given, "--out", str(tmp_path)]) == 2
         assert message in capsys.readouterr().err

@@ -109,6 +109,31 @@ def test_what_is_wrong_is_an_error(copy: Path, tmp_path: Path, caplog: pytest.Lo
         assert wrong in caplog.text
 
 
+def test_a_link_out_of_the_repository_is_a_line_and_not_followed(
+    copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "secret.txt").write_text("not to be published", encoding="utf-8")
+    with (copy / "README.md").open("a", encoding="utf-8") as page:
+        page.write("\n[a](../secret.txt)\n")
+    with caplog.at_level(logging.WARNING), pytest.raises(Abort, match="1 warnings"):
+        build_site(copy, tmp_path / "site", hooks=PAGES_ALONE)
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert "../secret.txt" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("path", ["docs/model.onnx", "models/model.onnx"])
+def test_a_file_that_is_no_text_is_served_as_it_is(path: str, copy: Path, tmp_path: Path) -> None:
+    content = bytes(range(256))
+    (copy / path).parent.mkdir(exist_ok=True)
+    (copy / path).write_bytes(content)
+    with (copy / "README.md").open("a", encoding="utf-8") as page:
+        page.write(f"\n[a]({path})\n")
+    build_site(copy, tmp_path / "site", hooks=PAGES_ALONE)
+    (link,) = re.findall(r'href="([^"]*model.onnx[^"]*)"', article(tmp_path / "site", "index"))
+    assert (tmp_path / "site" / link).read_bytes() == content
+
+
 class Elements(HTMLParser):
     """The elements of a page in their order, a block of code as one."""
 

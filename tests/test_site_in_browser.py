@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from distill.deployment.npm import NpmFiles
-from students.errors import UserError
+from distill.deployment.npm import NpmFiles, NpmUnavailableError
 from tests.browsing import Browser, Tab, serve
 
 pytest.importorskip("material", reason='no Material for MkDocs here; pip install "symdistill[docs]"')
 
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
-from mkdocs.exceptions import Abort
+from mkdocs.exceptions import Abort, PluginError
+
+from docs.site import assets
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDE = ("index", "method", "architecture", "results", "howto/several-processes", "models/tiny")
@@ -32,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, package in json.loads((ROOT / "docs" / "site" / "packages.json").read_text(encoding="utf-8")).items():
         try:
             NpmFiles(name, package["version"], "", package["sha256"]).find("")
-        except UserError as error:
+        except NpmUnavailableError as error:
             pytest.skip(str(error))
     if shutil.which("node") is None:
         pytest.skip("no Node.js here to typeset equations")
@@ -83,7 +85,7 @@ def test_equations_and_the_diagram_are_there(site: Path, browser: Browser) -> No
 def test_search_finds_a_word(from_disk: bool, site: Path, browser: Browser) -> None:
     with serve(site) as address:
         tab = Tab(browser)
-        tab.page.goto(f"{site.as_uri() if from_disk else address}/index.html")
+        tab.page.goto((site / "index.html").as_uri() if from_disk else f"{address}index.html")
         tab.page.locator(".md-search__input").fill("McNemar")
         tab.page.locator(".md-search-result__link").first.wait_for()
         links = tab.page.locator(".md-search-result__link").evaluate_all("links => links.map(link => link.href)")
@@ -103,18 +105,7 @@ def test_colours_follow_the_system_and_code_can_be_copied(scheme: str, site: Pat
         assert tab.page.evaluate("navigator.clipboard.readText()").strip() == "make quickstart"
 
 
-@pytest.fixture
-def assets() -> ModuleType:
-    """The hook that typesets equations."""
-    spec = importlib.util.spec_from_file_location("assets", ROOT / "docs" / "site" / "assets.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_an_equation_that_cannot_be_read_is_an_error(
-    assets: ModuleType, site: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_equation_that_cannot_be_read_is_an_error(site: Path, caplog: pytest.LogCaptureFixture) -> None:
     page = r'<span class="arithmatex">\(a &lt; b\)</span> <div class="arithmatex">\[\nosuch\]</div>'
     with caplog.at_level(logging.WARNING):
         output = assets.typeset(page, "page.md")
@@ -123,6 +114,29 @@ def test_an_equation_that_cannot_be_read_is_an_error(
     assert r"\nosuch" in caplog.text
     assert output.startswith('<span class="katex">')
     assert "<mo>&lt;</mo>" in output
+
+
+def test_equations_are_the_same_where_the_locale_is_not_utf_8(site: Path) -> None:
+    page = r'<span class="arithmatex">\(\sqrt{x} - \infty\)</span>'
+    expected = assets.typeset(page, "page.md")
+    assert not expected.isascii()
+    done = subprocess.run(
+        [sys.executable, "-c", f"from docs.site import assets; print(ascii(assets.typeset({page!r}, 'page.md')))"],
+        cwd=ROOT, env=os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONPATH": "."},
+        capture_output=True, encoding="ascii", check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{expected!a}\n"
+
+
+def test_where_node_fails_one_line_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "katex" / "dist").mkdir(parents=True)
+    (tmp_path / "katex" / "dist" / "katex.min.js").write_text("const damaged =", encoding="utf-8")
+    monkeypatch.setattr(assets, "find_package", lambda name: tmp_path / name)
+    if shutil.which("node") is None:
+        pytest.skip("no Node.js here to typeset equations")
+    with pytest.raises(PluginError, match=r"typeset the equations of page\.md \(SyntaxError: .*install") as error:
+        assets.typeset(r'<span class="arithmatex">\(x\)</span>', "page.md")
+    assert "\n" not in str(error.value)
 
 
 def test_without_npm_one_line_says_what_is_missing(

@@ -18,6 +18,10 @@ from students.files import replacing, write_file
 FETCH_SECONDS = 600
 
 
+class NpmUnavailableError(UserError):
+    """There is no npm, or it can't reach what it is asked for: no fault of what was asked."""
+
+
 @dataclass(frozen=True)
 class NpmFiles:
     """Some files of a version of a package."""
@@ -35,7 +39,7 @@ class NpmFiles:
         return f"{self.package}@{self.version}"
 
     @property
-    def kept(self) -> Path:
+    def cached(self) -> Path:
         """The folder that holds them once they are fetched."""
         return user_cache() / f"{self.package}-{self.version}"
 
@@ -46,11 +50,12 @@ class NpmFiles:
             instead: what a user can do where npm can't fetch them, for the error.
 
         Raises:
-            UserError: when there is no npm, or it fails, or fetches something else.
+            NpmUnavailableError: when there is no npm, or it can't fetch.
+            UserError: when there is no such version, or npm fetches something else.
         """
-        if not self.is_intact(self.kept):
+        if not self.is_intact(self.cached):
             self._fetch(instead)
-        return self.kept
+        return self.cached
 
     def is_intact(self, folder: Path) -> bool:
         """Tell whether a folder has the files, undamaged."""
@@ -62,19 +67,27 @@ class NpmFiles:
     def _fetch(self, instead: str) -> None:
         npm = shutil.which("npm")
         if npm is None:
-            raise UserError(f"a page needs {self.package}, and there is no npm here to fetch it with; {instead}")
+            raise NpmUnavailableError(
+                f"a page needs {self.package}, and there is no npm here to fetch it with; {instead}"
+            )
         with tempfile.TemporaryDirectory() as scratch:
-            command = [npm, "pack", "--silent", "--ignore-scripts", self.name]
+            command = [npm, "pack", "--loglevel=error", "--ignore-scripts", self.name]
             try:
-                done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=FETCH_SECONDS)
+                done = subprocess.run(
+                    command, cwd=scratch, capture_output=True, encoding="utf-8", errors="replace", timeout=FETCH_SECONDS
+                )
             except subprocess.TimeoutExpired:
-                raise UserError(f"npm didn't fetch {self.package} in {FETCH_SECONDS} seconds; {instead}") from None
+                raise NpmUnavailableError(
+                    f"npm didn't fetch {self.package} in {FETCH_SECONDS} seconds; {instead}"
+                ) from None
             archive = next(Path(scratch).glob("*.tgz"), None)
             if done.returncode or archive is None:
                 reason = (done.stderr.strip().splitlines() or ["no word why"])[0]
-                raise UserError(f"npm can't fetch {self.package} ({reason}); {instead}")
-            self.kept.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.kept) as beside, tarfile.open(archive) as packed:
+                if "ETARGET" in reason:  # npm's code for a version that it looked for and that doesn't exist
+                    raise UserError(f"npm knows no {self.package} {self.version}; {instead}")
+                raise NpmUnavailableError(f"npm can't fetch {self.package} ({reason}); {instead}")
+            self.cached.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.cached) as beside, tarfile.open(archive) as packed:
                 beside.mkdir()
                 for entry in packed:
                     # Only names that are asked for, so that no path inside the archive is followed.

@@ -6,24 +6,20 @@ What they show is drawn by the project itself: rendered words, and the demo's ex
 from __future__ import annotations
 
 import io
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from PIL import Image
 
 from distill.demo.examples import write_examples
 from distill.demo.page import import_gradio, serve_page
 from distill.demo.reading import Readers
-from students.errors import UserError
 from students.files import replacing
-from tests.browsing import Browser, Tab, open_browser
+from tests.browsing import Tab, open_browser
+from tests.launch import free_port
 
 READERS = ("tiny", "tiny-free")
 DIFFICULTIES = {"plain": 0.0, "harder": 0.5, "hard": 1.0}
@@ -39,7 +35,7 @@ def draw_report(folder: Path) -> list[Path]:
         UserError: without Chromium.
     """
     files = [folder / "report.webp", folder / "report-words.webp"]
-    with tempfile.TemporaryDirectory() as scratch, chromium() as browser:
+    with tempfile.TemporaryDirectory() as scratch, open_browser() as browser:
         page = Tab(browser, 1000, device_scale_factor=SCALE).page
         page.goto(write_report(Path(scratch)).as_uri())
         accuracy, words = (page.locator(f"#{section}").bounding_box() for section in ("accuracy", "galleries"))
@@ -79,7 +75,7 @@ def draw_demo(folder: Path) -> list[Path]:
     import_gradio()
 
     file = folder / "demo.webp"
-    with tempfile.TemporaryDirectory() as scratch, chromium() as browser:
+    with tempfile.TemporaryDirectory() as scratch, open_browser() as browser:
         examples = write_examples(Path(scratch))
         with serve_page(Readers(READERS), "127.0.0.1", free_port()) as address:
             page = Tab(browser, 1100, device_scale_factor=SCALE).page
@@ -95,22 +91,6 @@ def draw_demo(folder: Path) -> list[Path]:
             boxes = [page.locator(part).last.bounding_box() for part in ("#table", "#examples")]
             shoot(page, file, 0, max(box["y"] + box["height"] for box in boxes) + 24)
     return [file]
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Start Chromium; raises `UserError` where a test would be skipped."""
-    try:
-        with open_browser() as browser:
-            yield browser
-    except pytest.skip.Exception as reason:
-        raise UserError(str(reason)) from None
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def shoot(page: Any, file: Path, top: float, bottom: float) -> None:

@@ -46,7 +46,7 @@ def find_package(name: str) -> Path:
     files = NpmFiles(name, PACKAGES[name]["version"], "", PACKAGES[name]["sha256"])
     try:
         return files.find(
-            f"put what is in the `package` of `npm pack {files.name}`, fetched elsewhere, into {files.kept}"
+            f"put what is in the `package` of `npm pack {files.name}`, fetched elsewhere, into {files.cached}"
         )
     except UserError as error:
         raise PluginError(str(error)) from None
@@ -89,9 +89,12 @@ def typeset(output: str, name: str) -> str:
         {"source": html.unescape(source), "displayMode": kind == "["} for _, kind, source in EQUATION.findall(output)
     ]
     script = find_package("katex") / "dist" / "katex.min.js"
-    done = subprocess.run(
-        [node, "-e", TYPESET, str(script)], input=json.dumps(equations), capture_output=True, text=True, check=True
-    )
+    command = [node, "-e", TYPESET, str(script)]
+    done = subprocess.run(command, input=json.dumps(equations), capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        reason = next((line for line in lines if "Error" in line), lines[0])  # above it stands the source
+        raise PluginError(f"{node} can't typeset the equations of {name} ({reason}); install a current Node.js")
     results = iter(json.loads(done.stdout))
 
     def replace(match: re.Match[str]) -> str:

@@ -2,8 +2,8 @@
 
 MkDocs looks for pages in one folder. Here pages are also README.md (the front page), CONTRIBUTING.md and the cards of
 the shipped models. So every page is known to MkDocs by its path in the repository: links between pages are what they
-are on GitHub, and MkDocs checks them all. A file that a page links to and that is no page itself, such as a
-configuration or the licence, becomes a page that shows its text.
+are on GitHub, and MkDocs checks them all. A text that a page links to and that is no page itself, such as a
+configuration or the licence, becomes a page that shows it; any other file is part of the site as it is.
 """
 
 from __future__ import annotations
@@ -70,29 +70,42 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             add(f"{docs.name}/{file.src_uri}", file.dest_uri, file.inclusion)
     for path, place in PLACES.items():
         add(path, place)
-    for path in sorted(linked_texts(files, root)):
+    for path in sorted(linked_files(files, root)):
         if (bare := files.get_file_from_path(path)) is not None:
             files.remove(bare)
-        files.append(text_file(path, root, config))
+        files.append(linked_file(path, root, config))
     return files
 
 
-def linked_texts(files: Files, root: Path) -> set[str]:
-    """Find the texts that pages link to and that are no pages, as paths in the repository."""
+def linked_files(files: Files, root: Path) -> set[str]:
+    """Find the files that pages link to and that are no pages, as paths in the repository."""
     found = set()
     for page in files.documentation_pages():
         for target in LINK.findall(page.content_string):
-            file = (root / page.src_uri).parent / unquote(target)
-            if "://" not in target and file.is_file() and file.suffix not in SHOWN:
-                found.add(file.resolve().relative_to(root.resolve()).as_posix())
+            path = PurePosixPath(path_of(target, page.src_uri))
+            # What is outside of the repository isn't published; MkDocs warns of a link to it as of any that is broken.
+            inside = not path.is_absolute() and ".." not in path.parts
+            if "://" not in target and inside and (root / path).is_file() and path.suffix not in SHOWN:
+                found.add(str(path))
     return found
 
 
-def text_file(path: str, root: Path, config: MkDocsConfig) -> TextFile:
-    """Make a page that shows a text in the colours of its language, and that a search doesn't find."""
+def path_of(target: str, page: str) -> str:
+    """Return the path in the repository that a link of a page leads to."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(page), unquote(target)))
+
+
+def linked_file(path: str, root: Path, config: MkDocsConfig) -> File:
+    """Make a page that shows a text in the colours of its language, and that a search doesn't find.
+
+    A file that is no UTF-8 text stays as it is.
+    """
     place = PurePosixPath(path.removeprefix("docs/"))
+    try:
+        text = (root / path).read_text(encoding="utf-8").rstrip()
+    except UnicodeDecodeError:
+        return File(path, str(root), config.site_dir, False, dest_uri=str(place))
     file = TextFile(path, None, config.site_dir, False, dest_uri=f"{place}.html", inclusion=InclusionLevel.NOT_IN_NAV)
-    text = (root / path).read_text(encoding="utf-8").rstrip()
     file.content_string = TEXT_PAGE.format(name=path, language=LANGUAGES.get(place.suffix, "text"), text=text)
     return file
 
@@ -125,7 +138,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def title_of(target: str, page: Page, files: Files) -> str:
     """Return the title of the page that another one links to; a link that leads nowhere keeps its text."""
-    file = files.get_file_from_path(posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), target)))
+    file = files.get_file_from_path(path_of(target, page.file.src_uri))
     title = TITLE.search(file.content_string) if file is not None else None
     return title[1] if title else target
 

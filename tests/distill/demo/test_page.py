@@ -24,16 +24,11 @@ from distill.demo.page import serve_page
 from distill.demo.reading import Readers
 from students.errors import UserError
 from tests.browsing import Browser, Tab
+from tests.launch import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 GRADIO_ITSELF = "Method not implemented."
 """A warning of Gradio's gallery about itself."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def encode(picture: Image.Image) -> bytes:

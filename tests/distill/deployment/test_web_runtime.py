@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from distill.deployment import web_runtime
+from distill.deployment.npm import NpmUnavailableError
 from distill.deployment.web_runtime import BESIDE, SCRIPT, VERSION, WASM, WebRuntime, find_runtime
 from students.errors import UserError
 
@@ -83,7 +84,7 @@ def test_npm_is_asked_once(cache: Path, tmp_path: Path, monkeypatch: pytest.Monk
     install_npm(tmp_path, monkeypatch, f'echo "$@" >> {tmp_path}/asked\n/bin/cp {tmp_path}/given.tgz .')
     for _ in range(2):
         assert find_runtime() == WebRuntime(cache)
-    assert (tmp_path / "asked").read_text() == f"pack --silent --ignore-scripts onnxruntime-web@{VERSION}\n"
+    assert (tmp_path / "asked").read_text() == f"pack --loglevel=error --ignore-scripts onnxruntime-web@{VERSION}\n"
     assert sorted(os.listdir(cache)) == sorted(contents)
     (cache / WASM).write_bytes(b"damaged")
     assert find_runtime() == WebRuntime(cache)
@@ -94,8 +95,9 @@ def test_npm_is_asked_once(cache: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def test_another_archive_is_refused(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack(tmp_path / "given.tgz", {f"package/dist/{SCRIPT}": b"other", f"package/dist/{WASM}": b"other"})
     install_npm(tmp_path, monkeypatch, f"/bin/cp {tmp_path}/given.tgz .")
-    with pytest.raises(UserError, match=f"isn't onnxruntime-web {VERSION}"):
+    with pytest.raises(UserError, match=f"isn't onnxruntime-web {VERSION}") as error:
         find_runtime()
+    assert not isinstance(error.value, NpmUnavailableError), "npm has done its part"
     pack(tmp_path / "given.tgz", {"package/nothing": b""})
     with pytest.raises(UserError, match=f"isn't onnxruntime-web {VERSION}"):
         find_runtime()
@@ -105,10 +107,20 @@ def test_another_archive_is_refused(cache: Path, tmp_path: Path, monkeypatch: py
 def test_without_npm_or_network_another_way_is_named(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    elsewhere = "npm pack onnxruntime-web@.*--web-runtime DIR"
     install_npm(tmp_path, monkeypatch, "echo 'npm error: no network' >&2; exit 1")
-    with pytest.raises(UserError, match=r"npm can't fetch .*no network.*npm pack onnxruntime-web@.*--web-runtime DIR"):
+    with pytest.raises(NpmUnavailableError, match=f"npm can't fetch .*no network.*{elsewhere}"):
         find_runtime()
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"there is no npm here.*npm pack onnxruntime-web@.*--web-runtime DIR"):
+    with pytest.raises(NpmUnavailableError, match=f"there is no npm here.*{elsewhere}"):
         find_runtime()
     assert not cache.exists()
+
+
+def test_a_version_that_does_not_exist_is_no_fault_of_npm(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_npm(tmp_path, monkeypatch, "echo 'npm error code ETARGET' >&2; exit 1")
+    with pytest.raises(UserError, match=f"npm knows no onnxruntime-web {VERSION}; .*--web-runtime DIR") as error:
+        find_runtime()
+    assert not isinstance(error.value, NpmUnavailableError)

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from distill.commands.compare import main as compare
-from tests.browsing import Browser, Tab, open_browser
+from tests.browsing import Browser, Tab
 from tests.distill.evaluation.fakes import write_run
 
 from .conftest import FOREIGN, Page
 
 DARKER = 200
 """How far apart text and paper have to be, of 255."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as opened:
-        yield opened
 
 
 def open_tab(browser: Browser, file: Path, width: int, scheme: str) -> Tab:
