@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Iterator
@@ -25,6 +26,14 @@ def seeds() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  libraries under test draw from the global generator
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def loggers() -> None:
+    """Let every logger speak: libraries that configure logging silence all that are there before."""
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture(scope="session")

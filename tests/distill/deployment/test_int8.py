@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -22,6 +21,7 @@ from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Int8Error, Word
 from distill.deployment.snippets import FILES, int8_file
 from students.errors import UserError
+from students.onnx_files import open_session
 from teachers.registry import load_reader
 from tests.distill.deployment.test_onnx_kinds import make
 
@@ -72,7 +72,8 @@ def model() -> onnx.ModelProto:
 
 def computed(model: onnx.ModelProto) -> np.ndarray:
     images = np.random.default_rng(1).standard_normal((1, 16, 7, 7)).astype(np.float32)
-    return np.asarray(onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"images": images})[0])
+    session = open_session(model.SerializeToString(), Path("test.onnx"), 1)
+    return np.asarray(session.run(None, {"images": images})[0])
 
 
 def values_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:

@@ -111,7 +111,7 @@ def test_the_example_of_the_card_spells_from_columns(ctc_folder: Path, pictures:
     files = [f"{number}.png" for number in range(len(pictures))]
     block = "import sys\nfor name in ('torch', 'onnx', 'students', 'distill'):\n    sys.modules[name] = None\n"
     done = subprocess.run(
-        [sys.executable, "-c", f"{block}{script}\nprint(json.dumps(list(read({files!r}))))\n"],
+        [sys.executable, "-c", f"{block}{script}\nprint(json.dumps([read(path) for path in {files!r}]))\n"],
         cwd=ctc_folder, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     expected = make("ctc").read(list(pictures))
