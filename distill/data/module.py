@@ -13,7 +13,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from distill.data.batch import Batch
-from distill.data.datasets import ConcatWords, WordDataset, WordOptions, load_words
+from distill.data.datasets import ConcatWords, WordDataset, load_words
 from distill.data.loading import Source, build_loader, build_test_loader
 from distill.data.rendering.codes import CodeSampler
 from distill.data.rendering.labels import MAX_LENGTH, Split
@@ -21,6 +21,7 @@ from distill.data.rendering.render_set import RenderRequest, describe_renderer, 
 from distill.data.rendering.synthetic import SyntheticWords
 from distill.data.rendering.vocabulary import check_languages
 from distill.data.report import describe_words, name_words
+from distill.data.samples import WordOptions
 from distill.data.sampling import check_ratios
 from distill.data.sections import DataSection, SourceSection
 from distill.data.trees import open_words

@@ -7,9 +7,9 @@ from typing import Protocol
 from torch.utils.data import Dataset
 
 from distill.data.batch import Sample
-from distill.data.datasets import SampleBuilder, WordOptions
 from distill.data.pixels import decode
 from distill.data.rendering.renderer import RenderedWord
+from distill.data.samples import SampleBuilder, WordOptions
 from distill.data.sections import ON_ORIGINALS, SourceSection
 from students.charset import Charset
 from students.errors import UserError

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from distill.data.batch import collate
-from distill.data.datasets import WordDataset, WordOptions, load_words
+from distill.data.datasets import WordDataset, load_words
 from distill.data.folders import FolderRecords, PictureRecords, find_pictures, walk_files
 from distill.data.overlap import find_overlaps
 from distill.data.records import BadRecordError, Records
+from distill.data.samples import WordOptions
 from distill.data.sections import SourceSection
 from distill.data.trees import open_all, open_sets
 from distill.data.writing import LmdbWriter

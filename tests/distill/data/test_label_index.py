@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill.data import label_index
-from distill.data.datasets import WordDataset, WordOptions
+from distill.data.datasets import WordDataset
 from distill.data.folders import FolderRecords
 from distill.data.label_index import INDEX, Positions, Selection, apply_label_rules, read_labels, select_records
 from distill.data.lmdb_reader import LmdbRecords
+from distill.data.samples import WordOptions
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
 from students.errors import UserError

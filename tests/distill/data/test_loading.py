@@ -14,8 +14,9 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from distill.data.batch import Batch
-from distill.data.datasets import WordOptions, load_words
+from distill.data.datasets import load_words
 from distill.data.loading import Context, Source, build_loader, build_test_loader
+from distill.data.samples import WordOptions
 from distill.data.sections import SourceSection
 from distill.data.writing import LmdbWriter
 from students.charset import Charset

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from distill.data import photo_augmentation
-from distill.data.datasets import SampleBuilder, WordOptions
 from distill.data.photo_augmentation import MAX_HEIGHT, MAX_WIDTH, PhotoAugment
+from distill.data.samples import SampleBuilder, WordOptions
 from distill.data.sections import SourceSection
 from students.charset import Charset
 

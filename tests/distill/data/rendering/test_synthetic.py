@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distill.data.datasets import WordOptions
 from distill.data.rendering import synthetic
 from distill.data.rendering.renderer import RenderedWord
 from distill.data.rendering.synthetic import SyntheticWords
+from distill.data.samples import WordOptions
 from distill.data.sections import Augmentation, SourceSection
 from students.charset import Charset
 from students.errors import UserError
