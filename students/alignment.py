@@ -162,10 +162,9 @@ def _reach(emitted: Tensor, skips: Tensor) -> Tensor:
     reached[0, :, 2:4] = emitted[:, 0, :2]
     for column in range(1, columns):
         before = reached[column - 1]
-        stay, step, skip = before[:, 2:], before[:, 1:-1], before[:, :-2] + skips
-        most = torch.maximum(torch.maximum(stay, step), skip)
-        ways = (stay - most).exp_().add_((step - most).exp_()).add_((skip - most).exp_()).log_()
-        reached[column, :, 2:] = ways.add_(most).add_(emitted[:, column]).clamp_(min=NOWHERE)
+        ways = torch.logaddexp(before[:, 2:], before[:, 1:-1])
+        torch.logaddexp(ways, before[:, :-2] + skips, out=ways)
+        torch.add(ways, emitted[:, column], out=reached[column, :, 2:]).clamp_(min=NOWHERE)
     return reached[:, :, 2:].transpose(0, 1).contiguous()
 
 

@@ -28,6 +28,7 @@ from students.student import (
     build_encoder,
     check_decoding,
     describe_encoder,
+    encode_views,
     pool_stages,
 )
 
@@ -74,12 +75,16 @@ class CtcReader(Reader):
         """Return what is exported after training without a decoder: the reader itself."""
         return self
 
-    def stages(self, images: Tensor, target_ids: Tensor) -> Stages:
-        """Run on (N, 3, H, W) pictures for training without a decoder; the labels `target_ids` are not looked at."""
-        tokens, taps = self.encoder.stages(images)
+    def stages(self, images: Tensor, target_ids: Tensor, second: Tensor | None = None) -> Stages:
+        """Run on (N, 3, H, W) pictures for training without a decoder; the labels `target_ids` are not looked at.
+
+        Of a second view of the pictures only the columns are computed.
+        """
+        tokens, taps, second_tokens = encode_views(self.encoder, images, second)
         lengths = self.encoder.column_lengths(images)
         taps = pool_stages(self.encoder, tokens, taps, lengths)[1]
-        return Stages(None, taps, None, tokens[:, 0], self.column_head(tokens[:, 1:]), lengths)
+        columns, *others = (None if each is None else self.column_head(each[:, 1:]) for each in (tokens, second_tokens))
+        return Stages(None, taps, None, tokens[:, 0], columns, lengths, *others)
 
     @property
     def chooses_decoding(self) -> bool:

@@ -36,6 +36,8 @@ class Stages:
     """(N, W, C + 1) logits of the column head, blank first; None for a student without it."""
     column_lengths: Tensor | None = None
     """(N,) how many of a word's columns are its own, the others are padding on the right; None for all."""
+    second_columns: Tensor | None = None
+    """(N, W, C + 1) the column logits of a second view of the same pictures; None where there is none."""
 
     @property
     def own_columns(self) -> Tensor:

@@ -173,6 +173,20 @@ def build_encoder(config: StudentConfig) -> Encoder:
     return TimmEncoder(model, config.image_size, config.taps)
 
 
+def encode_views(
+    encoder: Encoder, images: Tensor, second: Tensor | None
+) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], Tensor | None]:
+    """Encode pictures, and a second view of them in the same pass: tokens and taps of the first, tokens of the second.
+
+    A BatchNorm takes its statistics over both.
+    """
+    if second is None:
+        return *encoder.stages(images), None
+    tokens, taps = encoder.stages(torch.cat([images, second]))
+    one, two, three = (tap[: len(images)] for tap in taps)
+    return tokens[: len(images)], (one, two, three), tokens[len(images) :]
+
+
 def pool_stages(
     encoder: Encoder, tokens: Tensor, taps: tuple[Tensor, Tensor, Tensor], lengths: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
@@ -256,9 +270,12 @@ class Student(CharacterDecoder, Reader):
         """Encode (N, 3, H, W) pictures to the decoder's memory (N, S, D), class token first."""
         return self.encoder.stages(images)[0]
 
-    def stages(self, images: Tensor, target_ids: Tensor) -> Stages:
-        """Run teacher-forced on (N, 3, H, W) pictures and (N, L + 2) ids (start, characters, end, padding)."""
-        tokens, encoder_taps = self.encoder.stages(images)
+    def stages(self, images: Tensor, target_ids: Tensor, second: Tensor | None = None) -> Stages:
+        """Run teacher-forced on (N, 3, H, W) pictures and (N, L + 2) ids (start, characters, end, padding).
+
+        Of a second view of the pictures only the columns are computed.
+        """
+        tokens, encoder_taps, second_tokens = encode_views(self.encoder, images, second)
         lengths = self.encoder.column_lengths(images)
         memory, encoder_taps = pool_stages(self.encoder, tokens, encoder_taps, lengths)
         ids = target_ids[:, :-1]
@@ -271,7 +288,9 @@ class Student(CharacterDecoder, Reader):
             word=memory[:, 0],
             columns=self.column_head(tokens[:, 1:]) if self.column_head is not None else None,
             column_lengths=lengths,
-        )
+            second_columns=None if second_tokens is None or self.column_head is None
+            else self.column_head(second_tokens[:, 1:]),
+        )  # fmt: skip
 
     def context_mask(self, ids: Tensor) -> Tensor:
         """Return the mask of the content (N, L) for each of T = L positions, for known words.

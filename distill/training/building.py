@@ -140,6 +140,9 @@ def resized(config: StudentConfig, changed: dict[str, Any]) -> StudentConfig:
         if encoder != "conv":
             raise UserError(f"student.{key} is of encoder conv, {encoder} has none; leave it out")
         changed = {**changed, key: tuple(changed[key])}
+    channels = config.width // config.heads
+    if encoder == config.encoder == "conv" and width % channels == 0:  # heads that can be taken over
+        heads["heads"] = width // channels
     for name in heads:
         if width % heads[name]:  # the most heads of at least 32 channels
             counts = (12, 8, 6, 4, 3, 2)

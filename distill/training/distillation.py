@@ -264,20 +264,18 @@ class DistillationTask(Task):
 
         Words that a teacher labelled have terms of their own, `pseudo` and `pseudo_ctc`.
         """
-        stages, ids, second = self.student.stages(inputs.images, inputs.target_ids), inputs.target_ids, None
-        if inputs.second is not None and self.student.column_head is not None:
-            second = self.student.column_head(self.student.encode(inputs.second)[:, 1:])
+        stages, ids = self.student.stages(inputs.images, inputs.target_ids, inputs.second), inputs.target_ids
         if inputs.read is None:
-            terms = self._character_terms(stages, second, ids)
+            terms = self._character_terms(stages, ids)
         else:
-            terms = self._character_terms(stages, second, ids, ~inputs.read) if not inputs.read.all() else {}
+            terms = self._character_terms(stages, ids, ~inputs.read) if not inputs.read.all() else {}
             if inputs.read.any():
-                weight, pseudo = inputs.weights[PSEUDO], self._character_terms(stages, second, ids, inputs.read)
+                weight, pseudo = inputs.weights[PSEUDO], self._character_terms(stages, ids, inputs.read)
                 terms |= {PSEUDO_TERMS[name]: weight * term for name, term in pseudo.items()}
         if stages.columns is not None and inputs.column_weight > 0:
             terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns, stages.column_lengths)
         generator = torch.Generator().manual_seed(inputs.seed)
-        context = LossContext(inputs.target_ids, generator=generator, second_columns=second)
+        context = LossContext(inputs.target_ids, generator=generator, second_columns=stages.second_columns)
         for loss_name, loss in self.own_losses.items():
             if (weight := inputs.weights[loss_name]) > 0:
                 terms |= {name: weight * term for name, term in loss.terms(stages, None, context).items()}
@@ -289,9 +287,7 @@ class DistillationTask(Task):
         # Times 0 rather than left out: every weight gets its gradient, and every process its collective calls.
         return {name: 0 * term for name, term in terms.items()} if inputs.placeholder else terms
 
-    def _character_terms(
-        self, stages: Stages, second: Tensor | None, target_ids: Tensor, rows: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def _character_terms(self, stages: Stages, target_ids: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:
         """Compute `characters` and `ctc`, on the words of a (N,) mask when there is one.
 
         With the columns of a second view, `ctc` is the mean over both.
@@ -307,7 +303,7 @@ class DistillationTask(Task):
             widths = columns.shape[1] if lengths is None else lengths
             self._left_out_of_ctc = self._left_out_of_ctc + (~ctc_fits(ids, characters, widths)).sum()
             ctc = ctc_loss(columns, ids, characters, lengths)
-            if second is not None:
+            if (second := stages.second_columns) is not None:
                 ctc = (ctc + ctc_loss(second if rows is None else second[rows], ids, characters, lengths)) / 2
             terms["ctc"] = self.aux.ctc * ctc
         return terms

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection
 from typing import Any
 
 import pytest
 import torch
-from timm.optim import muon
+from timm.optim import Muon, muon
 from torch import nn
 
 from distill.training import optim
@@ -147,8 +148,27 @@ def test_muon_computes_in_bf16_only_where_it_is_not_emulated(monkeypatch: pytest
         for weight in module.parameters():
             weight.grad = torch.randn_like(weight)
         optimizer_of(module, lr=1e-3, kind="muon").step()
-    assert ["dtype" in named for named in seen] == [False, True]
-    assert seen[1]["dtype"] == torch.float32
+    assert [named["dtype"] for named in seen] == [torch.bfloat16, torch.float32]
+
+
+def test_muon_of_many_weights_takes_the_step_of_timms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optim, "has_bf16", lambda: True)
+    torch.manual_seed(0)
+    ours = nn.Sequential(
+        nn.Conv2d(8, 16, 3), nn.Conv2d(8, 16, 3), nn.Linear(72, 16), nn.Linear(16, 72), nn.BatchNorm2d(4)
+    )
+    ours[1].to(memory_format=torch.channels_last)
+    theirs = copy.deepcopy(ours)
+    optimizer = optimizer_of(ours, lr=1e-2, weight_decay=0.1, kind="muon")
+    reference = Muon(parameter_groups(theirs, 0.1), lr=1e-2, betas=(0.9, 0.999), nesterov=True)
+    for _ in range(3):
+        for weight, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            weight.grad = torch.randn_like(weight)
+            other.grad = weight.grad.clone()
+        optimizer.step()
+        reference.step()
+    for weight, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(weight, other, atol=2e-4, rtol=0)  # a hundredth of a step: sums in bf16
 
 
 def test_an_unknown_rate_of_muon() -> None:

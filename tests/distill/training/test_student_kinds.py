@@ -166,6 +166,15 @@ def test_students_that_can_not_be_built(change: dict[str, Any], message: str) ->
         build_student(StudentSection(**change), 0)
 
 
+def test_a_shipped_reader_made_wider_keeps_the_size_of_its_heads() -> None:
+    lines: list[str] = []
+    section = StudentSection(init="tiny-free", width=256, depth=6, decoder=False)
+    student = build_student(section, 0, log=lines.append)
+    assert (student.config.heads, student.config.depth) == (8, 6)
+    assert "made wider are encoder.cls_token" in lines[-1]
+    assert "drawn anew" not in lines[-1]
+
+
 def test_a_ctc_student_can_not_do_without_ctc() -> None:
     student = build_student(StudentSection(width=32, depth=4, decoding="ctc"), 0)
     with pytest.raises(UserError, match=r"aux\.ctc"):
