@@ -52,7 +52,7 @@ def grow(reader: AnyReader, config: StudentConfig) -> tuple[AnyReader, Growth]:
     """Build a reader of other sizes that starts from a trained one; new weights are drawn from torch's generator.
 
     Args:
-        reader: whose weights are copied where name and shape are the same.
+        reader: whose weights are copied where they fit.
         config: the new sizes; alphabet and longest word are those of the reader.
 
     Raises:

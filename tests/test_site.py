@@ -24,6 +24,7 @@ BESIDE = {
     "README.md": "index",
     "CONTRIBUTING.md": "contributing",
     "students/weights/tiny/README.md": "models/tiny",
+    "students/weights/small/README.md": "models/small",
     "students/weights/tiny-free/README.md": "models/tiny-free",
     "teachers/words_small/README.md": "models/words-small",
 }

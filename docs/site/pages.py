@@ -23,6 +23,7 @@ PLACES = {
     "README.md": "index.html",
     "CONTRIBUTING.md": "contributing.html",
     "students/weights/tiny/README.md": "models/tiny.html",
+    "students/weights/small/README.md": "models/small.html",
     "students/weights/tiny-free/README.md": "models/tiny-free.html",
     "teachers/words_small/README.md": "models/words-small.html",
 }
