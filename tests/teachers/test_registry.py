@@ -167,7 +167,7 @@ def test_a_teacher_of_another_kind_is_refused(tmp_path: Path) -> None:
     ("name", "near"),
     [
         ("tinny", "did you mean tiny"),
-        ("nothing of the kind", "try words-small, tiny"),
+        ("nothing of the kind", "try words-small, small, tiny, tiny-free"),
         ("ViT-B16", "ViT-B-16"),
         ("ViT-B16/openai", "ViT-B-16"),
     ],
