@@ -83,8 +83,8 @@ class CtcReader(Reader):
         tokens, taps, second_tokens = encode_views(self.encoder, images, second)
         lengths = self.encoder.column_lengths(images)
         taps = pool_stages(self.encoder, tokens, taps, lengths)[1]
-        columns, *others = (None if each is None else self.column_head(each[:, 1:]) for each in (tokens, second_tokens))
-        return Stages(None, taps, None, tokens[:, 0], columns, lengths, *others)
+        second_columns = None if second_tokens is None else self.column_head(second_tokens[:, 1:])
+        return Stages(None, taps, None, tokens[:, 0], self.column_head(tokens[:, 1:]), lengths, second_columns)
 
     @property
     def chooses_decoding(self) -> bool:
