@@ -18,6 +18,7 @@ from students.charset import Charset
 from students.decoding import LogitsKind
 from students.encoders import Encoder, plain_attention
 from students.errors import UserError
+from students.language_model import load_language_model
 from students.padding import blank_padding
 from students.reading import Reader
 from students.stages import Stages, StudentShape
@@ -57,6 +58,7 @@ class CtcReader(Reader):
         super().__init__()
         check_decoding(config, ("ctc",))
         self.config, self.charset, self.max_length = config, Charset(config.charset), config.max_length
+        self.language_model = load_language_model(config.language_model) if student is None else student.language_model
         if student is None or student.column_head is None:
             self.encoder = build_encoder(config)
             self.column_head = nn.Linear(self.encoder.width, len(self.charset.characters) + 1)
@@ -96,6 +98,7 @@ class CtcReader(Reader):
         return {
             "encoder": describe_encoder(self.config, self.encoder),
             "decoder": "none: CTC on the encoder's columns",
+            "language model": self.config.language_model,
         }
 
     def encode(self, images: Tensor) -> Tensor:

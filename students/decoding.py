@@ -6,19 +6,25 @@ The module imports no torch: arrays are numpy's, and tensors are taken where the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from students.beam_search import beam_search
 from students.charset import Charset
+from students.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BLANK_ID = 0
 """Class of a CTC column without a character of its own; attention decoders have their end token there."""
+
+SURE = 0.95
+"""Confidence from which on a word is read as it stands, whatever a language model says."""
 
 LogitsKind = Literal["attention", "ctc"]
 """What logits stand for: positions that end with an end token, or columns with blanks in between."""
@@ -77,8 +83,9 @@ def decode_probabilities(charset: Charset, probabilities: np.ndarray | Tensor) -
 
 
 def decode_attention(
-    charset: Charset, logits: np.ndarray | Tensor, allowed: np.ndarray | None = None, lengths: Any = None
-) -> list[Reading]:
+    charset: Charset, logits: np.ndarray | Tensor, allowed: np.ndarray | None = None, lengths: Any = None,
+    language_model: Any = None,
+) -> list[Reading]:  # fmt: skip
     """Decode an attention decoder's logits (N, T, C + 1) to words, see `decode_probabilities`.
 
     Args:
@@ -87,6 +94,7 @@ def decode_attention(
         allowed: (C + 1,) bool, the classes that are chosen among; see `students.allow`. The context of a position
             remains what the reader itself read before it.
         lengths: for CTC only.
+        language_model: for CTC only.
     """
     if isinstance(logits, np.ndarray):
         return decode_probabilities(charset, _softmax(_restrict(logits.astype(np.float32), allowed)))
@@ -98,27 +106,34 @@ def decode_ctc(
     logits: np.ndarray | Tensor,
     allowed: np.ndarray | None = None,
     lengths: Sequence[int] | None = None,
+    language_model: LanguageModel | None = None,
 ) -> list[Reading]:
-    """Decode CTC logits (N, W, C + 1) to words by best path (Graves et al. 2006).
+    """Decode CTC logits (N, W, C + 1) to words by best path (Graves et al. 2006), or with a language model.
 
     The best class of each column, with repetitions merged and blanks removed, is the word. Its confidence is the
     probability that the columns give it, summed over all alignments: the CTC loss of the word is its negative
     logarithm. So it means what the product over positions means for an attention decoder. A character stands where
     the columns of its repetitions are.
 
+    With a language model, a word that is less sure than `SURE` is read by prefix beam search over the columns, without
+    regard to case, and the word counts whose probability times `LanguageModel.prior` is highest. Its confidence is its
+    probability times its prior over the beam's mean prior.
+
     Args:
         charset: the alphabet.
         logits: of N pictures.
         allowed: (C + 1,) bool, the classes that are chosen among; see `students.allow`.
         lengths: of N pictures, the columns that are the picture's own, with padding behind; None takes all W.
+        language_model: which words are more likely than others; None takes the best path always.
     """
     probabilities = _softmax(_restrict(_to_numpy(logits).astype(np.float64), allowed))
-    return decode_columns(("", *charset.characters), probabilities, BLANK_ID, lengths)
+    return decode_columns(("", *charset.characters), probabilities, BLANK_ID, lengths, language_model)
 
 
 def decode_columns(
-    texts: Sequence[str], probabilities: np.ndarray, blank: int, lengths: Sequence[int] | None = None
-) -> list[Reading]:
+    texts: Sequence[str], probabilities: np.ndarray, blank: int, lengths: Sequence[int] | None = None,
+    language_model: LanguageModel | None = None,
+) -> list[Reading]:  # fmt: skip
     """Decode CTC probabilities (N, W, classes) to words, see `decode_ctc`.
 
     Args:
@@ -126,6 +141,7 @@ def decode_columns(
         probabilities: of N pictures.
         blank: the class without a character.
         lengths: see `decode_ctc`.
+        language_model: see `decode_ctc`.
     """
     ids, best = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
     before = np.pad(ids[:, :-1], ((0, 0), (1, 0)), constant_values=blank)
@@ -136,7 +152,82 @@ def decode_columns(
     for row, probs, confidence, columns in zip(ids.tolist(), best.tolist(), confidences, own, strict=True):
         characters = tuple(_best_path(texts, row, probs, int(columns), blank))
         readings.append(Reading("".join(char.text for char in characters), confidence, tuple(probs), characters))
-    return readings
+    if language_model is None:
+        return readings
+    return [
+        reading if reading.confidence >= SURE else _weigh(texts, row, blank, int(columns), reading, language_model)
+        for reading, row, columns in zip(readings, probabilities, own, strict=True)
+    ]
+
+
+def _weigh(
+    texts: Sequence[str], probabilities: np.ndarray, blank: int, columns: int, reading: Reading, model: LanguageModel
+) -> Reading:
+    """Weigh what probabilities (W, classes) say, `reading` being their best path, by a language model.
+
+    Letters that differ in case alone are one class here; the case is what the letter's columns say.
+    """
+    caseless, names = _merge_cases(tuple(texts))
+    order = np.argsort(caseless, kind="stable")
+    merged = np.add.reduceat(probabilities[:, order], np.searchsorted(caseless[order], np.arange(len(names))), axis=1)
+    beam = beam_search(merged, int(caseless[blank]))
+    priors = {word: model.prior("".join(names[token] for token in word)) for word in beam}
+    total = sum(beam.values())
+    expected = sum(beam[word] * priors[word] for word in beam) / total if total else 0.0
+    if not expected:
+        return reading
+    chosen = max(beam, key=lambda word: beam[word] * priors[word])
+    gain = priors[chosen] / expected
+    if [names[token] for token in chosen] == [_lower(char.text) for char in reading.characters]:
+        return replace(reading, confidence=min(reading.confidence * gain, 1.0))
+    spans = _align(merged, chosen, int(caseless[blank]))
+    ids, characters = [], []
+    for token, (start, end) in zip(chosen, spans, strict=True):
+        cases = np.flatnonzero(caseless == token)
+        case = int(cases[probabilities[start:end, cases].sum(axis=0).argmax()])
+        ids.append(case)
+        sure = float(probabilities[start:end, case].max())
+        characters.append(ReadCharacter(texts[case], sure, start / columns, min(end / columns, 1.0)))
+    confidence = _alignments(probabilities[None], [np.array(ids, int)], blank)[0]
+    text = "".join(char.text for char in characters)
+    return Reading(text, min(confidence * gain, 1.0), reading.token_probs, tuple(characters))
+
+
+@lru_cache(maxsize=8)
+def _merge_cases(texts: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Number the classes anew, both cases of a letter alike: (classes,) new numbers, and the text of each of these."""
+    numbers: dict[str, int] = {}
+    caseless = np.array([numbers.setdefault(_lower(text), len(numbers)) for text in texts])
+    return caseless, tuple(numbers)
+
+
+def _lower(text: str) -> str:
+    return text.lower() if len(text.lower()) == len(text) else text
+
+
+def _align(probabilities: np.ndarray, word: Sequence[int], blank: int) -> list[tuple[int, int]]:
+    """Find the columns [start, end) of each character of a word in its most likely alignment."""
+    states = np.full(2 * len(word) + 1, blank)
+    states[1::2] = word
+    skips = np.zeros(len(states), bool)
+    skips[2:] = (states[2:] != blank) & (states[2:] != states[:-2])
+    emitted = np.log(np.maximum(probabilities[:, states], 1e-300))
+    best = np.full(len(states), -np.inf)
+    best[:2] = emitted[0, :2]
+    steps = np.zeros(emitted.shape, int)
+    for column in range(1, len(emitted)):
+        before = np.stack([best, np.append(-np.inf, best[:-1]), np.append([-np.inf] * 2, best)[: len(best)]])
+        before[2, ~skips] = -np.inf
+        steps[column] = before.argmax(axis=0)
+        best = before.max(axis=0) + emitted[column]
+    state = len(states) - 1 - (len(states) > 1 and bool(best[-2] > best[-1]))
+    path = [state]
+    for column in range(len(emitted) - 1, 0, -1):
+        state -= int(steps[column, state])
+        path.append(state)
+    places = np.array(path[::-1])
+    owned = [np.flatnonzero(places == 2 * number + 1) for number in range(len(word))]
+    return [(int(columns[0]), int(columns[-1]) + 1) for columns in owned]
 
 
 DECODERS: Mapping[LogitsKind, Callable[..., list[Reading]]] = {

@@ -18,6 +18,7 @@ from students.allow import allowed_classes
 from students.charset import Charset
 from students.decoding import Reading
 from students.errors import UserError
+from students.language_model import LanguageModel
 from students.pictures import COLUMN, decode_picture, group_by_width, to_array
 from students.turning import read_pictures_turned
 
@@ -34,6 +35,8 @@ class PictureReader:
     """Its alphabet."""
     max_length: int
     """Longest word in characters."""
+    language_model: LanguageModel | None = None
+    """Words that a CTC reader expects, see `decode_ctc`; None takes what the columns say."""
 
     @property
     def image_size(self) -> tuple[int, int]:

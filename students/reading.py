@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from students.charset import Charset
 from students.decoding import DECODERS, LogitsKind, Reading
 from students.errors import UserError
-from students.files import replacing
+from students.files import replacing, write_file
+from students.language_model import NO_MODEL, OWN, OWN_FILE, LanguageModel, load_language_model
 from students.padding import real_widths
 from students.picture_reader import PictureReader, read_by_width
 from students.pretrained import config_from, load_weights, locate, read_stored
@@ -103,6 +104,17 @@ class Reader(PictureReader, nn.Module):
             )
         self.config = dataclasses.replace(self.config, **changed)
 
+    def choose_language_model(self, language_model: LanguageModel | None) -> None:
+        """Change the language model, for reading and for what is saved; None is none.
+
+        Raises:
+            UserError: when it doesn't read by CTC.
+        """
+        if self.LOGITS != "ctc":
+            raise UserError("a language model is for reading by CTC; set student.decoding=ctc, or leave it out")
+        name = NO_MODEL if language_model is None else language_model.name
+        self.config, self.language_model = dataclasses.replace(self.config, language_model=name), language_model
+
     @torch.inference_mode()
     def read_batch(self, images: Tensor, allowed: np.ndarray | None = None) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W): one reading each. The reader must be in eval mode.
@@ -119,8 +131,8 @@ class Reader(PictureReader, nn.Module):
     def readings(
         self, logits: Tensor, allowed: np.ndarray | None = None, lengths: Sequence[int] | None = None
     ) -> list[Reading]:
-        """Decode the logits of a forward pass to words; arguments are those of `decode_ctc`."""
-        return DECODERS[self.LOGITS](self.charset, logits, allowed, lengths)
+        """Decode the logits of a forward pass to words, with `language_model`; arguments are those of `decode_ctc`."""
+        return DECODERS[self.LOGITS](self.charset, logits, allowed, lengths, self.language_model)
 
     def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W) float32 in eval mode, whatever mode it is in."""
@@ -132,7 +144,7 @@ class Reader(PictureReader, nn.Module):
             self.train(was_training)
 
     def save_pretrained(self, folder: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
-        """Write config.json and model.safetensors into `folder`.
+        """Write config.json and model.safetensors into `folder`, and the language model's own list, if it has one.
 
         Both are complete before either gets its name, so that a failure leaves the files of before.
 
@@ -142,6 +154,8 @@ class Reader(PictureReader, nn.Module):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        if self.language_model is not None and (own := self.language_model.own_text) is not None:
+            write_file(folder / OWN_FILE, own)
         config = {"format": self.FORMAT, "schema": 1, **self.config_to_dict()}
         stored_dtype = getattr(torch, dtype)
         weights = {
@@ -185,6 +199,8 @@ class Reader(PictureReader, nn.Module):
         reader = cls(config)
         load_weights(reader, folder)
         reader.source = folder
+        if OWN in (name := str(getattr(reader.config, "language_model", NO_MODEL))).split("+"):
+            reader.language_model = load_language_model(name, folder / OWN_FILE)
         return reader.eval()
 
     def config_to_dict(self) -> dict[str, Any]:

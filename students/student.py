@@ -30,6 +30,7 @@ from students.encoders import (
 )
 from students.errors import UserError
 from students.free_width import POOLED_COLUMNS, FreeWidthEncoder
+from students.language_model import NO_MODEL
 from students.pictures import COLUMN
 from students.reading import Decoding, Reader
 from students.stages import Stages, StudentShape
@@ -85,6 +86,8 @@ class StudentConfig:
     """`ar`: one character after the other (the paper's); `nar`: all at once; `ctc`: off the encoder's columns."""
     turn_tall: bool = False
     """Read tall pictures turned to either side too, see `students.turning`."""
+    language_model: str = NO_MODEL
+    """Language model that decoding `ctc` reads with, see `load_language_model`; or `none`."""
     refine_iters: int = 0
     """Refinements with the whole earlier prediction as context, for decoding `nar`."""
 
@@ -104,6 +107,10 @@ class StudentConfig:
             raise UserError(
                 f"pictures that keep their aspect are read by CTC, not {self.decoding}; set decoding ctc, or leave "
                 "keep_aspect out"
+            )
+        if self.language_model != NO_MODEL and self.decoding != "ctc":
+            raise UserError(
+                f"a language model is for decoding ctc, not {self.decoding}; set decoding ctc, or language_model none"
             )
         if self.taps not in get_args(TapSpacing):
             raise UserError(f"taps {self.taps!r} are unknown; choose {' or '.join(get_args(TapSpacing))}")

@@ -112,7 +112,11 @@ class OnnxCtcReader(PictureReader):
 
     def with_threads(self, threads: int | None) -> OnnxCtcReader:
         """Return the same reader with another number of threads, which a session takes when it is opened."""
-        return self if threads == self.threads else OnnxCtcReader(self.path, self.given, threads, self.name)
+        if threads == self.threads:
+            return self
+        again = OnnxCtcReader(self.path, self.given, threads, self.name)
+        again.language_model = self.language_model
+        return again
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -136,7 +140,7 @@ class OnnxCtcReader(PictureReader):
                 probabilities = np.where(mask, probabilities, 0)
                 probabilities[:, :, self.blank_id] += TINY  # where nothing that is allowed has any chance
                 probabilities /= probabilities.sum(axis=2, keepdims=True)
-            decoded = decode_columns(self.texts, probabilities, self.blank_id, columns)
+            decoded = decode_columns(self.texts, probabilities, self.blank_id, columns, self.language_model)
             readings.update(zip(indices, decoded, strict=True))
         return [readings[index] for index in range(len(pictures))]
 

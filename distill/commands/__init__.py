@@ -48,6 +48,14 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_language_model_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--language-model`, for readers by CTC."""
+    parser.add_argument(
+        "--language-model", metavar="M",
+        help="words that a CTC reader expects: european, a word list, labelled words, several with +, or none",
+    )  # fmt: skip
+
+
 def chosen_decoding(given: argparse.Namespace) -> tuple[Decoding | None, int | None]:
     """Return the decoding and the refinements that were asked for, None for what was not.
 

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from distill.commands import CommandParser, add_decoding_options, add_plugin_option, chosen_decoding
+from distill.commands import (
+    CommandParser,
+    add_decoding_options,
+    add_language_model_option,
+    add_plugin_option,
+    chosen_decoding,
+)
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
@@ -47,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=int, metavar="K", help="CPU threads; times a word are on one thread always")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where sets are read (%(default)s)")
     add_decoding_options(command)
+    add_language_model_option(command)
     return command
 
 
@@ -127,7 +134,7 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str]) -> None:
 
 def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader]:
     """Open all readers, students first; readers of one name go by what was typed."""
-    from distill.deployment.readers import choose_decoding
+    from distill.deployment.readers import choose_decoding, choose_language_model
     from distill.evaluation.lexicon import NearestWordReader, open_reader, read_lexicon
 
     typed = [*given.student, *given.baseline, *given.teacher, *given.peer]
@@ -140,6 +147,7 @@ def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader
     readers += [open_reader(name, "teacher", given.threads, charset, lexicon) for name in given.teacher]
     readers += [open_reader(name, "peer", given.threads) for name in given.peer]
     choose_decoding(readers, *chosen_decoding(given))
+    choose_language_model(readers, given.language_model)
     names = [reader.name for reader in readers]
     for reader, name in zip(readers, typed, strict=True):
         if names.count(reader.name) > 1:

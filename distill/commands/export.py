@@ -8,7 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.commands import CommandParser, add_decoding_options, add_plugin_option, chosen_decoding
+from distill.commands import (
+    CommandParser,
+    add_decoding_options,
+    add_language_model_option,
+    add_plugin_option,
+    chosen_decoding,
+)
 from distill.deployment.snippets import FILES, FLOAT_ONLY
 from distill.errors import UserError, exit_on_user_error
 
@@ -57,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add("--training", metavar="TEXT", help="what it was trained on, for the card")
     add("--terms", metavar="TEXT", help="terms that follow from the training data, for the card")
     add_decoding_options(command)
+    add_language_model_option(command)
     add_plugin_option(command)
     add("--overwrite", action="store_true", help="replace the student in DIR")
     return command
@@ -84,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     share = chosen_share(given.mix)
     decoding, refine_iters = chosen_decoding(given)
     # torch takes seconds to import: what the arguments alone tell is checked before.
+    from distill.data.language_models import open_language_model
     from distill.deployment.card import fill_card
     from distill.deployment.folder import ParityError, check_folder, mix_in, save_folder
     from distill.deployment.parity import Int8Error, TargetParityError, load_words
@@ -103,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"{given.student} is no CLIP4STR, which alone has a visual branch; leave it out")
         student = student.visual_branch()
     student.choose_decoding(decoding, refine_iters)
+    if given.language_model is not None:
+        student.choose_language_model(open_language_model(given.language_model))
     card = fill_card(given.student, given.name, given.training, given.terms, given.report)
     if share is not None:
         card = mix_in(student, card, given.mix[0], share, scored=given.report is not None)

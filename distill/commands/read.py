@@ -10,7 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill.commands import CommandParser, add_decoding_options, add_plugin_option, chosen_decoding
+from distill.commands import (
+    CommandParser,
+    add_decoding_options,
+    add_language_model_option,
+    add_plugin_option,
+    chosen_decoding,
+)
 from distill.errors import UserError, exit_on_user_error
 
 if TYPE_CHECKING:
@@ -34,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     command.add_argument("--batch", type=int, default=64, metavar="N", help="pictures read at once (%(default)s)")
     add_decoding_options(command)
+    add_language_model_option(command)
     add_plugin_option(command)
     return command
 
@@ -47,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     decoding, refine_iters = chosen_decoding(given)
     # An ONNX file is read without torch, which takes seconds to import; so is a mistake in the arguments found.
     from distill.data.folders import find_pictures, list_names
-    from distill.deployment.readers import choose_decoding, open_model
+    from distill.deployment.readers import choose_decoding, choose_language_model, open_model
     from distill.plugins import import_plugins
 
     files = find_pictures(given.images)
@@ -56,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import_plugins(given.plugin)
     reader = open_model(given.student)
     choose_decoding([reader], decoding, refine_iters)
+    choose_language_model([reader], given.language_model)
     allow = None if given.allow is None else allow_list(given.allow, reader.model.charset)
     read = reader.model.read_iter(files.pictures, given.batch, allow)
     readings = [*with_progress(read, len(files.pictures))]

@@ -19,6 +19,7 @@ from distill.errors import check_extra
 from students import rounding
 from students.errors import UserError
 from students.files import check_output, replacing
+from students.language_model import OWN_FILE
 from students.mixing import mix_weights
 from students.pictures import to_tensor
 from students.pretrained import check_finite
@@ -200,7 +201,14 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 def holds_student(folder: Path) -> bool:
     """Tell whether `folder` is a student's and holds nothing else."""
     exported = [*FILES.values(), *map(int8_file, FILES)]
-    own = {"config.json", "model.safetensors", "README.md", *PARTS, *(file.split("/")[0] for file in exported)}
+    own = {
+        "config.json",
+        "model.safetensors",
+        "README.md",
+        OWN_FILE,
+        *PARTS,
+        *(file.split("/")[0] for file in exported),
+    }
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -27,6 +27,7 @@ from students.ctc import CtcReader
 from students.decoder import KeysValues
 from students.errors import UserError
 from students.files import write_file
+from students.language_model import NO_MODEL
 from students.parseq import Parseq
 from students.reading import Reader
 from students.student import Student
@@ -70,6 +71,8 @@ def metadata(reader: Reader, name: str) -> dict[str, str]:
         "image_size": list(reader.image_size),
         "keep_aspect": reader.keep_aspect,
         "turn_tall": reader.turn_tall,
+        "language_model": getattr(reader.config, "language_model", NO_MODEL),
+        "words": None if reader.language_model is None else reader.language_model.own_text,
         "mean": 0.5,
         "std": 0.5,
         "end_id": reader.charset.end_id,

@@ -12,6 +12,7 @@ import numpy as np
 from students.charset import Charset
 from students.decoding import DECODERS, LogitsKind, Reading
 from students.errors import UserError
+from students.language_model import NO_MODEL, load_language_model
 from students.onnx_files import EXPORT_AGAIN, check_tensors, open_session, read_file
 from students.picture_reader import PictureReader, read_by_width
 from students.pictures import pixel_widths
@@ -62,6 +63,7 @@ class OnnxReader(PictureReader):
         self.logits_kind: LogitsKind = entries["logits"]
         self._keep_aspect: bool = entries["keep_aspect"]
         self._turn_tall: bool = entries["turn_tall"]
+        self.language_model = load_language_model(entries["language_model"], entries["words"])
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -104,7 +106,7 @@ class OnnxReader(PictureReader):
         logits = self.logits(images)
         if np.isnan(logits).any():
             raise UserError(f"{self.name} gives NaN instead of probabilities: its weights are damaged; {EXPORT_AGAIN}")
-        return DECODERS[self.logits_kind](self.charset, logits, allowed, lengths)
+        return DECODERS[self.logits_kind](self.charset, logits, allowed, lengths, self.language_model)
 
 
 def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -120,8 +122,11 @@ def read_metadata(stored: Mapping[str, str], path: Path) -> dict[str, Any]:
         kind = json.loads(stored.get("logits", stored.get("spelling", '"attention"')))
         entries["logits"] = LOGITS_OF_0_1.get(kind, kind)
         entries |= {key: json.loads(stored.get(key, "false")) is True for key in ("keep_aspect", "turn_tall")}
+        entries["language_model"] = json.loads(stored.get("language_model", f'"{NO_MODEL}"'))
+        entries["words"] = json.loads(stored.get("words", "null"))
         height, width = entries["image_size"]
-        strings = all(isinstance(entries[key], str) for key in ("charset", "name")) and entries["logits"] in DECODERS
+        strings = all(isinstance(entries[key], str) for key in ("charset", "name", "language_model"))
+        strings = strings and isinstance(entries["words"], str | None) and entries["logits"] in DECODERS
         if strings and all(type(n) is int for n in (height, width, entries["max_length"], entries["params"])):
             return entries
     except (KeyError, TypeError, ValueError):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkable
 
 from distill.deployment.onnx_reader import OnnxReader
 from students.decoding import Reading
 from students.errors import UserError
 from students.onnx_files import read_file, read_properties
+from teachers.onnx_ctc import OnnxCtcReader
 from teachers.onnx_options import ONNX_NAME
 from teachers.peers import Peer, is_peer, open_peer
 
@@ -96,7 +97,9 @@ class OnnxWordReader:
         """Return the same reader with another number of threads, which a session takes when it is opened."""
         if threads == self.model.threads:
             return self
-        return OnnxWordReader(OnnxReader(self.model.path, threads), self.name, self.role)
+        again = OnnxReader(self.model.path, threads)
+        again.language_model = self.model.language_model
+        return OnnxWordReader(again, self.name, self.role)
 
 
 class PeerReader:
@@ -193,6 +196,39 @@ def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, re
         )
     for reader in able:
         reader.model.choose_decoding(decoding, refine_iters)
+
+
+def choose_language_model(readers: Sequence[WordReader], given: str | None) -> None:
+    """Change the language model of those readers that read by CTC; None leaves what they have.
+
+    Args:
+        readers: opened.
+        given: see `open_language_model`.
+
+    Raises:
+        UserError: when there is no such language model, or none of them reads by CTC.
+    """
+    if given is None:
+        return
+    from distill.data.language_models import open_language_model
+
+    chosen = open_language_model(given)
+    able = [reader for reader in readers if _reads_by_ctc(reader)]
+    if not able:
+        raise UserError("none of these reads by CTC, which a language model is for; leave --language-model out")
+    for reader in able:
+        if isinstance(reader, ModelReader):
+            reader.model.choose_language_model(chosen)
+        else:
+            reader.model.language_model = chosen
+
+
+def _reads_by_ctc(reader: WordReader) -> TypeGuard[ModelReader | OnnxWordReader | PeerReader]:
+    if isinstance(reader, ModelReader):
+        return reader.model.LOGITS == "ctc"
+    if isinstance(reader, OnnxWordReader):
+        return reader.model.logits_kind == "ctc"
+    return isinstance(reader, PeerReader) and isinstance(reader.model, OnnxCtcReader)
 
 
 def place(reader: WordReader, device: str, threads: int | None) -> WordReader:

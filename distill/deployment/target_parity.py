@@ -19,6 +19,7 @@ from distill.deployment.parity import BATCHES, TargetParity, TargetParityError, 
 from distill.deployment.programs import PROGRAMS
 from distill.deployment.snippets import FILES, TargetName
 from distill.deployment.targets import TARGETS, build_targets, form_of, inference_yml
+from students.decoding import DECODERS
 from students.files import write_file
 from students.reading import Reader
 
@@ -49,7 +50,7 @@ def check_target_file(reader: Reader, file: Path, name: TargetName, pictures: Se
         difference = float(np.abs(scores - expected).max()) if scores.shape == expected.shape else float("inf")
         largest = max(largest, float("inf") if np.isnan(difference) else difference)
         logits = torch.from_numpy(target.to_logits(scores))
-        texts += [reading.text for reading in reader.readings(logits)]
+        texts += [reading.text for reading in DECODERS[reader.LOGITS](reader.charset, logits)]  # as programs do
         best = logits.softmax(dim=-1).topk(2, dim=-1).values
         margins += (best[..., 0] - best[..., 1]).amin(dim=-1).tolist()
     version = program.version()

@@ -151,7 +151,7 @@ class LabelReader:
         else:
             with torch.inference_mode():
                 logits = model.eval()(torch.from_numpy(np.ascontiguousarray(images)))
-        readings = DECODERS[self.kind](model.charset, logits, None, columns)
+        readings = DECODERS[self.kind](model.charset, logits, None, columns, model.language_model)
         probabilities = logits.float().softmax(dim=-1).numpy()
         return [Read(reading, self._fold(rows)) for reading, rows in zip(readings, probabilities, strict=True)]
 
@@ -159,7 +159,7 @@ class LabelReader:
         """Read with a CTC reader of another program, which takes pictures of one width at a time."""
         reads: dict[int, Read] = {}
         for indices, probabilities, columns in model.columns(pictures):
-            readings = decode_columns(model.texts, probabilities, model.blank_id, columns)
+            readings = decode_columns(model.texts, probabilities, model.blank_id, columns, model.language_model)
             if model.blank_id:
                 probabilities = np.roll(probabilities, 1, axis=2)
             folded = map(self._fold, probabilities)

@@ -97,7 +97,10 @@ def start_from(
         if changed:
             student, growth = grow(student, resized(student.config, changed))
             log(f"{init} with {', '.join(f'{key} {value}' for key, value in changed.items())}: {growth.describe()}")
-    return remap_reader(student, init, section.charset, section.max_length, seed, log) if section.remap else student
+    if section.remap:
+        student = remap_reader(student, init, section.charset, section.max_length, seed, log)
+    student.language_model = reader.language_model
+    return student
 
 
 def remap_reader(reader: AnyReader, folder: str, charset: str, max_length: int, seed: int, log: Log) -> AnyReader:

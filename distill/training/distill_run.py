@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from distill.config import Config, as_dict
+from distill.data.language_models import open_language_model
 from distill.deployment.card import Card, scores_from_report
 from distill.deployment.folder import save_folder
 from distill.deployment.readers import ModelReader, WordReader
@@ -128,6 +129,8 @@ class DistillRun(TrainingRun[Config]):
         Raises:
             UserError: for a test set, training tree or alphabet that isn't there, or a teacher that can't be scored.
         """
+        if (language_model := self.config.student.language_model) is not None:
+            self.task.student.choose_language_model(open_language_model(language_model, self.data.resolve))
         self.data.check(teacher_reads=self.task.reader is not None, distributions=True)
         section, data = self.config.eval, self.config.data
         if section.onnx:

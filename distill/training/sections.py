@@ -44,6 +44,8 @@ class StudentSection:
     """Width of the widest picture with `keep_aspect`, in pixels (wider ones are squeezed); null takes 320."""
     turn_tall: bool | None = None
     """Read tall pictures turned to either side too, the surest reading counts; null: as in `init`, or not."""
+    language_model: str | None = None
+    """For decoding `ctc`: `european`, a word list, labelled words, several with `+`, or `none`; null: as in `init`."""
     decoding: Literal["ar", "nar", "ctc"] | None = None
     """Autoregressive (one character after the other), all at once, or CTC; null: as in `init`, or `ar`."""
     decoder: bool = True

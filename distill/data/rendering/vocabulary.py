@@ -130,7 +130,7 @@ def load_vocabulary(
 def _frequent_words(language: str, letters: frozenset[str], size: str) -> Mapping[str, float]:
     """Return the most frequent words that are made of some letters, with their tempered frequencies."""
     usable: dict[str, float] = {}
-    for word, frequency in _frequencies(language, size).items():
+    for word, frequency in frequencies(language, size).items():
         spelled = _respell(word, language, letters)
         if len(spelled) <= MAX_WORD and letters.issuperset(spelled) and spelled[0] != "'":
             usable[spelled] = frequency
@@ -151,7 +151,7 @@ def _letter_use(language: str, letters: frozenset[str], alphabet: frozenset[str]
     lowered = frozenset(char.lower() for char in alphabet) | {"'"}
     uses: dict[str, float] = defaultdict(float)
     writable = 0.0
-    for word, frequency in _frequencies(language, "small").items():
+    for word, frequency in frequencies(language, "small").items():
         spelled = _respell(word, language, letters)
         if lowered.issuperset(spelled):
             writable += frequency
@@ -170,6 +170,7 @@ def _languages() -> tuple[str, ...]:
     return tuple(sorted(import_extra("wordfreq", "rendering words").available_languages("small")))
 
 
-def _frequencies(language: str, size: str) -> Mapping[str, float]:
-    frequencies: Mapping[str, float] = import_extra("wordfreq", "rendering words").get_frequency_dict(language, size)
-    return frequencies
+def frequencies(language: str, size: str) -> Mapping[str, float]:
+    """Return the words of wordfreq's list of a language, `small` or `large`, with their share of its text."""
+    found: Mapping[str, float] = import_extra("wordfreq", "rendering words").get_frequency_dict(language, size)
+    return found

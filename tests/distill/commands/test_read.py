@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from distill.commands.export import main as export
 from distill.commands.read import main
@@ -217,3 +217,19 @@ def test_mistakes_are_one_line(reader_and_pictures, tmp_path: Path, capsys: pyte
     assert "did you mean tiny" in refused(capsys, "--student", "tinny", picture)
     assert "--batch" in refused(capsys, "--student", str(student), "--batch", "0", picture)
     assert "is no ONNX" in refused(capsys, "--student", picture, picture)
+
+
+def test_a_language_model_for_reading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = Image.new("RGB", (220, 40), "white")
+    ImageDraw.Draw(picture).text((10, 4), "Illinois", fill="black", font=ImageFont.load_default(28))
+    path = str(tmp_path / "word.png")
+    picture.filter(ImageFilter.GaussianBlur(1.5)).save(path)
+    (tmp_path / "words.txt").write_text("Illinois\t3\nOhio\n", encoding="utf-8")
+    read = []
+    for options in ([], ["--language-model", "none"], ["--language-model", str(tmp_path / "words.txt")]):
+        assert main(["--student", "tiny", *options, path]) == 0
+        read.append(capsys.readouterr().out.split("\t")[1].lower())
+    assert read[0] == read[2] == "illinois", "the shipped reader has a language model"
+    assert read[1] != "illinois"
+    assert main(["--student", "tiny", "--language-model", "no-such", path]) == 2
+    assert "no-such: can't be read as a language model" in capsys.readouterr().err

@@ -1,0 +1,185 @@
+"""Language models: lists of words by which a CTC reader chooses between readings that look alike.
+
+The module imports no torch.
+"""
+
+from __future__ import annotations
+
+import lzma
+import math
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from students.errors import UserError
+
+WEIGHT = 0.3
+"""Exponent of a word's frequency, chosen on real training words that were held out (docs/results.md)."""
+RAREST = 1e-9
+"""Frequency of what stands in no list."""
+CODE_SHARE = 1e-3
+"""Frequency of a code that isn't listed, over that of all listed ones of its shape."""
+SHIPPED = {"european": Path(__file__).parent / "language_models" / "european.tsv.xz"}
+"""The lists of the package: `european` has words of English and of six other languages of western Europe."""
+NO_MODEL, OWN = "none", "own"
+"""Names of no language model, and of a list that a reader brings with it."""
+OWN_FILE = "language_model.tsv"
+"""Such a list in the reader's folder."""
+
+_RUN = re.compile(r"[^\W_]+")
+"""Letters and digits without anything between them."""
+
+
+class WordList:
+    """Words and how often they occur.
+
+    A word with digits is a code, and stands for other codes with letters and digits in the same places too. Case,
+    accents and punctuation don't matter.
+
+    Args:
+        name: what it goes by.
+        source: the words with their counts, as `fold` writes them; or a text file, see `read_counts`, which is read
+            when it is first needed.
+    """
+
+    def __init__(self, name: str, source: Mapping[str, float] | Path) -> None:
+        self.name, self._source = name, source
+
+    @cached_property
+    def counts(self) -> Mapping[str, float]:
+        """The words with their counts."""
+        return read_counts(self._source) if isinstance(self._source, Path) else self._source
+
+    @cached_property
+    def total(self) -> float:
+        """Sum of all counts."""
+        return sum(self.counts.values())
+
+    @cached_property
+    def shapes(self) -> Mapping[str, float]:
+        """Counts of the shapes of codes."""
+        found: dict[str, float] = defaultdict(float)
+        for word, count in self.counts.items():
+            if not word.isalpha():
+                found[_shape(word)] += count
+        return dict(found)
+
+    def frequency(self, word: str) -> float:
+        """Return the share of a word, as `fold` writes it, among all words; 0 where there is nothing like it."""
+        listed = self.counts.get(word, 0.0)
+        if self.shapes and not word.isalpha():
+            listed = max(listed, CODE_SHARE * self.shapes.get(_shape(word), 0.0))
+        return listed / self.total
+
+
+class LanguageModel:
+    """Lists of words, and the prior that follows from them.
+
+    Args:
+        lists: a word is as frequent as in the list in which it is most frequent.
+    """
+
+    def __init__(self, lists: Sequence[WordList]) -> None:
+        self.lists = tuple(lists)
+
+    @property
+    def name(self) -> str:
+        """Names of the lists."""
+        return "+".join(each.name for each in self.lists)
+
+    @property
+    def own_text(self) -> str | None:
+        """The list that isn't shipped, as a file has it; None where there is none."""
+        own = [each.counts for each in self.lists if each.name == OWN]
+        return "".join(f"{word}\t{count:g}\n" for word, count in own[0].items()) if own else None
+
+    def prior(self, text: str) -> float:
+        """Weigh a text by how common it is: its frequency to the power of `WEIGHT`.
+
+        Text with blanks or punctuation between letters counts as one word or as several, whichever is more common.
+        """
+        runs = [fold(run) for run in _RUN.findall(text)]
+        whole = self._frequency("".join(runs))
+        return float(max(whole, math.prod(map(self._frequency, runs)) if len(runs) > 1 else 0.0) ** WEIGHT)
+
+    def _frequency(self, word: str) -> float:
+        return max(RAREST, *(each.frequency(word) for each in self.lists))
+
+
+def load_language_model(name: str, own: Path | str | None = None) -> LanguageModel | None:
+    """Open the language model that a reader is configured with; `none` is None.
+
+    Args:
+        name: names of lists with `+` between them.
+        own: the list that goes by `own`, as text or as a file; without it that list is left out.
+
+    Raises:
+        UserError: when there is no such list.
+    """
+    lists = []
+    for part in name.split("+") if name != NO_MODEL else ():
+        if part in SHIPPED:
+            lists.append(WordList(part, SHIPPED[part]))
+        elif part != OWN:
+            raise UserError(f"there is no language model {part!r}; choose {', '.join(SHIPPED)} or {NO_MODEL}")
+        elif own is not None:
+            counts = read_counts(own) if isinstance(own, Path) else parse_counts(own.splitlines(), OWN_FILE)
+            lists.append(WordList(OWN, counts))
+    return LanguageModel(lists) if lists else None
+
+
+def read_counts(path: Path) -> dict[str, float]:
+    """Read a list: UTF-8 text with a word a line, and behind a tab how often it occurs, 1 where that is left out.
+
+    Lines that start with `#` are left out. The text may be compressed (`.xz`).
+
+    Raises:
+        UserError: when it can't be read, has no words, or a count that is none.
+    """
+    try:
+        data = path.read_bytes()
+        text = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8-sig")
+    except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        raise UserError(
+            f"{path}: can't be read as a language model ({reason}); give a text file with a word a line, a folder of "
+            f"labelled words, {' or '.join(SHIPPED)}"
+        ) from None
+    return parse_counts(text.splitlines(), str(path))
+
+
+def parse_counts(lines: Iterable[str], name: str) -> dict[str, float]:
+    """Read the lines of a list, see `read_counts`; `name` is for errors."""
+    counts: dict[str, float] = defaultdict(float)
+    for number, line in enumerate(lines, 1):
+        word, _, count = line.partition("\t")
+        if not (key := fold(word)) or line.startswith("#"):
+            continue
+        try:
+            often = float(count or 1)
+        except ValueError:
+            often = math.nan
+        if not 0 < often < math.inf:
+            raise UserError(
+                f"{name}: line {number} says {count[:40]!r} of {word[:40]!r}; give a number above 0 behind the tab, "
+                "or the word alone"
+            )
+        counts[key] += often
+    if not counts:
+        raise UserError(f"{name}: has no words; give a text file with a word a line")
+    return dict(counts)
+
+
+def fold(text: str) -> str:
+    """Reduce a text to its letters and digits, without case and accents."""
+    if text.isascii() and text.isalnum():
+        return text.lower()
+    return "".join(char for char in unicodedata.normalize("NFKD", text.casefold()) if char.isalnum())
+
+
+def _shape(word: str) -> str:
+    """Put one letter for all letters, and one digit for all digits."""
+    return "".join("a" if char.isalpha() else "0" for char in word)

@@ -1,0 +1,210 @@
+"""Language models: lists of words and codes, what they make of a CTC reader's columns, and where they are stored."""
+
+from __future__ import annotations
+
+import dataclasses
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from students.charset import CHARSETS, Charset
+from students.ctc import CtcReader, learner
+from students.decoding import SURE, Reading, decode_ctc
+from students.errors import UserError
+from students.language_model import (
+    CODE_SHARE,
+    OWN,
+    OWN_FILE,
+    RAREST,
+    WEIGHT,
+    LanguageModel,
+    WordList,
+    fold,
+    load_language_model,
+    read_counts,
+)
+from students.student import Student, StudentConfig
+
+CHARSET = Charset(CHARSETS["94"])
+
+
+def listed(**counts: float) -> LanguageModel:
+    return LanguageModel([WordList(OWN, counts)])
+
+
+def columns(*choices: dict[str, float]) -> np.ndarray:
+    """Logits (1, W, C + 1) of columns that give characters these probabilities, and the blank the rest."""
+    probabilities = np.full((1, len(choices), len(CHARSET.characters) + 1), 1e-9)
+    for column, chances in enumerate(choices):
+        for char, chance in chances.items():
+            probabilities[0, column, CHARSET.ids[char]] = chance
+        probabilities[0, column, 0] = max(1 - sum(chances.values()), 1e-9)
+    return np.log(probabilities)
+
+
+HAUSE = columns({"H": 0.99}, {"a": 0.6, "o": 0.4}, {"u": 0.99}, {"s": 0.99}, {"e": 0.99})
+
+
+def read(logits: np.ndarray, model: LanguageModel | None) -> Reading:
+    (reading,) = decode_ctc(CHARSET, logits, language_model=model)
+    return reading
+
+
+def test_of_readings_that_look_alike_the_common_word_is_taken() -> None:
+    plain, weighed = read(HAUSE, None), read(HAUSE, listed(house=99, mouse=1))
+    assert (plain.text, weighed.text) == ("Hause", "House")
+    assert [char.text for char in weighed.characters] == list("House")
+    assert [(char.start, char.end) for char in weighed.characters] == [(n / 5, (n + 1) / 5) for n in range(5)]
+    assert weighed.characters[1].confidence == pytest.approx(0.4, abs=1e-5)
+
+
+def test_its_confidence_is_the_probability_times_the_prior_over_the_mean_prior() -> None:
+    model = listed(house=99, mouse=1)
+    weighed = read(HAUSE, model)
+    high, low = model.prior("house"), model.prior("hause")
+    assert (high, low) == pytest.approx((0.99**WEIGHT, RAREST**WEIGHT))
+    likelihood = 0.99**4 * 0.4
+    assert weighed.confidence == pytest.approx(
+        likelihood * high / (likelihood * high + (1 - likelihood) * low), rel=1e-3
+    )
+    assert weighed.confidence > 0.9 > read(HAUSE, None).confidence
+
+
+def test_what_the_columns_are_sure_of_stays_whatever_the_list_says() -> None:
+    sure = columns({"x": 0.99}, {"q": 0.98, "o": 0.015})
+    reading = read(sure, listed(xo=1))
+    assert reading.confidence > SURE
+    assert reading == read(sure, None)
+
+
+def test_words_that_are_all_unknown_are_read_as_without_a_list() -> None:
+    unknown, plain = read(HAUSE, listed(tree=1)), read(HAUSE, None)
+    assert unknown.text == plain.text
+    assert unknown.confidence == pytest.approx(plain.confidence)
+    assert unknown.characters == plain.characters
+
+
+def test_both_cases_of_a_letter_count_as_one() -> None:
+    doubtful = columns({"s": 0.3, "S": 0.3, "5": 0.4}, {"o": 0.9})
+    assert read(doubtful, None).text == "5o"
+    assert read(doubtful, listed(tree=1)).text in ("so", "So"), "0.6 for an s of either case"
+    capital = columns({"s": 0.2, "S": 0.4, "5": 0.4}, {"o": 0.9})
+    assert read(capital, listed(so=1)).text == "So"
+
+
+def test_characters_that_are_not_allowed_stay_out() -> None:
+    allowed = np.array([True] + [char != "o" for char in CHARSET.characters])
+    (reading,) = decode_ctc(CHARSET, HAUSE, allowed, language_model=listed(house=1))
+    assert reading.text == "Hause"
+
+
+def test_codes_stand_for_others_of_their_shape() -> None:
+    model = listed(ab12cde=3, xy99zzz=1, b0=4, house=2)
+    assert model.prior("QR-55 STU") == pytest.approx((CODE_SHARE * 0.4) ** WEIGHT)
+    assert model.prior("AB12 CDE") == pytest.approx(0.3**WEIGHT)
+    assert model.prior("QRS5STU") == model.prior("mouse") == pytest.approx(RAREST**WEIGHT)
+    zero_or_o = columns({"Q": 0.99}, {"O": 0.6, "0": 0.4})
+    assert (read(zero_or_o, None).text, read(zero_or_o, model).text) == ("QO", "Q0")
+
+
+def test_a_text_of_several_words_is_as_common_as_they_are_together() -> None:
+    model = listed(tax=10, free=10, dont=10, don=1, t=69)
+    assert model.prior("tax free") == pytest.approx(0.1 ** (2 * WEIGHT))
+    assert model.prior("Don't!") == pytest.approx(0.1**WEIGHT)
+    assert model.prior("") == model.prior("...") == pytest.approx(RAREST**WEIGHT)
+
+
+def test_in_several_lists_the_most_frequent_counts() -> None:
+    one, other = WordList("one", {"a": 1.0, "b": 3.0}), WordList(OWN, {"a": 1.0})
+    both = LanguageModel([one, other])
+    assert (both.prior("a"), both.prior("b")) == pytest.approx((1, 0.75**WEIGHT))
+    assert (both.name, both.own_text) == ("one+own", "a\t1\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"), [("Straße", "strasse"), ("Zürich", "zurich"), ("A-1 b", "a1b"), ("Ω3", "ω3"), ("---", "")]
+)
+def test_case_accents_and_punctuation_do_not_matter(text: str, folded: str) -> None:
+    assert fold(text) == folded
+
+
+def test_a_file_has_words_and_perhaps_counts(tmp_path: Path) -> None:
+    text = "# streets\nHigh Street\t3\n\nhigh-street\t1\nBroadway\n"
+    (tmp_path / "streets.txt").write_text(text, encoding="utf-8-sig")
+    (tmp_path / "streets.txt.xz").write_bytes(lzma.compress(text.encode()))
+    for name in ("streets.txt", "streets.txt.xz"):
+        assert read_counts(tmp_path / name) == {"highstreet": 4, "broadway": 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"a\tmany\n", r"line 1 says 'many' of 'a'; give a number above 0 behind the tab"),
+        (b"a\n b\t-1", r"line 2 says '-1' of ' b'"),
+        (b"a\tnan", "line 1 says 'nan'"),
+        (b"\xff\xfe\xff", "no UTF-8 text"),
+        (b"...\n", "has no words; give a text file with a word a line"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_bytes(data)
+    with pytest.raises(UserError, match=message):
+        read_counts(tmp_path / "words.txt")
+    with pytest.raises(UserError, match=r"No such file or directory.*a word a line"):
+        read_counts(tmp_path / "other.txt")
+
+
+def test_the_shipped_list_knows_words_of_seven_languages() -> None:
+    model = load_language_model("european")
+    assert model is not None
+    assert model.own_text is None
+    words = ["street", "house", "straße", "città", "mañana", "château", "het", "saída"]
+    assert min(map(model.prior, words)) > 10 * model.prior("xqzt")
+    assert model.prior("the") > model.prior("street") > model.prior("harbour") > model.prior("xqzt")
+    assert not any(word.isdigit() for word in model.lists[0].counts)
+
+
+def test_names_of_language_models(tmp_path: Path) -> None:
+    assert load_language_model("none") is None
+    assert load_language_model(OWN) is None, "a reader in the making, whose list comes later"
+    with pytest.raises(UserError, match="there is no language model 'klingon'; choose european or none"):
+        load_language_model("klingon")
+    combined = load_language_model("european+own", "harbour\t2\nab12\n")
+    assert combined is not None
+    assert combined.name == "european+own"
+    assert combined.own_text == "harbour\t2\nab12\t1\n"
+
+
+@pytest.fixture
+def reader(small_config: StudentConfig) -> CtcReader:
+    torch.manual_seed(0)
+    return CtcReader(dataclasses.replace(small_config, decoding="ctc")).eval()
+
+
+def test_a_reader_keeps_it_in_its_folder(reader: CtcReader, tmp_path: Path) -> None:
+    reader.choose_language_model(listed(house=2, ab12=1))
+    reader.save_pretrained(tmp_path)
+    loaded = CtcReader.from_pretrained(tmp_path)
+    assert loaded.language_model is not None
+    assert loaded.language_model.lists[0].counts == {"house": 2, "ab12": 1}
+    assert loaded.config.language_model == OWN
+    again = learner(loaded, decoder=False)
+    assert again.config.language_model == OWN
+    loaded.choose_language_model(None)
+    loaded.save_pretrained(tmp_path / "without")
+    assert CtcReader.from_pretrained(tmp_path / "without").language_model is None
+    (tmp_path / OWN_FILE).unlink()
+    with pytest.raises(UserError, match=f"{OWN_FILE}: can't be read as a language model"):
+        CtcReader.from_pretrained(tmp_path)
+
+
+def test_only_ctc_has_one(student: Student, small_config: StudentConfig) -> None:
+    with pytest.raises(UserError, match="a language model is for reading by CTC"):
+        student.choose_language_model(listed(a=1))
+    with pytest.raises(UserError, match="a language model is for decoding ctc, not ar"):
+        dataclasses.replace(small_config, language_model="european")
+    with pytest.raises(UserError, match="there is no language model 'other'"):
+        CtcReader(dataclasses.replace(small_config, decoding="ctc", language_model="other"))
