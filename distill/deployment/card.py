@@ -139,9 +139,14 @@ def limits(student: Reader) -> str:
     """List what the student can't do."""
     folded = student.charset.apply_case("aA")
     case = {"aa": "Letters are read as lower case. ", "AA": "Letters are read as upper case. "}.get(folded, "")
+    weighed, elsewhere = "", ""
+    if student.language_model is not None:
+        weighed = ", weighed by the language model,"
+        elsewhere = " Programs other than symdistill read without the language model."
     return (
         f"{case}One word a picture: it finds no words in a larger picture. Characters outside its alphabet are left "
-        f"out or mistaken for others. The confidence is {CONFIDENCES[student.LOGITS]} and is not calibrated."
+        f"out or mistaken for others. The confidence is {CONFIDENCES[student.LOGITS]}{weighed} and is not calibrated."
+        f"{elsewhere}"
     )
 
 
