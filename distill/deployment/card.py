@@ -141,7 +141,7 @@ def limits(student: Reader) -> str:
     case = {"aa": "Letters are read as lower case. ", "AA": "Letters are read as upper case. "}.get(folded, "")
     weighed, elsewhere = "", ""
     if student.language_model is not None:
-        weighed = ", weighed by the language model,"
+        weighed = " weighed by the language model,"
         elsewhere = " Programs other than symdistill read without the language model."
     return (
         f"{case}One word a picture: it finds no words in a larger picture. Characters outside its alphabet are left "

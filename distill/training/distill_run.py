@@ -129,8 +129,11 @@ class DistillRun(TrainingRun[Config]):
         Raises:
             UserError: for a test set, training tree or alphabet that isn't there, or a teacher that can't be scored.
         """
-        if (language_model := self.config.student.language_model) is not None:
-            self.task.student.choose_language_model(open_language_model(language_model, self.data.resolve))
+        if (chosen := self.config.student.language_model) is not None:
+            try:
+                self.task.student.choose_language_model(open_language_model(chosen, self.data.resolve))
+            except UserError as error:
+                raise UserError(f"student.language_model={chosen}: {error}") from None
         self.data.check(teacher_reads=self.task.reader is not None, distributions=True)
         section, data = self.config.eval, self.config.data
         if section.onnx:

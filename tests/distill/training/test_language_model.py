@@ -38,7 +38,7 @@ def test_it_is_refused_before_the_first_step(
 ) -> None:
     given = ["--config", str(write_config(tmp_path)), "student.language_model=european"]
     assert main(given) == 2
-    assert "a language model is for reading by CTC; set student.decoding=ctc" in capsys.readouterr().err
+    assert "student.language_model=european: a language model is for reading by CTC" in capsys.readouterr().err
     assert main([*given[:2], "student.decoding=ctc", "student.language_model=no-such-words"]) == 2
     assert "no-such-words: can't be read as a language model" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
