@@ -20,6 +20,7 @@ from students.decoding import Reading
 from students.errors import UserError
 
 if TYPE_CHECKING:
+    from distill.data.language_models import open_language_model
     from distill.deployment.folder import export
     from distill.deployment.onnx_reader import OnnxReader
     from distill.evaluation.evaluate import evaluate
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Charset", "Guidance", "LossContext", "Reader", "Reading", "Result", "Stages", "StudentShape", "Teacher",
     "TeacherShape", "UserError", "__version__", "distill", "evaluate", "export", "load", "load_teacher",
-    "register_loss", "register_reader", "register_teacher",
+    "open_language_model", "register_loss", "register_reader", "register_teacher",
 ]  # fmt: skip
 _MODULES = {
     "Guidance": "teachers.guidance", "LossContext": "losses.registry", "Reader": "students.reading",
     "Result": "distill.training.distill_run", "Stages": "students.stages", "StudentShape": "students.stages",
     "Teacher": "teachers.teacher", "TeacherShape": "teachers.guidance", "evaluate": "distill.evaluation.evaluate",
-    "export": "distill.deployment.folder", "load_teacher": "teachers.registry", "register_loss": "losses.registry",
+    "export": "distill.deployment.folder", "load_teacher": "teachers.registry",
+    "open_language_model": "distill.data.language_models", "register_loss": "losses.registry",
     "register_reader": "teachers.registry", "register_teacher": "teachers.registry",
 }  # fmt: skip
 """Names that are imported on first use, with their modules."""
