@@ -53,6 +53,10 @@ class PictureReader:
         """Whether tall pictures are read turned too, see `students.turning`."""
         return False
 
+    def choose_language_model(self, language_model: LanguageModel | None) -> None:
+        """Change the language model; None is none."""
+        self.language_model = language_model
+
     def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W) float32: one reading each.
 

@@ -113,7 +113,8 @@ class Reader(PictureReader, nn.Module):
         if self.LOGITS != "ctc":
             raise UserError("a language model is for reading by CTC; set student.decoding=ctc, or leave it out")
         name = NO_MODEL if language_model is None else language_model.name
-        self.config, self.language_model = dataclasses.replace(self.config, language_model=name), language_model
+        self.config = dataclasses.replace(self.config, language_model=name)
+        super().choose_language_model(language_model)
 
     @torch.inference_mode()
     def read_batch(self, images: Tensor, allowed: np.ndarray | None = None) -> list[Reading]:

@@ -201,14 +201,8 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 def holds_student(folder: Path) -> bool:
     """Tell whether `folder` is a student's and holds nothing else."""
     exported = [*FILES.values(), *map(int8_file, FILES)]
-    own = {
-        "config.json",
-        "model.safetensors",
-        "README.md",
-        OWN_FILE,
-        *PARTS,
-        *(file.split("/")[0] for file in exported),
-    }
+    files = "config.json", "model.safetensors", "README.md", OWN_FILE
+    own = {*files, *PARTS, *(file.split("/")[0] for file in exported)}
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

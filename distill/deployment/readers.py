@@ -217,10 +217,7 @@ def choose_language_model(readers: Sequence[WordReader], given: str | None) -> N
     if not able:
         raise UserError("none of these reads by CTC, which a language model is for; leave --language-model out")
     for reader in able:
-        if isinstance(reader, ModelReader):
-            reader.model.choose_language_model(chosen)
-        else:
-            reader.model.language_model = chosen
+        reader.model.choose_language_model(chosen)
 
 
 def _reads_by_ctc(reader: WordReader) -> TypeGuard[ModelReader | OnnxWordReader | PeerReader]:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from distill.config import Config, as_dict
 from distill.data.language_models import open_language_model
+from distill.data.module import DataModule
 from distill.deployment.card import Card, scores_from_report
 from distill.deployment.folder import save_folder
 from distill.deployment.readers import ModelReader, WordReader
@@ -123,17 +124,26 @@ class DistillRun(TrainingRun[Config]):
             log(warning)
         return task
 
+    def build_data(self) -> DataModule:
+        """Describe the words of the run, and give the student its language model, whose words may be among them.
+
+        Raises:
+            UserError: for a language model that isn't there, or that the student can't read with.
+        """
+        data, chosen = super().build_data(), self.config.student.language_model
+        if chosen is not None:
+            try:
+                self.task.student.choose_language_model(open_language_model(chosen, data.resolve))
+            except UserError as error:
+                raise UserError(f"student.language_model={chosen}: {error}") from None
+        return data
+
     def check(self) -> None:
         """Find out now, not after hours of training, what words or the comparison at the end would refuse.
 
         Raises:
             UserError: for a test set, training tree or alphabet that isn't there, or a teacher that can't be scored.
         """
-        if (chosen := self.config.student.language_model) is not None:
-            try:
-                self.task.student.choose_language_model(open_language_model(chosen, self.data.resolve))
-            except UserError as error:
-                raise UserError(f"student.language_model={chosen}: {error}") from None
         self.data.check(teacher_reads=self.task.reader is not None, distributions=True)
         section, data = self.config.eval, self.config.data
         if section.onnx:
