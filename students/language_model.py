@@ -67,6 +67,13 @@ class WordList:
                 found[_shape(word)] += count
         return dict(found)
 
+    @property
+    def text(self) -> str:
+        """The list as a file has it, see `read_counts`; with the terms that a shipped one is under."""
+        if isinstance(self._source, Path):
+            return _read_text(self._source)
+        return "".join(f"{word}\t{count:g}\n" for word, count in self.counts.items())
+
     def frequency(self, word: str) -> float:
         """Return the share of a word, as `fold` writes it, among all words; 0 where there is nothing like it."""
         listed = self.counts.get(word, 0.0)
@@ -93,8 +100,7 @@ class LanguageModel:
     @property
     def own_text(self) -> str | None:
         """The list that isn't shipped, as a file has it; None where there is none."""
-        own = [each.counts for each in self.lists if each.name == OWN]
-        return "".join(f"{word}\t{count:g}\n" for word, count in own[0].items()) if own else None
+        return next((each.text for each in self.lists if each.name == OWN), None)
 
     def prior(self, text: str) -> float:
         """Weigh a text by how common it is: its frequency to the power of `WEIGHT`.
@@ -139,16 +145,19 @@ def read_counts(path: Path) -> dict[str, float]:
     Raises:
         UserError: when it can't be read, has no words, or a count that is none.
     """
+    return parse_counts(_read_text(path).splitlines(), str(path))
+
+
+def _read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
-        text = (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8-sig")
+        return (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8-sig")
     except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
         raise UserError(
             f"{path}: can't be read as a language model ({reason}); give a text file with a word a line, a folder of "
             f"labelled words, {' or '.join(SHIPPED)}"
         ) from None
-    return parse_counts(text.splitlines(), str(path))
 
 
 def parse_counts(lines: Iterable[str], name: str) -> dict[str, float]:
@@ -177,7 +186,9 @@ def fold(text: str) -> str:
     """Reduce a text to its letters and digits, without case and accents."""
     if text.isascii() and text.isalnum():
         return text.lower()
-    return "".join(char for char in unicodedata.normalize("NFKD", text.casefold()) if char.isalnum())
+    # Case is folded again, since what ™ stands for are capital letters.
+    folded = unicodedata.normalize("NFKD", text.casefold()).casefold()
+    return "".join(char for char in folded if char.isalnum())
 
 
 def _shape(word: str) -> str:

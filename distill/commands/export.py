@@ -74,20 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 1 when ONNX and PyTorch differ. See `parser`."""
     given = parser().parse_args(argv)
     targets = [name for name in FILES if name in given.target or (name == "onnx" and given.onnx)]
-    if given.verify and not (targets or given.round_weights):
-        raise UserError("--verify compares ONNX files with PyTorch; add --onnx or --target")
-    if given.round_weights and not given.verify:
-        raise UserError("what --round-weights changes is measured on real words; add --verify with pictures of words")
-    if given.int8 and not (targets and given.verify):
-        raise UserError("--int8 is measured on real words; add --target and --verify with pictures of words")
-    if given.int8 and set(targets) <= set(FLOAT_ONLY):
-        raise UserError(f"{', '.join(targets)} runs no 8-bit weights; leave --int8 out, or add another --target")
-    if given.web_runtime is not None and "web" not in targets:
-        raise UserError("--web-runtime is for pages; add --target web")
-    if not 0 <= given.int8_limit <= 100:
-        raise UserError(f"--int8-limit {given.int8_limit:g}; give a percentage from 0 to 100")
-    if given.words < 1:
-        raise UserError("--words must be 1 or more")
+    check_targets(given, targets)
     share = chosen_share(given.mix)
     decoding, refine_iters = chosen_decoding(given)
     # torch takes seconds to import: what the arguments alone tell is checked before.
@@ -141,6 +128,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.int8 and (without := [name for name in targets if name in FLOAT_ONLY]):
         print(f"no 8-bit weights for {', '.join(without)}, which runs none")
     return 0
+
+
+def check_targets(given: argparse.Namespace, targets: Sequence[str]) -> None:
+    """Refuse options that don't go with each other or with the targets; raises `UserError`."""
+    if given.verify and not (targets or given.round_weights):
+        raise UserError("--verify compares ONNX files with PyTorch; add --onnx or --target")
+    if given.round_weights and not given.verify:
+        raise UserError("what --round-weights changes is measured on real words; add --verify with pictures of words")
+    if given.int8 and not (targets and given.verify):
+        raise UserError("--int8 is measured on real words; add --target and --verify with pictures of words")
+    if given.int8 and set(targets) <= set(FLOAT_ONLY):
+        raise UserError(f"{', '.join(targets)} runs no 8-bit weights; leave --int8 out, or add another --target")
+    if given.web_runtime is not None and "web" not in targets:
+        raise UserError("--web-runtime is for pages; add --target web")
+    if not 0 <= given.int8_limit <= 100:
+        raise UserError(f"--int8-limit {given.int8_limit:g}; give a percentage from 0 to 100")
+    if given.words < 1:
+        raise UserError("--words must be 1 or more")
 
 
 def chosen_share(mix: Sequence[str] | None) -> float | None:

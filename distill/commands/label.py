@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.commands import CommandParser, add_plugin_option
+from distill.commands import CommandParser, add_language_model_option, add_plugin_option
 from distill.errors import UserError, exit_on_user_error
 
 
@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     add("--relabel", action="store_true", help="label pictures anew that have a label (default: it stays)")
     add("--drop-mistakes", action="store_true", help="leave out words whose own label the readers surely contradict")
     add("--workers", type=int, default=1, metavar="N", help="processes that read; 0: one a core (%(default)s)")
+    add_language_model_option(command)
     add_plugin_option(command)
     add("--overwrite", action="store_true", help="replace an LMDB that is there")
     return command
@@ -62,12 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     check_lmdb_folder(given.out, given.overwrite)
     import_plugins(given.plugin)
-    opened = open_readers(names)
+    opened = open_readers(names, given.language_model)
     charset = labels_charset(given.charset, opened[0])
     check_charset(opened, charset)
     request = LabelRequest(
         str(given.data), tuple(names), charset.characters, given.max_length, given.threshold, agree, given.likeliest,
-        given.relabel, given.drop_mistakes, tuple(given.plugin),
+        given.relabel, given.drop_mistakes, given.language_model, tuple(given.plugin),
     )  # fmt: skip
     sets = request.open_records()
     parts, folder = split(sets), given.out.absolute().with_name(f".{given.out.name}.labelling")

@@ -142,7 +142,7 @@ def limits(student: Reader) -> str:
     weighed, elsewhere = "", ""
     if student.language_model is not None:
         weighed = " weighed by the language model,"
-        elsewhere = " Programs other than symdistill read without the language model."
+        elsewhere = " Programs other than symdistill and its web page read without the language model."
     return (
         f"{case}One word a picture: it finds no words in a larger picture. Characters outside its alphabet are left "
         f"out or mistaken for others. The confidence is {CONFIDENCES[student.LOGITS]}{weighed} and is not calibrated."

@@ -11,7 +11,7 @@ from distill.deployment.web_runtime import WebRuntime
 from students.files import write_file
 from students.reading import Reader
 
-PARTS = ("page.css", "page.js", "reader.js", "pictures.js", "ctc.js")
+PARTS = ("page.css", "page.js", "reader.js", "pictures.js", "ctc.js", "beam_search.js", "language_model.js")
 """Files that are the same in every folder; index.html has the runtime's host in it."""
 MODEL = "reader.onnx"
 """The reader's ONNX file in the folder."""
@@ -33,12 +33,16 @@ def write_page(reader: Reader, name: str, model: Path, runtime: WebRuntime, fold
         write_file(folder / part, (sources / part).read_bytes())
     index = (sources / "index.html").read_text(encoding="utf-8")
     write_file(folder / "index.html", index.replace("ORIGIN", f" {runtime.origin}" if runtime.origin else ""))
+    lists = () if reader.language_model is None else reader.language_model.lists
+    for each in lists:
+        write_file(folder / f"{each.name}.tsv", each.text)
     described = {
         "name": name,
         "charset": reader.charset.characters,
         "image_size": reader.image_size,
         "keep_aspect": reader.keep_aspect,
         "turn_tall": reader.turn_tall,
+        "language_model": [f"{each.name}.tsv" for each in lists],
         "model": MODEL,
         "runtime": {"script": runtime.script, "wasm": runtime.wasm},
     }

@@ -58,6 +58,8 @@ class LabelRequest:
     """Label words anew that have a label."""
     drop_mistakes: bool = False
     """Leave out words whose own label is likely wrong."""
+    language_model: str | None = None
+    """What readers by CTC weigh words by; None leaves what they have."""
     plugins: tuple[str, ...] = ()
     """Files and modules that register readers; each process imports them."""
 
@@ -114,7 +116,8 @@ class PartReader:
         torch.set_num_threads(1)  # sums in another order would be other sums
         self.request, self.folder, self.rules = request, folder, request.rules
         self.records = request.open_records()
-        self.readers = [LabelReader(reader, self.rules.charset) for reader in open_readers(request.readers)]
+        opened = open_readers(request.readers, request.language_model)
+        self.readers = [LabelReader(reader, self.rules.charset) for reader in opened]
 
     def work(self, part: Part) -> int:
         """Read a part and write its file; returns its number."""
@@ -207,10 +210,11 @@ def open_job(request: LabelRequest, sets: Sequence[Records], folder: Path) -> No
     Raises:
         UserError: when the folder holds another job.
     """
+    lists = request.language_model.split("+") if request.language_model else []
     state = {
         **dataclasses.asdict(request),
         "sets": [[str(records.path.resolve()), records.fingerprint()] for records in sets],
-        "files": [_fingerprint(name) for name in request.readers],
+        "files": [_fingerprint(name) for name in (*request.readers, *lists)],
         "part": PART,
         "batch": BATCH,
     }
@@ -275,7 +279,7 @@ class _Worker:
 
 
 def _fingerprint(name: str) -> str:
-    """Hash the files of a reader that is a folder or a file, so that a job doesn't go on with another one."""
+    """Hash the files of a reader or list that is a folder or a file, so that a job doesn't go on with another one."""
     path = Path(name)
     files = sorted(path.glob("*")) if path.is_dir() else [path] if path.is_file() else []
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]

@@ -12,7 +12,14 @@ from PIL import Image
 
 from distill.data.distributions import LEFT_OUT, fold_text, fold_texts
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.readers import ModelReader, OnnxWordReader, PeerReader, WordReader, open_model
+from distill.deployment.readers import (
+    ModelReader,
+    OnnxWordReader,
+    PeerReader,
+    WordReader,
+    choose_language_model,
+    open_model,
+)
 from students.alignment import occupancy, pool_columns
 from students.charset import Charset
 from students.decoding import DECODERS, LogitsKind, Reading, decode_columns
@@ -34,9 +41,22 @@ class Read:
     first; what that alphabet lacks is left out. None for a reader that tells the word alone."""
 
 
-def open_readers(names: Sequence[str]) -> list[ModelReader | OnnxWordReader | PeerReader]:
-    """Open readers by name, on one thread each; raises `UserError` when there is none of a name."""
-    return [open_model(name, threads=1) for name in names]
+def open_readers(
+    names: Sequence[str], language_model: str | None = None
+) -> list[ModelReader | OnnxWordReader | PeerReader]:
+    """Open readers by name, on one thread each.
+
+    Args:
+        names: of the readers.
+        language_model: what those that read by CTC weigh words by, see `open_language_model`; None leaves what they
+            have.
+
+    Raises:
+        UserError: when there is no reader, or no language model, of a name.
+    """
+    readers = [open_model(name, threads=1) for name in names]
+    choose_language_model(readers, language_model)
+    return readers
 
 
 def labels_charset(name: str | None, reader: WordReader) -> Charset:

@@ -5,6 +5,7 @@
 //     const reading = await reader.read(file);
 
 import { decodeCtc } from "./ctc.js";
+import { LanguageModel } from "./language_model.js";
 import { decodePicture, fittedSize, normalize, resize, turn } from "./pictures.js";
 
 const TALL = 1.5; // height over width from which on a picture counts as tall
@@ -20,12 +21,15 @@ export async function openReader() {
   // One thread: more of them need headers that not every server sends.
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmPaths = { wasm: here(described.runtime.wasm) };
-  const model = await fetchHere(described.model).then((answer) => answer.arrayBuffer());
+  const [model, ...lists] = await Promise.all([
+    fetchHere(described.model).then((answer) => answer.arrayBuffer()),
+    ...described.language_model.map((list) => fetchHere(list).then((answer) => answer.text())),
+  ]);
   const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"], logSeverityLevel: 3 });
   const [height, width] = described.image_size;
   const blank = new ort.Tensor("float32", new Float32Array(3 * height * width).fill(1), [1, 3, height, width]);
   await session.run({ images: blank }); // the first picture takes longer than all others
-  return new Reader(ort, session, described);
+  return new Reader(ort, session, described, lists.length ? new LanguageModel(lists) : null);
 }
 
 /** Reads pictures of words, one at a time; no picture leaves the browser. */
@@ -34,9 +38,11 @@ export class Reader {
   #session;
   #last = Promise.resolve();
 
-  constructor(ort, session, described) {
+  constructor(ort, session, described, languageModel) {
     this.#ort = ort;
     this.#session = session;
+    /** The language model that it weighs words by; null reads what the picture shows. */
+    this.languageModel = languageModel;
     /** What it is called. */
     this.name = described.name;
     /** Its alphabet, character by character. */
@@ -84,7 +90,7 @@ export class Reader {
     const picture = resize(decoded, size.width, size.height);
     const images = new this.#ort.Tensor("float32", normalize(picture), [1, 3, size.height, size.width]);
     const { logits } = await this.#session.run({ images });
-    return { ...decodeCtc(logits.data, this.characters), picture };
+    return { ...decodeCtc(logits.data, this.characters, this.languageModel), picture };
   }
 }
 

@@ -23,14 +23,23 @@ from distill.deployment.folder import save_folder
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Word, draw_pictures
 from distill.deployment.web_runtime import BESIDE, WebRuntime, find_runtime
+from students.charset import Charset
+from students.decoding import decode_ctc
 from students.errors import UserError
+from students.language_model import OWN, SHIPPED, LanguageModel, WordList
 from students.pictures import decode_picture, fitted_size, normalize, resize
 from teachers.registry import load_reader
 from tests.browsing import Browser, Tab, serve
 from tests.distill.deployment.test_onnx_kinds import make
 from tests.distill.deployment.test_targets import make_free
 
-PAGE_FILES = {"index.html", "page.css", "page.js", "reader.js", "pictures.js", "ctc.js", "reader.json", "reader.onnx"}
+PAGE_FILES = {
+    "index.html", "page.css", "page.js", "reader.js", "pictures.js", "ctc.js", "beam_search.js", "language_model.js",
+    "reader.json", "reader.onnx",
+}  # fmt: skip
+EUROPEAN = WordList("european", SHIPPED["european"])
+OWN_COUNTS = {"gross": 3, "koln": 1, "ab12cd": 2, "tm": 1, "x1": 5, "\u0131i": 1, "4b": 1, "d": 1, "dc1": 2}
+OWN_LIST = WordList(OWN, OWN_COUNTS)
 ELSEWHERE = WebRuntime(None, "https://example.org/ort/")
 READ = """
 async (encoded) => {
@@ -45,6 +54,20 @@ async (encoded) => {
   return readings;
 }"""
 
+DECODE = """
+async ([charset, lists, logits]) => {
+  const { decodeCtc } = await import("./ctc.js");
+  const { LanguageModel } = await import("./language_model.js");
+  const model = new LanguageModel(lists);
+  return logits.map((values) => decodeCtc(new Float32Array(values), [...charset], model));
+}"""
+PRIORS = """
+async ([lists, texts]) => {
+  const { LanguageModel } = await import("./language_model.js");
+  const model = new LanguageModel(lists);
+  return texts.map((text) => model.prior(text));
+}"""
+
 
 @pytest.fixture(scope="module")
 def runtime() -> WebRuntime:
@@ -57,10 +80,12 @@ def runtime() -> WebRuntime:
 
 @pytest.fixture(scope="module")
 def page(runtime: WebRuntime, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a CTC reader of one size, with random weights."""
+    """The page of a CTC reader of one size, with random weights and a language model."""
     folder = tmp_path_factory.mktemp("web") / "mini"
     words = [Word(picture) for picture in draw_pictures("0123456789abcd", 4)]
-    return save_folder(make("ctc"), folder, Card("mini"), targets=["web"], words=words, runtime=runtime).folder / "web"
+    reader = make("ctc")
+    reader.choose_language_model(LanguageModel([EUROPEAN, OWN_LIST]))
+    return save_folder(reader, folder, Card("mini"), targets=["web"], words=words, runtime=runtime).folder / "web"
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +120,8 @@ def check_readings(tab: Tab, reader: OnnxReader, encoded: list[bytes], int8: boo
 
     What is read from the pixels that the page saw is the same. With 8-bit weights words are
     compared alone: a float that is rounded otherwise in its last bit may move an 8-bit activation by one step, and with
-    it a confidence, or the column where a character ends.
+    it a confidence, or the column where a character ends. Of a picture of one colour, normalisation in the network
+    makes a difference of 0.003 in a logit out of the last bits.
     """
     actual = tab.page.evaluate(READ, [base64.b64encode(each).decode() for each in encoded])
     for data, found in zip(encoded, actual, strict=True):
@@ -108,10 +134,10 @@ def check_readings(tab: Tab, reader: OnnxReader, encoded: list[bytes], int8: boo
         assert found["text"] == expected.text
         if int8:
             continue
-        assert found["confidence"] == pytest.approx(expected.confidence, abs=1e-4)
+        assert found["confidence"] == pytest.approx(expected.confidence, abs=1e-3)
         for char, own in zip(found["characters"], expected.characters, strict=True):
             assert (char["text"], char["start"], char["end"]) == (own.text, own.start, own.end)
-            assert char["confidence"] == pytest.approx(own.confidence, abs=1e-4)
+            assert char["confidence"] == pytest.approx(own.confidence, abs=1e-3)
 
 
 def test_the_page_lies_beside_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,9 +193,51 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [path.name for path in tmp_path.iterdir()] == ["nar"]
 
 
-def test_chromium_reads_as_we_do(tab: Tab, page: Path) -> None:
+def test_words_are_as_likely_in_the_page(tab: Tab) -> None:
+    texts = [
+        "Harbour", "STRASSE", "straße", "Köln", "groß", "tax-free", "New York", "xqzv", "qq99qq", "zz12yy", "X7", "№ 5",
+        "TM", "", "--", "a'b'c", "ﬁsh", "İI", "\u0131I",
+    ]  # fmt: skip
+    for lists in ([EUROPEAN], [OWN_LIST], [EUROPEAN, OWN_LIST]):
+        found = tab.page.evaluate(PRIORS, [[each.text for each in lists], texts])
+        assert found == pytest.approx([LanguageModel(lists).prior(text) for text in texts], rel=1e-9)
+
+
+def test_columns_are_weighed_by_the_language_model_alike(tab: Tab) -> None:
+    charset = Charset("0123456789" + "".join(map(chr, range(97, 123))) + "ABCDEFGHIJKLMNOPQRSTUVWXYZ-'ßöÖ")
+    model = LanguageModel([EUROPEAN, OWN_LIST])
+    drawn = np.random.default_rng(5)
+    words = ["Harbour", "letters", "Groß", "AB12CD", "hello-world", "seen", "x7", "Köln", "oO", "book's"]
+    logits = []
+    for word in words * 4:
+        columns = drawn.normal(0, 1, (24, len(charset.characters) + 1))
+        columns[:, 0] += 6
+        for place, char in zip(sorted(drawn.choice(12, len(word), replace=False) * 2), word, strict=True):
+            columns[place, charset.ids[char]] += 7
+        logits.append(columns.astype(np.float32))
+    expected = decode_ctc(charset, np.stack(logits), language_model=model)
+    plain = decode_ctc(charset, np.stack(logits))
+    assert sum(one.text != other.text for one, other in zip(expected, plain, strict=True)) > 5
+    texts = [each.text for each in model.lists]
+    found = tab.page.evaluate(DECODE, [charset.characters, texts, [each.ravel().tolist() for each in logits]])
+    for one, own in zip(found, expected, strict=True):
+        assert (one["text"], one["confidence"]) == (own.text, pytest.approx(own.confidence, rel=1e-5))
+        assert [(char["text"], char["start"], char["end"]) for char in one["characters"]] == [
+            (char.text, char.start, char.end) for char in own.characters
+        ]
+        confidences = [char["confidence"] for char in one["characters"]]
+        assert confidences == pytest.approx([char.confidence for char in own.characters], rel=1e-5)
+
+
+def test_a_readers_language_model_goes_with_its_page(tab: Tab, page: Path) -> None:
+    assert {path.name for path in page.iterdir()} == {*PAGE_FILES, *BESIDE.values(), "european.tsv", "own.tsv"}
+    assert "CC BY-SA 4.0" in (page / "european.tsv").read_text(encoding="utf-8")
     pictures = draw_pictures("0123456789abcd", count=8)
-    check_readings(tab, OnnxReader(page / "reader.onnx"), [encode(picture) for picture in pictures])
+    reader = OnnxReader(page / "reader.onnx")
+    check_readings(tab, reader, [encode(picture) for picture in pictures])
+    weighed = [reading.text for reading in reader.read(pictures)]
+    reader.choose_language_model(None)
+    assert [reading.text for reading in reader.read(pictures)] != weighed
 
 
 def test_pictures_of_every_kind_are_seen_alike(tab: Tab, page: Path) -> None:
