@@ -14,6 +14,7 @@ from distill.data.distributions import DistributionReader
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.writing import LmdbWriter
 from distill.labelling import job
+from students.errors import UserError
 from tests.distill.conftest import Learned, draw
 
 
@@ -126,6 +127,25 @@ def test_labels_stay_and_mistakes_are_listed(
     assert [label for _, label in LmdbRecords(tmp_path / "anew").labels()] == pictures
 
 
+def test_words_of_a_list_are_likely(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rare = tmp_path / "words.txt"
+    rare.write_text("unheard\n")
+    labels = {}
+    for model in ("none", "european", str(rare)):
+        arguments = [str(pictures), str(tmp_path / "set"), "--reader", "tiny", "--threshold", "0", "--overwrite"]
+        assert main([*arguments, "--language-model", model]) == 0
+        labels[model] = {key: value for key, value in content(tmp_path / "set").items() if key.startswith(b"conf")}
+    assert labels["none"] != labels["european"] != labels[str(rare)]
+
+    # A job that was stopped doesn't go on with a list that has changed.
+    request = job.LabelRequest(str(pictures), ("tiny",), "0123456789", language_model=f"european+{rare}")
+    job.open_job(request, request.open_records(), tmp_path / "job")
+    job.open_job(request, request.open_records(), tmp_path / "job")
+    rare.write_text("unheard\nword\n")
+    with pytest.raises(UserError, match="with other options"):
+        job.open_job(request, request.open_records(), tmp_path / "job")
+
+
 def test_a_reader_of_a_plugin_labels(learned: Learned, pictures: Path, tmp_path: Path) -> None:
     plugin = tmp_path / "my_labeller.py"
     plugin.write_text(
@@ -154,6 +174,8 @@ def test_a_reader_of_a_plugin_labels(learned: Learned, pictures: Path, tmp_path:
         (["pictures", "out", "--likeliest", "-1"], "0 or more"),
         (["pictures", "out", "--reader", "a", "--reader", "a"], "given twice"),
         (["pictures", "out", "--threshold", "1"], "no picture is left"),
+        (["pictures", "out", "--language-model", "european"], "none of these reads by CTC"),
+        (["pictures", "out", "--reader", "tiny", "--language-model", "no.txt"], "no.txt: can't be read"),
     ],
 )
 def test_mistakes_are_one_line(
