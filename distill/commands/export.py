@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 1 when ONNX and PyTorch differ. See `parser`."""
     given = parser().parse_args(argv)
     targets = [name for name in FILES if name in given.target or (name == "onnx" and given.onnx)]
-    check_targets(given, targets)
+    check_options(given, targets)
     share = chosen_share(given.mix)
     decoding, refine_iters = chosen_decoding(given)
     # torch takes seconds to import: what the arguments alone tell is checked before.
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def check_targets(given: argparse.Namespace, targets: Sequence[str]) -> None:
+def check_options(given: argparse.Namespace, targets: Sequence[str]) -> None:
     """Refuse options that don't go with each other or with the targets; raises `UserError`."""
     if given.verify and not (targets or given.round_weights):
         raise UserError("--verify compares ONNX files with PyTorch; add --onnx or --target")

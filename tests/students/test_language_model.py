@@ -125,7 +125,8 @@ def test_in_several_lists_the_most_frequent_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "folded"), [("Straße", "strasse"), ("Zürich", "zurich"), ("A-1 b", "a1b"), ("Ω3", "ω3"), ("---", "")]
+    ("text", "folded"),
+    [("Straße", "strasse"), ("Zürich", "zurich"), ("A-1 b", "a1b"), ("Ω3", "ω3"), ("---", ""), ("brand™", "brandtm")],
 )
 def test_case_accents_and_punctuation_do_not_matter(text: str, folded: str) -> None:
     assert fold(text) == folded

@@ -127,15 +127,15 @@ def test_labels_stay_and_mistakes_are_listed(
     assert [label for _, label in LmdbRecords(tmp_path / "anew").labels()] == pictures
 
 
-def test_words_of_a_list_are_likely(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_of_a_list_are_likely(pictures: Path, tmp_path: Path) -> None:
     rare = tmp_path / "words.txt"
     rare.write_text("unheard\n")
-    labels = {}
+    confidences = {}
     for model in ("none", "european", str(rare)):
         arguments = [str(pictures), str(tmp_path / "set"), "--reader", "tiny", "--threshold", "0", "--overwrite"]
         assert main([*arguments, "--language-model", model]) == 0
-        labels[model] = {key: value for key, value in content(tmp_path / "set").items() if key.startswith(b"conf")}
-    assert labels["none"] != labels["european"] != labels[str(rare)]
+        confidences[model] = {key: value for key, value in content(tmp_path / "set").items() if key.startswith(b"conf")}
+    assert confidences["none"] != confidences["european"] != confidences[str(rare)]
 
     # A job that was stopped doesn't go on with a list that has changed.
     request = job.LabelRequest(str(pictures), ("tiny",), "0123456789", language_model=f"european+{rare}")

@@ -120,8 +120,7 @@ def check_readings(tab: Tab, reader: OnnxReader, encoded: list[bytes], int8: boo
 
     What is read from the pixels that the page saw is the same. With 8-bit weights words are
     compared alone: a float that is rounded otherwise in its last bit may move an 8-bit activation by one step, and with
-    it a confidence, or the column where a character ends. Of a picture of one colour, normalisation in the network
-    makes a difference of 0.003 in a logit out of the last bits.
+    it a confidence, or the column where a character ends.
     """
     actual = tab.page.evaluate(READ, [base64.b64encode(each).decode() for each in encoded])
     for data, found in zip(encoded, actual, strict=True):
@@ -134,10 +133,12 @@ def check_readings(tab: Tab, reader: OnnxReader, encoded: list[bytes], int8: boo
         assert found["text"] == expected.text
         if int8:
             continue
-        assert found["confidence"] == pytest.approx(expected.confidence, abs=1e-3)
+        # In a picture of one colour, normalisation in the network divides last bits by almost nothing.
+        close = 1e-3 if (seen == seen[0, 0]).all() else 1e-4
+        assert found["confidence"] == pytest.approx(expected.confidence, abs=close)
         for char, own in zip(found["characters"], expected.characters, strict=True):
             assert (char["text"], char["start"], char["end"]) == (own.text, own.start, own.end)
-            assert char["confidence"] == pytest.approx(own.confidence, abs=1e-3)
+            assert char["confidence"] == pytest.approx(own.confidence, abs=close)
 
 
 def test_the_page_lies_beside_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +197,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_words_are_as_likely_in_the_page(tab: Tab) -> None:
     texts = [
         "Harbour", "STRASSE", "straße", "Köln", "groß", "tax-free", "New York", "xqzv", "qq99qq", "zz12yy", "X7", "№ 5",
-        "TM", "", "--", "a'b'c", "ﬁsh", "İI", "\u0131I",
+        "TM", "™", "", "--", "a'b'c", "ﬁsh", "İI", "\u0131I",
     ]  # fmt: skip
     for lists in ([EUROPEAN], [OWN_LIST], [EUROPEAN, OWN_LIST]):
         found = tab.page.evaluate(PRIORS, [[each.text for each in lists], texts])
