@@ -5,6 +5,7 @@ Source: docs/method.md, section 1.4 (CLIP-OCR, arXiv 2310.04999).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection
@@ -173,6 +174,24 @@ def set_position(schedule: LRScheduler, steps: int) -> None:
     schedule._get_lr_called_within_step = False
     for group, rate in zip(schedule.optimizer.param_groups, schedule._last_lr, strict=True):
         group["lr"] = rate
+
+
+class ConfiguredRates:
+    """What a configuration says of rates and schedule, to stand in the place of what a checkpoint brings."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, schedule: LRScheduler) -> None:
+        self._groups = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+        ]
+        self._schedule = copy.deepcopy(schedule.state_dict())
+
+    def apply(self, optimizer: torch.optim.Optimizer, schedule: LRScheduler, total_steps: int) -> None:
+        """Set both as configured, at the number of steps that the checkpoint has done."""
+        done = min(schedule.last_epoch, total_steps)
+        for group, configured in zip(optimizer.param_groups, self._groups, strict=True):
+            group.update(configured)
+        schedule.load_state_dict(self._schedule)
+        set_position(schedule, done)
 
 
 class _WarmCosine:

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from accelerate.utils import set_seed
 from rich.console import Console
 from torch import nn
 
-from distill.config import Config, TeacherConfig, differences, load_config, save_config
+from distill.config import Config, TeacherConfig, save_config
 from distill.data.batch import Batch
 from distill.data.module import DataModule
 from distill.deployment.card import Card
 from distill.deployment.folder import save_folder
 from distill.evaluation.gallery import draw_gallery
 from distill.evaluation.validation import validate
-from distill.fields import as_yaml
 from distill.training.accelerator import GatheredModel, describe_processes, make_accelerator, splits_weights
 from distill.training.checkpoint import CheckpointKeeper, check_alphabet, load_checkpoint
 from distill.training.ema import WeightAverage
-from distill.training.optim import build_optimizer, build_schedule, set_position
+from distill.training.optim import ConfiguredRates, build_optimizer, build_schedule
 from distill.training.progress import Tracker, TrainingProgress
-from distill.training.run_folder import open_run_folder
+from distill.training.run_folder import describe_changes, open_run_folder
 from distill.training.stopping import StopRequest
 from distill.training.task import Task
 from distill.training.trainer import Loop, NonFiniteLossError, StepReport, TrainState, train
@@ -239,10 +237,7 @@ class TrainingRun(ABC, Generic[Settings]):
             eps=optim.eps, kind=optim.name,
         )  # fmt: skip
         self.schedule = build_schedule(optimizer, train.steps, optim.warmup, optim.schedule)
-        self._fresh_groups = [
-            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
-        ]
-        self._fresh_schedule = copy.deepcopy(self.schedule.state_dict())
+        self._configured = ConfiguredRates(optimizer, self.schedule)
         self.gathered = GatheredModel(task.exported_model(), splits_weights(accelerator))
         self.model, self.optimizer = accelerator.prepare(task, optimizer)
         self.gathered.module.to(accelerator.device)
@@ -262,37 +257,14 @@ class TrainingRun(ABC, Generic[Settings]):
             return
         check_alphabet(path, self.data.charset.characters)
         load_checkpoint(self.accelerator, path)
-        self._apply_rates()
+        self._configured.apply(self.optimizer, self.schedule, self.config.train.steps)
         self._saved_step = self.state.step
         if path.parent.resolve() != self.checkpoints.folder.resolve():
             self.state.best_accuracy = -1.0  # the best weights of then lie in the other run's folder
         self.log(f"resumed {path} at step {self.state.step}")
-        self._log_changes(path.parent.parent / "config.yaml")
-
-    def _apply_rates(self) -> None:
-        """Put the configuration's rates and schedule in the place of those that the checkpoint brought."""
-        done = min(self.schedule.last_epoch, self.config.train.steps)
-        for group, fresh in zip(self.optimizer.param_groups, self._fresh_groups, strict=True):
-            group.update(fresh)
-        self.schedule.load_state_dict(self._fresh_schedule)
-        set_position(self.schedule, done)
-
-    def _log_changes(self, file: Path) -> None:
-        """List what has changed since the configuration of the run that is resumed."""
-        if not file.is_file():
-            return
-        try:
-            before: Any = load_config(type(self.config), file)
-        except UserError as error:
-            self.log(f"what has changed since then can't be listed: {error}")
-            return
-        changes = [
-            f"{key} {as_yaml(old)} -> {as_yaml(new)}"
-            for key, old, new in differences(before, self.config)
-            if key != "out"
-        ]
+        changes = describe_changes(path.parent.parent, self.config)
         if changes:
-            self.log(f"changed since then: {', '.join(changes)}")
+            self.log(changes)
 
     def weights(self) -> nn.Module:
         """Return the exported model as it is now, averaged when averaging is on; every process calls it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import IO
 
+from distill.config import Schema, differences, load_config
+from distill.fields import as_yaml
 from distill.locks import acquire_lock
 from distill.training.checkpoint import CheckpointKeeper
 from students.errors import UserError
@@ -61,3 +63,18 @@ def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]
         for name in WRITTEN:
             remove(out / name)
     return lock
+
+
+def describe_changes(folder: Path, config: Schema) -> str:
+    """Say in a line what `config` has changed since the run in `folder` began, "" when nothing or nobody knows."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        return ""
+    try:
+        before = load_config(type(config), file)
+    except UserError as error:
+        return f"what has changed since then can't be listed: {error}"
+    changes = [
+        f"{key} {as_yaml(old)} -> {as_yaml(new)}" for key, old, new in differences(before, config) if key != "out"
+    ]
+    return f"changed since then: {', '.join(changes)}" if changes else ""
