@@ -21,7 +21,9 @@ WEIGHT = 0.3
 RAREST = 1e-9
 """Frequency of what stands in no list."""
 CODE_SHARE = 1e-3
-"""Frequency of a code that isn't listed, over that of all listed ones of its shape."""
+"""Frequency of a code that isn't listed over that of its shape, were characters drawn evenly."""
+EVENLY = 10.0
+"""Codes that count as drawn evenly beside the listed ones of a shape: what few of them have in common is no law."""
 SHIPPED = {"european": Path(__file__).parent / "language_models" / "european.tsv.xz"}
 """The lists of the package: `european` has words of English and of six other languages of western Europe."""
 NO_MODEL, OWN = "none", "own"
@@ -36,8 +38,8 @@ _RUN = re.compile(r"[^\W_]+")
 class WordList:
     """Words and how often they occur.
 
-    A word with digits is a code, and stands for other codes with letters and digits in the same places too. Case,
-    accents and punctuation don't matter.
+    A word with digits is a code. It stands for other codes with letters and digits in the same places too, the more so
+    the more often listed ones have their characters in these places. Case, accents and punctuation don't matter.
 
     Args:
         name: what it goes by.
@@ -59,13 +61,15 @@ class WordList:
         return sum(self.counts.values())
 
     @cached_property
-    def shapes(self) -> Mapping[str, float]:
-        """Counts of the shapes of codes."""
-        found: dict[str, float] = defaultdict(float)
+    def shapes(self) -> Mapping[str, Sequence[Mapping[str, float]]]:
+        """By shape of codes and place in it, how often which character stands there."""
+        found: dict[str, list[dict[str, float]]] = {}
         for word, count in self.counts.items():
             if not word.isalpha():
-                found[_shape(word)] += count
-        return dict(found)
+                places = found.setdefault(_shape(word), [defaultdict(float) for _ in word])
+                for place, char in zip(places, word, strict=True):
+                    place[char] += count
+        return found
 
     @property
     def text(self) -> str:
@@ -76,10 +80,10 @@ class WordList:
 
     def frequency(self, word: str) -> float:
         """Return the share of a word, as `fold` writes it, among all words; 0 where there is nothing like it."""
-        listed = self.counts.get(word, 0.0)
-        if self.shapes and not word.isalpha():
-            listed = max(listed, CODE_SHARE * self.shapes.get(_shape(word), 0.0))
-        return listed / self.total
+        count = self.counts.get(word, 0.0)
+        if not word.isalpha() and (places := self.shapes.get(_shape(word))):
+            count += _count_alike(word, places)
+        return count / self.total
 
 
 class LanguageModel:
@@ -194,3 +198,13 @@ def fold(text: str) -> str:
 def _shape(word: str) -> str:
     """Put one letter for all letters, and one digit for all digits."""
     return "".join("a" if char.isalpha() else "0" for char in word)
+
+
+def _count_alike(code: str, places: Sequence[Mapping[str, float]]) -> float:
+    """Estimate how often a code occurs from the characters that listed ones of its shape have in the same places."""
+    listed = sum(places[0].values())
+    likelier = 1.0
+    for char, place in zip(code, places, strict=True):
+        choices = 26 if char.isalpha() else 10
+        likelier *= (place.get(char, 0.0) * choices + EVENLY) / (listed + EVENLY)
+    return listed * min(CODE_SHARE * likelier, 1.0)

@@ -16,6 +16,7 @@ from students.decoding import SURE, Reading, decode_ctc
 from students.errors import UserError
 from students.language_model import (
     CODE_SHARE,
+    EVENLY,
     OWN,
     OWN_FILE,
     RAREST,
@@ -103,11 +104,31 @@ def test_characters_that_are_not_allowed_stay_out() -> None:
 
 def test_codes_stand_for_others_of_their_shape() -> None:
     model = listed(ab12cde=3, xy99zzz=1, b0=4, house=2)
-    assert model.prior("QR-55 STU") == pytest.approx((CODE_SHARE * 0.4) ** WEIGHT)
-    assert model.prior("AB12 CDE") == pytest.approx(0.3**WEIGHT)
+    evenly = (EVENLY / (EVENLY + 4)) ** 7
+    assert model.prior("QR-55 STU") == pytest.approx((CODE_SHARE * 0.4 * evenly) ** WEIGHT)
+    assert model.prior("AB12 CDE") > max(model.prior("AB12 CDF"), 0.3**WEIGHT)
     assert model.prior("QRS5STU") == model.prior("mouse") == pytest.approx(RAREST**WEIGHT)
     zero_or_o = columns({"Q": 0.99}, {"O": 0.6, "0": 0.4})
     assert (read(zero_or_o, None).text, read(zero_or_o, model).text) == ("QO", "Q0")
+
+
+def test_codes_are_likelier_with_characters_that_others_have_in_the_same_places() -> None:
+    (plates,) = listed(ab12=3, ac34=1).lists
+    one_of_many = plates.frequency("zx56")
+    assert plates.frequency("ax56") / one_of_many == pytest.approx((4 * 26 + EVENLY) / EVENLY), "all four start with a"
+    assert plates.frequency("zx14") / one_of_many == pytest.approx((3 * 10 + EVENLY) * (10 + EVENLY) / EVENLY**2)
+    assert plates.frequency("xa56") == plates.frequency("zx41") == one_of_many, "a, 1 and 4 stand in other places"
+
+
+def test_codes_of_a_shape_are_together_as_likely_as_if_they_were_drawn_evenly() -> None:
+    (plates,) = listed(a1=30, b1=10, house=60).lists
+    codes = [letter + digit for letter in "abcdefghijklmnopqrstuvwxyz" for digit in "0123456789"]
+    assert sum(map(plates.frequency, codes)) == pytest.approx(0.4 + 0.4 * CODE_SHARE * len(codes))
+
+
+def test_a_code_is_no_likelier_than_its_shape() -> None:
+    (numbers,) = listed(**{f"1234567{digit}": 1000 for digit in range(5)}, house=5000).lists
+    assert numbers.frequency("12345679") == 0.5
 
 
 def test_a_text_of_several_words_is_as_common_as_they_are_together() -> None:

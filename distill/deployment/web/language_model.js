@@ -2,7 +2,8 @@
 
 const WEIGHT = 0.3; // exponent of a word's frequency
 const RAREST = 1e-9; // frequency of what stands in no list
-const CODE_SHARE = 1e-3; // frequency of a code that isn't listed, over that of all listed ones of its shape
+const CODE_SHARE = 1e-3; // frequency of a code that isn't listed, over that of its shape, were its characters drawn evenly
+const EVENLY = 10; // codes that count as drawn evenly beside the listed ones of a shape
 const RUNS = /[\p{L}\p{N}]+/gu; // letters and digits without anything between them
 
 /** The prior that follows from lists of words. */
@@ -30,9 +31,8 @@ export class LanguageModel {
 
   #frequency(word) {
     return Math.max(RAREST, ...this.#lists.map((list) => {
-      const listed = list.counts.get(word) ?? 0;
-      const alike = list.shapes.size && isCode(word) ? CODE_SHARE * (list.shapes.get(shape(word)) ?? 0) : 0;
-      return Math.max(listed, alike) / list.total;
+      const places = isCode(word) ? list.shapes.get(shape(word)) : undefined;
+      return ((list.counts.get(word) ?? 0) + (places ? countAlike(word, places) : 0)) / list.total;
     }));
   }
 }
@@ -54,7 +54,13 @@ function parse(text) {
   let total = 0;
   for (const [word, count] of counts) {
     total += count;
-    if (isCode(word)) shapes.set(shape(word), (shapes.get(shape(word)) ?? 0) + count);
+    if (!isCode(word)) continue;
+    const chars = [...word];
+    if (!shapes.has(shape(word))) shapes.set(shape(word), chars.map(() => new Map()));
+    chars.forEach((char, index) => {
+      const place = shapes.get(shape(word))[index];
+      place.set(char, (place.get(char) ?? 0) + count);
+    });
   }
   return { counts, shapes, total };
 }
@@ -66,4 +72,14 @@ function isCode(word) {
 /** Put one letter for all letters, and one digit for all digits. */
 function shape(word) {
   return word.replace(/\p{L}|(.)/gsu, (_, other) => (other === undefined ? "a" : "0"));
+}
+
+/** Estimate how often a code occurs from the characters that listed ones of its shape have in the same places. */
+function countAlike(code, places) {
+  const listed = [...places[0].values()].reduce((sum, count) => sum + count, 0);
+  const likelier = [...code].reduce((product, char, index) => {
+    const choices = isCode(char) ? 10 : 26;
+    return product * ((places[index].get(char) ?? 0) * choices + EVENLY) / (listed + EVENLY);
+  }, 1);
+  return listed * Math.min(CODE_SHARE * likelier, 1);
 }
