@@ -1,4 +1,4 @@
-"""The run folder: refused when it exists, continued with --resume, replaced with --overwrite."""
+"""The run folder: refused when it exists, continued with --resume, replaced with --overwrite; what changed since."""
 
 from __future__ import annotations
 

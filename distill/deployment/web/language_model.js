@@ -2,7 +2,7 @@
 
 const WEIGHT = 0.3; // exponent of a word's frequency
 const RAREST = 1e-9; // frequency of what stands in no list
-const CODE_SHARE = 1e-3; // frequency of a code that isn't listed, over that of its shape, were its characters drawn evenly
+const CODE_SHARE = 1e-3; // frequency of a code that isn't listed over that of its shape, were characters drawn evenly
 const EVENLY = 10; // codes that count as drawn evenly beside the listed ones of a shape
 const RUNS = /[\p{L}\p{N}]+/gu; // letters and digits without anything between them
 
@@ -55,12 +55,10 @@ function parse(text) {
   for (const [word, count] of counts) {
     total += count;
     if (!isCode(word)) continue;
-    const chars = [...word];
-    if (!shapes.has(shape(word))) shapes.set(shape(word), chars.map(() => new Map()));
-    chars.forEach((char, index) => {
-      const place = shapes.get(shape(word))[index];
-      place.set(char, (place.get(char) ?? 0) + count);
-    });
+    const key = shape(word);
+    const places = shapes.get(key) ?? [...word].map(() => new Map());
+    [...word].forEach((char, index) => places[index].set(char, (places[index].get(char) ?? 0) + count));
+    shapes.set(key, places);
   }
   return { counts, shapes, total };
 }
