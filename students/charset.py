@@ -26,7 +26,7 @@ CHARSETS: dict[str, str] = {
     "94": digits + ascii_lowercase + ascii_uppercase + punctuation,
     "95": digits + ascii_lowercase + ascii_uppercase + punctuation + " ",
 }
-"""The alphabets in common use, in the order of their token ids; 95 is 94 and the blank, for lines of text."""
+"""The alphabets in common use, in the order of their token ids; 95 is 94 and the space, for lines of text."""
 ILLEGIBLE = re.compile(r"#+|\*+|\.")
 """Labels that mark a word nobody can read: `###` and `*` (ICDAR), `#` (Total-Text), `.` (TextOCR)."""
 SIGMA, FINAL_SIGMA = "\u03c3", "\u03c2"
@@ -73,11 +73,11 @@ class Charset:
     def load(cls, name_or_file: str) -> Charset:
         """Load `36`, `62`, `94`, `95`, or the characters of a UTF-8 text file.
 
-        Line ends and a byte-order mark are no characters of the alphabet; a blank is one when the file has it.
+        Line ends and a byte-order mark are no characters of the alphabet; a space is one when the file has it.
 
         Raises:
             UserError: when there is no such alphabet or file, or the file has a character that no alphabet can have:
-                white space other than a blank, invisible characters, accents without a letter.
+                white space other than a space, invisible characters, accents without a letter.
         """
         if name_or_file in CHARSETS:
             return cls(CHARSETS[name_or_file])
@@ -148,10 +148,10 @@ class Charset:
         return "".join(char for char in self.apply_case(text) if char in self.ids)
 
     def adapt_reading(self, text: str) -> str:
-        """Apply `adapt` to a reading; characters that the alphabet lacks, and blanks, follow the rules for labels too.
+        """Apply `adapt` to a reading; characters that the alphabet lacks, and spaces, follow the rules for labels too.
 
         So a reader that knows more characters may read `é` where the label is `e` for want of it: labels are folded,
-        and so is what is compared with them. Where the alphabet has the blank, runs of blanks become one, and those at
+        and so is what is compared with them. Where the alphabet has the space, runs of spaces become one, and those at
         the ends go: no picture tells how many there are.
         """
         if not text.isascii():
@@ -176,7 +176,7 @@ class Charset:
         Args:
             label: as it is stored; composed and decomposed forms (NFC, NFD) give the same.
             max_length: longest label, in characters, after folding and before characters are removed.
-            remove_whitespace: None removes it unless the alphabet has the blank, where it becomes single blanks.
+            remove_whitespace: None removes it unless the alphabet has the space, where it becomes single spaces.
             normalize_unicode: fold characters; otherwise those outside the alphabet are removed.
             keep_illegible: take marks such as `###` for words.
         """
@@ -209,8 +209,8 @@ class Charset:
         keep_illegible: bool,
     ) -> tuple[str | None, DropReason | None, list[tuple[str, str]]]:
         """Return text, reason, and what each character, with the marks that follow it, was folded to."""
-        single_blanks = remove_whitespace is None and " " in self.ids
-        if single_blanks:
+        single_spaces = remove_whitespace is None and " " in self.ids
+        if single_spaces:
             label = " ".join(label.split())
         elif remove_whitespace is not False:
             label = "".join(label.split())
@@ -228,7 +228,7 @@ class Charset:
             # A letter and a mark met that had a character between them which the alphabet lacks: compose them too.
             for _ in range(len(text)):
                 text = self.adapt("".join(map(self._fold, self._clusters(text))))
-        if single_blanks:
+        if single_spaces:
             text = " ".join(text.split())
         if not keep_illegible and ILLEGIBLE.fullmatch(text):
             return None, "illegible", parts
@@ -297,7 +297,7 @@ class Charset:
 
 
 def show_characters(characters: str) -> str:
-    """Return characters as they are listed for people: the blank, which can't be seen there, as `␣`."""
+    """Return characters as they are listed for people: the space, which can't be seen there, as `␣`."""
     return characters.replace(" ", "␣")
 
 
@@ -310,7 +310,7 @@ def _unusable(char: str) -> str | None:
     """Explain why a character of an alphabet file can't be taught; None when it can."""
     name = f"U+{ord(char):04X} {unicodedata.name(char, '')}".strip()
     if char != " " and char.isspace():
-        return f"{name} is white space, and only the blank can be a character"
+        return f"{name} is white space, and only the space can be a character"
     if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Cn") and char not in "\u200c\u200d":
         return f"{name} can't be seen in a picture"
     if unicodedata.name(char, "").startswith(("COMBINING ", "VARIATION SELECTOR")):

@@ -109,7 +109,7 @@ class LanguageModel:
     def prior(self, text: str) -> float:
         """Weigh a text by how common it is: its frequency to the power of `WEIGHT`.
 
-        Text with blanks or punctuation between letters counts as one word or as several, whichever is more common.
+        Text with spaces or punctuation between letters counts as one word or as several, whichever is more common.
         """
         runs = [fold(run) for run in _RUN.findall(text)]
         whole = self._frequency("".join(runs))

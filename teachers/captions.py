@@ -1,7 +1,7 @@
 """Captions: readings of CLIP4STR's visual branch, as text for its text tower (docs/method.md, section 2).
 
 A reading is adapted to the evaluation alphabet (CLIP distinguishes neither case nor most punctuation) and tokenised as
-ordinary text, without blanks between its characters.
+ordinary text, without spaces between its characters.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class WordPieceTokens(AlignedTokenizer):
     def rare_ids(self, label: str) -> list[int]:
         """Encode the spaced label through the whole tokenizer; raises `UserError` when the rows would shift."""
         ids, alone = self._single_token_ids(label), {char: self._single_token_ids(char) for char in label}
-        # The repair of broken encodings may make another character of two, as of "Ã" and a blank.
+        # The repair of broken encodings may make another character of two, as of "Ã" and a space.
         if ids is None or ids != [token for char in label for token in alone[char] or ()]:
             raise self.refusal(label, [char for char in label if alone[char] is None])
         return list(ids)

@@ -31,6 +31,7 @@ EVERYWHERE = {
     r"\bS(PELLING|pelling)\b": "LOGITS, LogitsKind",
     r"\bself\.(ask|answer|widen|narrow)\b": "self_q, self_out, fc1, fc2",
     r"\.contexts\(": "context_mask",
+    r"\bwithout blanks\b": "spaces; the blank is CTC's",
     r"\bone[- ]shot\b": "nar, non-autoregressive",
 }
 """Patterns of old words with what is said instead. All are unambiguous: other old words have other meanings too."""

@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     command.add_argument(
         "--line-words", type=int, nargs=2, default=(1, 1), metavar=("FEWEST", "MOST"),
-        help="words of a line, with blanks between them (1 1)",
+        help="words of a line, with spaces between them (1 1)",
     )  # fmt: skip
     command.add_argument("--max-length", type=int, default=60, metavar="N", help="longest line in characters (60)")
     command.add_argument("--sheet", type=Path, help="also draw the first 100 words as a PNG")

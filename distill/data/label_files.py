@@ -76,7 +76,7 @@ def read_label_file(file: Path, folder: Path | None = None) -> LabelFile:
 
     Tables have the file name in the first column and the label in the second, and nothing else, or a header that names
     these columns (`FILE_COLUMNS`, `LABEL_COLUMNS`) among others. In a csv, cells are separated by commas or by
-    semicolons, and one that holds such a character is quoted; in a tsv (or txt) nothing is quoted. Blanks around cells
+    semicolons, and one that holds such a character is quoted; in a tsv (or txt) nothing is quoted. Spaces around cells
     are dropped. A txt file without tabs is read as csv. Lines of a jsonl file are objects with the same names.
 
     Args:
@@ -154,7 +154,7 @@ def _parse_csv(file: Path, text: str, delimiter: str) -> list[_Row]:
 
 
 def _csv_reader(text: str, delimiter: str) -> Any:
-    closed = re.sub(r'(?<=")[ \t]+(?=[,;\r\n]|$)', "", text)  # blanks behind a quoted cell
+    closed = re.sub(r'(?<=")[ \t]+(?=[,;\r\n]|$)', "", text)  # spaces behind a quoted cell
     return csv.reader(io.StringIO(closed, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
 
 

@@ -65,15 +65,15 @@ class DataModule:
         """Fewest and most words of a rendered line.
 
         Raises:
-            UserError: for what is no such range, or needs a blank that the alphabet lacks.
+            UserError: for what is no such range, or needs a space that the alphabet lacks.
         """
         given = self.section.synthetic.line_words
         if len(given) != 2 or not 1 <= given[0] <= given[1]:
             raise UserError(f"data.synthetic.line_words is {given}; give fewest and most words, such as [1, 6]")
         if given[1] > 1 and " " not in self.charset.ids:
             raise UserError(
-                "data.synthetic.line_words renders blanks, which the alphabet lacks; set student.charset to 95, or to "
-                "a file that has the blank"
+                "data.synthetic.line_words renders spaces, which the alphabet lacks; set student.charset to 95, or to "
+                "a file that has the space"
             )
         return given[0], given[1]
 

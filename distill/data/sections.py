@@ -70,7 +70,7 @@ class SyntheticSection:
     max_fonts: int = field(default=400, metadata={"least": 1})
     """Fonts to render with at most, chosen by seed; each takes some 60 kB."""
     line_words: list[int] = field(default_factory=lambda: [1, 1])
-    """Fewest and most words of a line, up to student.max_length; more than one needs an alphabet with the blank."""
+    """Fewest and most words of a line, up to student.max_length; more than one needs an alphabet with the space."""
     fonts: list[str] = field(default_factory=list)
     """Folders of further fonts."""
     system_fonts: bool = True

@@ -79,8 +79,8 @@ class Comparison:
     """Where the sets were read; times a word are always the CPU's."""
     sizes: dict[str, tuple[tuple[int, int], ...]]
     """Width and height of each picture, pixels, by set."""
-    blanks: bool = False
-    """Whether blanks are scored."""
+    spaces: bool = False
+    """Whether spaces are scored."""
     warnings: tuple[str, ...] = ()
     """What the numbers leave out: labels that a reader can't write in its alphabet."""
 

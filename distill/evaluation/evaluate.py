@@ -60,7 +60,7 @@ def evaluate(
         teachers: names of teachers to compare with; a CLIP chooses from a closed lexicon.
         peers: readers of other programs to compare with: `rapidocr`, `tesseract`, ONNX files (docs/howto/peers.md).
         benchmarks: `six`, `all`, or names with commas; a single set is read whatever its name.
-        charset: characters that are scored: 36, 62, 94, 95 (with blanks), or a text file.
+        charset: characters that are scored: 36, 62, 94, 95 (with spaces), or a text file.
         limit: read so many words of each set only.
         max_length: longest label in characters; longer ones are left out.
         overlap_check: search the training words beside `data` for the test words.

@@ -25,13 +25,13 @@ class Tally:
     """Words that were read exactly."""
     one_minus_ned_sum: float = 0.0
     """Sum over words of 1 - edit distance / length of the longer string."""
-    hits_without_blanks: int = 0
-    """Words, or lines, that were read exactly but for their blanks."""
+    hits_without_spaces: int = 0
+    """Words, or lines, that were read exactly but for their spaces."""
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             self.words + other.words, self.hits + other.hits, self.one_minus_ned_sum + other.one_minus_ned_sum,
-            self.hits_without_blanks + other.hits_without_blanks,
+            self.hits_without_spaces + other.hits_without_spaces,
         )  # fmt: skip
 
     @property
@@ -40,9 +40,9 @@ class Tally:
         return percent(self.hits, self.words)
 
     @property
-    def accuracy_without_blanks(self) -> float:
-        """Accuracy in percent when blanks don't count."""
-        return percent(self.hits_without_blanks, self.words)
+    def accuracy_without_spaces(self) -> float:
+        """Accuracy in percent when spaces don't count."""
+        return percent(self.hits_without_spaces, self.words)
 
     @property
     def one_minus_ned(self) -> float:
@@ -63,12 +63,12 @@ def tally(predictions: Sequence[str], labels: Sequence[str]) -> Tally:
     """
     similarities = [similarity(prediction, label) for prediction, label in zip(predictions, labels, strict=True)]
     hits = sum(prediction == label for prediction, label in zip(predictions, labels, strict=True))
-    joined = sum(equal_without_blanks(prediction, label) for prediction, label in zip(predictions, labels, strict=True))
+    joined = sum(equal_without_spaces(prediction, label) for prediction, label in zip(predictions, labels, strict=True))
     return Tally(len(similarities), hits, math.fsum(similarities), joined)
 
 
-def equal_without_blanks(prediction: str, label: str) -> bool:
-    """Tell whether a line was read exactly but for its blanks."""
+def equal_without_spaces(prediction: str, label: str) -> bool:
+    """Tell whether a line was read exactly but for its spaces."""
     return prediction.replace(" ", "") == label.replace(" ", "")
 
 

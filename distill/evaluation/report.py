@@ -41,8 +41,8 @@ def build_report(
     the sets that averages and pairs are over when those aren't all, `overlaps` is there when the overlap check ran,
     `unlike_pairs` where students read openly and teachers choose from a lexicon; a set of which only some words were
     read has `partial`, one read by closed lexicon the size of the `lexicon`, and one with words that the reader can't
-    write their number, `unreadable`; where the alphabet has the blank, `accuracy_without_blanks` counts those right
-    too that differ in blanks only.
+    write their number, `unreadable`; where the alphabet has the space, `accuracy_without_spaces` counts those right
+    too that differ in spaces only.
 
     Args:
         comparison: the result of `compare`.
@@ -59,7 +59,7 @@ def build_report(
         "machine": describe_machine(comparison.device),
         "versions": versions(),
         "seconds": {**reading, **{name: round(value, 2) for name, value in (seconds or {}).items()}},
-        "readers": [reader_entry(reader, comparison.averaged, comparison.blanks) for reader in comparison.readers],
+        "readers": [reader_entry(reader, comparison.averaged, comparison.spaces) for reader in comparison.readers],
         "pairs": [pair_entry(pair) for pair in comparison.pairs],
     }
     if curves:
@@ -77,8 +77,8 @@ def build_report(
     return {"schema": SCHEMA, "verdict": verdict(report), **report}
 
 
-def reader_entry(reader: ReaderResult, averaged: Sequence[str], blanks: bool) -> dict[str, Any]:
-    """Return a reader's part of the report; averages are over the sets `averaged`, `blanks` tells if they count."""
+def reader_entry(reader: ReaderResult, averaged: Sequence[str], spaces: bool) -> dict[str, Any]:
+    """Return a reader's part of the report; averages are over the sets `averaged`, `spaces` tells if they count."""
     benchmarks: dict[str, dict[str, Any]] = {}
     for name, result in reader.sets.items():
         low, high = result.tally.interval
@@ -86,8 +86,8 @@ def reader_entry(reader: ReaderResult, averaged: Sequence[str], blanks: bool) ->
             "words": result.tally.words, "hits": result.tally.hits, "accuracy": round(result.tally.accuracy, 4),
             "interval": [round(low, 4), round(high, 4)], "one_minus_ned": round(result.tally.one_minus_ned, 4),
         }  # fmt: skip
-        if blanks:
-            benchmarks[name]["accuracy_without_blanks"] = round(result.tally.accuracy_without_blanks, 4)
+        if spaces:
+            benchmarks[name]["accuracy_without_spaces"] = round(result.tally.accuracy_without_spaces, 4)
         if result.lexicon is not None:
             benchmarks[name]["lexicon"] = result.lexicon
         if result.partial:

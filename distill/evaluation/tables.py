@@ -186,16 +186,16 @@ def detail_lines(readers: Sequence[Mapping[str, Any]]) -> str:
         [
             reader["name"], name, entry["words"], entry["hits"], f"{entry['accuracy']:.2f}",
             f"{entry['interval'][0]:.1f} to {entry['interval'][1]:.1f}", f"{entry['one_minus_ned']:.2f}",
-            *([f"{entry['accuracy_without_blanks']:.2f}"] if "accuracy_without_blanks" in entry else []),
+            *([f"{entry['accuracy_without_spaces']:.2f}"] if "accuracy_without_spaces" in entry else []),
             *([entry["lexicon"]] if "lexicon" in entry else []),
         ]
         for reader in readers
         for name, entry in reader["benchmarks"].items()
     ]  # fmt: skip
     entries = [entry for reader in readers for entry in reader["benchmarks"].values()]
-    blanks = ["without blanks %"] if any("accuracy_without_blanks" in entry for entry in entries) else []
+    spaces = ["without spaces %"] if any("accuracy_without_spaces" in entry for entry in entries) else []
     closed = ["lexicon words"] if any("lexicon" in entry for entry in entries) else []
-    head = ["reader", "set", "words", "correct", "word accuracy %", "95% interval", "1-NED %", *blanks, *closed]
+    head = ["reader", "set", "words", "correct", "word accuracy %", "95% interval", "1-NED %", *spaces, *closed]
     return grid(head, rows)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distill.data.batch import Batch
 from distill.evaluation.gallery import GalleryItem, pick, to_pixels
-from distill.evaluation.metrics import equal_without_blanks, percent, similarity
+from distill.evaluation.metrics import equal_without_spaces, percent, similarity
 from students.charset import Charset
 from students.decoding import Reading
 from students.errors import UserError
@@ -30,8 +30,8 @@ class ValidationResult:
     """Words read exactly."""
     one_minus_ned_sum: float
     """Sum over words of 1 - edit distance / length of the longer string."""
-    hits_without_blanks: int | None
-    """Lines that were read exactly but for their blanks; None for an alphabet without the blank."""
+    hits_without_spaces: int | None
+    """Lines that were read exactly but for their spaces; None for an alphabet without the space."""
     samples: tuple[GalleryItem, ...] = ()
     """Some of this process's misread and read words."""
 
@@ -41,9 +41,9 @@ class ValidationResult:
         return percent(self.hits, self.words)
 
     @property
-    def accuracy_without_blanks(self) -> float | None:
-        """Accuracy when blanks don't count, percent; None for an alphabet without the blank."""
-        return None if self.hits_without_blanks is None else percent(self.hits_without_blanks, self.words)
+    def accuracy_without_spaces(self) -> float | None:
+        """Accuracy when spaces don't count, percent; None for an alphabet without the space."""
+        return None if self.hits_without_spaces is None else percent(self.hits_without_spaces, self.words)
 
     @property
     def one_minus_ned(self) -> float:
@@ -85,20 +85,20 @@ def validate(
         positions += int(batch.indices.sum())
         pairs = list(zip(predictions, batch.labels, strict=True))
         hits += sum(prediction == label for prediction, label in pairs)
-        joined += sum(equal_without_blanks(prediction, label) for prediction, label in pairs)
+        joined += sum(equal_without_spaces(prediction, label) for prediction, label in pairs)
         similarities += sum(round(UNIT * similarity(prediction, label)) for prediction, label in pairs)
         gallery = add_samples(gallery, batch, readings, predictions, samples)
     counts = torch.tensor([words, hits, similarities, positions, *([joined] if " " in charset.ids else [])])
     if accelerator is not None and accelerator.num_processes > 1:
         counts = accelerator.reduce(counts.to(accelerator.device), reduction="sum").cpu()
-    words, hits, similarities, positions, *without_blanks = counts.tolist()
+    words, hits, similarities, positions, *without_spaces = counts.tolist()
     if size is not None and words != size:
         raise RuntimeError(f"validation read {words} words of a set of {size}: it was split wrongly over processes")
     # The loader replaces a broken record by the next one; then the sum of positions does not fit.
     if size is not None and positions != size * (size - 1) // 2:
         raise UserError("a validation word's picture can't be read; check-lmdb names all such records")
     return ValidationResult(
-        words, hits, similarities / UNIT, next(iter(without_blanks), None), tuple(pick(gallery, samples))
+        words, hits, similarities / UNIT, next(iter(without_spaces), None), tuple(pick(gallery, samples))
     )
 
 

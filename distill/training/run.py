@@ -125,8 +125,8 @@ class TrainingRun(ABC, Generic[Settings]):
         if self.tracker is not None and result.samples:
             self.tracker.picture(step, "words", draw_gallery(result.samples))
         metrics = {"one_minus_ned": result.one_minus_ned}
-        if result.accuracy_without_blanks is not None:
-            metrics["accuracy_without_blanks"] = result.accuracy_without_blanks
+        if result.accuracy_without_spaces is not None:
+            metrics["accuracy_without_spaces"] = result.accuracy_without_spaces
         return Validation(result.accuracy, result.words, metrics)
 
     def save_best(self, weights: nn.Module, result: Validation) -> None:

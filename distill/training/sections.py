@@ -21,7 +21,7 @@ class StudentSection:
     remap: bool = False
     """Change the student of `init` to this `charset` and `max_length`; new characters and positions start untrained."""
     charset: str = "36"
-    """Alphabet: 36, 62, 94, 95 (94 and the blank), or a text file that holds its characters."""
+    """Alphabet: 36, 62, 94, 95 (94 and the space), or a text file that holds its characters."""
     max_length: int = field(default=25, metadata={"least": 1})
     """Longest word, in characters."""
     encoder: str | None = None

@@ -51,7 +51,7 @@ class Clip4StrSection:
     image_size: list[int] | None = None
     """Height and width to read at, multiples of its patches; null keeps those of the CLIP or of `init`."""
     charset: str = "94"
-    """Alphabet: 36, 62, 94, 95 (94 and the blank), or a text file that holds its characters."""
+    """Alphabet: 36, 62, 94, 95 (94 and the space), or a text file that holds its characters."""
     caption_charset: str = "36"
     """Alphabet that captions for the text tower are adapted to: the one of the evaluation."""
     max_length: int = field(default=25, metadata={"least": 1})
@@ -101,7 +101,7 @@ class ParseqSection:
     size: Literal["base", "tiny"] = "base"
     """Published size of a new reader."""
     charset: str = "94"
-    """Alphabet: 36, 62, 94, 95 (94 and the blank), or a text file that holds its characters."""
+    """Alphabet: 36, 62, 94, 95 (94 and the space), or a text file that holds its characters."""
     max_length: int = field(default=25, metadata={"least": 1})
     """Longest word, in characters."""
     image_size: list[int] | None = None

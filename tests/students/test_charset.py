@@ -36,7 +36,7 @@ ALPHABETS = {
     "hangul": "서울역한국ᄒ",
     "thai": "กขคงจชซดตถทนบปพฟมยรลวสหอะัาิีึืุูเแโใไ็่้๊๋์ํำ",
     "bengali": "কখগেো\u09beািী",
-    "blank": "abc 123",
+    "space": "abc 123",
 }
 """Alphabets of many scripts; `bengali` has vowel signs that compose with each other."""
 ALPHABETS["bengali"] = "".join(dict.fromkeys(ALPHABETS["bengali"]))
@@ -90,8 +90,8 @@ def test_length_is_checked_before_characters_are_removed() -> None:
         ("kanji", "東京Tower", "東京", "", "Tower"),
         ("hangul", "서울역", "서울역", "", ""),
         ("thai", "น้ำ", "น้ำ", "", ""),
-        ("blank", " a  b\t1 ", "a b 1", "", ""),
-        ("blank", "a & b", "a b", "", "&"),
+        ("space", " a  b\t1 ", "a b 1", "", ""),
+        ("space", "a & b", "a b", "", "&"),
     ],
 )
 def test_a_character_that_the_alphabet_has_is_kept(
@@ -284,7 +284,7 @@ def test_encoded_labels_decode_to_themselves(alphabet: str, data: st.DataObject)
 # Lines.
 
 
-def test_blanks_of_lines_become_single_and_those_at_the_ends_go() -> None:
+def test_spaces_of_lines_become_single_and_those_at_the_ends_go() -> None:
     charset = Charset.load("95")
     assert charset.characters == CHARSETS["94"] + " "
     for label, text in [

@@ -73,7 +73,7 @@ def load_face(path: str | Path, size: int) -> ImageFont.FreeTypeFont:
 
 
 def draw_glyph(face: ImageFont.FreeTypeFont, character: str) -> Glyph | None:
-    """Draw one character; None where it is empty or far too large. The blank is as wide as it moves the pen."""
+    """Draw one character; None where it is empty or far too large. The space is as wide as it moves the pen."""
     if character == " ":
         advance = face.getlength(character)
         return Glyph(np.zeros((CAP_HEIGHT, max(4, round(advance))), np.uint8), 0, -CAP_HEIGHT, advance)

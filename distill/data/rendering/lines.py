@@ -1,4 +1,4 @@
-"""Draw lines of text to render: some words with single blanks between them, mostly in one case."""
+"""Draw lines of text to render: some words with single spaces between them, mostly in one case."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class RenderRequest:
     style: Style = "sign"
     """`sign`, or `street`, which is nearer to real crops."""
     line_words: tuple[int, int] = (1, 1)
-    """Fewest and most words of a line, with single blanks between them; (1, 1) renders single words."""
+    """Fewest and most words of a line, with single spaces between them; (1, 1) renders single words."""
     max_length: int = MAX_LENGTH
     """Longest line in characters."""
 
@@ -70,7 +70,7 @@ class RenderRequest:
     def characters(self) -> str:
         """Characters that may be drawn: both cases, because pictures have both, and labels keep theirs.
 
-        The blank is one where lines of several words are rendered.
+        The space is one where lines of several words are rendered.
         """
         characters = set(self.charset) | set(self.charset.lower()) | set(self.charset.upper())
         return "".join(sorted(characters - {" "} | ({" "} if self.line_words[1] > 1 else set())))
@@ -174,7 +174,7 @@ def describe_renderer(request: RenderRequest, renderer: WordRenderer, fonts: Fon
         "unshaped": "".join(char for char in request.charset if needs_shaping(char) and char != " "),
         "undrawn": "".join(c for c in request.charset if c in fonts.undrawn and not needs_shaping(c)),
         "borrowed": "".join(char for char in request.charset if char in fonts.borrowed),
-        "without_blanks": " " in request.charset and request.line_words[1] == 1,
+        "without_spaces": " " in request.charset and request.line_words[1] == 1,
     }
 
 
@@ -186,8 +186,8 @@ def rendering_warnings(recipe: dict[str, Any]) -> list[str]:
         ("borrowed", "no held-out font draws {}; fonts of the training words do it in the validation words"),
     ]
     lines = [text.format(list_characters(recipe[key])) for key, text in messages if recipe.get(key)]
-    if recipe.get("without_blanks"):
-        lines.append("rendered words have no blank, which the alphabet has; data.synthetic.line_words renders lines")
+    if recipe.get("without_spaces"):
+        lines.append("rendered words have no space, which the alphabet has; data.synthetic.line_words renders lines")
     return lines
 
 

@@ -16,7 +16,7 @@ from distill.errors import import_extra
 from students.errors import UserError
 
 ASCII = frozenset(string.digits + string.ascii_letters + string.punctuation)
-"""Printable ASCII without the blank."""
+"""Printable ASCII without the space."""
 VOCABULARY_SIZE = 90_000
 """Words of a language that are used at most, the most frequent ones."""
 MAX_WORD = 20

@@ -166,13 +166,13 @@ class ReportPage:
             [
                 name, reader["name"], entry["hits"], entry["words"], f"{entry['accuracy']:.2f}",
                 f"{entry['interval'][0]:.1f} to {entry['interval'][1]:.1f}", f"{entry['one_minus_ned']:.2f}",
-                *([f"{entry['accuracy_without_blanks']:.2f}"] if "accuracy_without_blanks" in entry else []),
+                *([f"{entry['accuracy_without_spaces']:.2f}"] if "accuracy_without_spaces" in entry else []),
             ]
             for name in readers[0]["benchmarks"]
             for reader in readers
             for entry in [reader["benchmarks"][name]]
         ]  # fmt: skip
-        head = ["set", "reader", "correct", "words", "accuracy, %", "95% interval", "1-NED, %", "without blanks, %"]
+        head = ["set", "reader", "correct", "words", "accuracy, %", "95% interval", "1-NED, %", "without spaces, %"]
         return Table(head[: len(rows[0])], rows, texts=2)
 
     def pairs(self) -> Table | None:

@@ -70,7 +70,7 @@ def test_the_rest_is_shared_by_the_other_characters() -> None:
     np.testing.assert_allclose(batch.dense(1, 4)[0].exp().numpy()[0, 0], [0, 0.15, 0.7, 0.15], rtol=1e-6, atol=1e-12)
 
 
-def test_blanks_of_lines_have_distributions(tmp_path: Path) -> None:
+def test_spaces_of_lines_have_distributions(tmp_path: Path) -> None:
     charset, rows = Charset("ab "), random_rows(4, 4)
     records = write_set(tmp_path / "set", "a b", rows[:3], 4, charset)
     word = DistributionReader(records, charset).read(records, 0, "a b", "a b")

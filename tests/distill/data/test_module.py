@@ -178,7 +178,7 @@ def test_an_unknown_language_is_refused_before_anything_is_opened() -> None:
         DataModule(section, Charset.load("36"), 25, (32, 128), seed=0).check()
 
 
-def test_lines_need_an_alphabet_with_the_blank_and_have_another_name(tmp_path: Path) -> None:
+def test_lines_need_an_alphabet_with_the_space_and_have_another_name(tmp_path: Path) -> None:
     def module(charset: str, line_words: list[int]) -> DataModule:
         synthetic = SyntheticSection(words=10, folder=str(tmp_path), line_words=line_words)
         return DataModule(DataSection(synthetic=synthetic), Charset.load(charset), 60, (32, 128), 0)
@@ -188,7 +188,7 @@ def test_lines_need_an_alphabet_with_the_blank_and_have_another_name(tmp_path: P
     assert [path.name for path in module("95", [1, 6]).synthetic_folders] == [
         "train-10-0-lines1to6of60", "test-1000-1-lines1to6of60"
     ]  # fmt: skip
-    with pytest.raises(UserError, match=r"blanks, which the alphabet lacks; set student\.charset to 95"):
+    with pytest.raises(UserError, match=r"spaces, which the alphabet lacks; set student\.charset to 95"):
         module("94", [1, 6]).check()
     for wrong in ([6, 1], [0, 2], [3]):
         with pytest.raises(UserError, match=r"give fewest and most words, such as \[1, 6\]"):

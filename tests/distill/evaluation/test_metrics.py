@@ -51,12 +51,12 @@ def test_predictions_and_labels_must_pair() -> None:
         tally(["a"], ["a", "b"])
 
 
-def test_lines_are_scored_with_their_blanks_and_without() -> None:
+def test_lines_are_scored_with_their_spaces_and_without() -> None:
     lines = tally(["open all day", "openall day", "open day", "open all day"], ["open all day"] * 3 + ["open all dry"])
-    assert (lines.hits, lines.hits_without_blanks) == (1, 2)
-    assert lines.accuracy_without_blanks == 50
+    assert (lines.hits, lines.hits_without_spaces) == (1, 2)
+    assert lines.accuracy_without_spaces == 50
     assert lines.one_minus_ned_sum == pytest.approx(1 + 11 / 12 + 8 / 12 + 11 / 12)
-    assert (lines + lines).hits_without_blanks == 4
+    assert (lines + lines).hits_without_spaces == 4
 
 
 @pytest.mark.parametrize(

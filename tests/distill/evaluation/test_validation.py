@@ -112,12 +112,12 @@ def test_two_processes_count_as_one() -> None:
     assert actual == [(alone.words, alone.hits, alone.one_minus_ned_sum)] * 2
 
 
-def test_lines_are_counted_without_their_blanks_too() -> None:
+def test_lines_are_counted_without_their_spaces_too() -> None:
     def read_lines(images: Tensor) -> list[Reading]:
         return [Reading(text, 1.0, ()) for text in ("open  all day", "openall day", "open all")[: len(images)]]
 
     lines = Batch(torch.zeros(3, 3, 4, 4), ["open all day"] * 3, torch.full((3, 32), -1), torch.arange(3))
     result = validate(read_lines, [lines], Charset.load("95"), size=3)
-    assert (result.hits, result.hits_without_blanks) == (1, 2)
-    assert result.accuracy_without_blanks == pytest.approx(200 / 3)
-    assert validate(read_lines, [lines], Charset.load("94")).accuracy_without_blanks is None
+    assert (result.hits, result.hits_without_spaces) == (1, 2)
+    assert result.accuracy_without_spaces == pytest.approx(200 / 3)
+    assert validate(read_lines, [lines], Charset.load("94")).accuracy_without_spaces is None

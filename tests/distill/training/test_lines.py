@@ -1,4 +1,4 @@
-"""A reader of lines from its configuration to text with blanks: rendered, trained, exported, read, scored."""
+"""A reader of lines from its configuration to text with spaces: rendered, trained, exported, read, scored."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_the_configuration_runs_to_its_end(
     scores = result.report["readers"][0]["benchmarks"]
     (entry,) = scores.values()
     assert entry["words"] == 6, "no line is too long to be scored"
-    assert {"accuracy", "accuracy_without_blanks", "one_minus_ned"} <= set(entry)
+    assert {"accuracy", "accuracy_without_spaces", "one_minus_ned"} <= set(entry)
     words = next(path for path in tmp_path.glob("test-6-*") if path.is_dir())
     assert "lines1to6of60" in words.name
     given = ["--student", str(tmp_path / "run" / "student" / "student.onnx"), "--data", str(words), "--charset", "95"]
     assert evaluate([*given, "--max-length", "60", "--out", str(tmp_path / "scored")]) == 0
     report = json.loads((tmp_path / "scored" / "report.json").read_text())
     assert report["readers"][0]["benchmarks"][words.name]["words"] == 6
-    assert "without blanks %" in (tmp_path / "scored" / "report.md").read_text()
+    assert "without spaces %" in (tmp_path / "scored" / "report.md").read_text()
 
 
 def drawn(line: str) -> Image.Image:
@@ -56,7 +56,7 @@ def drawn(line: str) -> Image.Image:
     return picture
 
 
-def test_lines_are_read_with_their_blanks_in_pytorch_and_onnx(
+def test_lines_are_read_with_their_spaces_in_pytorch_and_onnx(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     charset = Charset.load("95")

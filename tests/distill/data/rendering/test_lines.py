@@ -1,4 +1,4 @@
-"""Rendered lines: words of their split with single blanks between, read in wide crops, the same for a number."""
+"""Rendered lines: words of their split with single spaces between, read in wide crops, the same for a number."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_rendered_line_follows_from_its_number(renderer: WordRenderer) -> None
         assert np.array_equal(one.image, other.image)
 
 
-def test_lines_are_as_wide_as_they_are_long_and_columns_know_the_blanks(renderer: WordRenderer) -> None:
+def test_lines_are_as_wide_as_they_are_long_and_columns_know_the_spaces(renderer: WordRenderer) -> None:
     words = [renderer.render(index) for index in range(20)]
     assert len({word.label for word in words}) == 20
     assert 288 < max(word.image.shape[1] for word in words) <= MAX_LINE_WIDTH
@@ -58,12 +58,12 @@ def test_lines_are_as_wide_as_they_are_long_and_columns_know_the_blanks(renderer
     assert any(ord(" ") in word.columns for word in words)
 
 
-def test_a_blank_is_as_wide_as_the_font_has_it(renderer: WordRenderer) -> None:
+def test_a_space_is_as_wide_as_the_font_has_it(renderer: WordRenderer) -> None:
     for font in renderer.fonts:
         assert not font.glyphs[" "].ink.any()
         assert 0.1 < font.glyphs[" "].advance / font.glyphs["n"].advance <= 1.1
 
 
-def test_words_without_blanks_are_reported_for_an_alphabet_with_the_blank() -> None:
-    assert "data.synthetic.line_words" in rendering_warnings({"without_blanks": True})[0]
-    assert rendering_warnings({"without_blanks": False}) == []
+def test_words_without_spaces_are_reported_for_an_alphabet_with_the_space() -> None:
+    assert "data.synthetic.line_words" in rendering_warnings({"without_spaces": True})[0]
+    assert rendering_warnings({"without_spaces": False}) == []
