@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--threshold", type=float, default=0.9, metavar="P", help="least confidence of a label, 0 to 1 (%(default)s)")
     add("--agree", type=int, metavar="N", help="readers that have to read the same (default: all of them)")
-    add("--charset", help="36, 62, 94 or a text file: the labels' alphabet (default: the first reader's, or 94)")
+    add("--charset", help="36, 62, 94, 95 or a text file: the labels' alphabet (default: the first reader's, or 94)")
     add("--max-length", type=int, default=25, metavar="N", help="longest label in characters (%(default)s)")
     add("--likeliest", type=int, default=8, metavar="K", help="classes stored a character; 0: none (%(default)s)")
     add("--relabel", action="store_true", help="label pictures anew that have a label (default: it stays)")
