@@ -21,7 +21,12 @@ _WRITE_ERROR = re.compile(
 
 
 def check_output(
-    folder: Path, overwrite: bool, kind: str, holds: Callable[[Path], bool], option: str = "--out", instead: str = ""
+    folder: Path,
+    overwrite: bool | None,
+    kind: str,
+    holds: Callable[[Path], bool],
+    option: str = "--out",
+    instead: str = "",
 ) -> None:
     """Refuse an output folder that can't be created, or that holds what must not be replaced; writes nothing.
 
@@ -29,7 +34,7 @@ def check_output(
 
     Args:
         folder: the output folder.
-        overwrite: whether what it holds may be replaced.
+        overwrite: whether what it holds may be replaced; None where that can't be asked for.
         kind: what may be replaced, such as `an LMDB`.
         holds: tells whether a folder holds that.
         option: the argument that names another folder.
@@ -38,6 +43,8 @@ def check_output(
     Raises:
         UserError: naming what is in the way.
     """
+    if not folder.name or folder.resolve() == Path.cwd():
+        raise UserError(f"{folder} is the folder that you are in; give one with a name of its own")
     if not folder.exists():
         parent = next(each for each in folder.absolute().parents if each.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
@@ -47,7 +54,8 @@ def check_output(
     elif not any(folder.iterdir()):
         return
     elif not overwrite:
-        raise UserError(f"{folder} exists; {instead}replace it with --overwrite, or give another {option}")
+        replace = "" if overwrite is None else "replace it with --overwrite, or "
+        raise UserError(f"{folder} exists; {instead}{replace}give another {option}")
     elif not holds(folder):
         raise UserError(
             f"{folder} exists and holds other things than {kind}; it is not replaced, give another {option}"

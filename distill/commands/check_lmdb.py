@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     against = open_sets(given.against) if given.against is not None else None
     sheet = given.sheet or Path(f"{sets[0].name if len(sets) == 1 else given.data.resolve().name}-samples.png")
     for file in (*(() if given.no_sheet else (sheet,)), *((given.json,) if given.json else ())):
-        if not file.resolve().parent.is_dir() or file.is_dir():
-            raise UserError(f"{file} can't be written: give a file in a folder that exists")
+        folder = file.resolve().parent
+        if file.is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise UserError(f"{file} can't be written: give a file in a folder that exists and may be written to")
 
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
     if not console.is_terminal:
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     overlaps = find_overlaps(against, sets) if against is not None else None
     if overlaps is not None:
         print_overlaps(console, overlaps, given.against)
-    if not given.no_sheet:
+    if not given.no_sheet and any(map(len, sets)):
         save_sheet(sample_sheet(sets), sheet)
         console.print(f"sheet of samples: {sheet}")
     if given.json:

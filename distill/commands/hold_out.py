@@ -10,6 +10,7 @@ from rich.console import Console
 
 from distill.commands import CommandParser
 from distill.data.holding_out import hold_out
+from distill.data.lmdb_reader import count_unread
 from distill.data.trees import open_sets
 from distill.errors import UserError, exit_on_user_error
 
@@ -33,11 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     if given.every < 2:
         raise UserError(f"--every {given.every} leaves nothing to learn from; give 2 or more")
-    counts = hold_out(open_sets(given.data), given.data, given.out, given.every)
+    sets = open_sets(given.data)
+    counts = hold_out(sets, given.data, given.out, given.every)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
     console.print(f"{given.out / 'held-out'}: {counts.held_out} of {counts.total} words")
     for name, count in counts.train.items():
         console.print(f"{given.out / 'train' / name}: {count} words")
     if counts.unreadable:
         console.print(f"  left out: {counts.unreadable} without a readable label or picture")
+    if unread := count_unread(sets):
+        console.print(f"  passed over: {unread} records that an LMDB stores beyond num-samples, or under the number 0")
     return 0

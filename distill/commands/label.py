@@ -52,8 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given.data.exists():
         raise UserError(f"{given.data}: no such folder; give one of pictures, or an LMDB")
 
+    from distill.data.folders import PictureRecords, list_names, walk_files
+    from distill.data.lmdb_reader import count_unread
     from distill.data.progress import followed
-    from distill.data.writing import check_lmdb_folder
+    from distill.data.writing import check_lmdb_folder, check_outside
     from distill.labelling.job import LabelRequest, open_job, split, work
     from distill.labelling.readers import check_charset, labels_charset, open_readers
     from distill.labelling.results import describe_counts, write_results
@@ -61,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.plugins import import_plugins
     from students.files import remove
 
+    check_outside(given.out, given.data)
     check_lmdb_folder(given.out, given.overwrite)
     import_plugins(given.plugin)
     opened = open_readers(names, given.language_model)
@@ -82,8 +85,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"going on where it was stopped: {done} of {len(parts)} parts are done", flush=True)
     for _ in followed(work(request, parts, folder, given.workers or os.cpu_count() or 1), len(parts), "labelling"):
         pass
-    counts = write_results(request, [reader.name for reader in opened], sets, parts, folder, given.out, given.overwrite)
+    names = [reader.name for reader in opened]
+    try:
+        counts = write_results(request, names, sets, parts, folder, given.out, given.overwrite)
+    except UserError:  # nothing is left to write, so there is nothing to go on with
+        remove(folder)
+        raise
     lock.close()
     remove(folder)
-    print("\n".join(describe_counts(counts, request, [reader.name for reader in opened], given.out)))
+    print("\n".join(describe_counts(counts, request, names, given.out)))
+    labelled = [records.path for records in sets if not isinstance(records, PictureRecords)]
+    if len(labelled) < len(sets) and (others := walk_files(given.data, labelled).others):
+        print(f"  passed over, no pictures by their names: {list_names(others)}")
+    if unread := count_unread(sets):
+        print(f"  passed over: {unread:,} records that an LMDB stores beyond num-samples, or under the number 0")
     return 0

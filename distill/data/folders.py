@@ -72,7 +72,7 @@ class FolderRecords:
 
     def describe(self, position: int) -> str:
         """Name a record by its file."""
-        return f"{self._entries[position].file} of {self.name}"
+        return f"{printable(self._entries[position].file)} of {self.name}"
 
     def fingerprint(self) -> str:
         """See `Records`: from the label file, and names, sizes and times of the pictures."""
@@ -119,7 +119,7 @@ class PictureRecords:
 
     def describe(self, position: int) -> str:
         """Name a record by its file."""
-        return f"{self._files[position].relative_to(self.path)} of {self.name}"
+        return f"{printable(self._files[position].relative_to(self.path))} of {self.name}"
 
     def fingerprint(self) -> str:
         """See `Records`: from the names, sizes and times of the pictures."""
@@ -133,7 +133,8 @@ class PictureSearch:
     pictures: list[Path]
     """Files whose names end as pictures do (`PICTURE_ENDINGS`)."""
     others: list[Path]
-    """All other files but label files, and those with such names that are no files: broken links, pipes."""
+    """All other files but label files, those with such names that are no files (broken links, pipes), and links to
+    folders, which are not followed."""
 
 
 def find_pictures(paths: Sequence[str | Path]) -> PictureSearch:
@@ -160,20 +161,35 @@ def find_pictures(paths: Sequence[str | Path]) -> PictureSearch:
 
 def list_names(files: Sequence[str | Path], most: int = 20) -> str:
     """Name up to `most` files, and count the rest."""
-    names = ", ".join(map(str, files[:most]))
+    names = ", ".join(map(printable, files[:most]))
     return names if len(files) <= most else f"{names} and {len(files) - most} more"
+
+
+def printable(name: str | Path) -> str:
+    """Write a file's name so that it can be printed and stored, with escapes for bytes that are no UTF-8."""
+    return os.fsencode(str(name)).decode("utf-8", "backslashreplace")
+
+
+def refuse_unreadable(error: OSError) -> None:
+    """Stop a walk through folders at one that can't be opened, whose pictures would be missed; raises `UserError`."""
+    raise UserError(f"{printable(error.filename)} can't be opened ({error.strerror}); allow it, or move it elsewhere")
 
 
 def walk_files(folder: Path, besides: Collection[Path] = ()) -> PictureSearch:
     """Find pictures at any depth by the endings of their names; hidden files and folders are passed over.
 
     Args:
-        folder: where to look; links to folders are not followed, they may lead back.
+        folder: where to look; links to folders are not followed, they may lead back, and count as other files.
         besides: folders that are passed over, with all that is in them.
+
+    Raises:
+        UserError: when a folder can't be opened.
     """
     pictures, others, apart = [], [], set(besides)
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=refuse_unreadable):
         inside = Path(parent) not in apart
+        links = [Path(parent, name) for name in folders if inside and not name.startswith(".")]
+        others += [link for link in links if link.is_symlink() and link not in apart]
         folders[:] = [name for name in folders if inside and not name.startswith(".")]
         for file in (Path(parent, name) for name in files if inside and not name.startswith(".")):
             if file.suffix.lower() in PICTURE_ENDINGS and file.is_file():
@@ -197,7 +213,7 @@ def fingerprint_files(folder: Path, files: Collection[Path]) -> str:
     """Hash the names below a folder, sizes and times of files; a missing one counts as such."""
     digest = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape"))
     for file in files:
-        stat = file.stat() if file.is_file() else None
+        stat = file.stat() if os.path.isfile(file) else None  # a name that is too long is none
         name = os.path.relpath(file, folder).encode("utf-8", "surrogateescape")
         digest.update(name + f"|{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
     return digest.hexdigest()[:16]

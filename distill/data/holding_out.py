@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import unicodedata
 import zlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distill.data.distributions import StoredDistributions
+from distill.data.lmdb_reader import LmdbRecords
 from distill.data.records import BadRecordError, Records
-from distill.data.writing import LmdbWriter
+from distill.data.writing import LmdbWriter, check_outside
 from students.errors import UserError
 from students.files import check_output
 
@@ -32,13 +36,18 @@ class HeldOut:
 
 
 def is_held_out(label: str, every: int) -> bool:
-    """Tell by a label's letters and digits, whatever their case, whether it is held out; alike in all runs."""
-    key = "".join(char for char in label.lower() if char.isalnum())
+    """Tell by a label's letters and digits, whatever their case, whether it is held out; alike in all runs.
+
+    Composed and decomposed letters are the same. Labels without letters and digits count as one label.
+    """
+    key = "".join(char for char in unicodedata.normalize("NFC", label).lower() if char.isalnum())
     return zlib.crc32(key.encode("utf-8")) % every == 0
 
 
 def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> HeldOut:
     """Write the words of each set to OUT/train, under its path below `root`, and the held-out ones to OUT/held-out.
+
+    What is stored with a word goes with it: columns, confidence and, in OUT/train, distributions over its characters.
 
     Args:
         sets: labelled words.
@@ -47,26 +56,45 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
         every: one of so many labels is held out.
 
     Raises:
-        UserError: when `out` exists, or one of the two parts would be empty.
+        UserError: when `out` exists or lies in `root`, or one of the two parts would be empty; nothing is written then.
     """
-    check_output(out, False, "sets", lambda folder: False, "folder")
+    check_outside(out, root)
+    check_output(out, None, "sets", lambda folder: False, "folder")
+    sides = [is_held_out(label, every) for records in sets for _, label in records.labels() if label is not None]
+    if not 0 < sum(sides) < len(sides):
+        raise UserError(f"{root}: of {len(sides)} words one part would have none; choose another --every")
     counts = HeldOut()
     with ExitStack() as stack:
         held = stack.enter_context(LmdbWriter(out / HELD_OUT))
         for records in sets:
             name = records.path.relative_to(root).as_posix() if records.path != root else root.resolve().name
-            writer = stack.enter_context(LmdbWriter(out / TRAIN / name))
+            writer, with_distributions = None, 0
             for position, label in records.labels():
-                try:
-                    image = records.image(position)
-                except BadRecordError:
-                    image = b""
+                image = _image(records, position)
                 if label is None or not image:
                     counts.unreadable += 1
                     continue
-                (held if is_held_out(label, every) else writer).add(image, label)
-            counts.train[name] = writer.count
+                columns, distribution, confidence = records.columns(position), None, None
+                if isinstance(records, LmdbRecords):
+                    distribution, confidence = records.distribution(position), records.confidence(position)
+                if is_held_out(label, every):
+                    held.add(image, label, columns, confidence=confidence)
+                    continue
+                if writer is None:  # a set of which nothing is left is not written
+                    writer = stack.enter_context(LmdbWriter(out / TRAIN / name))
+                writer.add(image, label, columns, distribution, confidence)
+                with_distributions += distribution is not None
+            if writer is not None and with_distributions:
+                stored = dataclasses.replace(StoredDistributions.read(records), words=with_distributions)
+                writer.describe_distributions(stored.to_json())
+            counts.train[name] = 0 if writer is None else writer.count
         counts.held_out = held.count
-        if not counts.held_out or not sum(counts.train.values()):
-            raise UserError(f"{root}: of {counts.total} words one part would have none; choose another --every")
     return counts
+
+
+def _image(records: Records, position: int) -> bytes:
+    """Read an encoded picture; nothing where it is missing."""
+    try:
+        return records.image(position)
+    except BadRecordError:
+        return b""

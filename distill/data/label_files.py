@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ def _is_understood(cells: list[str], folder: Path) -> bool:
 
 
 def _is_picture(cell: str, folder: Path) -> bool:
-    return cell.lower().endswith(PICTURE_ENDINGS) or (bool(cell) and "\0" not in cell and (folder / cell).is_file())
+    return cell.lower().endswith(PICTURE_ENDINGS) or (bool(cell) and os.path.isfile(folder / cell))
 
 
 def _find_columns(cells: list[str]) -> tuple[list[int], list[int]] | None:
@@ -233,8 +234,14 @@ def _read_json_lines(file: Path, lines: list[str]) -> Iterator[LabelEntry]:
         entry = {str(key).lower(): value for key, value in stored.items()} if isinstance(stored, dict) else {}
         files = [entry[name] for name in FILE_COLUMNS if name in entry]
         labels = [entry[name] for name in LABEL_COLUMNS if name in entry]
-        if len(files) != 1 or len(labels) != 1 or not isinstance(files[0], str) or not isinstance(labels[0], str):
+        both = [*files, *labels]
+        if len(files) != 1 or len(labels) != 1 or not all(isinstance(text, str) and _is_unicode(text) for text in both):
             raise UserError(
                 f'{file}, line {number}: write {{"file": "word.png", "label": "word"}}, each once and with text in both'
             )
         yield LabelEntry(files[0], labels[0], number)
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a text can be stored: JSON may escape halves of a pair of surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 import lmdb
 
-from distill.data.records import BadRecordError
+from distill.data.records import BadRecordError, Records
 from students.errors import UserError
 
 DATA_FILE = "data.mdb"
@@ -59,8 +59,9 @@ class LmdbRecords:
         yield from ((missing, None) for missing in range(expected, self._count))
 
     def count_beyond(self) -> int:
-        """Count the records that are stored beyond `num-samples`, which nobody reads."""
-        return max(sum(1 for _ in self._walk(kind, self._count)) for kind in (b"image-", b"label-"))
+        """Count the records that nobody reads: stored beyond `num-samples`, or under the number 0."""
+        beyond = max(sum(1 for _ in self._walk(kind, self._count)) for kind in (b"image-", b"label-"))
+        return beyond + (self._get(b"image-%09d" % 0) is not None)
 
     def label(self, position: int) -> str:
         """See `Records`."""
@@ -90,6 +91,11 @@ class LmdbRecords:
     def distribution(self, position: int) -> bytes | None:
         """Read the distributions over characters of a word, packed; None where there are none."""
         return self._get(b"distribution-%09d" % (position + 1))
+
+    def confidence(self, position: int) -> float | None:
+        """Read how sure whoever labelled a word was, 0 to 1; None where that isn't stored."""
+        stored = self._get(b"confidence-%09d" % (position + 1))
+        return None if stored is None else float(stored)
 
     def describe(self, position: int) -> str:
         """Name a record by its number counted from 1, as in its keys."""
@@ -127,6 +133,11 @@ class LmdbRecords:
             key = str(self.path.resolve())
             self._shared = _OPEN.get(key) or _OPEN.setdefault(key, _Environment(self.path))
         return self._shared
+
+
+def count_unread(sets: Sequence[Records]) -> int:
+    """Count the records of all sets that nobody reads; see `LmdbRecords.count_beyond`."""
+    return sum(records.count_beyond() for records in sets if isinstance(records, LmdbRecords))
 
 
 class _Environment:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from distill.data.folders import FolderRecords, PictureRecords, walk_files
+from distill.data.folders import FolderRecords, PictureRecords, printable, refuse_unreadable, walk_files
 from distill.data.label_files import LABEL_FILES, find_label_file, has_label_file
 from distill.data.lmdb_reader import DATA_FILE, LmdbRecords
 from distill.data.records import LIST_SUFFIX, Records, cut_by_list, read_list
@@ -47,14 +47,21 @@ def open_sets(root: Path | str) -> list[Records]:
 
 
 def open_all(root: Path | str) -> list[Records]:
-    """Open all sets as `open_sets` does, and as one more set the pictures that belong to none, which have no labels.
+    """Open all sets as `open_sets` does, and as further ones the pictures without labels.
+
+    These are pictures in a folder whose label file doesn't name them, and those that belong to no set.
 
     Raises:
         UserError: when there are neither, or a set can't be read.
     """
     folders = find_sets(root)
     pictures = walk_files(Path(root), folders).pictures
-    sets: list[Records] = [open_set(folder) for folder in folders]
+    sets: list[Records] = []
+    for folder in folders:
+        records = open_set(folder)
+        sets.append(records)
+        if isinstance(records, FolderRecords) and (unlisted := records.unlisted()):
+            sets.append(PictureRecords(folder, [folder / name for name in unlisted]))
     if pictures:
         sets.append(PictureRecords(Path(root), pictures))
     if not sets:
@@ -87,14 +94,14 @@ def find_sets(root: Path | str, lists: bool = False, besides: Collection[str] = 
         besides: folders in `root` that are passed over.
 
     Raises:
-        UserError: when there is no such folder.
+        UserError: when there is no such folder, one can't be opened, or a set lies in a folder of labelled pictures.
     """
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give one that holds LMDBs, at any depth")
     by_content: dict[str, tuple[bool, Path]] = {}
     seen: set[str] = set()
-    for parent, folders, files in os.walk(root, followlinks=True):
+    for parent, folders, files in os.walk(root, onerror=refuse_unreadable, followlinks=True):
         # Hidden folders are sets that are still being written; a link may lead back to where the walk has been.
         apart = besides if Path(parent) == root else ()
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in apart)
@@ -102,6 +109,7 @@ def find_sets(root: Path | str, lists: bool = False, besides: Collection[str] = 
         real = os.path.realpath(parent)
         if is_set(Path(parent)):
             sets.append(Path(parent))
+            _refuse_inner_set(Path(parent))
             folders.clear()
         elif real in seen:
             folders.clear()
@@ -118,6 +126,17 @@ def find_sets(root: Path | str, lists: bool = False, besides: Collection[str] = 
 def is_set(path: Path) -> bool:
     """Tell whether a folder is one set: an LMDB or pictures with labels."""
     return (path / DATA_FILE).is_file() or has_label_file(path)
+
+
+def _refuse_inner_set(folder: Path) -> None:
+    """Raise `UserError` when a set lies below a set: which pictures are whose would be guessed."""
+    for parent, folders, _ in os.walk(folder, onerror=refuse_unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for inner in (Path(parent, name) for name in folders):
+            if is_set(inner):
+                raise UserError(
+                    f"{printable(folder)} is a set, and so is {printable(inner)} inside it; move one of them elsewhere"
+                )
 
 
 def _stored_in(path: Path) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -9,6 +12,7 @@ import lmdb
 from typing_extensions import Self
 
 from distill.data.lmdb_reader import DATA_FILE, DISTRIBUTIONS
+from students.errors import UserError
 from students.files import check_output, put_in_place, remove, temporary_path
 
 _WRITTEN = {
@@ -19,6 +23,8 @@ _CACHES = ("pixels-", "readable-", ".")
 """What the names of cached pixels, and of files that are being written, begin with."""
 _FIRST_SIZE = 64 * 2**20
 _RECORDS_A_TRANSACTION = 1000
+_LEAST_FREE = 2**20
+"""Bytes; a disk with less is full when a write fails."""
 
 
 class LmdbWriter:
@@ -114,6 +120,10 @@ class LmdbWriter:
                 return
             except lmdb.MapFullError:
                 self._opened.set_mapsize(2 * self._opened.info()["map_size"])
+            except lmdb.Error as error:  # it says no more than `Input/output error`
+                if shutil.disk_usage(self._beside).free < _LEAST_FREE:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder)) from error
+                raise
 
 
 def check_lmdb_folder(folder: Path, overwrite: bool) -> None:
@@ -123,6 +133,16 @@ def check_lmdb_folder(folder: Path, overwrite: bool) -> None:
         UserError: naming what is in the way.
     """
     check_output(folder, overwrite, "an LMDB", _holds_lmdb, "folder")
+
+
+def check_outside(out: Path, data: Path) -> None:
+    """Refuse to write where words are read: what was written would be among them the next time, or replace them.
+
+    Raises:
+        UserError: when `out` is `data` or lies in it.
+    """
+    if out.resolve().is_relative_to(data.resolve()):
+        raise UserError(f"{out} is, or lies in, {data}, whose pictures are read; give a folder outside of it")
 
 
 def _holds_lmdb(folder: Path) -> bool:

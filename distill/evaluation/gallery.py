@@ -159,7 +159,8 @@ def draw_item(canvas: Image.Image, corner: tuple[int, int], item: Cell, font: Fo
 
 
 def shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
-    """Cut a text to a width in pixels, with three dots where it was cut."""
+    """Cut a text to a width in pixels, with three dots where it was cut; line ends become spaces."""
+    text = " ".join(text.splitlines())
     if draw.textlength(text, font=font) <= width:
         return text
     while text and draw.textlength(text + "...", font=font) > width:

@@ -7,6 +7,9 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -271,11 +274,20 @@ class _Worker:
 
     @classmethod
     def start(cls, request: LabelRequest, folder: Path) -> None:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
         cls.reader = PartReader(request, folder)
 
     @classmethod
     def work(cls, part: Part) -> int:
         return cls.reader.work(part)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, which may have been killed without a word."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _fingerprint(name: str) -> str:

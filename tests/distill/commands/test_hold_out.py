@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from distill.commands.hold_out import main
+from distill.data.distributions import StoredDistributions
 from distill.data.holding_out import is_held_out
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.writing import LmdbWriter
@@ -45,6 +47,7 @@ def test_a_word_is_on_one_side_alone(data: Path, tmp_path: Path, capsys: pytest.
 
 def test_the_rule_is_crc32_of_letters_and_digits() -> None:
     # crc32 of "abc" is 891568578, of "harbour" 1533582490, of nothing 0.
+    assert is_held_out("Zürich", 2) == is_held_out("Zu\u0308rich", 2), "composed or not"
     for label, remainder in {"abc": 3, "A-B C!": 3, "Harbour": 0, "": 0}.items():
         assert is_held_out(label, 5) == (remainder == 0)
     assert 891568578 % 5 == 3
@@ -56,7 +59,10 @@ def test_the_rule_is_crc32_of_letters_and_digits() -> None:
         (["nowhere", "out"], "nowhere: no such folder"),
         (["data", "out", "--every", "1"], "give 2 or more"),
         (["data", "out", "--every", "99999999"], "choose another --every"),
-        (["data", "data"], "data"),
+        (["data", "data"], "data is, or lies in, data"),
+        (["data", "data/held"], "give a folder outside of it"),
+        (["data", "there"], "there exists; give another folder"),
+        (["data", "."], "the folder that you are in"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -64,8 +70,33 @@ def test_mistakes_are_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "there" / "sub").mkdir(parents=True)
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert text in error
-    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").rglob("data.mdb"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_stored_with_a_word_goes_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    described = StoredDistributions("abc", 1, 25, ("reader",), 40)
+    with LmdbWriter(tmp_path / "set") as writer:
+        for number, word in enumerate(WORDS):
+            writer.add(b"picture", word, b"c" * 32, b"%d" % number, number / 100)
+        writer.describe_distributions(described.to_json())
+        writer._pending += [(b"image-000000000", b"picture"), (b"image-000000099", b"picture")]
+    with LmdbWriter(tmp_path / "all" / "tree" / "none") as writer:
+        writer.add(b"picture", "!")
+    (tmp_path / "set").rename(tmp_path / "all" / "set")
+    assert main([str(tmp_path / "all"), str(tmp_path / "out"), "--every", "2"]) == 0
+    train, held = LmdbRecords(tmp_path / "out" / "train" / "set"), LmdbRecords(tmp_path / "out" / "held-out")
+    for records in (train, held):
+        for position, label in records.labels():
+            number = WORDS.index(label) if label in WORDS else None
+            assert records.confidence(position) == (None if number is None else number / 100)
+            assert records.columns(position) == (None if number is None else b"c" * 32)
+            assert records.distribution(position) == (b"%d" % number if records is train else None)
+    assert StoredDistributions.read(train) == dataclasses.replace(described, words=len(train))
+    assert held.distributions() is None
+    assert not (tmp_path / "out" / "train" / "tree").exists(), "a set of which nothing is left"
+    assert "passed over: 2 records" in capsys.readouterr().out

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import lmdb
@@ -166,7 +168,9 @@ def test_a_reader_of_a_plugin_labels(learned: Learned, pictures: Path, tmp_path:
     ("arguments", "text"),
     [
         (["nowhere", "out"], "nowhere: no such folder"),
-        (["pictures", "pictures"], "exists"),
+        (["pictures", "pictures", "--overwrite"], "pictures is, or lies in, pictures, whose pictures are read"),
+        (["pictures", "pictures/labelled"], "give a folder outside of it"),
+        (["pictures", "."], "the folder that you are in"),
         (["pictures", "out", "--reader", "nobody"], "nobody"),
         (["pictures", "out", "--charset", "94"], "lower case alone"),
         (["pictures", "out", "--threshold", "90"], "0 to 1"),
@@ -189,3 +193,45 @@ def test_mistakes_are_one_line(
     assert text in error[-1]
     assert [line for line in error if not line.startswith("labelling")] == error[-1:]
     assert not Path("out").exists()
+    assert not list(pictures.parent.glob(".*")), "what would refuse the next one"
+
+
+def test_pictures_beside_a_label_file_and_line_ends_in_labels(
+    learned: Learned, reader: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "labels.tsv").write_text(f"00.png\t{learned.words[0]}\n")
+    (pictures / "README").write_text("pictures of somebody")
+    arguments = ["--reader", reader, "--threshold", "0.5"]
+    assert main([str(pictures), str(tmp_path / "set"), *arguments]) == 0
+    assert "1 keep their own labels, 9 are labelled" in capsys.readouterr().out
+    with LmdbWriter(tmp_path / "lines") as writer:
+        for number, word in enumerate(learned.words):
+            writer.add((pictures / f"{number:02d}.png").read_bytes(), f"{word[::-1]}\nx\n")
+        writer._pending.append((b"image-000000000", b"never read"))
+    assert main([str(tmp_path / "lines"), str(tmp_path / "labelled"), *arguments]) == 0
+    assert (tmp_path / "labelled" / "mistakes.png").is_file()
+    assert "passed over: 1 records" in capsys.readouterr().out
+
+
+def test_processes_that_read_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    script = """
+import multiprocessing, os, sys, threading, time
+from distill.labelling.job import _end_with_parent
+
+def hold(file):
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    open(file, "w").write("there")
+    time.sleep(60)
+    open(file, "w").write("still there")
+
+if __name__ == "__main__":
+    multiprocessing.get_context("fork").Process(target=hold, args=(sys.argv[1],)).start()
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.05)
+    os.kill(os.getpid(), 9)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "there")], stdout=subprocess.PIPE, timeout=50, check=False
+    )  # it returns when nobody holds its output any more
+    assert ended.returncode == -9
+    assert (tmp_path / "there").read_text() == "there"

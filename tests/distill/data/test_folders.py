@@ -15,7 +15,7 @@ from PIL import Image
 
 from distill.data.batch import collate
 from distill.data.datasets import WordDataset, load_words
-from distill.data.folders import FolderRecords, PictureRecords, find_pictures, walk_files
+from distill.data.folders import FolderRecords, PictureRecords, find_pictures, list_names, walk_files
 from distill.data.overlap import find_overlaps
 from distill.data.records import BadRecordError, Records
 from distill.data.samples import WordOptions
@@ -208,9 +208,11 @@ def test_places_without_pictures_are_the_users_mistake(tmp_path: Path) -> None:
 
 
 def test_all_words_of_a_tree(tree: Path) -> None:
-    labelled, stored, pictures = open_all(tree)
+    labelled, unlisted, stored, pictures = open_all(tree)
     assert [records.name for records in open_sets(tree)] == [labelled.name, stored.name] == ["labelled", "stored"]
     assert isinstance(pictures, PictureRecords)
+    assert isinstance(unlisted, PictureRecords)
+    assert list(unlisted.labels()) == [(0, None)], "one that the label file doesn't name"
     assert isinstance(pictures, Records)
     assert len(pictures) == 4
     (tree / "empty").mkdir()
@@ -236,17 +238,17 @@ def test_a_picture_without_a_label_is_a_record(tree: Path) -> None:
 
 def test_words_that_a_teacher_reads_have_no_label(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
     words = load_words(tree, CHARSET, *UNREAD)
-    assert len(words) == 6, "what the alphabet can't write counts too"
+    assert len(words) == 7, "what the alphabet can't write counts too"
     with caplog.at_level(logging.WARNING):
-        batch = collate([pickle.loads(pickle.dumps(words)).sample(index, 0) for index in range(6)])  # noqa: S301  our own
+        batch = collate([pickle.loads(pickle.dumps(words)).sample(index, 0) for index in range(7)])  # noqa: S301  our own
     assert "torn.png" in caplog.text
-    assert batch.labels == [""] * 6
+    assert batch.labels == [""] * 7
     assert bool((batch.columns == -1).all()), "nor are its columns known"
-    remaining = batch.select([4, 1], ["one", "two"])
+    remaining = batch.select([4, 2], ["one", "two"])
     assert remaining.labels == ["one", "two"]
-    assert remaining.indices.tolist() == [4, 1]
+    assert remaining.indices.tolist() == [4, 2]
     assert remaining.sources == ("tree", "stored")
-    assert bool((remaining.images == batch.images[[4, 1]]).all())
+    assert bool((remaining.images == batch.images[[4, 2]]).all())
 
 
 def test_one_folder_of_pictures_is_a_source(tree: Path) -> None:
@@ -265,3 +267,22 @@ def test_the_overlap_check_searches_them_too(tree: Path, tmp_path: Path) -> None
     assert [(overlap.label, overlap.train) for overlap in actual] == [
         ("word3", "deep/z.webp of tree"), ("word9", "record 1 of stored"),
     ]  # fmt: skip
+
+
+def test_a_set_in_a_set_is_refused(tree: Path) -> None:
+    (tree / "labelled" / "more" / "labels.csv").write_text("a.png,word\n")
+    with pytest.raises(UserError, match=r"labelled is a set, and so is .*labelled/more inside it; move one"):
+        open_sets(tree)
+
+
+def test_names_that_are_no_utf8_can_be_printed(tmp_path: Path) -> None:
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    file.write_bytes(noise(1))
+    (records,) = open_all(tmp_path)
+    assert records.describe(0).startswith("caf\\xe9.png of ")
+    assert list_names([file]).endswith("caf\\xe9.png")
+
+
+def test_links_to_folders_are_told(tree: Path) -> None:
+    (tree / "deep" / "link").symlink_to(tree / "labelled")
+    assert tree / "deep" / "link" in walk_files(tree / "deep").others

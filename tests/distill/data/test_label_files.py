@@ -110,6 +110,8 @@ def test_pictures_need_no_ending_when_they_are_there(tmp_path: Path) -> None:
         ("labels.jsonl", '{"file": "1.png", "label": "a", "text": "b"}\n', "line 1"),
         ("labels.jsonl", '["1.png", "a"]\n', "line 1"),
         ("labels.jsonl", '{"file": "1.png", "label": "a"}\nnot json\n', "line 2"),
+        ("labels.jsonl", '{"file": "1.png", "label": "harb\\ud83dour"}\n', "line 1"),
+        ("labels.tsv", "x" * 300 + "\tword\n", "line 1: .* neither a header"),
         ("labels.json", "{}", "labels are read from"),
     ],
 )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import lmdb
 import pytest
 
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.writing import LmdbWriter
 from students.errors import UserError
+from students.files import is_full
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -34,6 +37,23 @@ def test_an_error_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(KeyError):
         stop()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distill.data.writing.shutil.disk_usage", lambda path: SimpleNamespace(free=4096))
+
+    class Full:
+        def __init__(self, *arguments: object, **options: object) -> None: ...
+        def begin(self, **options: object) -> None:
+            raise lmdb.Error("mdb_txn_commit: Input/output error")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr("distill.data.writing.lmdb.open", Full)
+    with pytest.raises(OSError, match="No space left on device") as raised, LmdbWriter(tmp_path / "set") as writer:
+        writer.add(b"x", "y")
+    assert is_full(raised.value)
     assert list(tmp_path.iterdir()) == []
 
 
