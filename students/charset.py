@@ -5,6 +5,7 @@ The module imports no torch before labels are encoded.
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -82,7 +83,7 @@ class Charset:
         if name_or_file in CHARSETS:
             return cls(CHARSETS[name_or_file])
         path = Path(name_or_file)
-        if not path.is_file():
+        if not os.path.isfile(path):  # unlike Path.is_file it takes a name that is too long for one that isn't there
             raise UserError(
                 f"no alphabet {name_or_file!r}; give {', '.join(CHARSETS)}, or a text file with its characters"
             )

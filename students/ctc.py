@@ -58,7 +58,8 @@ class CtcReader(Reader):
         super().__init__()
         check_decoding(config, ("ctc",))
         self.config, self.charset, self.max_length = config, Charset(config.charset), config.max_length
-        self.language_model = load_language_model(config.language_model) if student is None else student.language_model
+        # Not set as one is chosen, which would change the configuration: a list of its own comes with the folder.
+        self._language_model = load_language_model(config.language_model) if student is None else student.language_model
         if student is None or student.column_head is None:
             self.encoder = build_encoder(config)
             self.column_head = nn.Linear(self.encoder.width, len(self.charset.characters) + 1)

@@ -165,12 +165,10 @@ def _weigh(
 ) -> Reading:
     """Weigh what probabilities (W, classes) say, `reading` being their best path, by a language model.
 
-    Letters that differ in case alone are one class here; the case is what the letter's columns say.
+    Letters that differ in case alone are one character here; the case is what the letter's columns say.
     """
     caseless, names = _merge_cases(tuple(texts))
-    order = np.argsort(caseless, kind="stable")
-    merged = np.add.reduceat(probabilities[:, order], np.searchsorted(caseless[order], np.arange(len(names))), axis=1)
-    beam = beam_search(merged, int(caseless[blank]))
+    beam = beam_search(probabilities, blank, caseless)
     priors = {word: model.prior("".join(names[token] for token in word)) for word in beam}
     total = sum(beam.values())
     expected = sum(beam[word] * priors[word] for word in beam) / total if total else 0.0
@@ -180,15 +178,14 @@ def _weigh(
     gain = priors[chosen] / expected
     if [names[token] for token in chosen] == [_lower(char.text) for char in reading.characters]:
         return replace(reading, confidence=min(reading.confidence * gain, 1.0))
-    spans = _align(merged, chosen, int(caseless[blank]))
-    ids, characters = [], []
-    for token, (start, end) in zip(chosen, spans, strict=True):
-        cases = np.flatnonzero(caseless == token)
-        case = int(cases[probabilities[start:end, cases].sum(axis=0).argmax()])
-        ids.append(case)
-        sure = float(probabilities[start:end, case].max())
-        characters.append(ReadCharacter(texts[case], sure, start / columns, min(end / columns, 1.0)))
-    confidence = _alignments(probabilities[None], [np.array(ids, int)], blank)[0]
+    found = _align(probabilities, [np.flatnonzero(caseless == token).tolist() for token in chosen], blank)
+    characters = [
+        ReadCharacter(
+            texts[token], float(probabilities[start:end, token].max()), start / columns, min(end / columns, 1.0)
+        )
+        for token, start, end in found
+    ]
+    confidence = _alignments(probabilities[None], [np.array([token for token, _, _ in found], int)], blank)[0]
     text = "".join(char.text for char in characters)
     return Reading(text, min(confidence * gain, 1.0), reading.token_probs, tuple(characters))
 
@@ -205,29 +202,38 @@ def _lower(text: str) -> str:
     return text.lower() if len(text.lower()) == len(text) else text
 
 
-def _align(probabilities: np.ndarray, word: Sequence[int], blank: int) -> list[tuple[int, int]]:
-    """Find the columns [start, end) of each character of a word in its most likely alignment."""
-    states = np.full(2 * len(word) + 1, blank)
-    states[1::2] = word
-    skips = np.zeros(len(states), bool)
-    skips[2:] = (states[2:] != blank) & (states[2:] != states[:-2])
-    emitted = np.log(np.maximum(probabilities[:, states], 1e-300))
-    best = np.full(len(states), -np.inf)
-    best[:2] = emitted[0, :2]
+def _align(probabilities: np.ndarray, word: Sequence[Sequence[int]], blank: int) -> list[tuple[int, int, int]]:
+    """Find the class of each character of a word, and its columns [start, end), in the most likely alignment.
+
+    Args:
+        probabilities: (W, classes).
+        word: by place, the classes that may stand there, such as both cases of a letter.
+        blank: the class without a character.
+    """
+    # A state is a class in a place: blanks have the places 0, 2, ..., characters those between.
+    states = [(0, blank)]
+    for number, tokens in enumerate(word):
+        states += [*((2 * number + 1, token) for token in tokens), (2 * number + 2, blank)]
+    places, tokens = np.array(states).T
+    ahead = places[None, :] - places[:, None]
+    over_blank = (ahead == 2) & (places[:, None] % 2 == 1) & (tokens[None, :] != tokens[:, None])
+    allowed = np.where(np.eye(len(states), dtype=bool) | (ahead == 1) | over_blank, 0, -np.inf)
+    emitted = np.log(np.maximum(probabilities[:, tokens], 1e-300))
+    best = np.where(places < 2, emitted[0], -np.inf)
     steps = np.zeros(emitted.shape, int)
     for column in range(1, len(emitted)):
-        before = np.stack([best, np.append(-np.inf, best[:-1]), np.append([-np.inf] * 2, best)[: len(best)]])
-        before[2, ~skips] = -np.inf
-        steps[column] = before.argmax(axis=0)
-        best = before.max(axis=0) + emitted[column]
-    state = len(states) - 1 - (len(states) > 1 and bool(best[-2] > best[-1]))
-    path = [state]
+        reached = best[:, None] + allowed
+        steps[column] = len(states) - 1 - reached[::-1].argmax(axis=0)  # of equal ones the last: it stays
+        best = reached.max(axis=0) + emitted[column]
+    best[places < places[-1] - 1] = -np.inf
+    path = [len(states) - 1 - int(best[::-1].argmax())]
     for column in range(len(emitted) - 1, 0, -1):
-        state -= int(steps[column, state])
-        path.append(state)
-    places = np.array(path[::-1])
-    owned = [np.flatnonzero(places == 2 * number + 1) for number in range(len(word))]
-    return [(int(columns[0]), int(columns[-1]) + 1) for columns in owned]
+        path.append(int(steps[column, path[-1]]))
+    found = []
+    for number in range(len(word)):
+        (columns,) = np.nonzero(places[path[::-1]] == 2 * number + 1)
+        found.append((int(tokens[path[::-1][columns[0]]]), int(columns[0]), int(columns[-1]) + 1))
+    return found
 
 
 DECODERS: Mapping[LogitsKind, Callable[..., list[Reading]]] = {

@@ -31,6 +31,7 @@ NO_MODEL, OWN = "none", "own"
 OWN_FILE = "language_model.tsv"
 """Such a list in the reader's folder."""
 
+_COUNT_WITHOUT_TAB = re.compile(r"[^\d\t]*[^\W\d_][^\d\t]*?(?P<sign>[ ,;])\s*(?P<count>\d+(\.\d+)?)")
 _RUN = re.compile(r"[^\W_]+")
 """Letters and digits without anything between them."""
 
@@ -166,6 +167,8 @@ def _read_text(path: Path) -> str:
 
 def parse_counts(lines: Iterable[str], name: str) -> dict[str, float]:
     """Read the lines of a list, see `read_counts`; `name` is for errors."""
+    lines = list(lines)
+    _refuse_counts_without_tabs(lines, name)
     counts: dict[str, float] = defaultdict(float)
     for number, line in enumerate(lines, 1):
         word, _, count = line.partition("\t")
@@ -184,6 +187,23 @@ def parse_counts(lines: Iterable[str], name: str) -> dict[str, float]:
     if not counts:
         raise UserError(f"{name}: has no words; give a text file with a word a line")
     return dict(counts)
+
+
+def _refuse_counts_without_tabs(lines: Sequence[str], name: str) -> None:
+    """Raise `UserError` for a list whose counts stand behind other signs than tabs: they would be taken for codes.
+
+    `KA 1234` may be a plate; so a space tells a count only in a list that begins with the most frequent word.
+    """
+    rows: list[re.Match[str]] = []
+    for number, line in enumerate(line for line in lines if line.strip() and not line.startswith("#")):
+        row = _COUNT_WITHOUT_TAB.fullmatch(line.strip())
+        if row is not None:
+            rows.append(row)
+        elif number > 0:  # the first may be a header
+            return
+    counts = [float(row["count"]) for row in rows]
+    if counts and (all(row["sign"] in ",;" for row in rows) or (len(counts) > 4 and counts == sorted(counts)[::-1])):
+        raise UserError(f"{name}: {rows[0][0]!r} looks like a word with a count; put a tab between the two")
 
 
 def fold(text: str) -> str:

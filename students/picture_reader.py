@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, BinaryIO, TypeAlias, overload
 
 import numpy as np
 from PIL import Image
@@ -22,8 +22,8 @@ from students.language_model import LanguageModel
 from students.pictures import COLUMN, decode_picture, group_by_width, to_array
 from students.turning import read_pictures_turned
 
-Picture: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
-"""A path, an encoded picture, a Pillow picture, or an array (H, W) or (H, W, channels)."""
+Picture: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
+"""A path, an encoded picture, an open file, a Pillow picture, or an array (H, W) or (H, W, channels)."""
 Allow: TypeAlias = str | Path | None
 """Characters that may be read, see `students.allow`; None is all."""
 
@@ -123,7 +123,8 @@ def _is_one(pictures: Picture | Iterable[Picture]) -> bool:
     """Whether this is one picture: a string is a path, not an iterable of letters."""
     if isinstance(pictures, np.ndarray):
         return pictures.ndim < 4
-    return isinstance(pictures, str | os.PathLike | bytes | Image.Image)
+    encoded = str | os.PathLike | bytes | bytearray | memoryview
+    return pictures is None or isinstance(pictures, encoded | Image.Image) or hasattr(pictures, "read")
 
 
 def read_by_width(

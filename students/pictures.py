@@ -6,11 +6,12 @@ Every part of the project that looks at a picture decodes it here: training, rea
 from __future__ import annotations
 
 import io
+import os
 import stat
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -56,22 +57,23 @@ class DamagedPictureError(UserError, ValueError):
     """A picture that can't be decoded: truncated, corrupt, absurdly large, or of no known format."""
 
 
-def decode_picture(source: bytes | str | Path | Image.Image | np.ndarray) -> Image.Image:
+def decode_picture(source: bytes | str | Path | BinaryIO | Image.Image | np.ndarray) -> Image.Image:
     """Decode a picture to an upright RGB picture of 8 bits.
 
     The EXIF orientation is applied. Pictures of 16 bits, 32 bits and floating point are scaled to 8 bits: from 0 and
-    the smallest of 1 (floating point only), 255, 1023, 4095, 16383 and 65535 that no pixel exceeds; from smallest and
-    largest value where one is negative or above all these. A picture with transparency is put on white, or on black
+    the smallest of 1 (floating point only), 255, 1023, 4095, 16383 and 65535 that no pixel exceeds, where floating
+    point may exceed 1 by as much again, as sharpened pictures do, and is cut off there; from smallest and largest value
+    where one is negative or above all these. A picture with transparency is put on white, or on black
     where what is visible is rather light than dark. Transparency that is equal everywhere is ignored. Of an animation
     the first picture is taken.
 
     Args:
         source: an encoded picture, a path, a Pillow picture, or an array (H, W), (H, W, 1), (H, W, 2) with alpha,
-            (H, W, 3) in RGB or (H, W, 4) in RGBA.
+            (H, W, 3) in RGB or (H, W, 4) in RGBA; an open file is read from where it stands.
 
     Raises:
         DamagedPictureError: when it can't be decoded, whatever the decoder raised.
-        UserError: when there is no such file, or an array has another shape.
+        UserError: when there is no such file, an array has another shape, or it is none of these.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -79,6 +81,13 @@ def decode_picture(source: bytes | str | Path | Image.Image | np.ndarray) -> Ima
         return _decode_checked(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return _decode_bytes(bytes(source))
+    if hasattr(source, "read"):
+        return _decode_bytes(source.read())
+    if not isinstance(source, str | os.PathLike):
+        hint = " (OpenCV gives it for a file that it can't read)" if source is None else ""
+        raise UserError(
+            f"{type(source).__name__}{hint} is no picture; give a path, bytes, a Pillow picture or a numpy array"
+        )
     try:
         return _decode_bytes(_read_file(Path(source)))
     except DamagedPictureError as error:
@@ -237,6 +246,8 @@ def _other_formats() -> tuple[str, ...]:
 
 def _decode_checked(picture: Image.Image) -> Image.Image:
     # Decoders raise RuntimeError, struct.error, IndexError and many more for files that are damaged.
+    if 0 in picture.size:
+        raise DamagedPictureError("it has no pixels")
     try:
         picture.load()
         return _to_rgb(picture)
@@ -304,7 +315,7 @@ def _to_8_bits(values: np.ndarray) -> np.ndarray:
         raise DamagedPictureError("no pixel is a number")
     low, high = float(wide[finite].min()), float(wide[finite].max())
     scales = (1, *_FULL_SCALES) if values.dtype.kind == "f" else _FULL_SCALES
-    top = next((scale for scale in scales if low >= 0 and high <= scale), None)
+    top = next((scale for scale in scales if low >= 0 and high <= scale * (2 if scale == 1 else 1)), None)
     if top is not None:
         low, high = 0.0, float(top)
     wide = np.clip(np.nan_to_num(wide, nan=low, posinf=high, neginf=low), low, high)

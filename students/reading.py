@@ -104,17 +104,25 @@ class Reader(PictureReader, nn.Module):
             )
         self.config = dataclasses.replace(self.config, **changed)
 
-    def choose_language_model(self, language_model: LanguageModel | None) -> None:
-        """Change the language model, for reading and for what is saved; None is none.
+    _language_model: LanguageModel | None = None
+
+    @property
+    def language_model(self) -> LanguageModel | None:
+        """The words that it expects, see `PictureReader`; what is set is saved and exported too.
 
         Raises:
-            UserError: when it doesn't read by CTC.
+            UserError: when one is set, and it doesn't read by CTC.
         """
-        if self.LOGITS != "ctc":
-            raise UserError("a language model is for reading by CTC; set student.decoding=ctc, or leave it out")
+        return self._language_model
+
+    @language_model.setter
+    def language_model(self, language_model: LanguageModel | None) -> None:
         name = NO_MODEL if language_model is None else language_model.name
-        self.config = dataclasses.replace(self.config, language_model=name)
-        super().choose_language_model(language_model)
+        if language_model is not None and self.LOGITS != "ctc":
+            raise UserError("a language model is for reading by CTC; set student.decoding=ctc, or leave it out")
+        if getattr(self.config, "language_model", name) != name:
+            self.config = dataclasses.replace(self.config, language_model=name)
+        self._language_model = language_model
 
     @torch.inference_mode()
     def read_batch(self, images: Tensor, allowed: np.ndarray | None = None) -> list[Reading]:
@@ -200,7 +208,7 @@ class Reader(PictureReader, nn.Module):
         reader = cls(config)
         load_weights(reader, folder)
         reader.source = folder
-        if OWN in (name := str(getattr(reader.config, "language_model", NO_MODEL))).split("+"):
+        if OWN in (name := str(getattr(config, "language_model", NO_MODEL))).split("+"):
             reader.language_model = load_language_model(name, folder / OWN_FILE)
         return reader.eval()
 

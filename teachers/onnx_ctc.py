@@ -228,6 +228,8 @@ class OnnxCtcReader(PictureReader):
 
     def _found(self, metadata: Mapping[str, str]) -> tuple[dict[str, str], list[str] | None, str]:
         """Find options, dictionary and its name in messages, in the file's metadata or beside it."""
+        if metadata.get("program") == "OpenCV":
+            raise UserError(f"{self.path} is made for OpenCV alone; give student.onnx, or the folder beside it")
         if CHARACTERS in metadata:
             return {"preset": "ppocr"}, metadata[CHARACTERS].splitlines(), f"its metadata {CHARACTERS!r}"
         if OWN in metadata:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 from collections.abc import Sequence
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     decoding, refine_iters = chosen_decoding(given)
     # torch takes seconds to import: what the arguments alone tell is checked before.
     from distill.data.language_models import open_language_model
-    from distill.deployment.card import fill_card
+    from distill.deployment.card import UNKNOWN, fill_card
     from distill.deployment.folder import ParityError, check_folder, mix_in, save_folder
     from distill.deployment.parity import Int8Error, TargetParityError, load_words
     from distill.deployment.web_runtime import find_runtime
@@ -101,6 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.language_model is not None:
         student.choose_language_model(open_language_model(given.language_model))
     card = fill_card(given.student, given.name, given.training, given.terms, given.report)
+    otherwise = (given.language_model, decoding, refine_iters, given.visual_branch or None)
+    if given.report is None and any(choice is not None for choice in otherwise):
+        card = dataclasses.replace(card, scores=UNKNOWN)  # those it had are of other readings
     if share is not None:
         card = mix_in(student, card, given.mix[0], share, scored=given.report is not None)
     words = load_words(given.verify, given.words) if given.verify else None

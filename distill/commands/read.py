@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -71,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path, reading in results:
         if not math.isfinite(reading.confidence):
             raise UserError(f"{given.student} gives NaN instead of probabilities for {path}: its weights are damaged")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+        sys.stdout.reconfigure(errors="surrogateescape")
     if given.json:
         print("[" + ",\n ".join(json.dumps(describe(path, reading)) for path, reading in results) + "]")
     else:
@@ -83,7 +87,7 @@ def allow_list(given: str, charset: Charset) -> str | Path:
     """Return what `--allow` names, a file where there is one, and tell when the alphabet has one case only."""
     from students.allow import expand_allowed
 
-    allow = Path(given) if Path(given).is_file() else given
+    allow = Path(given) if os.path.isfile(given) else given
     folded = "".join(char for char in expand_allowed(allow) if char != charset.apply_case(char))
     if folded:
         print(

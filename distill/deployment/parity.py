@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import random
 from collections import Counter
@@ -16,14 +17,14 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from distill.data.folders import find_pictures
-from distill.data.lmdb_reader import DATA_FILE
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records, decode_record
-from distill.data.trees import open_set, open_sets
+from distill.data.trees import open_all, open_set
 from distill.deployment.onnx_reader import OnnxReader
 from students.errors import UserError
 from students.pictures import decode_picture, to_tensor
 from students.reading import Reader
 
+LOG = logging.getLogger(__name__)
 BATCHES = (1, 2, 3, 5, 8, 16, 33, 64)
 """Batch sizes, used in turn: one, small odd ones, and some beside powers of two."""
 
@@ -209,17 +210,14 @@ def load_words(paths: Sequence[str | Path], most: int = 512) -> list[Word]:
 
     Args:
         paths: LMDB folders, folders that hold LMDBs anywhere, lists of records, folders of pictures, picture files.
-        most: how many to take, spread evenly; records that can't be decoded are left out.
+        most: how many to take, spread evenly; records that can't be decoded are left out, and counted in a warning.
 
     Raises:
         UserError: when a path holds none, or a picture file can't be read.
     """
     words: list[Word] = []
     for budget, path in zip(split(most, len(paths)), map(Path, paths), strict=True):
-        if path.name.endswith(LIST_SUFFIX):
-            sets = [open_set(path)]
-        else:
-            sets = open_sets(path) if path.is_dir() and any(path.rglob(DATA_FILE)) else []
+        sets = [open_set(path)] if path.name.endswith(LIST_SUFFIX) else open_all(path) if path.is_dir() else []
         if not sets:
             words += [Word(decode_picture(file)) for file in spread(find_pictures([path]).pictures, budget)]
         for part, records in zip(split(budget, len(sets)), sets, strict=True):
@@ -231,13 +229,15 @@ def load_words(paths: Sequence[str | Path], most: int = 512) -> list[Word]:
 
 def load_records(records: Records, most: int) -> list[Word]:
     """Decode up to `most` words of a set, spread evenly over its records."""
-    words = []
-    for position in spread(range(len(records)), most):
+    words, positions = [], spread(range(len(records)), most)
+    for position in positions:
         with contextlib.suppress(BadRecordError):
             picture, label = decode_record(records, position), None
             with contextlib.suppress(BadRecordError):
                 label = records.label(position)
             words.append(Word(picture, label))
+    if len(words) < len(positions):
+        LOG.warning("%s: %d pictures can't be decoded, left out", records.path, len(positions) - len(words))
     return words
 
 

@@ -5,6 +5,7 @@ Nothing here imports torch before a reader needs it: an ONNX file is opened and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkable
@@ -134,7 +135,7 @@ def open_without_torch(name_or_path: str, threads: int | None = None) -> OnnxRea
         UserError: when it isn't there, or can't be read.
     """
     match = ONNX_NAME.fullmatch(name_or_path)
-    if match is None and Path(name_or_path).is_file():
+    if match is None and os.path.isfile(name_or_path):
         return OnnxReader(name_or_path, threads)
     if match is not None and match["options"] is None:
         path = Path(match["path"])

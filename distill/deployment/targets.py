@@ -207,7 +207,8 @@ def build_target(reader: Reader, target: Target, core: ModelProto, title: str) -
     # Folds what depends on a batch of one into constants: OpenCV before 5 knows no sizes that are computed.
     finished = optimizer.optimize(finished)
     del finished.graph.value_info[:]
-    helper.set_model_props(finished, {CHARACTER: "\n".join(reader.charset.characters), "name": title})
+    properties = {CHARACTER: "\n".join(reader.charset.characters), "name": title, "program": target.title}
+    helper.set_model_props(finished, properties)
     onnx.checker.check_model(finished, full_check=True)
     return finished
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 from rapidfuzz import process
 
+from distill.data.folders import walk_files
 from distill.data.label_files import LABEL_FILES
 from distill.data.lmdb_reader import DATA_FILE, LmdbRecords
 from distill.data.overlap import find_overlaps
@@ -165,7 +166,11 @@ def open_benchmark(
             dropped[verdict.reason or "empty"] += 1
             continue
         scored.append((position, verdict.text))
-        folded.update(char for char in set(verdict.folded + verdict.removed) if not char.isascii())
+        # Of ASCII an alphabet of letters and digits lacks punctuation by the protocol; what else it lacks is told.
+        folded.update({char for char in verdict.folded + verdict.removed if not char.isascii()})
+        folded.update({char for char in verdict.removed if char.isascii() and char.isalnum()})
+    if not len(records):
+        raise UserError(f"{path} holds no words")
     if not scored:
         size = len(charset.characters)
         raise UserError(f"{path}: no label is left for an alphabet of {size} characters; try --charset 94")
@@ -269,13 +274,13 @@ def find_training(data: Path, against: Path | None) -> Path | None:
     """Return the training tree to search: the one that was named, else DATA/train when words lie there.
 
     Raises:
-        UserError: when the one that was named holds no words.
+        UserError: when the one that was named holds no words, or words there can't be read.
     """
     if against is not None:
         open_all(against)
         return against
-    try:
-        open_all(data / "train")
-    except UserError:
+    train = data / "train"
+    if not train.is_dir() or not (find_sets(train) or walk_files(train).pictures):
         return None
-    return data / "train"
+    open_all(train)
+    return train

@@ -79,8 +79,8 @@ class Comparison:
     """Where the sets were read; times a word are always the CPU's."""
     sizes: dict[str, tuple[tuple[int, int], ...]]
     """Width and height of each picture, pixels, by set."""
-    spaces: bool = False
-    """Whether spaces are scored."""
+    charset: str = ""
+    """Characters that are scored."""
     warnings: tuple[str, ...] = ()
     """What the numbers leave out: labels that a reader can't write in its alphabet."""
 
@@ -122,7 +122,7 @@ def compare(
     pairs = tuple(make_pair(a, b, chosen) for a, b in combinations(results, 2) if a.reading == b.reading)
     return Comparison(
         results, pairs, unlike_pairs(results, chosen), tuple(chosen), tuple(benchmarks), device,
-        {name: tuple(each) for name, each in sizes.items()}, " " in charset.ids,
+        {name: tuple(each) for name, each in sizes.items()}, charset.characters,
         tuple(alphabet_warnings(results, charset)),
     )  # fmt: skip
 

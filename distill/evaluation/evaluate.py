@@ -138,6 +138,9 @@ def run_evaluation(
     Raises:
         UserError: for missing data, readers that cannot be opened, or an `out` that may not be replaced.
     """
+    for name, value in {"limit": limit, "max_length": max_length}.items():
+        if value is not None and value < 1:
+            raise UserError(f"{name} is {value}; give 1 or more")
     started = time.monotonic()
     folder = None if out is None else check_report_folder(out, overwrite)
     opened = open_benchmarks(data, benchmarks, charset, limit, max_length)

@@ -26,12 +26,14 @@ def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
     found: list[tuple[str, str, float, Tally]] = []
     machines: dict[str, str] = {}
     scored: dict[str, dict[str, int]] = {}
+    charsets: dict[str, str] = {}
     for path in given:
         report = load_report(find_report(path))
         try:
             opened = [reader for reader in report["readers"] if reader["reading"] == "open"]
             found += [(path, str(each["name"]), float(each["ms_per_word"]), total(report, each)) for each in opened]
             machines[path] = str(report["machine"]["processor"])
+            charsets[path] = str(report.get("charset", ""))  # reports of before don't say
             if opened:
                 scored[path] = {name: opened[0]["benchmarks"][name]["words"] for name in averaged_sets(report)}
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -42,6 +44,9 @@ def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
     for path, sets in scored.items():
         if sets != scored[first]:
             raise UserError(f"{first} and {path} are over different words; evaluate all readers on the same sets")
+    if len(set(filter(None, charsets.values()))) > 1:
+        listed = "; ".join(f"{path}: {len(charset)}" for path, charset in charsets.items())
+        raise UserError(f"other characters are scored in each ({listed}); evaluate all readers with the same --charset")
     names = [name for _, name, _, _ in found]
     places = [
         Place(

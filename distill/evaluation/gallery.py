@@ -5,6 +5,7 @@ Training draws one of each validation; a comparison writes one a reader, and one
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -177,14 +178,17 @@ def write_gallery(path: Path, sections: Sequence[tuple[str, Sequence[Cell]]], co
 def write_galleries(folder: Path, comparison: Comparison) -> None:
     """Write `words-READER.png` for open readers and `agreement-STUDENT-TEACHER.png` for students with teachers."""
     readers = {reader.name: reader for reader in comparison.readers}
+    names = file_names(list(readers))
+    for earlier in (*folder.glob("words-*.png"), *folder.glob("agreement-*.png")):
+        earlier.unlink()
     for reader in comparison.readers:
         if reader.reading == "open":
             sections = [("", reader_words(reader, comparison.benchmarks))]
-            write_gallery(folder / f"words-{file_name(reader.name)}.png", sections)
+            write_gallery(folder / f"words-{names[reader.name]}.png", sections)
     for pair in (*comparison.pairs, *comparison.unlike):
         student, teacher = readers[pair.a], readers[pair.b]
         if student.role in ("student", "baseline") and teacher.role == "teacher":
-            file = folder / f"agreement-{file_name(pair.a)}-{file_name(pair.b)}.png"
+            file = folder / f"agreement-{names[pair.a]}-{names[pair.b]}.png"
             write_gallery(file, disagreements(student, teacher, comparison.benchmarks))
 
 
@@ -238,6 +242,11 @@ def prediction(reader: ReaderResult, word: WordIndex) -> tuple[str, float]:
     return result.predictions[word[1]], result.confidences[word[1]]
 
 
-def file_name(name: str) -> str:
-    """Turn a reader's name into part of a file name."""
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", name)
+def file_names(names: Sequence[str]) -> dict[str, str]:
+    """Turn readers' names into parts of file names, which differ too."""
+    chosen: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"[^\w.-]+", "_", name)
+        free = (plain if number == 1 else f"{plain}-{number}" for number in itertools.count(1))
+        chosen[name] = next(each for each in free if each.casefold() not in map(str.casefold, chosen.values()))
+    return chosen

@@ -52,14 +52,16 @@ def build_report(
         overlaps: the result of the overlap check.
         curves: validations of the readers that were trained, by name (`distill.evaluation.curves`).
     """
+    spaces = " " in comparison.charset
     reading = {f"read {reader.name}": round(reader.seconds, 2) for reader in comparison.readers}
     report: dict[str, Any] = {
         "command": command if isinstance(command, str) else shlex.join(command),
         "config": None if config is None else dict(config),
         "machine": describe_machine(comparison.device),
         "versions": versions(),
+        "charset": comparison.charset,
         "seconds": {**reading, **{name: round(value, 2) for name, value in (seconds or {}).items()}},
-        "readers": [reader_entry(reader, comparison.averaged, comparison.spaces) for reader in comparison.readers],
+        "readers": [reader_entry(reader, comparison.averaged, spaces) for reader in comparison.readers],
         "pairs": [pair_entry(pair) for pair in comparison.pairs],
     }
     if curves:

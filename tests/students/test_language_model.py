@@ -96,6 +96,14 @@ def test_both_cases_of_a_letter_count_as_one() -> None:
     assert read(capital, listed(so=1)).text == "So"
 
 
+def test_both_cases_of_a_letter_may_follow_each_other_without_a_blank() -> None:
+    names = columns({"A": 0.97}, {"a": 0.97}, {"r": 0.97}, {"o": 0.9}, {"n": 0.97})
+    weighed = read(names, listed(aaron=1, aron=1))
+    assert weighed.text == read(names, None).text == "Aaron"
+    doubtful = columns({"L": 0.9}, {"l": 0.9}, {"a": 0.6, "o": 0.4}, {"y": 0.9})
+    assert read(doubtful, listed(lloy=1)).text == "Lloy", "L and l, one beside the other"
+
+
 def test_characters_that_are_not_allowed_stay_out() -> None:
     allowed = np.array([True] + [char != "o" for char in CHARSET.characters])
     (reading,) = decode_ctc(CHARSET, HAUSE, allowed, language_model=listed(house=1))
@@ -189,6 +197,20 @@ def test_the_shipped_list_knows_words_of_seven_languages() -> None:
     assert not any(word.isdigit() for word in model.lists[0].counts)
 
 
+@pytest.mark.parametrize(
+    "text", ["street,120\nharbour,40\n", "word;count\nstreet; 120\n", "the 900\nof 80\nand 70\nin 70\nto 6\n"]
+)
+def test_counts_without_tabs_are_no_codes(text: str, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(UserError, match="looks like a word with a count; put a tab between the two"):
+        read_counts(tmp_path / "list.txt")
+
+
+def test_plates_with_spaces_are_codes(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("KA 1234\nHD AB 77\nM X 9\nB 123\nKA 900\n")
+    assert read_counts(tmp_path / "list.txt")["hdab77"] == 1
+
+
 def test_names_of_language_models(tmp_path: Path) -> None:
     assert load_language_model("none") is None
     assert load_language_model(OWN) is None, "a reader in the making, whose list comes later"
@@ -207,7 +229,7 @@ def reader(small_config: StudentConfig) -> CtcReader:
 
 
 def test_a_reader_keeps_it_in_its_folder(reader: CtcReader, tmp_path: Path) -> None:
-    reader.choose_language_model(listed(house=2, ab12=1))
+    reader.language_model = listed(house=2, ab12=1)
     reader.save_pretrained(tmp_path)
     loaded = CtcReader.from_pretrained(tmp_path)
     assert loaded.language_model is not None
@@ -224,6 +246,8 @@ def test_a_reader_keeps_it_in_its_folder(reader: CtcReader, tmp_path: Path) -> N
 
 
 def test_only_ctc_has_one(student: Student, small_config: StudentConfig) -> None:
+    with pytest.raises(UserError, match="a language model is for reading by CTC"):
+        student.language_model = listed(a=1)
     with pytest.raises(UserError, match="a language model is for reading by CTC"):
         student.choose_language_model(listed(a=1))
     with pytest.raises(UserError, match="a language model is for decoding ctc, not ar"):

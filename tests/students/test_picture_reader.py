@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,11 +48,21 @@ def path(tmp_path: Path) -> Path:
 def test_one_picture_of_any_kind_is_one_reading(path: Path) -> None:
     pixels = np.asarray(grey(2))
     with_alpha = np.dstack([pixels] * 3 + [np.full_like(pixels, 255)])
-    for one in (path, str(path), path.read_bytes(), grey(2), pixels, np.dstack([pixels] * 3), with_alpha):
+    data = path.read_bytes()
+    encoded = (data, bytearray(data), memoryview(data), io.BytesIO(data))
+    for one in (path, str(path), *encoded, grey(2), pixels, np.dstack([pixels] * 3), with_alpha):
         reading = GreyReader().read(one)
         assert isinstance(reading, Reading)
         assert reading.text == "c"
+        if isinstance(one, io.BytesIO):
+            one.seek(0)
         assert [each.text for each in GreyReader().read_iter(one)] == ["c"]
+
+
+@pytest.mark.parametrize("one", [None, [None], [3.5]])
+def test_what_is_no_picture_is_the_users_mistake(one: object) -> None:
+    with pytest.raises(UserError, match="is no picture; give a path, bytes"):
+        GreyReader().read(one)  # type: ignore[call-overload]
 
 
 def test_many_pictures_are_a_list_in_their_order(path: Path) -> None:

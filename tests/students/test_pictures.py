@@ -125,6 +125,20 @@ def test_floating_point_is_scaled(top: float) -> None:
     assert np.array_equal(grey_of(wide.astype(np.float64)), GREY)
 
 
+def test_floating_point_may_exceed_its_white_a_little() -> None:
+    pixels = np.linspace(0, 1, 60).reshape(6, 10)
+    expected = np.asarray(decode_picture(pixels))
+    pixels[0, 0], pixels[-1, -1] = 0.0, 1.0000000000000016
+    assert np.array_equal(decode_picture(pixels), expected)
+    pixels[-1, -1] = 1.2
+    assert np.array_equal(decode_picture(pixels), expected)
+
+
+def test_a_picture_without_pixels_is_damaged() -> None:
+    with pytest.raises(DamagedPictureError, match="no pixels"):
+        decode_picture(Image.new("RGB", (0, 20)))
+
+
 def test_values_beyond_every_scale_are_stretched() -> None:
     spread = GREY.astype(np.float32) * 3e6 - 1e8
     expected = np.rint((GREY - 20.0) * 255 / 220).astype(np.uint8)

@@ -245,3 +245,9 @@ def test_pictures_are_prepared_as_rapidocr_prepares_them() -> None:
         picture, shape = Image.fromarray(pixels), SimpleNamespace(rec_image_shape=[3, 48, 320])
         expected = recognizer.resize_norm_img(shape, pixels[:, :, ::-1], max(320 / 48, width / height))
         assert np.array_equal(reader._prepare(picture, reader._width(picture)), expected)
+
+
+def test_a_file_for_opencv_is_refused(tmp_path: Path) -> None:
+    save_recogniser(tmp_path / "opencv.onnx", CHARACTERS, metadata={"character": "a", "program": "OpenCV"})
+    with pytest.raises(UserError, match=r"is made for OpenCV alone; give student\.onnx"):
+        open_peer(str(tmp_path / "opencv.onnx"))

@@ -39,17 +39,12 @@ export function decodeCtc(logits, characters, languageModel = null) {
   return languageModel && reading.confidence < SURE ? weigh(probabilities, characters, reading, languageModel) : reading;
 }
 
-/** Weigh what the columns say, `reading` being their best path; letters that differ in case alone are one class here. */
+/** Weigh what the columns say, `reading` being their best path; both cases of a letter are one character here. */
 function weigh(probabilities, characters, reading, languageModel) {
   const columns = probabilities.length;
   const names = [...new Set(["", ...characters.map(lower)])];
   const caseless = ["", ...characters].map((character) => names.indexOf(lower(character)));
-  const merged = probabilities.map((column) => {
-    const sums = new Float64Array(names.length);
-    column.forEach((probability, id) => { sums[caseless[id]] += probability; });
-    return sums;
-  });
-  const beam = beamSearch(merged, BLANK).map(({ word, probability }) => {
+  const beam = beamSearch(probabilities, BLANK, caseless).map(({ word, probability }) => {
     const text = word.map((token) => names[token]).join("");
     return { word, text, probability, prior: languageModel.prior(text) };
   });
@@ -61,17 +56,13 @@ function weigh(probabilities, characters, reading, languageModel) {
   if (chosen.text === reading.characters.map(({ text }) => lower(text)).join("")) {
     return { ...reading, confidence: Math.min(reading.confidence * gain, 1) };
   }
-  const word = [];
-  const found = align(merged, chosen.word).map(([start, end], place) => {
-    const own = probabilities.slice(start, end);
-    const sums = caseless.map((token, id) =>
-      (token === chosen.word[place] ? own.reduce((sum, column) => sum + column[id], 0) : -1));
-    const id = sums.indexOf(Math.max(...sums));
-    word.push(id);
-    const confidence = Math.max(...own.map((column) => column[id]));
+  const choices = chosen.word.map((token) => [...caseless.keys()].filter((id) => caseless[id] === token));
+  const aligned = align(probabilities, choices);
+  const found = aligned.map(([id, start, end]) => {
+    const confidence = Math.max(...probabilities.slice(start, end).map((column) => column[id]));
     return { text: characters[id - 1], confidence, start: start / columns, end: end / columns };
   });
-  return assemble(found, Math.min(sumAlignments(probabilities, word) * gain, 1));
+  return assemble(found, Math.min(sumAlignments(probabilities, aligned.map(([id]) => id)) * gain, 1));
 }
 
 function assemble(characters, confidence) {
@@ -83,27 +74,37 @@ function lower(character) {
   return [...small].length === [...character].length ? small : character;
 }
 
-/** Find the columns, from start to before end, of each character of a word in its most likely alignment. */
+/**
+ * Find the class of each character of a word, and its columns from start to before end, in the most likely alignment.
+ *
+ * @param {Float64Array[]} probabilities
+ * @param {number[][]} word by place, the classes that may stand there, such as both cases of a letter
+ */
 function align(probabilities, word) {
-  const states = [BLANK, ...word.flatMap((id) => [id, BLANK])];
-  const skips = states.map((id, state) => id !== BLANK && state > 1 && id !== states[state - 2]);
-  const emitted = (column, id) => Math.log(Math.max(column[id], 1e-300));
-  let best = states.map((id, state) => (state < 2 ? emitted(probabilities[0], id) : -Infinity));
-  const steps = [[]];
+  // A state is a class in a place: blanks have the places 0, 2, ..., characters those between.
+  const states = [{ place: 0, id: BLANK }];
+  word.forEach((ids, number) => states.push(
+    ...ids.map((id) => ({ place: 2 * number + 1, id })), { place: 2 * number + 2, id: BLANK }));
+  const before = states.map((to) => [...states.keys()].reverse().filter((state) => { // of equal ones the last: it stays
+    const { place, id } = states[state];
+    const ahead = to.place - place;
+    return states[state] === to || ahead === 1 || (ahead === 2 && place % 2 === 1 && id !== to.id);
+  }));
+  const emitted = (column, { id }) => Math.log(Math.max(column[id], 1e-300));
+  let best = states.map((state) => (state.place < 2 ? emitted(probabilities[0], state) : -Infinity));
+  const likeliest = (candidates) => candidates.reduce((a, b) => (best[b] > best[a] ? b : a));
+  const steps = [];
   for (const column of probabilities.slice(1)) {
-    const before = states.map((_, state) =>
-      [best[state], state > 0 ? best[state - 1] : -Infinity, skips[state] ? best[state - 2] : -Infinity]);
-    steps.push(before.map((scores) => scores.indexOf(Math.max(...scores))));
-    best = before.map((scores, state) => Math.max(...scores) + emitted(column, states[state]));
+    const from = before.map(likeliest);
+    steps.push(from);
+    best = from.map((state, to) => best[state] + emitted(column, states[to]));
   }
-  let state = states.length - 1;
-  if (state > 0 && best[state - 1] > best[state]) state -= 1;
-  const spans = word.map(() => [Infinity, 0]);
-  for (let column = probabilities.length - 1; column >= 0; column -= 1) {
-    if (state % 2) spans[(state - 1) / 2] = [column, Math.max(spans[(state - 1) / 2][1], column + 1)];
-    state -= steps[column][state] ?? 0;
-  }
-  return spans;
+  const path = [likeliest([...states.keys()].reverse().filter((state) => states[state].place >= 2 * word.length - 1))];
+  for (const from of steps.reverse()) path.unshift(from[path[0]]);
+  return word.map((_, number) => {
+    const inside = (state) => states[state].place === 2 * number + 1;
+    return [states[path.find(inside)].id, path.findIndex(inside), path.findLastIndex(inside) + 1];
+  });
 }
 
 function softmax(values) {

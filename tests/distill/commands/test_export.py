@@ -16,6 +16,7 @@ from distill.deployment.card import Card, read_sections
 from distill.deployment.folder import export, save_folder
 from distill.deployment.parity import Difference, Parity
 from students.errors import UserError
+from students.parseq import Parseq, ParseqConfig
 from students.student import Student
 from teachers.clip4str import Clip4Str, Clip4StrConfig
 from teachers.registry import load_reader
@@ -84,6 +85,18 @@ def test_weights_of_the_start_are_mixed_in(learned, tmp_path: Path) -> None:
     assert sections["Scores"] == "Not recorded.", "those were of other weights"
     export(tmp_path / "learned", tmp_path / "same", mix=(tmp_path / "start", 0.25))
     assert torch.equal(Student.from_pretrained(tmp_path / "same").head.weight, mixed)
+
+
+def test_scores_of_other_readings_are_left_out(tmp_path: Path) -> None:
+    config = ParseqConfig(
+        charset="abcd", max_length=5, patch=(16, 32), width=32, depth=1, heads=2, decoder_heads=2, refine_iters=0
+    )
+    save_folder(Parseq(config), tmp_path / "learned", Card("learned", scores="| SVT | 647 | 500 | 77.28 |"))
+    given = ["--student", str(tmp_path / "learned"), "--out"]
+    assert main([*given, str(tmp_path / "same")]) == 0
+    assert "77.28" in read_sections(tmp_path / "same")["Scores"]
+    assert main([*given, str(tmp_path / "other"), "--nar"]) == 0
+    assert read_sections(tmp_path / "other")["Scores"] == "Not recorded."
 
 
 def test_a_difference_is_exit_1_and_names_the_words(

@@ -44,8 +44,13 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     write_report(tmp_path / "other", ["a"], mine="student")
     write_report(tmp_path / "closed", ["a"], closed=("clip",), clip="teacher")
     (tmp_path / "empty").mkdir()
+    write_report(tmp_path / "cases", ["a", "bc"], mine="student")
+    for name, charset in {"one": "abc", "cases": "abcABC"}.items():
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        (tmp_path / name / "report.json").write_text(json.dumps({**report, "charset": charset}))
     for given, message in (
         (["one", "other"], "one and other are over different words"),
+        (["one", "cases"], "other characters are scored in each"),
         (["closed"], "no reader there reads openly"),
         (["empty"], "empty has no report.json"),
         (["one", "--out", "none/picture"], "none is no folder"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,16 @@ def test_lines_of_path_word_confidence(
     assert [Path(path).name for path, _, _ in lines] == [f"{n:02}.png" for n in range(len(lines))]
     expected = [reading.confidence for reading in learned.student.read(learned.pictures)]
     assert [float(sure) for _, _, sure in lines] == pytest.approx(expected, abs=1e-4)
+
+
+def test_names_of_files_need_not_be_utf8(learned, reader_and_pictures, tmp_path: Path, monkeypatch) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/stra\xdfe.png")
+    learned.pictures[0].save(tmp_path / "word.png")
+    os.rename(tmp_path / "word.png", name)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    assert main(["--student", str(reader_and_pictures[0]), name]) == 0
+    sys.stdout.flush()
+    assert sys.stdout.buffer.getvalue().startswith(os.fsencode(name) + b"\t" + learned.words[0].encode())
 
 
 def test_json_and_onnx_say_the_same(

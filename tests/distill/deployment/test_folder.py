@@ -194,7 +194,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
         scores_from_report(file, "mini")
 
 
-def test_crops_come_from_lmdbs_files_and_folders(learned, tmp_path: Path) -> None:
+def test_crops_come_from_lmdbs_files_and_folders(learned, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pictures = tmp_path / "pictures"
     (pictures / "inner").mkdir(parents=True)
     learned.pictures[0].save(pictures / "b.png")
@@ -214,12 +214,15 @@ def test_crops_come_from_lmdbs_files_and_folders(learned, tmp_path: Path) -> Non
     assert [word.label for word in crops] == ["b", None], "a picture counts without its label too"
     assert len(load_words([pictures, tmp_path / "tree"])) == 4
     assert len(load_words([tmp_path / "tree"], most=1)) == 1
+    assert "2 pictures can't be decoded, left out" in caplog.text
+    (pictures / "labels.tsv").write_text("b.png\tword\n")
+    assert [word.label for word in load_words([pictures])] == ["word", None]
 
 
 def test_missing_crops_are_the_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         load_words([tmp_path / "none"])
-    with pytest.raises(UserError, match="no pictures in this folder"):
+    with pytest.raises(UserError, match="no pictures, at any depth"):
         load_words([tmp_path])
     with lmdb.open(str(tmp_path / "empty"), map_size=2**16):
         pass

@@ -168,6 +168,10 @@ def test_training_words_are_found_beside_the_tests(data: Path) -> None:
     assert find_training(data, data / "test") == data / "test"
     with pytest.raises(UserError, match="no such folder"):
         find_training(data, data / "absent")
+    (data / "train" / "more").mkdir()
+    (data / "train" / "more" / "labels.tsv").write_text("a.png\n")
+    with pytest.raises(UserError, match=r"labels\.tsv, line 1: needs a file name and a label"):
+        find_training(data, None)  # a search that is left out without a word finds nothing
 
 
 def test_records_beyond_num_samples_are_noted(make_set: MakeSet, tmp_path: Path, charset: Charset) -> None:

@@ -23,6 +23,7 @@ from distill.evaluation.gallery import (
     disagreements,
     draw_gallery,
     draw_sections,
+    file_names,
     pick,
     reader_words,
     to_pixels,
@@ -62,6 +63,12 @@ def test_read_words_are_green_and_misread_red() -> None:
     assert (left == RIGHT).all(axis=-1).any()
     assert not (left == WRONG).all(axis=-1).any()
     assert (right == WRONG).all(axis=-1).any()
+
+
+def test_files_of_readers_have_names_that_differ() -> None:
+    assert file_names(["v1 (a)", "v1_a_", "模型一", "Tiny", "tiny"]) == {
+        "v1 (a)": "v1_a_", "v1_a_": "v1_a_-2", "模型一": "模型一", "Tiny": "Tiny", "tiny": "tiny-2",
+    }  # fmt: skip
 
 
 def test_an_empty_gallery_is_a_picture_too(tmp_path: Path) -> None:
@@ -125,6 +132,7 @@ def test_a_sheet_for_every_student_with_every_teacher(
     ]  # fmt: skip
     out = tmp_path / "out"
     out.mkdir()
+    (out / "words-of an earlier report.png").touch()
     write_galleries(out, compare(readers, benchmarks, charset))
     assert sorted(file.name for file in out.iterdir()) == [
         "agreement-a_b-clip.png", "agreement-a_b-t.png", "agreement-baseline-clip.png", "agreement-baseline-t.png",

@@ -32,7 +32,8 @@ def comparison(tmp_path: Path, charset: Charset, make_set: Callable[[Path, Seque
 def test_report_has_the_documented_form(comparison: Comparison) -> None:
     report = build_report(comparison, ["symdistill", "evaluate", "--data", "a b"], {"seed": 3}, {"total": 1.5})
     assert list(report) == [
-        "schema", "verdict", "command", "config", "machine", "versions", "seconds", "readers", "pairs", "unlike_pairs",
+        "schema", "verdict", "command", "config", "machine", "versions", "charset", "seconds", "readers", "pairs",
+        "unlike_pairs",
     ]  # fmt: skip
     assert report["schema"] == 2
     assert report["command"] == "symdistill evaluate --data 'a b'"
