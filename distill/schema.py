@@ -32,7 +32,7 @@ class Config:
     """Name of the student, on its card and in tables."""
     out: str = "runs/distilled"
     """The run's folder."""
-    seed: int = field(default=0, metadata={"least": 0})
+    seed: int = field(default=0, metadata={"least": 0, "most": 4_000_000_000})
     """The seed that every stream of random numbers is derived from."""
     plugins: list[str] = field(default_factory=list)
     """Python files or modules that register losses, teachers or readers; imported before anything is looked up."""
@@ -72,7 +72,7 @@ class TeacherConfig:
     """Folder of a teacher of this kind to start from, with its own sizes; null starts anew, or from a CLIP."""
     remap: bool = False
     """Change the reader of `init` to the `charset` and `max_length` of its section."""
-    seed: int = field(default=0, metadata={"least": 0})
+    seed: int = field(default=0, metadata={"least": 0, "most": 4_000_000_000})
     """The seed that every stream of random numbers is derived from."""
     contrastive: ContrastiveSection = field(default_factory=ContrastiveSection)
     """The objective of kind clip."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from distill.config import Config, SourceSection, TeacherSection, save_config
 from distill.processes import without_launcher
+from distill.training.run_folder import find_changes
 from distill.training.stopping import STOPPED, StopRequest
 from losses.registry import find_loss
 
@@ -67,8 +68,8 @@ class Baseline:
 
     @property
     def finished(self) -> bool:
-        """Whether it has been trained to its end."""
-        return (self.folder / "report.json").exists()
+        """Whether it has been trained to its end, as it is configured now."""
+        return (self.folder / "report.json").exists() and find_changes(self.folder, self.config) == {}
 
     @property
     def console_file(self) -> Path:

@@ -95,11 +95,23 @@ class TeacherBranch:
             stages = select_words(stages, words, positions)
             target_ids = target_ids[words, : positions + 1]
         context = LossContext(target_ids, self.heads, self.alphabet, torch.Generator().manual_seed(seed))
-        return {
-            self.prefix + name: scale * weights[loss_name] * term
-            for loss_name, loss in self.active(weights).items()
-            for name, term in loss.terms(stages, guidance, context).items()
-        }
+        terms: dict[str, Tensor] = {}
+        for loss_name, loss in self.active(weights).items():
+            found = loss.terms(stages, guidance, context)
+            more = {self.prefix + name: scale * weights[loss_name] * term for name, term in found.items()}
+            terms = join_terms(terms, more, f"losses.{loss_name}")
+        return terms
+
+
+def join_terms(terms: Mapping[str, Tensor], more: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Add the terms of another loss.
+
+    Raises:
+        UserError: when one has the name of another term, in whose place it would stand.
+    """
+    if twice := sorted(terms.keys() & more.keys()):
+        raise UserError(f"{source} gives a term {twice[0]!r}, which there is already; give its terms other names")
+    return {**terms, **more}
 
 
 def make_branches(

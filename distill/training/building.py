@@ -85,6 +85,11 @@ def start_from(
             f"student.keep_aspect={str(section.keep_aspect).lower()}: {init} learned otherwise; leave it out, or start "
             "from nothing"
         )
+    if not section.remap and section.max_length not in (reader.max_length, StudentSection.max_length):
+        raise UserError(
+            f"student.max_length={section.max_length}: {init} reads words of up to {reader.max_length}; set "
+            "student.remap=true, or leave it out"
+        )
     if section.turn_tall is not None:
         reader.config = dataclasses.replace(reader.config, turn_tall=section.turn_tall)
     if section.max_width is not None:
@@ -164,6 +169,8 @@ def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]
     Raises:
         UserError: when there is no such teacher, or it can't cache what it is asked to.
     """
+    if any(section.name is None for section in config.teachers):
+        raise UserError("an entry of teachers has no name; give it one, or leave the entry out")
     teachers = []
     for section in teacher_sections(config):
         teacher = load_teacher(section.name or "", section.weights, section.position, image_size, section.kind)

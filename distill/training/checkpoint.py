@@ -71,6 +71,19 @@ class CheckpointKeeper:
             return []
         return sorted(path for path in self.folder.iterdir() if NAME.fullmatch(path.name) and is_complete(path))
 
+    def after(self, step: int) -> list[Path]:
+        """List the complete checkpoints of later steps."""
+        return [path for path in self.all() if int(path.name.removeprefix("step-")) > step]
+
+    def set_aside(self, step: int) -> list[Path]:
+        """Rename the checkpoints after a step, from which a run goes on another way; returns their new names."""
+        aside = []
+        for later in self.after(step):
+            target = later.with_name(f"{later.name}.set-aside")
+            remove(target)
+            aside.append(later.rename(target))
+        return aside
+
     def find(self, name: str) -> Path | None:
         """Find the checkpoint for `--resume auto` (the latest, None when there is none yet) or `--resume DIR`.
 
@@ -99,7 +112,10 @@ def check_alphabet(path: Path, characters: str) -> None:
     Raises:
         UserError: naming the characters that differ.
     """
-    stored = json.loads((path / "complete.json").read_text(encoding="utf-8")).get("characters", characters)
+    try:
+        stored = json.loads((path / "complete.json").read_text(encoding="utf-8")).get("characters", characters)
+    except (ValueError, AttributeError):
+        raise UserError(f"{path} is damaged (complete.json can't be read); resume from another checkpoint") from None
     if stored == characters:
         return
     lost = " ".join(character for character in stored if character not in characters)

@@ -22,7 +22,13 @@ from distill.deployment.folder import save_folder
 from distill.deployment.readers import ModelReader, WordReader
 from distill.deployment.snippets import TargetName
 from distill.errors import check_extra
-from distill.evaluation.benchmarks import MAX_LENGTH, check_overlap, locate_benchmarks, open_benchmarks
+from distill.evaluation.benchmarks import (
+    MAX_LENGTH,
+    check_overlap,
+    find_training,
+    locate_benchmarks,
+    open_benchmarks,
+)
 from distill.evaluation.compare import compare
 from distill.evaluation.curves import learning_curve, read_metrics
 from distill.evaluation.lexicon import teacher_reader
@@ -148,7 +154,8 @@ class DistillRun(TrainingRun[Config]):
         section, data = self.config.eval, self.config.data
         if section.onnx:
             check_extra("onnx", "exporting to ONNX (eval.onnx)")
-        if section.baseline and data.synthetic.words == 0 and all(source.labels == "pseudo" for source in data.train):
+        own = sum(source.ratio for source in data.train if source.labels != "pseudo")
+        if section.baseline and own + (data.synthetic.ratio if data.synthetic.words else 0) <= 0:
             raise UserError("a baseline can't learn from words that only the teacher reads; set eval.baseline=false")
         for name, loss in self.task.own_losses.items():
             if section.baseline and loss.loss.function.__module__ == "__main__":
@@ -163,8 +170,11 @@ class DistillRun(TrainingRun[Config]):
             open_benchmarks(self._test, section.benchmarks, charset, max_length=scored_length(self.task.student))
         for teacher in self.task.teachers if section.teacher else ():
             teacher_reader(teacher, charset)
-        if self._train_root is not None and not self._train_root.is_dir():
-            raise UserError(f"{self._train_root}: no such folder to search for test words; mend eval.train_root")
+        if self._train_root is not None:
+            try:
+                find_training(self._train_root, self._train_root)
+            except UserError as error:
+                raise UserError(f"eval.train_root, which is searched for test words: {error}") from None
 
     def training_note(self, step: int, result: Validation | None = None) -> str:
         """Describe the training, and what guided it."""

@@ -11,7 +11,15 @@ from typing_extensions import Self
 
 from distill.config import AuxSection, GuidanceSection, LossSection
 from distill.data.batch import Batch
-from distill.training.branches import PSEUDO, check_decoder, collect_heads, loss_sections, make_branches, missing_parts
+from distill.training.branches import (
+    PSEUDO,
+    check_decoder,
+    collect_heads,
+    join_terms,
+    loss_sections,
+    make_branches,
+    missing_parts,
+)
 from distill.training.pseudo_labels import LabelledBatch, label_words
 from distill.training.stored import StoredTeacher, stored_guidance
 from distill.training.task import Task, batch_seed
@@ -126,6 +134,7 @@ class DistillationTask(Task):
         self.alphabets = nn.ModuleList(each.alphabet for each in branches if each.alphabet is not None)
         self.guidance, self.aux, self.seed = guidance, aux, seed
         self._left_out_of_ctc = torch.zeros(())
+        self._unlabelled = self._not_labelled = 0
         self._left_out = [name for name in losses or {} if name in alone and find_loss(name).needs and not taught]
 
     @property
@@ -191,7 +200,10 @@ class DistillationTask(Task):
         )
 
     def log_metrics(self) -> dict[str, float]:
-        """Return the percentage of words whose features a teacher had cached, and the words that CTC can't spell."""
+        """Return percentages since the last call, where they apply, and the words that CTC can't spell.
+
+        Of words whose features a teacher had cached, and of those without labels that it wasn't sure enough of.
+        """
         rates = {
             f"{branch.prefix}{name}_cache": cache.take_hit_rate()
             for branch in self.branches for name, cache in branch.teacher.caches.items()
@@ -200,6 +212,9 @@ class DistillationTask(Task):
         if left_out := float(self._left_out_of_ctc):
             metrics["words_without_ctc"] = left_out
             self._left_out_of_ctc = torch.zeros(())
+        if self._unlabelled:
+            metrics["words_not_labelled"] = 100 * self._not_labelled / self._unlabelled
+            self._unlabelled = self._not_labelled = 0
         return metrics
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -211,7 +226,10 @@ class DistillationTask(Task):
     def prepare(self, batch: Batch, step: int, progress: float, part: int = 0) -> DistillationInputs:
         """Encode the labels and, in a guided step, ask the teachers for their stages."""
         labelled = self.label(batch)
-        batch = batch if labelled is None else labelled.batch
+        if labelled is not None:
+            self._unlabelled += batch.labels.count("")
+            self._not_labelled += len(batch.labels) - (0 if labelled.placeholder else len(labelled.batch.labels))
+            batch = labelled.batch
         weights = self.weights.at(progress)
         seed = batch_seed(self.seed, step, part)
         extracted: list[tuple[Guidance | None, Tensor | None]] = []
@@ -278,12 +296,15 @@ class DistillationTask(Task):
         context = LossContext(inputs.target_ids, generator=generator, second_columns=stages.second_columns)
         for loss_name, loss in self.own_losses.items():
             if (weight := inputs.weights[loss_name]) > 0:
-                terms |= {name: weight * term for name, term in loss.terms(stages, None, context).items()}
+                more = {name: weight * term for name, term in loss.terms(stages, None, context).items()}
+                terms = join_terms(terms, more, f"losses.{loss_name}")
         for branch, guidance, words in zip(self.branches, inputs.guidance, inputs.words, strict=True):
             if guidance is not None:
-                terms |= branch.terms(stages, guidance, words, inputs.target_ids, inputs.weights, inputs.seed)
+                more = branch.terms(stages, guidance, words, inputs.target_ids, inputs.weights, inputs.seed)
+                terms = join_terms(terms, more, branch.teacher.name)
         if self.stored is not None and inputs.stored is not None:
-            terms |= self.stored.terms(stages, inputs.stored, None, inputs.target_ids, inputs.weights, inputs.seed)
+            more = self.stored.terms(stages, inputs.stored, None, inputs.target_ids, inputs.weights, inputs.seed)
+            terms = join_terms(terms, more, "stored distributions")
         # Times 0 rather than left out: every weight gets its gradient, and every process its collective calls.
         return {name: 0 * term for name, term in terms.items()} if inputs.placeholder else terms
 

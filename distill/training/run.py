@@ -27,7 +27,7 @@ from distill.training.checkpoint import CheckpointKeeper, check_alphabet, load_c
 from distill.training.ema import WeightAverage
 from distill.training.optim import ConfiguredRates, build_optimizer, build_schedule
 from distill.training.progress import Tracker, TrainingProgress
-from distill.training.run_folder import describe_changes, open_run_folder
+from distill.training.run_folder import describe_changes, find_changes, open_run_folder, validates
 from distill.training.stopping import StopRequest
 from distill.training.task import Task
 from distill.training.trainer import Loop, NonFiniteLossError, StepReport, TrainState, train
@@ -200,6 +200,8 @@ class TrainingRun(ABC, Generic[Settings]):
         if self.accelerator.is_main_process:
             # Nothing is written or removed before all that may refuse has been built.
             lock = open_run_folder(self.out, overwrite, resume)
+            if resume is not None and (aside := self.checkpoints.set_aside(self.state.step)):
+                self.log(f"checkpoints of later steps are set aside: {', '.join(path.name for path in aside)}")
             save_config(self.config, self.out / "config.yaml")
         try:
             self.accelerator.wait_for_everyone()
@@ -254,17 +256,26 @@ class TrainingRun(ABC, Generic[Settings]):
         """Continue from `auto` (the latest checkpoint, if there is one) or from a checkpoint folder."""
         path = self.checkpoints.find(which)
         if path is None:
+            if (self.out / self.exported).is_dir():
+                self.log(f"no checkpoint in {self.checkpoints.folder}: starting from the beginning")
             return
         check_alphabet(path, self.data.charset.characters)
         load_checkpoint(self.accelerator, path)
         self._configured.apply(self.optimizer, self.schedule, self.config.train.steps)
         self._saved_step = self.state.step
-        if path.parent.resolve() != self.checkpoints.folder.resolve():
-            self.state.best_accuracy = -1.0  # the best weights of then lie in the other run's folder
         self.log(f"resumed {path} at step {self.state.step}")
-        changes = describe_changes(path.parent.parent, self.config)
-        if changes:
-            self.log(changes)
+        changes = find_changes(path.parent.parent, self.config)
+        if changes is None:
+            self.log(f"what has changed since then can't be listed: no configuration in {path.parent.parent}")
+        elif changes:
+            self.log(describe_changes(changes))
+        other = path.parent.resolve() != self.checkpoints.folder.resolve()  # whose best weights lie there
+        if other or self.checkpoints.after(self.state.step):  # the best weights may be of those steps
+            self.state.best_accuracy = -1.0
+        elif any(validates(key, self.config) for key in changes or ()):
+            self.state.best_accuracy = -1.0
+            self.log("the words to validate on have changed: the best weights are chosen anew")
+        self.accelerator.wait_for_everyone()  # before later checkpoints are set aside
 
     def weights(self) -> nn.Module:
         """Return the exported model as it is now, averaged when averaging is on; every process calls it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from distill.config import Schema, differences, load_config
 from distill.fields import as_yaml
@@ -33,7 +34,14 @@ def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:
     if resume is not None and overwrite:
         raise UserError("--resume continues a run and --overwrite replaces it; give one of them")
     if resume is not None:
-        CheckpointKeeper(out / "checkpoints").find(resume)
+        checkpoints = CheckpointKeeper(out / "checkpoints")
+        checkpoint = checkpoints.find(resume)
+        seen = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
+        if seen and not (out / "config.yaml").is_file():
+            raise UserError(f"{out} holds other things than a run; give another out=FOLDER")
+        other = checkpoint is not None and checkpoint.parent.resolve() != checkpoints.folder.resolve()
+        if other and (out / "config.yaml").is_file():
+            raise UserError(f"{out} holds another run than {checkpoint} is of; give another out=FOLDER")
         return
     instead = "continue it with --resume auto, "
     check_output(out, overwrite, "a run", lambda folder: (folder / "config.yaml").is_file(), "out=FOLDER", instead)
@@ -65,16 +73,25 @@ def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]
     return lock
 
 
-def describe_changes(folder: Path, config: Schema) -> str:
-    """Say in a line what `config` has changed since the run in `folder` began, "" when nothing or nobody knows."""
-    file = folder / "config.yaml"
-    if not file.is_file():
-        return ""
+def find_changes(folder: Path, config: Schema) -> dict[str, tuple[Any, Any]] | None:
+    """Find what `config` has changed since the run in `folder` began: by key, the value of then and that of now.
+
+    None when nobody knows.
+    """
     try:
-        before = load_config(type(config), file)
-    except UserError as error:
-        return f"what has changed since then can't be listed: {error}"
-    changes = [
-        f"{key} {as_yaml(old)} -> {as_yaml(new)}" for key, old, new in differences(before, config) if key != "out"
-    ]
-    return f"changed since then: {', '.join(changes)}" if changes else ""
+        before = load_config(type(config), folder / "config.yaml")
+    except UserError:
+        return None
+    return {key: (old, new) for key, old, new in differences(before, config) if key != "out"}
+
+
+def describe_changes(changes: Mapping[str, tuple[Any, Any]]) -> str:
+    """Say in a line what has changed."""
+    listed = ", ".join(f"{key} {as_yaml(old)} -> {as_yaml(new)}" for key, (old, new) in changes.items())
+    return f"changed since then: {listed}"
+
+
+def validates(key: str, config: Schema) -> bool:
+    """Tell whether a key of the configuration says which words are validated on, and how they are read."""
+    rendered = key.startswith("data.synthetic.") and config.data.validation is None
+    return key in ("data.root", "data.validation", "student.language_model") or rendered

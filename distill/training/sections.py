@@ -142,7 +142,7 @@ class GuidanceSection:
     """Weight of the non-target part within `dkd`."""
     pseudo_label_weight: float = field(default=1.0, metadata={"least": 0})
     """Weight of the character loss on words that a teacher labelled (sources with `labels: pseudo`)."""
-    pseudo_label_threshold: float = field(default=0.9, metadata={"least": 0})
+    pseudo_label_threshold: float = field(default=0.9, metadata={"least": 0, "most": 1})
     """Least confidence (product over characters) of a teacher's label; words below it are left out."""
     schedules: dict[str, ScheduleSection] = field(default_factory=dict)
     """Schedules of these weights by name: `linguistic`, `visual`, `bridge`, `kd`, `dkd`, `pseudo` (pseudo labels)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from distill.config import Config, EvalSection, LossSection, load_config
+from distill.config import Config, EvalSection, LossSection, load_config, save_config
 from distill.training import baseline as module
 from distill.training.baseline import Baseline
 from distill.training.stopping import STOPPED
@@ -61,6 +62,17 @@ class Started:
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     return Config(name="mini", out=str(tmp_path / "run"), eval=EvalSection(baseline=True))
+
+
+def test_one_that_was_trained_otherwise_is_not_finished(config: Config) -> None:
+    baseline = Baseline(config, 1, 1e-3)
+    baseline.folder.mkdir(parents=True)
+    save_config(baseline.config, baseline.folder / "config.yaml")
+    assert not baseline.finished
+    (baseline.folder / "report.json").touch()
+    assert baseline.finished
+    longer = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=7))
+    assert not Baseline(longer, 1, 1e-3).finished
 
 
 def test_losses_that_need_no_teacher_are_the_baselines_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

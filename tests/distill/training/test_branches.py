@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distill.config import AuxSection, Config, GuidanceSection, StudentSection, TeacherSection
 from distill.data.batch import Batch
+from distill.training.branches import join_terms
 from distill.training.building import build_task
 from distill.training.distillation import DistillationTask
 from distill.training.layer_map import layer_map
@@ -157,3 +158,10 @@ def test_a_teacher_for_shorter_words_is_refused_before_the_first_step() -> None:
         build_task(config)
     config.teacher.name = "tiny"
     assert build_task(config).student.max_length == 40
+
+
+def test_terms_of_one_name_are_refused() -> None:
+    terms = join_terms({"first": torch.ones(())}, {"second": torch.zeros(())}, "losses.near")
+    assert list(terms) == ["first", "second"]
+    with pytest.raises(UserError, match=r"losses\.far gives a term 'first', which there is already"):
+        join_terms(terms, {"first": torch.ones(())}, "losses.far")

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from distill.training import run_folder
-from distill.training.checkpoint import CheckpointKeeper, is_complete, load_checkpoint
+from distill.training.checkpoint import CheckpointKeeper, check_alphabet, is_complete, load_checkpoint
 from distill.training.run_folder import LOCK, WRITTEN, check_run_folder, open_run_folder
 from distill.training.trainer import TrainState
 from students import files
@@ -189,10 +189,29 @@ def test_other_places_that_are_refused(earlier: Path, tmp_path: Path) -> None:
     (earlier / "config.yaml").unlink()
     with pytest.raises(UserError, match="other things than a run"):
         check_run_folder(earlier, None, overwrite=True)
+    with pytest.raises(UserError, match="other things than a run"):
+        check_run_folder(earlier, "auto", overwrite=False)
     with pytest.raises(UserError, match="no checkpoint"):
         check_run_folder(earlier, str(tmp_path / "nothing"), overwrite=False)
     with pytest.raises(UserError, match="can't be created"):
         open_run_folder(earlier / "notes.txt" / "run", overwrite=False, resume=None)
+
+
+def test_a_checkpoint_of_another_run_is_not_mixed_into_a_run(earlier: Path, tmp_path: Path) -> None:
+    for run in (earlier, tmp_path / "other"):
+        (run / "checkpoints" / "step-00000007").mkdir(parents=True)
+        for name in ("complete.json", "model.safetensors"):
+            (run / "checkpoints" / "step-00000007" / name).write_text("{}")
+    check_run_folder(earlier, str(earlier / "checkpoints" / "step-00000007"), overwrite=False)
+    check_run_folder(tmp_path / "new", str(earlier / "checkpoints" / "step-00000007"), overwrite=False)
+    with pytest.raises(UserError, match=r"holds another run than .*step-00000007 is of"):
+        check_run_folder(earlier, str(tmp_path / "other" / "checkpoints" / "step-00000007"), overwrite=False)
+
+
+def test_a_checkpoint_that_was_cut_off_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "complete.json").touch()
+    with pytest.raises(UserError, match=r"is damaged \(complete\.json"):
+        check_alphabet(tmp_path, "abc")
 
 
 def test_new_and_empty_places_are_taken(tmp_path: Path) -> None:

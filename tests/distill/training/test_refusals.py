@@ -349,3 +349,18 @@ def test_a_torn_validation_picture_costs_no_step(torn: Path, config: Path, capfd
     assert "none may be; check_lmdb" in message, "data.max_corrupt is for training words"
     assert [path.name for path in (config.parent / "run" / "checkpoints").iterdir()] == ["step-00000003"]
     assert main([*arguments, "--resume", "auto"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["eval.train_root=EMPTY"], "eval.train_root, which is searched for test words: "),
+        (["seed=5000000000"], "seed"),
+        (["guidance.pseudo_label_threshold=90"], "guidance.pseudo_label_threshold"),
+        (["teachers=[{name: words-small}, {weights: x.pt}]"], "an entry of teachers has no name"),
+        (["teacher.name=null", "student.init=tiny-free", "student.max_length=40"], "set student.remap=true"),
+    ],
+)
+def test_what_would_be_ignored_or_found_late(refuse: Refuse, tmp_path: Path, arguments: list[str], text: str) -> None:
+    (tmp_path / "empty").mkdir()
+    assert text in refuse(*(each.replace("EMPTY", str(tmp_path / "empty")) for each in arguments))

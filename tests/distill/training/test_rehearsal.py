@@ -40,6 +40,14 @@ def test_a_rehearsal_shows_the_first_step_and_leaves_nothing(
     assert tree(material, tmp_path) == before
 
 
+def test_a_teacher_sees_one_size_beside_a_student_that_keeps_the_aspect(
+    config: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["student.decoding=ctc", "student.keep_aspect=true", "teacher.name=words-small", "student.charset=36"]
+    assert main(["--config", str(config), "--dry-run", *overrides]) == 0
+    assert "visual3" in capfd.readouterr().out
+
+
 def test_a_rehearsal_renders_a_few_words_and_keeps_none(
     config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

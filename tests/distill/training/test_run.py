@@ -186,6 +186,32 @@ def test_what_has_changed_is_listed_and_counts(config: Path, capfd: pytest.Captu
     assert "changed since then" not in capfd.readouterr().out
 
 
+def test_another_way_from_an_earlier_checkpoint(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--config", str(config), "train.checkpoint_every=2", "train.validate_every=2", "train.steps=6"]
+    assert main(arguments) == 0
+    run = config.parent / "run"
+    student = (run / "student" / "model.safetensors").read_bytes()
+    earlier = ["--resume", str(run / "checkpoints" / "step-00000004"), "optim.lr=1e-4"]
+    assert main([*arguments, *earlier]) == 0
+    assert "checkpoints of later steps are set aside: step-00000006.set-aside" in capfd.readouterr().out
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["step-00000004", "step-00000006", "step-00000006.set-aside"]
+    weights = [(run / "checkpoints" / name / "model.safetensors").read_bytes() for name in names[1:]]
+    assert weights[0] != weights[1]
+    assert (run / "student" / "model.safetensors").read_bytes() != student, "the best of the way that was taken"
+
+
+def test_other_words_to_validate_on_have_another_best(
+    config: Path, material: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--config", str(config), "train.checkpoint_every=2", "train.validate_every=2"]
+    assert main([*arguments, "train.steps=2"]) == 0
+    changed = ["train.steps=4", f"data.validation={material / 'train'}", "--resume", "auto"]
+    assert main([*arguments, *changed]) == 0
+    assert "the words to validate on have changed: the best weights are chosen anew" in capfd.readouterr().out
+    assert "Step 4 of 4" in (config.parent / "run" / "student" / "README.md").read_text()
+
+
 def test_teachers_guide_every_few_steps_not_batches(config: Path) -> None:
     arguments = ["guidance.interval=2", "train.grad_accum=3", "train.batch_size=2", "train.steps=5"]
     assert main(["--config", str(config), *arguments]) == 0
