@@ -89,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         counts = write_results(request, names, sets, parts, folder, given.out, given.overwrite)
     except UserError:  # nothing is left to write, so there is nothing to go on with
+        lock.close()
         remove(folder)
         raise
     lock.close()

@@ -171,6 +171,8 @@ class DistillRun(TrainingRun[Config]):
         for teacher in self.task.teachers if section.teacher else ():
             teacher_reader(teacher, charset)
         if self._train_root is not None:
+            if not self._train_root.is_dir():
+                raise UserError(f"{self._train_root}: no such folder to search for test words; mend eval.train_root")
             try:
                 find_training(self._train_root, self._train_root)
             except UserError as error:
