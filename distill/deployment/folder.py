@@ -159,6 +159,8 @@ def export(
         raise UserError(f"no target {unknown[0]!r}; there are {', '.join(FILES)}")
     if onnx and "onnx" not in targets:
         targets = ["onnx", *targets]
+    if not isinstance(reader, str | Path | Reader):  # an ONNX file, say
+        raise UserError(f"{type(reader).__name__} has no weights to export; give the folder of the student")
     model = load_reader(reader) if isinstance(reader, str | Path) else reader
     card = Card(name or type(model).__name__.lower()) if model.source is None else fill_card(model.source, name)
     if mix is not None:

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from distill.data.folders import find_pictures
 from distill.deployment import folder as folders
 from distill.deployment.card import Card, read_sections, scores_from_report
-from distill.deployment.folder import ParityError, save_folder
+from distill.deployment.folder import ParityError, export, save_folder
 from distill.deployment.onnx_export import export_onnx
 from distill.deployment.onnx_program import onnx_program
 from distill.deployment.onnx_reader import OnnxReader
@@ -165,6 +165,12 @@ def test_a_difference_leaves_nothing_behind(learned, tmp_path: Path, monkeypatch
     with pytest.raises(ParityError):
         save_folder(learned.student, tmp_path / "mini", Card("mini"), targets=["onnx"])
     assert not list(tmp_path.iterdir())
+
+
+def test_what_has_no_weights_is_refused(onnx_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="OnnxReader has no weights to export; give the folder of the student"):
+        export(OnnxReader(onnx_file), tmp_path / "out")  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
 
 
 def test_half_precision_halves_the_file_and_reads_the_same(learned, tmp_path: Path) -> None:
