@@ -10,7 +10,7 @@ from rich.console import Console
 
 from distill.commands import CommandParser
 from distill.data.holding_out import hold_out
-from distill.data.lmdb_reader import count_unread
+from distill.data.lmdb_reader import describe_unread
 from distill.data.trees import open_sets
 from distill.errors import UserError, exit_on_user_error
 
@@ -42,6 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"{given.out / 'train' / name}: {count} words")
     if counts.unreadable:
         console.print(f"  left out: {counts.unreadable} without a readable label or picture")
-    if unread := count_unread(sets):
-        console.print(f"  passed over: {unread} records that an LMDB stores beyond num-samples, or under the number 0")
+    for line in describe_unread(sets):
+        console.print(line)
     return 0

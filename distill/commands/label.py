@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{given.data}: no such folder; give one of pictures, or an LMDB")
 
     from distill.data.folders import PictureRecords, list_names, walk_files
-    from distill.data.lmdb_reader import count_unread
+    from distill.data.lmdb_reader import describe_unread
     from distill.data.progress import followed
     from distill.data.writing import check_lmdb_folder, check_outside
     from distill.labelling.job import LabelRequest, open_job, split, work
@@ -98,6 +98,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     labelled = [records.path for records in sets if not isinstance(records, PictureRecords)]
     if len(labelled) < len(sets) and (others := walk_files(given.data, labelled).others):
         print(f"  passed over, no pictures by their names: {list_names(others)}")
-    if unread := count_unread(sets):
-        print(f"  passed over: {unread:,} records that an LMDB stores beyond num-samples, or under the number 0")
+    for line in describe_unread(sets):
+        print(line)
     return 0

@@ -135,9 +135,11 @@ class LmdbRecords:
         return self._shared
 
 
-def count_unread(sets: Sequence[Records]) -> int:
-    """Count the records of all sets that nobody reads; see `LmdbRecords.count_beyond`."""
-    return sum(records.count_beyond() for records in sets if isinstance(records, LmdbRecords))
+def describe_unread(sets: Sequence[Records]) -> list[str]:
+    """Say in a line how many records of all sets nobody reads (`LmdbRecords.count_beyond`); no line where none."""
+    unread = sum(records.count_beyond() for records in sets if isinstance(records, LmdbRecords))
+    where = "that an LMDB stores beyond num-samples, or under the number 0"
+    return [f"  passed over: {unread:,} records {where}"] if unread else []
 
 
 class _Environment:

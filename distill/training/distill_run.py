@@ -17,18 +17,13 @@ from rich.console import Console
 from distill.config import Config, as_dict
 from distill.data.language_models import open_language_model
 from distill.data.module import DataModule
+from distill.data.trees import open_all
 from distill.deployment.card import Card, scores_from_report
 from distill.deployment.folder import save_folder
 from distill.deployment.readers import ModelReader, WordReader
 from distill.deployment.snippets import TargetName
 from distill.errors import check_extra
-from distill.evaluation.benchmarks import (
-    MAX_LENGTH,
-    check_overlap,
-    find_training,
-    locate_benchmarks,
-    open_benchmarks,
-)
+from distill.evaluation.benchmarks import MAX_LENGTH, check_overlap, locate_benchmarks, open_benchmarks
 from distill.evaluation.compare import compare
 from distill.evaluation.curves import learning_curve, read_metrics
 from distill.evaluation.lexicon import teacher_reader
@@ -174,7 +169,7 @@ class DistillRun(TrainingRun[Config]):
             if not self._train_root.is_dir():
                 raise UserError(f"{self._train_root}: no such folder to search for test words; mend eval.train_root")
             try:
-                find_training(self._train_root, self._train_root)
+                open_all(self._train_root)
             except UserError as error:
                 raise UserError(f"eval.train_root, which is searched for test words: {error}") from None
 

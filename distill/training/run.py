@@ -266,7 +266,7 @@ class TrainingRun(ABC, Generic[Settings]):
         self.log(f"resumed {path} at step {self.state.step}")
         changes = find_changes(path.parent.parent, self.config)
         if changes is None:
-            self.log(f"what has changed since then can't be listed: no configuration in {path.parent.parent}")
+            self.log(f"what has changed since then can't be listed: {path.parent.parent} has no config.yaml to read")
         elif changes:
             self.log(describe_changes(changes))
         other = path.parent.resolve() != self.checkpoints.folder.resolve()  # whose best weights lie there
