@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -293,7 +294,8 @@ def _checked_value(schema: type, annotation: Any, key: str, value: Any, text: An
                 _checked_section(schema, section, f"{key}[]", entry, row)
                 for entry, row in zip(value, rows, strict=True)
             ]
-        return text if isinstance(text, list) and annotation == list[str] else value
+        listed = text if isinstance(text, list) and annotation == list[str] else value
+        return [_from_home(entry) for entry in listed] if isinstance(listed, list) else listed
     if origin is dict:
         if not isinstance(value, Mapping):
             raise UserError(f"{key} holds entries by name; write them below it")
@@ -307,8 +309,13 @@ def _checked_value(schema: type, annotation: Any, key: str, value: Any, text: An
     if section is not None:
         return _checked_section(schema, section, key, value, text)
     if is_text(annotation) and value is not None and isinstance(text, str):
-        return text  # `no`, `2024_11_25` and `1e5` are something else to YAML
-    return value
+        value = text  # `no`, `2024_11_25` and `1e5` are something else to YAML
+    return _from_home(value)
+
+
+def _from_home(value: Any) -> Any:
+    """Return a path of the home folder as a shell would write it; it leaves the one in `out=~/runs` alone."""
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def unknown_key(schema: type, key: str) -> UserError:

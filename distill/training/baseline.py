@@ -93,6 +93,11 @@ class Baseline:
                 env=without_launcher(dict(os.environ)),
             )  # fmt: skip
 
+    @property
+    def failed(self) -> bool:
+        """Whether its process has ended in an error."""
+        return self._process is not None and self._process.poll() not in (None, 0, STOPPED)
+
     def terminate(self) -> None:
         """Ask it to save and leave, without waiting for it."""
         if self._process is not None:

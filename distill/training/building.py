@@ -47,6 +47,8 @@ def build_student(section: StudentSection, seed: int, log: Log = lambda _: None)
     changed = {name: getattr(section, name) for name in SIZE_KEYS if getattr(section, name) is not None}
     if section.init is not None:
         return start_from(section, section.init, charset, changed, seed, log).train()
+    if section.remap:
+        raise UserError("student.remap changes the charset of a student to start from; set student.init, or leave it")
     if section.max_width is not None and not section.keep_aspect:
         raise UserError("student.max_width is of pictures that keep their aspect; set student.keep_aspect, or leave it")
     config = resized(SIZES[section.size](charset, section.max_length), changed)
@@ -90,6 +92,8 @@ def start_from(
             f"student.max_length={section.max_length}: {init} reads words of up to {reader.max_length}; set "
             "student.remap=true, or leave it out"
         )
+    if section.size != StudentSection.size:
+        log(f"student.size={section.size} has no effect: {init} keeps its own sizes, but for those set by themselves")
     if section.turn_tall is not None:
         reader.config = dataclasses.replace(reader.config, turn_tall=section.turn_tall)
     if section.max_width is not None:
@@ -128,6 +132,35 @@ def remap_reader(reader: AnyReader, folder: str, charset: str, max_length: int, 
         remapped, report = remap(reader, alphabet, max_length)
     log(f"{folder} for {len(alphabet.characters)} characters: {report.describe()}")
     return remapped
+
+
+def check_kept(reader: Reader, section: Any, key: str, remap: bool, log: Log) -> None:
+    """Compare a loaded teacher with its section of the configuration, which describes new ones.
+
+    Args:
+        reader: the teacher that training starts from.
+        section: of its kind; what is as by default there asks for nothing.
+        key: the section's name.
+        remap: alphabet and longest word are going to be changed.
+        log: gets a line about sizes that are asked for in vain.
+
+    Raises:
+        UserError: when another alphabet or longest word is asked for without `remap`.
+    """
+    kept = []
+    for each in dataclasses.fields(section):
+        name, asked = each.name, getattr(section, each.name)
+        own = getattr(reader.config, name, asked if name != "size" else None)
+        wanted = Charset.load(asked).characters if name.endswith("charset") else asked
+        if asked in (each.default, None) or wanted == own or name in ("clip", "image_size", "patch"):  # with own rules
+            continue
+        if name not in ("charset", "max_length"):
+            kept.append(f"{key}.{name}={asked}")
+        elif not remap:
+            has = f"{len(own)} characters" if name == "charset" else f"words of up to {own}"
+            raise UserError(f"{key}.{name}={asked}: the teacher of init has {has}; set remap=true, or leave it out")
+    if kept:
+        log(f"without effect, since the teacher of init keeps what it has: {', '.join(kept)}")
 
 
 def resized(config: StudentConfig, changed: dict[str, Any]) -> StudentConfig:
@@ -171,6 +204,10 @@ def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]
     """
     if any(section.name is None for section in config.teachers):
         raise UserError("an entry of teachers has no name; give it one, or leave the entry out")
+    if config.teachers and config.teacher.name is not None:
+        raise UserError(
+            f"teacher.name={config.teacher.name} beside teachers: set teacher.name=null, or teachers=[] for it alone"
+        )
     teachers = []
     for section in teacher_sections(config):
         teacher = load_teacher(section.name or "", section.weights, section.position, image_size, section.kind)

@@ -183,8 +183,12 @@ class DistillRun(TrainingRun[Config]):
     def before_backward(self, step: int, terms: dict[str, torch.Tensor]) -> None:
         """Measure each term's share of the student's gradient, about as often as words are validated.
 
-        That is done in guided steps, by the main process alone on its own words.
+        That is done in guided steps, by the main process alone on its own words. A baseline that has failed is said
+        here, once: the student trains on, and the run fails when it waits for the baseline.
         """
+        if self.baseline is not None and self.baseline.failed and not self._baseline_failure_said:
+            self._baseline_failure_said = True
+            self.log(f"the baseline has ended in an error; see {self.baseline.console_file}. The student trains on")
         interval = self.config.guidance.interval
         every = max(self.config.train.validate_every // interval, 1) * interval
         if self.tracker is None or step % every or len(terms) < 2 or splits_weights(self.accelerator):
@@ -195,6 +199,7 @@ class DistillRun(TrainingRun[Config]):
     def before_training(self) -> None:
         """Train the baseline beside the student, unless it is off or has been trained before."""
         self.baseline: Baseline | None = None
+        self._baseline_failure_said = False
         baseline = Baseline(self.config, self.accelerator.num_processes, self.peak)
         if self.config.eval.baseline and not baseline.finished and self.accelerator.is_main_process:
             self.log(f"training the baseline beside it, without a teacher; its output goes to {baseline.console_file}")

@@ -20,6 +20,7 @@ from distill.training.run import TrainingRun, Validation
 from distill.training.run_folder import check_run_folder
 from distill.training.task import Task
 from students.charset import Charset
+from students.errors import UserError
 from students.files import write_file
 from teachers.small import SmallTeacher
 
@@ -61,6 +62,8 @@ def train_teacher(
 ) -> TeacherResult:  # fmt: skip
     """Train a teacher; arguments, stopping and errors as for `distill.training.distill_run.distill`."""
     check_run_folder(Path(config.out), resume, overwrite)
+    if config.remap and (config.init is None or config.kind == "clip"):
+        raise UserError("remap changes the charset of a CLIP4STR or PARSeq to start from; set init, or leave remap out")
     with own_process_state():
         run = (ContrastiveRun if config.kind == "clip" else TeacherRun)(config, command, console)
         finished = run.execute(resume, overwrite)

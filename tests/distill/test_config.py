@@ -211,6 +211,16 @@ def test_texts_are_taken_as_they_stand(file: Path) -> None:
     assert load_config(Config, saved) == config
 
 
+def test_paths_of_the_home_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves the ~ in `out=~/runs` as it is; a folder of that name was made."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    given = ["out=~/runs", "data.train=[{path: ~/words}]", "data.synthetic.fonts=[~/fonts, ~]", "name=~x", "seed=2"]
+    for config in (load_config(Config, file, given), load_config(Config, {"out": "~/runs", "name": "~x"}, given[1:3])):
+        assert (config.out, config.data.train[0].path) == ("/home/somebody/runs", "/home/somebody/words")
+        assert config.data.synthetic.fonts[0] == "/home/somebody/fonts"
+        assert config.name == "~x"
+
+
 def test_a_file_may_be_based_on_others(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "one.yaml").write_text("base: quickstart\ntrain: {steps: 5}\nname: one\n", encoding="utf-8")

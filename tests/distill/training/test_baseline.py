@@ -131,6 +131,15 @@ def test_its_end_is_waited_for(config: Config, monkeypatch: pytest.MonkeyPatch) 
     assert not baseline.wait(), "told to stop together with its run"
 
 
+def test_a_failure_is_seen_before_its_end_is_waited_for(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    baseline = Baseline(config, 1, 0.01)
+    assert not baseline.failed, "not started"
+    started = start(baseline, monkeypatch, None)
+    for code, failed in ((None, False), (0, False), (STOPPED, False), (1, True), (-9, True)):
+        started.code = code
+        assert baseline.failed == failed
+
+
 def test_a_run_that_is_told_to_stop_meanwhile_takes_it_along(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     baseline = Baseline(config, 1, 0.01)
     started = start(baseline, monkeypatch, None)

@@ -178,7 +178,7 @@ def test_a_reader_to_start_from_reads_at_another_size(remap: bool, tmp_path: Pat
     lines: list[str] = []
 
     def start(size: list[int] | None) -> Clip4Str:
-        section = Clip4StrSection(image_size=size, charset="36")
+        section = Clip4StrSection(image_size=size, charset="36" if remap else "94")
         config = TeacherConfig(kind="clip4str", init=str(tmp_path / "loaded"), remap=remap, clip4str=section)
         return build_clip4str(config, lines.append).reader
 

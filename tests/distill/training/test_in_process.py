@@ -7,6 +7,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -16,6 +18,8 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from distill.config import Config, load_config
+from distill.training import distill_run
+from distill.training.baseline import Baseline
 from distill.training.distill_run import Result, distill
 from distill.training.progress import Tracker
 from losses import registry
@@ -130,3 +134,19 @@ def test_a_loss_of_a_plugin_in_a_run_with_its_baseline(config: Path, monkeypatch
     assert "brightness" not in (result.folder / "baseline" / "metrics.jsonl").read_text(encoding="utf-8")
     with pytest.raises(UserError, match="brightness"):
         distill(load_config(Config, config, {**given, "losses.brightness.options": {"size": 1}, "out": "other"}))
+
+
+def test_a_baseline_that_fails_is_said_while_the_student_trains(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(Baseline):
+        def start(self) -> None:
+            self._process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+            self._process.wait()
+
+    monkeypatch.setattr(distill_run, "Baseline", Broken)
+    with pytest.raises(RuntimeError, match="ended with code 3"):
+        run(config, "run", "eval.baseline=true")
+    told = capfd.readouterr().out.replace("\n", " ")
+    assert told.count("the baseline has ended in an error; see") == 1
+    assert (config.parent / "run" / "student").is_dir(), "the student's training is kept"

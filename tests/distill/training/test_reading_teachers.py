@@ -15,6 +15,7 @@ from distill.config import (
     Config,
     GuidanceSection,
     LossSection,
+    ParseqSection,
     ScheduleSection,
     StudentSection,
     TeacherConfig,
@@ -24,6 +25,7 @@ from distill.training.building import build_student, build_task
 from distill.training.distillation import DistillationTask
 from distill.training.layer_map import layer_map
 from distill.training.permuted import build_parseq
+from distill.training.teacher_run import train_teacher
 from distill.training.trainer import check_gradients
 from losses.kd import dkd_loss, kd_loss
 from students.charset import Charset
@@ -268,15 +270,55 @@ def test_a_teacher_to_start_from_gets_another_alphabet_when_asked(remapped: bool
     assert reader.training
 
 
+def test_what_a_loaded_student_does_not_take(student: Student, tmp_path: Path) -> None:
+    student.save_pretrained(tmp_path / "start")
+    lines: list[str] = []
+    build_student(StudentSection(init=str(tmp_path / "start")), 0, lines.append)
+    assert lines == []
+    build_student(StudentSection(init=str(tmp_path / "start"), size="paper"), 0, lines.append)
+    assert len(lines) == 1
+    assert lines[0].startswith("student.size=paper has no effect")
+
+
+def test_what_a_loaded_teacher_does_not_take(tmp_path: Path) -> None:
+    reader = parseq()
+    reader.save_pretrained(tmp_path / "start")
+    lines: list[str] = []
+
+    def start(**asked: Any) -> Parseq:
+        config = TeacherConfig(kind="parseq", init=str(tmp_path / "start"), parseq=ParseqSection(**asked))
+        return build_parseq(config, lines.append).reader
+
+    start(charset="36", max_length=reader.max_length, width=reader.config.width, depth=reader.config.depth)
+    assert lines == []
+    assert start(size="tiny", width=640, decoding="nar").config == reader.config
+    assert lines == [
+        "without effect, since the teacher of init keeps what it has: parseq.size=tiny, parseq.width=640, "
+        "parseq.decoding=nar"
+    ]
+    with pytest.raises(UserError, match=r"parseq\.charset=62: the teacher of init has 36 characters; set remap=true"):
+        start(charset="62")
+    with pytest.raises(UserError, match=rf"max_length=40: .* words of up to {reader.max_length}; set remap=true"):
+        start(max_length=40)
+
+
+@pytest.mark.parametrize("config", [TeacherConfig(kind="parseq"), TeacherConfig(kind="clip", init="words-small")])
+def test_what_can_not_be_remapped(config: TeacherConfig, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="set init, or leave remap out"):
+        train_teacher(dataclasses.replace(config, remap=True, out=str(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
+
+
 def test_teachers_of_a_configuration(student: Student, material: Path, tmp_path: Path) -> None:
     other_student().save_pretrained(tmp_path / "big")
     config = Config(student=StudentSection(width=32, depth=4))
     config.teacher.name = str(tmp_path / "big")
     alone = build_task(config)
+    name, config.teacher.name = config.teacher.name, None
     assert [type(each) for each in alone.teachers] == [StudentTeacher]
     config.teachers = [
         dataclasses.replace(config.teacher, name=str(material / "teacher"), weight=0.5),
-        dataclasses.replace(config.teacher, kind="student"),
+        dataclasses.replace(config.teacher, name=name, kind="student"),
     ]
     both = build_task(config)
     assert [(branch.prefix, branch.weight) for branch in both.branches] == [("teacher/", 0.5), ("big/", 1.0)]
