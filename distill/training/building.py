@@ -150,7 +150,7 @@ def check_kept(reader: Reader, section: Any, key: str, remap: bool, log: Log) ->
     kept = []
     for each in dataclasses.fields(section):
         name, asked = each.name, getattr(section, each.name)
-        own = getattr(reader.config, name, asked if name != "size" else None)
+        own: Any = getattr(reader.config, name, asked if name != "size" else None)
         wanted = Charset.load(asked).characters if name.endswith("charset") else asked
         if asked in (each.default, None) or wanted == own or name in ("clip", "image_size", "patch"):  # with own rules
             continue

@@ -117,6 +117,7 @@ class DistillRun(TrainingRun[Config]):
     """The run of `distill`: a student, its teachers, and the baseline beside it."""
 
     task: DistillationTask
+    _baseline_failure_said = False
 
     def build_task(self, log: Callable[[str], None]) -> DistillationTask:
         """Build student, teachers and losses."""
@@ -199,7 +200,6 @@ class DistillRun(TrainingRun[Config]):
     def before_training(self) -> None:
         """Train the baseline beside the student, unless it is off or has been trained before."""
         self.baseline: Baseline | None = None
-        self._baseline_failure_said = False
         baseline = Baseline(self.config, self.accelerator.num_processes, self.peak)
         if self.config.eval.baseline and not baseline.finished and self.accelerator.is_main_process:
             self.log(f"training the baseline beside it, without a teacher; its output goes to {baseline.console_file}")
