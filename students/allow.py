@@ -34,6 +34,10 @@ def expand_allowed(allow: str | Path) -> str:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
             raise UserError(f"{allow}: can't be read as an allow-list ({reason}); give a text file") from None
+    elif not isinstance(allow, str):
+        raise UserError(f"an allow-list is a text such as 0-9A-Z, or the Path of a file, not {type(allow).__name__}")
+    elif allow.lower().endswith(".txt"):  # a name, rather than the characters that it is spelt with
+        raise UserError(f"{allow}: no such file of allowed characters (in Python, give a file as a Path)")
     else:
         characters = re.sub("(?s)(.)-(.)", lambda ends: _expand_range(*ends.groups()), allow)
     if not characters:

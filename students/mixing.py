@@ -23,8 +23,8 @@ def mix_weights(reader: Reader, other: Reader, share: float) -> None:
     Raises:
         UserError: when the two differ in their alphabet or the shapes of their weights, or for a share out of range.
     """
-    if not 0 <= share <= 1:
-        raise UserError(f"a share of {share:g} to mix in; give 0 (nothing of it) to 1 (all of it)")
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise UserError(f"a share of {share} to mix in; give 0 (nothing of it) to 1 (all of it)")
     own, others = reader.state_dict(), other.state_dict()
     shapes, other_shapes = ({name: weight.shape for name, weight in weights.items()} for weights in (own, others))
     unlike = [name for name in shapes | other_shapes if shapes.get(name) != other_shapes.get(name)]

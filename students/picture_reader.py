@@ -111,8 +111,10 @@ class PictureReader:
         Raises:
             UserError: see `read`.
         """
-        if batch_size < 1:
+        if not isinstance(batch_size, int) or batch_size < 1:
             raise UserError(f"a batch of {batch_size} pictures; give batch_size 1 or more")
+        if not (_is_one(pictures) or isinstance(pictures, Iterable)):
+            raise UserError(f"{pictures!r} is no picture; give a path, an array, a Pillow picture, or several")
         allowed = None if allow is None else allowed_classes(self.charset, allow)
         remaining: Iterator[Picture] = iter([pictures] if _is_one(pictures) else pictures)  # type: ignore[list-item,arg-type]
         while batch := [decode_picture(picture) for picture in islice(remaining, batch_size)]:

@@ -91,9 +91,8 @@ def decode_picture(source: bytes | str | Path | BinaryIO | Image.Image | np.ndar
     try:
         return _decode_bytes(_read_file(Path(source)))
     except DamagedPictureError as error:
-        raise DamagedPictureError(
-            f"{source}: can't be read as a picture ({error}); save it again as PNG or JPEG"
-        ) from None
+        instead = "give the files in it" if os.path.isdir(source) else "save it again as PNG or JPEG"
+        raise DamagedPictureError(f"{source}: can't be read as a picture ({error}); {instead}") from None
 
 
 def resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from students.errors import UserError
+from students.language_model import OWN_FILE
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SHIPPED = Path(__file__).parent / "weights"
 """Folder of the shipped students."""
+HUB_FILES = ("config.json", "model.safetensors", "README.md", OWN_FILE)
+"""What a reader's repository on the hub is asked for: also its card, which has its terms."""
 RENAMED = {"refinements": "refine_iters"}
 """Keys of config.json as version 0.1 wrote them, with their names today."""
 RENAMED_DECODINGS = {"greedy": "ar", "one-shot": "nar"}
@@ -50,11 +53,13 @@ def locate(name_or_folder: str | Path) -> Path:
 
 
 def name_of(name_or_folder: str | Path) -> str:
-    """Return the name that tables use for a reader: its folder's, or the run's for a run's `student` and `teacher`."""
+    """Return the name that tables use for a reader: its folder's, its repository's on the hub, or its run's."""
     path = Path(name_or_folder)
     if not path.is_dir():
         return str(name_or_folder)
     path = path.resolve()
+    if path.parent.name == "snapshots":  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
+        return path.parent.parent.name.split("--")[-1]
     return path.parent.name if path.name in ("student", "teacher") and path.parent.name else path.name
 
 
@@ -63,7 +68,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["config.json", "model.safetensors"]))
+        return Path(snapshot_download(name, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(

@@ -117,6 +117,8 @@ class Reader(PictureReader, nn.Module):
 
     @language_model.setter
     def language_model(self, language_model: LanguageModel | None) -> None:
+        if not isinstance(language_model, LanguageModel | None):
+            raise UserError(f'{language_model!r} is no language model; give symdistill.open_language_model("european")')
         name = NO_MODEL if language_model is None else language_model.name
         if language_model is not None and self.LOGITS != "ctc":
             raise UserError("a language model is for reading by CTC; set student.decoding=ctc, or leave it out")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +21,7 @@ from distill.data.folders import list_names, walk_files
 from distill.data.overlap import Overlap, find_overlaps
 from distill.data.records import Records
 from distill.data.trees import open_set, open_sets
+from distill.data.writing import check_outside
 from distill.errors import UserError, exit_on_user_error
 from students.charset import Charset
 from students.files import replacing, write_file
@@ -28,6 +30,9 @@ MAX_LISTED = 20
 """Overlaps, characters and file names that are printed of many."""
 MAX_CORRUPT_LISTED = 100
 """Corrupt records of a set that are printed; `--json` names all."""
+
+SHEET_TITLE = "Sheet of samples, drawn by check_lmdb"
+"""Title in a sheet's file, by which it is known as one."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,11 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     single = given.data.is_file() or not given.data.exists()
     sets: list[Records] = [open_set(given.data)] if single else open_sets(given.data)
     against = open_sets(given.against) if given.against is not None else None
+    inputs = [given.data] if given.against is None else [given.data, given.against]
     sheet = given.sheet or Path(f"{sets[0].name if len(sets) == 1 else given.data.resolve().name}-samples.png")
-    for file in (*(() if given.no_sheet else (sheet,)), *((given.json,) if given.json else ())):
-        folder = file.resolve().parent
-        if file.is_dir() or not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise UserError(f"{file} can't be written: give a file in a folder that exists and may be written to")
+    # A sheet that nobody asked for is not drawn among the pictures that are read.
+    unasked = given.sheet is None and any(sheet.resolve().is_relative_to(data.resolve()) for data in inputs)
+    draws = not (given.no_sheet or unasked)
+    check_outputs(sheet if draws else None, given.json, inputs)
 
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
     if not console.is_terminal:
@@ -81,12 +87,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     overlaps = find_overlaps(against, sets) if against is not None else None
     if overlaps is not None:
         print_overlaps(console, overlaps, given.against)
-    if not given.no_sheet and any(map(len, sets)):
+    if draws and any(map(len, sets)):
         save_sheet(sample_sheet(sets), sheet)
         console.print(f"sheet of samples: {sheet}")
+    elif unasked and not given.no_sheet:
+        console.print("no sheet of samples, since this folder is among those that are read; --sheet PNG draws one")
     if given.json:
         save_findings(given.json, reports, overlaps)
     return 1 if overlaps or any(report.is_damaged for report in reports) else 0
+
+
+def check_outputs(sheet: Path | None, findings: Path | None, inputs: Sequence[Path]) -> None:
+    """Refuse files that can't be written, lie among what is read, or exist and are none that this command wrote.
+
+    Args:
+        sheet: the sheet of samples; None draws none.
+        findings: the file of `--json`; None writes none.
+        inputs: what is read.
+
+    Raises:
+        UserError: naming the file.
+    """
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise UserError(f"--sheet {sheet} is no PNG; give a name that ends in .png")
+    if sheet is not None and findings is not None and sheet.resolve() == findings.resolve():
+        raise UserError(f"--sheet and --json both name {sheet}; give two names")
+    for file, is_own in ((sheet, is_sheet), (findings, is_findings)):
+        if file is None:
+            continue
+        folder = file.resolve().parent
+        if (file.exists() and not file.is_file()) or not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise UserError(f"{file} can't be written: give a file in a folder that exists and may be written to")
+        for data in inputs:
+            check_outside(file, data)
+        if file.exists() and not is_own(file):
+            raise UserError(f"{file} exists, and check_lmdb has not written it; give another name")
+
+
+def is_sheet(file: Path) -> bool:
+    """Tell whether a file is a sheet of samples."""
+    try:
+        with Image.open(file) as opened:
+            return opened.info.get("Title") == SHEET_TITLE
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+
+
+def is_findings(file: Path) -> bool:
+    """Tell whether a file holds findings as JSON."""
+    try:
+        stored = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(stored, dict) and {"schema", "sets", "overlaps"} <= set(stored)
 
 
 def print_counts(console: Console, reports: Sequence[SetReport]) -> None:
@@ -152,8 +205,10 @@ def print_overlaps(console: Console, overlaps: Sequence[Overlap], against: Path)
 
 def save_sheet(sheet: Image.Image, file: Path) -> None:
     """Write the sheet of samples."""
-    with replacing(file) as beside:
-        sheet.save(beside, format="PNG")
+    title = PngInfo()
+    title.add_text("Title", SHEET_TITLE)
+    with replacing(file.resolve()) as beside:
+        sheet.save(beside, format="PNG", pnginfo=title)
 
 
 def save_findings(file: Path, reports: Sequence[SetReport], overlaps: Sequence[Overlap] | None) -> None:
@@ -163,7 +218,7 @@ def save_findings(file: Path, reports: Sequence[SetReport], overlaps: Sequence[O
         "sets": [dataclasses.asdict(report) for report in reports],
         "overlaps": None if overlaps is None else [dataclasses.asdict(overlap) for overlap in overlaps],
     }
-    write_file(file, json.dumps(findings, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+    write_file(file.resolve(), json.dumps(findings, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 def _spread(quantiles: Sequence[int]) -> str:

@@ -13,7 +13,8 @@ from distill.commands import CommandParser
 from distill.data.folders import FolderRecords, list_names
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, decode_record
-from distill.data.writing import LmdbWriter
+from distill.data.report import name_characters
+from distill.data.writing import LmdbWriter, check_outside
 from distill.errors import UserError, exit_on_user_error
 from students.charset import Charset
 
@@ -39,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
         "--labels", type=Path, metavar="FILE", help="label file, when it is not labels.* in the folder"
     )
     command.add_argument(
-        "--charset", default="94", help="36, 62, 94, 95 or a text file: words outside it are dropped (94)"
+        "--charset",
+        default="94",
+        help="36, 62, 94, 95 or a text file: words without one of its characters go (94)",
     )
     command.add_argument("--max-length", type=int, default=25, metavar="N", help="longest word in characters (25)")
     command.add_argument(
@@ -55,10 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     if not given.folder.is_dir():
         raise UserError(f"{given.folder}: no such folder; give one of pictures with labels.tsv in it")
+    check_outside(given.out, given.folder)
     records = FolderRecords(given.folder, given.labels)
     charset = Charset.load(given.charset)
     with LmdbWriter(given.out, given.overwrite) as writer:
-        dropped, named = copy_words(records, charset, given.max_length, given.keep_illegible, writer)
+        dropped, named, outside = copy_words(records, charset, given.max_length, given.keep_illegible, writer)
         if writer.count == 0:
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the label file is empty"
             raise UserError(f"{given.folder}: no word is left to write ({reasons}){named and f'; first: {named[0]}'}")
@@ -68,6 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"  dropped: {count} {reason}")
     for line in named:
         console.print(f"  {line}")
+    if outside:
+        console.print(
+            f"  outside the alphabet in so many of the words written: {name_characters(outside)}; they stay in the "
+            "labels, and where such an alphabet is read or taught they are replaced or left out"
+        )
     if records.repeated:
         console.print(f"  {records.repeated} entries repeat a picture with its label and count once")
     unlisted = records.unlisted()
@@ -78,17 +87,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def copy_words(
     records: FolderRecords, charset: Charset, max_length: int, keep_illegible: bool, writer: LmdbWriter
-) -> tuple[Counter[str], list[str]]:
-    """Copy pictures that can be read, with labels as they stand; count the others by reason and name some of them."""
+) -> tuple[Counter[str], list[str], Counter[str]]:
+    """Copy pictures that can be read, with labels as they stand.
+
+    Returns:
+        How many were dropped by reason, lines that name some of them, and in how many of the copied words which
+        characters outside the alphabet stand.
+    """
     dropped: Counter[str] = Counter()
+    outside: Counter[str] = Counter()
     named: list[str] = []
     for position, stored in followed(records.labels(), len(records), f"writing {records.name}"):
         label, name = stored or "", records.describe(position)
-        rule = charset.examine(label, max_length, keep_illegible=keep_illegible).reason
+        verdict = charset.examine(label, max_length, keep_illegible=keep_illegible)
+        rule = verdict.reason
         if rule is None:
             try:
                 decode_record(records, position)
                 writer.add(records.image(position), label)
+                outside.update({*verdict.removed, *verdict.folded})
                 continue
             except BadRecordError as error:
                 reason = (
@@ -102,4 +119,4 @@ def copy_words(
         dropped[reason] += 1
         if dropped[reason] <= NAMED:
             named.append(message)
-    return dropped, named
+    return dropped, named, outside

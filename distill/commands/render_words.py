@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "--line-words", type=int, nargs=2, default=(1, 1), metavar=("FEWEST", "MOST"),
         help="words of a line, with spaces between them (1 1)",
     )  # fmt: skip
-    command.add_argument("--max-length", type=int, default=60, metavar="N", help="longest line in characters (60)")
+    command.add_argument("--max-length", type=int, default=60, metavar="N", help="longest label in characters (60)")
     command.add_argument("--sheet", type=Path, help="also draw the first 100 words as a PNG")
     command.add_argument("--overwrite", action="store_true", help="replace what is there")
     return command
@@ -84,8 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     renderer, fonts = request.build_renderer(progress)
     console.print(
         f"{len(fonts.fonts):,} fonts of {len(fonts.families):,} families; {len(fonts.dropped):,} left out "
-        "(recipe.json says why)"
+        f"({'recipe.json says why' if arguments.out is not None else 'with --out recipe.json says why'})"
     )
+    for folder in arguments.fonts:
+        used = sum(Path(font.path).is_relative_to(folder) for font in fonts.fonts)
+        console.print(f"  {used:,} of them from {folder}")
     console.print(f"words of: {', '.join(renderer.words.languages) or 'no language, random strings'}")
     for line in rendering_warnings(describe_renderer(request, renderer, fonts)):
         console.print(line)
@@ -109,6 +112,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--words is {arguments.words}; at least 1 would work")
     if not 1 <= arguments.line_words[0] <= arguments.line_words[1] or arguments.max_length < 1:
         raise UserError("--line-words needs fewest and most words, such as 1 6, and --max-length at least 1")
+    if not 0 <= arguments.difficulty <= 1:
+        raise UserError(f"--difficulty {arguments.difficulty:g}; give 0 (plain) to 1 (as varied as real crops)")
     if arguments.max_fonts < 1 or arguments.workers < 1:
         raise UserError("--max-fonts and --workers need at least 1")
     if arguments.out is not None:
@@ -117,6 +122,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--sheet {arguments.sheet} is no PNG; a name that ends in .png would work")
     if arguments.sheet is not None and (not arguments.sheet.resolve().parent.is_dir() or arguments.sheet.is_dir()):
         raise UserError(f"--sheet {arguments.sheet} can't be written; give a file in a folder that exists")
+    if arguments.sheet is not None and arguments.sheet.exists() and not arguments.overwrite:
+        raise UserError(f"--sheet {arguments.sheet} exists; replace it with --overwrite, or give another name")
 
 
 def draw_sheet(words: Sequence[RenderedWord], columns: int = 10, cell: int = CELL_WIDTH) -> Image.Image:

@@ -27,6 +27,7 @@ LABEL_COLUMNS = (
     "ground_truth", "gt",
 )  # fmt: skip
 """Names that a column of labels goes by."""
+_QUOTED_CELL = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 _LINE_ENDS = re.compile(r"\r\n|\n|\r")
 
 
@@ -102,7 +103,7 @@ def read_label_file(file: Path, folder: Path | None = None) -> LabelFile:
     if suffix == ".jsonl":
         entries = _read_json_lines(file, lines)
     elif suffix == ".tsv" or (suffix == ".txt" and "\t" in first):
-        entries = _read_rows(file, _split_at_tabs(lines), folder, "a tab")
+        entries = _read_rows(file, _split_at_tabs(file, lines), folder, "a tab")
     else:
         # Where the comma is the decimal sign, spreadsheets write semicolons.
         semicolons = not _is_understood(_first_cells(first, ","), folder) and _is_understood(
@@ -115,8 +116,11 @@ def read_label_file(file: Path, folder: Path | None = None) -> LabelFile:
 
 def _check_entries(file: Path, entries: list[LabelEntry], folder: Path) -> LabelFile:
     seen: dict[str, LabelEntry] = {}
+    root = Path(os.path.abspath(folder))
     for entry in entries:
         path = PurePosixPath(entry.file.replace("\\", "/"))
+        if path.is_absolute() and (within := Path(os.path.normpath(path))).is_relative_to(root):
+            path = PurePosixPath(within.relative_to(root))
         outside = path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", entry.file)  # a drive of Windows
         if not entry.file or "\0" in entry.file or outside:
             raise UserError(
@@ -132,8 +136,15 @@ def _check_entries(file: Path, entries: list[LabelEntry], folder: Path) -> Label
     return LabelFile(file, tuple(seen.values()), len(entries) - len(seen))
 
 
-def _split_at_tabs(lines: list[str]) -> list[_Row]:
+def _split_at_tabs(file: Path, lines: list[str]) -> list[_Row]:
     rows = [_Row([cell.strip() for cell in line.split("\t")], number) for number, line in enumerate(lines, start=1)]
+    for cells, line in rows:
+        for cell in cells:  # spreadsheets and CSV libraries write `5" pipe` as `"5"" pipe"`
+            if _QUOTED_CELL.fullmatch(cell) and any(map(str.isalnum, cell)):
+                raise UserError(
+                    f"{file}, line {line}: {cell[:80]} is quoted as in a csv, and here nothing is; write it as it "
+                    f"stands in the picture ({cell[1:-1].replace(chr(34) * 2, chr(34))[:80]}), or write labels.csv"
+                )
     return [row for row in rows if any(row.cells)]
 
 
@@ -155,7 +166,8 @@ def _parse_csv(file: Path, text: str, delimiter: str) -> list[_Row]:
 
 
 def _csv_reader(text: str, delimiter: str) -> Any:
-    closed = re.sub(r'(?<=")[ \t]+(?=[,;\r\n]|$)', "", text)  # spaces behind a quoted cell
+    # Spaces behind a quoted cell go. A whole cell is matched, so that one within it is not taken for its end.
+    closed = re.sub(r'("(?:[^"]|"")*")(?:[ \t]+(?=[,;\r\n]|$))?', r"\1", text)
     return csv.reader(io.StringIO(closed, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
 
 
@@ -228,7 +240,7 @@ def _read_json_lines(file: Path, lines: list[str]) -> Iterator[LabelEntry]:
         if not line.strip():
             continue
         try:
-            stored = json.loads(line)
+            stored = json.loads(line, object_pairs_hook=_without_repetition)
         except (ValueError, RecursionError):
             stored = None
         entry = {str(key).lower(): value for key, value in stored.items()} if isinstance(stored, dict) else {}
@@ -240,6 +252,13 @@ def _read_json_lines(file: Path, lines: list[str]) -> Iterator[LabelEntry]:
                 f'{file}, line {number}: write {{"file": "word.png", "label": "word"}}, each once and with text in both'
             )
         yield LabelEntry(files[0], labels[0], number)
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object of JSON; raises `ValueError` for a name that stands in it twice, of which one would be lost."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is repeated")
+    return dict(pairs)
 
 
 def _is_unicode(text: str) -> bool:

@@ -49,9 +49,7 @@ def describe_words(words: Words, purpose: str) -> list[str]:
         ]
         lines.append(f"  left out: {', '.join(reasons)}")
     if folded:
-        named = " ".join(f"{char} ({count:,})" for char, count in folded.most_common(MOST_CHARACTERS))
-        more = f" and {len(folded) - MOST_CHARACTERS} more" if len(folded) > MOST_CHARACTERS else ""
-        lines.append(f"  outside the alphabet, replaced or removed in so many words: {named}{more}")
+        lines.append(f"  outside the alphabet, replaced or removed in so many words: {name_characters(folded)}")
     if too_long:
         examples = ", ".join(dict.fromkeys(word for each in selections for word in each.too_long_for_ctc_examples))
         verb = "word needs" if too_long == 1 else "words need"
@@ -60,6 +58,12 @@ def describe_words(words: Words, purpose: str) -> list[str]:
             "CTC can't spell them and leaves them out"
         )
     return lines
+
+
+def name_characters(counts: Counter[str]) -> str:
+    """Name characters with how often each occurs, the most frequent of many."""
+    named = " ".join(f"{char} ({count:,})" for char, count in counts.most_common(MOST_CHARACTERS))
+    return named + (f" and {len(counts) - MOST_CHARACTERS} more" if len(counts) > MOST_CHARACTERS else "")
 
 
 def name_words(words: Words) -> str:

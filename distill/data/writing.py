@@ -142,7 +142,7 @@ def check_outside(out: Path, data: Path) -> None:
         UserError: when `out` is `data` or lies in it.
     """
     if out.resolve().is_relative_to(data.resolve()):
-        raise UserError(f"{out} is, or lies in, {data}, whose pictures are read; give a folder outside of it")
+        raise UserError(f"{out} is, or lies in, {data}, whose pictures are read; give a place outside of it")
 
 
 def _holds_lmdb(folder: Path) -> bool:

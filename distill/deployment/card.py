@@ -71,7 +71,7 @@ class Card:
         parts = [
             "---\ntags: [scene-text-recognition, ocr]\nlibrary_name: symdistill\n---",
             f"# {self.name}\n\nReads the word in a picture of one word. The picture {size}.\n\n{properties(student)}",
-            *(f"## {title}\n\n{text.strip() or UNKNOWN}" for title, text in sections.items()),
+            *(f"## {title}\n\n{below_a_title(text.strip()) or UNKNOWN}" for title, text in sections.items()),
             f"## Use\n\n{usage(student, 'onnx' in targets)}",
             *(["## In a web page\n\n" + IN_A_PAGE] if "web" in targets else []),
             *([f"## In other programs\n\n{elsewhere(student, checked)}"] if checked else []),
@@ -150,6 +150,11 @@ def limits(student: Reader) -> str:
     )
 
 
+def below_a_title(text: str) -> str:
+    """Lower titles in a section's text below its own, which would end it where the card is read again."""
+    return re.sub(r"^#{1,2}(?= )", "###", text, flags=re.MULTILINE)
+
+
 def read_sections(folder: str | Path) -> dict[str, str]:
     """Read the sections of the card in `folder`, for a student that is exported again; empty without a card."""
     try:
@@ -202,7 +207,8 @@ def scores_from_report(file: str | Path, name: str) -> str:
             f"{file} has no student {name!r}; give --name with one of: {', '.join(students) or 'none in it'}"
         )
     reader = students.get(name) or next(iter(students.values()))
-    lines = [
+    lines = [] if name in students else [f"Evaluated as `{reader['name']}`.", ""]
+    lines += [
         "| set | words | correct | word accuracy % | 95% interval | 1-NED % |",
         "| --- | ---: | ---: | ---: | --- | ---: |",
     ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from distill.deployment.card import Card, fill_card
+import torch
+
+from distill.deployment.card import UNKNOWN, Card, fill_card
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Parity, TargetParity, Word, check_parity, count_right, draw_pictures
 from distill.deployment.snippets import FILES, FLOAT_ONLY, TargetName, int8_file
@@ -26,6 +28,8 @@ from students.pretrained import check_finite
 from students.reading import Reader
 from teachers.registry import READERS, load_reader
 
+WeightType = Literal["float32", "float16"]
+"""How weights may be stored."""
 PARTS = ("guidance",)
 """Folders that may be part of a student's: what a converted one needs to be distilled on. Export leaves them out."""
 
@@ -63,7 +67,7 @@ def save_folder(
     int8_limit: float | None = None,
     round_weights: bool = False,
     runtime: WebRuntime | None = None,
-    dtype: Literal["float32", "float16"] = "float32",
+    dtype: WeightType = "float32",
     overwrite: bool = False,
     parts: Mapping[str, Callable[[Path], None]] | None = None,
 ) -> Exported:
@@ -93,7 +97,7 @@ def save_folder(
         Int8Error: when 8-bit weights change more readings.
     """
     folder = Path(folder)
-    check_folder(folder, overwrite)
+    check_folder(folder, overwrite, parts or ())
     check_finite(student.state_dict(), card.name)
     if targets:
         check_targets(student, targets)
@@ -131,7 +135,7 @@ def export(
     web_runtime: str | Path | None = None,
     mix: tuple[str | Path, float] | None = None,
     name: str | None = None,
-    dtype: Literal["float32", "float16"] = "float32",
+    dtype: WeightType = "float32",
     overwrite: bool = False,
 ) -> Path:
     """Write the folder of a reader: config.json, model.safetensors, its card, and ONNX files when asked for.
@@ -157,17 +161,34 @@ def export(
     """
     if unknown := [target for target in targets if target not in FILES]:
         raise UserError(f"no target {unknown[0]!r}; there are {', '.join(FILES)}")
+    if dtype not in get_args(WeightType):
+        raise UserError(f"dtype {dtype!r}; weights are stored as {' or '.join(get_args(WeightType))}")
     if onnx and "onnx" not in targets:
         targets = ["onnx", *targets]
     if not isinstance(reader, str | Path | Reader):  # an ONNX file, say
         raise UserError(f"{type(reader).__name__} has no weights to export; give the folder of the student")
     model = load_reader(reader) if isinstance(reader, str | Path) else reader
     card = Card(name or type(model).__name__.lower()) if model.source is None else fill_card(model.source, name)
+    if model.source is not None and not reads_as_stored(model):
+        card = replace(card, scores=UNKNOWN)
     if mix is not None:
         model = copy.deepcopy(model)
         card = mix_in(model, card, *mix)
     runtime = find_runtime(web_runtime) if "web" in targets else None
     return save_folder(model, folder, card, targets=targets, runtime=runtime, dtype=dtype, overwrite=overwrite).folder
+
+
+def reads_as_stored(reader: Reader) -> bool:
+    """Tell whether a reader has configuration, words and weights of its folder, so that scores there are its own."""
+    stored = load_reader(reader.source or "")
+    own, before = reader.state_dict(), stored.state_dict()
+    models = [each.language_model for each in (reader, stored)]
+    words = [None if model is None else model.own_text for model in models]
+    return (
+        reader.config == stored.config
+        and words[0] == words[1]
+        and all(torch.equal(weight.cpu(), before[name]) for name, weight in own.items())
+    )
 
 
 def mix_in(student: Reader, card: Card, source: str | Path, share: float, scored: bool = False) -> Card:
@@ -191,13 +212,20 @@ def mix_in(student: Reader, card: Card, source: str | Path, share: float, scored
     return card.mixed_with(fill_card(source), share, scored)
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
+def check_folder(folder: Path, overwrite: bool, parts: Iterable[str] = ()) -> None:
     """Check that a student's folder may be written: it is new, or holds a student to be replaced.
+
+    Args:
+        folder: the folder.
+        overwrite: replace the student that is there.
+        parts: those of `PARTS` that are written again; others would be lost.
 
     Raises:
         UserError: naming what is in the way.
     """
     check_output(folder, overwrite, "a student", holds_student)
+    if lost := [name for name in PARTS if name not in parts and (folder / name).exists()]:
+        raise UserError(f"{folder} holds {lost[0]}, which would be lost; give another --out, or move {lost[0]} away")
 
 
 def holds_student(folder: Path) -> bool:

@@ -26,10 +26,12 @@ def load(path):
     if picture.mode[0] in "IF":  # more than 8 bits
         values = np.asarray(picture, float)
         low, high = values.min(), values.max()
-        whites = (1,) * (picture.mode == "F") + (255, 1023, 4095, 16383, 65535)
-        if low >= 0 and high <= 65535:
-            low, high = 0, min(white for white in whites if white >= high)
-        picture = Image.fromarray(np.rint((values - low) * (255 / max(high - low, 1e-300))).astype(np.uint8))
+        if low >= 0 and picture.mode == "F" and high <= 2:  # 0 to 1, or sharpened
+            low, high = 0, 1
+        elif low >= 0 and high <= 65535:
+            low, high = 0, min(white for white in (255, 1023, 4095, 16383, 65535) if white >= high)
+        scaled = np.rint((values - low) * (255 / max(high - low, 1e-300)))
+        picture = Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
     if picture.has_transparency_data:  # goes on white, or on black where what is visible is light
         picture = picture.convert("RGBA")
         alpha, color = picture.getchannel("A"), picture.convert("RGB")

@@ -65,6 +65,10 @@ class OnnxReader(PictureReader):
         self._turn_tall: bool = entries["turn_tall"]
         self.language_model = load_language_model(entries["language_model"], entries["words"])
 
+    def __reduce__(self) -> tuple[type[OnnxReader], tuple[Path, int | None], dict[str, Any]]:
+        """Pickle it by its file, which another process opens again: sessions of onnxruntime can't be sent to one."""
+        return type(self), (self.path.resolve(), self.threads), {"language_model": self.language_model}
+
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the input in pixels."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,9 +47,11 @@ def test_letters_are_folded_as_the_alphabet_folds_labels() -> None:
     ("charset", "allow", "message"),
     [("36", "a-z.", r"has '\.', outside the reader's alphabet of 36 characters; leave it out"),
      ("36", "A-z", "has .* leave them out"), ("94", " -~", "has ' '"), ("36", "", "is empty"),
-     ("36", "9-0", "9-0 of the allow-list runs backwards; give 0-9")],
+     ("36", "9-0", "9-0 of the allow-list runs backwards; give 0-9"),
+     ("94", "letters.txt", r"letters\.txt: no such file of allowed characters"),
+     ("94", ["a", "b"], "not list")],
 )  # fmt: skip
-def test_mistakes_are_one_line(charset: str, allow: str, message: str) -> None:
+def test_mistakes_are_one_line(charset: str, allow: Any, message: str) -> None:
     with pytest.raises(UserError, match=message) as mistake:
         allowed_classes(Charset.load(charset), allow)
     assert "\n" not in str(mistake.value)

@@ -245,6 +245,11 @@ def test_a_reader_keeps_it_in_its_folder(reader: CtcReader, tmp_path: Path) -> N
         CtcReader.from_pretrained(tmp_path)
 
 
+def test_its_name_is_none(reader: CtcReader) -> None:
+    with pytest.raises(UserError, match=r"'european' is no language model; give symdistill\.open_language_model"):
+        reader.language_model = "european"  # type: ignore[assignment]
+
+
 def test_only_ctc_has_one(student: Student, small_config: StudentConfig) -> None:
     with pytest.raises(UserError, match="a language model is for reading by CTC"):
         student.language_model = listed(a=1)

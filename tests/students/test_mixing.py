@@ -50,3 +50,5 @@ def test_readers_that_do_not_fit_are_refused(config: StudentConfig) -> None:
         mix_weights(one, make(dataclasses.replace(config, charset=turned), 2), 0.5)
     with pytest.raises(UserError, match=r"a share of 1\.5"):
         mix_weights(one, make(config, 2), 1.5)
+    with pytest.raises(UserError, match=r"a share of 0\.25 to mix in"):
+        mix_weights(one, make(config, 2), "0.25")  # type: ignore[arg-type]

@@ -96,10 +96,17 @@ def test_pictures_before_a_broken_one_are_read(tmp_path: Path) -> None:
         next(readings)
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5])
 def test_a_batch_of_none_is_refused(batch_size: int) -> None:
     with pytest.raises(UserError, match="1 or more"):
         GreyReader().read([grey(0)], batch_size)
+
+
+def test_a_number_and_a_folder_are_no_pictures(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="5 is no picture"):
+        GreyReader().read(5)  # type: ignore[call-overload]
+    with pytest.raises(UserError, match=r"a folder\); give the files in it"):
+        GreyReader().read(tmp_path)
 
 
 def test_a_string_is_a_path() -> None:

@@ -171,3 +171,24 @@ def test_finding_a_folder_takes_no_torch() -> None:
         "import sys; from students import pretrained; pretrained.locate('tiny'); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_hub_model_comes_with_its_words_and_its_card(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "language_model.tsv").write_text("harbour\t2\n", encoding="utf-8")
+    (folder / "README.md").write_text("# reader", encoding="utf-8")
+    (folder / "student.onnx").touch()
+    cache = tmp_path / "models--somebody--reader" / "snapshots" / ("0" * 40)
+
+    def fetch(name: str, allow_patterns: list[str]) -> str:
+        cache.mkdir(parents=True)
+        for pattern in allow_patterns:
+            for file in folder.glob(pattern):
+                (cache / file.name).write_bytes(file.read_bytes())
+        return str(cache)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    fetched = pretrained.locate("somebody/reader")
+    assert {path.name for path in fetched.iterdir()} == {path.name for path in folder.iterdir()} - {"student.onnx"}
+    assert pretrained.name_of(fetched) == "reader"

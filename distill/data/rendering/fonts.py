@@ -118,14 +118,17 @@ def font_files(folders: Sequence[str | Path] = (), system: bool = True) -> list[
     """List font files (.ttf, .otf, .ttc) of matplotlib, of font packages, the system and further folders, sorted.
 
     Raises:
-        UserError: if a given folder doesn't exist.
+        UserError: if a given folder doesn't exist, or has no font.
     """
     roots = [matplotlib_fonts(), *packaged_fonts()]
     if system:
         roots += [Path(os.path.expanduser(folder)) for folder in SYSTEM_FOLDERS]
     for folder in folders:
         if not Path(folder).is_dir():
-            raise UserError(f"font folder {folder} does not exist; name a folder that holds .ttf or .otf files")
+            what = "is a file" if Path(folder).exists() else "does not exist"
+            raise UserError(f"font folder {folder} {what}; name a folder that holds .ttf or .otf files")
+        if not any(map(_is_font, Path(folder).rglob("*"))):
+            raise UserError(f"font folder {folder} holds no .ttf, .otf or .ttc file; name another, or leave it out")
         roots.append(Path(folder))
     return sorted({path for root in roots if root.is_dir() for path in root.rglob("*") if _is_font(path)})
 

@@ -39,6 +39,7 @@ class WordSampler:
 
     Attributes:
         languages: those that words are drawn from.
+        max_length: longest word in characters; longer ones are drawn again.
 
     Raises:
         UserError: for an unknown split or language, or a charset without letters and digits.
@@ -48,6 +49,7 @@ class WordSampler:
         if split not in ("train", "test", "all"):
             raise UserError(f"unknown split {split!r}; one of train, test, all would work")
         self.split: Split = split
+        self.max_length = MAX_LENGTH
         self.charset = ASCII if charset is None else frozenset(c for c in charset if c in ASCII or _is_drawn(c))
         self.extra = "".join(sorted(self.charset - ASCII))
         if not any(char.isalnum() for char in self.charset):
@@ -93,7 +95,7 @@ class WordSampler:
         return [*kinds, (12.0 + 30.0 * rare, self._random_string)]
 
     def draw(self, random: Random) -> str:
-        """Draw one label of this split: 1 to 25 characters of the charset, no white space.
+        """Draw one label of this split: 1 to `max_length` characters of the charset, no white space.
 
         Raises:
             UserError: if the charset leaves (nearly) nothing of the split.
@@ -101,7 +103,9 @@ class WordSampler:
         for _ in range(10_000):
             kind = self._kinds[bisect(self._kind_sums, random.random() * self._kind_sums[-1])]
             text = "".join(c for c in kind(random) if c in self.charset)[:MAX_LENGTH]
-            if text and (self.split == "all" or is_held_out(text) == (self.split == "test")):
+            if 0 < len(text) <= self.max_length and (
+                self.split == "all" or is_held_out(text) == (self.split == "test")
+            ):
                 return text
         raise UserError(f"hardly a word of split {self.split} is left with this charset; a wider one would work")
 

@@ -181,13 +181,13 @@ def describe_renderer(request: RenderRequest, renderer: WordRenderer, fonts: Fon
 def rendering_warnings(recipe: dict[str, Any]) -> list[str]:
     """Name the characters of the alphabet that rendered words lack, and those that were drawn with other fonts."""
     messages = [
-        ("undrawn", "no font draws {}; rendered words lack them (more folders of fonts: data.synthetic.fonts)"),
+        ("undrawn", "no font draws {}; rendered words lack them (fonts: folders of more of them)"),
         ("unshaped", "{} would have to be joined, stacked or set from right to left; rendered words lack them"),
         ("borrowed", "no held-out font draws {}; fonts of the training words do it in the validation words"),
     ]
     lines = [text.format(list_characters(recipe[key])) for key, text in messages if recipe.get(key)]
     if recipe.get("without_spaces"):
-        lines.append("rendered words have no space, which the alphabet has; data.synthetic.line_words renders lines")
+        lines.append("rendered words have no space, which the alphabet has; line_words renders lines")
     return lines
 
 

@@ -65,7 +65,7 @@ class WordRenderer:
             and faint colours; 1 is as varied as real crops, less is quicker to learn.
         languages: see `WordSampler`.
         line_words: fewest and most words of a line; (1, 1) renders single words.
-        max_length: longest line in characters.
+        max_length: longest word or line in characters; words have at most 25.
 
     Raises:
         UserError: without fonts, for a label that no font draws, or a difficulty out of range.
@@ -86,6 +86,7 @@ class WordRenderer:
         self.fonts = tuple(fonts)
         self.seed, self.split = seed, split
         self.words = self._make_sampler(charset, languages)
+        self.words.max_length = min(max_length, MAX_LENGTH)
         self.renders_lines = line_words != (1, 1)
         if self.renders_lines:
             self.words = LineSampler(self.words, line_words, max_length)

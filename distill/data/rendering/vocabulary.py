@@ -94,7 +94,7 @@ def check_languages(languages: Collection[str]) -> None:
     wrong = sorted(set(languages) - set(_languages())) if languages else []
     if wrong:
         known = ", ".join(_languages())
-        raise UserError(f"data.synthetic.languages: there are no words of {', '.join(wrong)}; give some of {known}")
+        raise UserError(f"languages: there are no words of {', '.join(wrong)}; give some of {known}")
 
 
 @lru_cache(maxsize=8)

@@ -180,3 +180,53 @@ def test_pictures_outside_of_all_sets_are_said(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "data" / "mine" / "x.png").write_bytes(encoded(1))
     assert main(["data", "--no-sheet"]) == 0
     assert "1 pictures belong to no set, for want of a label file: data/mine/x.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["mine", "--json", "mine/labels.jsonl"], "mine/labels.jsonl is, or lies in, mine"),
+        (["mine", "--sheet", "mine/a.png"], "mine/a.png is, or lies in, mine"),
+        (["other", "--against", "mine", "--sheet", "mine/b.png"], "lies in, mine"),
+        (["mine", "--json", "notes.txt"], "notes.txt exists, and check_lmdb has not written it"),
+        (["mine", "--sheet", "photo.png"], "photo.png exists, and check_lmdb has not written it"),
+        (["mine", "--sheet", "sheet.jpg"], "give a name that ends in .png"),
+        (["mine", "--sheet", "x.png", "--json", "x.png"], "both name x.png"),
+        (["mine", "--json", "/dev/null"], "/dev/null can't be written"),
+    ],
+)
+def test_nothing_of_the_users_is_replaced(
+    arguments: list[str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "other", [(encoded(2), "b")])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.png").write_bytes(encoded(0))
+    (tmp_path / "mine" / "labels.jsonl").write_text('{"file": "a.png", "label": "a"}')
+    (tmp_path / "notes.txt").write_text("years of work")
+    (tmp_path / "photo.png").write_bytes(encoded(1))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert main(arguments) == 2
+    assert text in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_it_wrote_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "set", [(encoded(0), "a")])
+    (tmp_path / "link.json").symlink_to(tmp_path / "found.json")
+    for _ in range(2):
+        assert main(["set", "--json", "link.json"]) == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "found.json").read_text())["sets"][0]["usable"] == 1
+
+
+def test_no_sheet_is_left_among_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(encoded(0))
+    (folder / "labels.tsv").write_text("a.png\ta\n")
+    monkeypatch.chdir(folder)
+    assert main(["."]) == 0
+    assert "no sheet of samples" in capsys.readouterr().out
+    assert sorted(path.name for path in folder.iterdir()) == ["a.png", "labels.tsv"]

@@ -169,7 +169,7 @@ def test_a_reader_of_a_plugin_labels(learned: Learned, pictures: Path, tmp_path:
     [
         (["nowhere", "out"], "nowhere: no such folder"),
         (["pictures", "pictures", "--overwrite"], "pictures is, or lies in, pictures, whose pictures are read"),
-        (["pictures", "pictures/labelled"], "give a folder outside of it"),
+        (["pictures", "pictures/labelled"], "give a place outside of it"),
         (["pictures", "."], "the folder that you are in"),
         (["pictures", "out", "--reader", "nobody"], "nobody"),
         (["pictures", "out", "--charset", "94"], "lower case alone"),

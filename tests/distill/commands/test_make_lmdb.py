@@ -35,7 +35,7 @@ def test_words_are_counted_by_reason(folder: Path, tmp_path: Path, capsys: pytes
     for part in (
         "3 of 7 words written", "1 outside the alphabet", "1 too long", "1 without a picture that can be read",
         "1 whose picture is missing", "5.png of mine",
-        "6.png of mine", "你好",
+        "6.png of mine", "你好", "outside the alphabet in so many of the words written: ü (1)",
     ):  # fmt: skip
         assert part in printed
     assert main([str(folder), str(tmp_path / "digits"), "--charset", "36"]) == 0
@@ -44,7 +44,7 @@ def test_words_are_counted_by_reason(folder: Path, tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [(["nowhere", "out"], "nowhere"), (["mine", "mine"], "exists"), (["mine", "out", "--charset", "xyz"], "xyz")],
+    [(["nowhere", "out"], "nowhere"), (["mine", "mine"], "lies in"), (["mine", "out", "--charset", "xyz"], "xyz")],
 )
 def test_mistakes_are_one_line(
     folder: Path,
@@ -157,3 +157,9 @@ def test_a_folder_of_links_into_a_cache_is_read(tmp_path: Path, capsys: pytest.C
     assert main([str(folder), str(tmp_path / "out")]) == 0
     assert labels(tmp_path / "out") == ["harbour"]
     assert "b.png of abc is a link that leads out of the folder" in capsys.readouterr().out
+
+
+def test_it_is_not_written_among_the_pictures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(folder), str(folder / "set")]) == 2
+    assert "lies in" in capsys.readouterr().err
+    assert not (folder / "set").exists()

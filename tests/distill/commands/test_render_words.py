@@ -42,6 +42,31 @@ def test_command_refuses_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not (tmp_path / "x").exists()
 
 
+def test_what_would_be_without_effect_or_lost_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "woff").mkdir()
+    (tmp_path / "woff" / "a.woff2").touch()
+    (tmp_path / "photo.png").write_text("a picture")
+    sheet = ["--sheet", str(tmp_path / "new.png")]
+    for arguments, text in (
+        ([*sheet, "--fonts", str(tmp_path / "woff")], "holds no .ttf, .otf or .ttc file"),
+        ([*sheet, "--fonts", str(tmp_path / "photo.png")], "is a file"),
+        (["--sheet", str(tmp_path / "photo.png")], "photo.png exists; replace it with --overwrite"),
+        ([*sheet, "--difficulty", "nan"], "--difficulty nan; give 0"),
+    ):
+        assert main(["--words", "1", "--no-system-fonts", *arguments]) == 2
+        assert text in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.png", "woff"]
+
+
+def test_no_label_is_longer_than_asked_for(tmp_path: Path) -> None:
+    common = ["--words", "60", "--no-system-fonts", "--max-fonts", "4", "--workers", "1", "--max-length", "4"]
+    for name, more in (("words", []), ("lines", ["--line-words", "1", "3"]), ("street", ["--style", "street"])):
+        assert main([*common, *more, "--out", str(tmp_path / name)]) == 0
+        labels = [data.decode() for key, data in _records(tmp_path / name).items() if key.startswith(b"label")]
+        assert len(labels) == 60
+        assert max(map(len, labels)) == 4
+
+
 def _records(folder: Path) -> dict[bytes, bytes]:
     with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as transaction:
         return dict(transaction.cursor())

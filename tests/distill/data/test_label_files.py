@@ -113,12 +113,30 @@ def test_pictures_need_no_ending_when_they_are_there(tmp_path: Path) -> None:
         ("labels.jsonl", '{"file": "1.png", "label": "harb\\ud83dour"}\n', "line 1"),
         ("labels.tsv", "x" * 300 + "\tword\n", "line 1: .* neither a header"),
         ("labels.json", "{}", "labels are read from"),
+        ("labels.tsv", 'a.png\tok\nb.png\t"5"" pipe"\n', r'line 2: "5"" pipe" is quoted as in a csv.*\(5" pipe\)'),
+        ("labels.jsonl", '{"file": "1.png", "label": "one", "label": "two"}\n', "line 1: .* each once"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
         read_label_file(write(tmp_path, text, name))
     assert str(tmp_path / name) in str(refused.value)
+
+
+def test_quotation_marks_that_belong_to_a_label(tmp_path: Path) -> None:
+    spaced = 'a.png , "say ""hi"" , now" \n'
+    assert pairs(read_label_file(write(tmp_path, spaced))) == [("a.png", 'say "hi" , now')]
+    stand = [("a.png", '"OPEN"'), ("b.png", '5" pipe'), ("c.png", '""""')]
+    text = "".join(f"{file}\t{label}\n" for file, label in stand)
+    assert pairs(read_label_file(write(tmp_path, text, "labels.tsv"))) == stand
+
+
+def test_absolute_names_within_the_folder(tmp_path: Path) -> None:
+    text = f"{tmp_path}/a.png\tone\n{tmp_path}/in/../b.png\ttwo\n"
+    assert pairs(read_label_file(write(tmp_path, text, "labels.tsv"))) == [("a.png", "one"), ("b.png", "two")]
+    for name in (f"{tmp_path}/../a.png", f"{tmp_path}x/a.png"):
+        with pytest.raises(UserError, match="leads out of the folder"):
+            read_label_file(write(tmp_path, f"{name}\tone\n", "labels.tsv"))
 
 
 def test_what_is_no_text_is_refused(tmp_path: Path) -> None:

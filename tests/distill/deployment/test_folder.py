@@ -25,6 +25,7 @@ from distill.deployment.onnx_program import onnx_program
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Parity, draw_words, load_words
 from students.errors import UserError
+from students.parseq import Parseq, ParseqConfig
 from students.pictures import decode_picture, to_tensor
 from students.reading import Reader
 from students.student import Student
@@ -77,6 +78,42 @@ def test_sections_of_a_card_come_back(learned, tmp_path: Path) -> None:
     assert read_sections(tmp_path / "none") == {}
 
 
+def test_titles_in_a_section_do_not_end_it(learned, tmp_path: Path) -> None:
+    card = Card("mini", "Own data.\n\n## Licence\n\nNon-commercial only.\n\n# More\n\nThat.")
+    (tmp_path / "README.md").write_text(card.write(learned.student), encoding="utf-8")
+    expected = "Own data.\n\n### Licence\n\nNon-commercial only.\n\n### More\n\nThat."
+    assert read_sections(tmp_path)["Training"] == expected
+
+
+@pytest.mark.parametrize("change", ["nothing", "weights", "decoding"])
+def test_scores_are_of_what_is_exported(change: str, tmp_path: Path) -> None:
+    config = ParseqConfig(
+        charset="abcd", max_length=5, patch=(16, 32), width=32, depth=1, heads=2, decoder_heads=2, refine_iters=0
+    )
+    save_folder(Parseq(config), tmp_path / "learned", Card("learned", scores="| SVT | 647 | 500 | 77.28 |"))
+    reader = Parseq.from_pretrained(tmp_path / "learned")
+    if change == "weights":
+        with torch.no_grad():
+            reader.head.weight.add_(0.1)
+    elif change == "decoding":
+        reader.choose_decoding("nar")
+    scores = read_sections(export(reader, tmp_path / "again"))["Scores"]
+    assert scores == ("| SVT | 647 | 500 | 77.28 |" if change == "nothing" else "Not recorded.")
+
+
+def test_what_is_needed_to_go_on_distilling_is_not_lost(learned, tmp_path: Path) -> None:
+    folder = save_folder(learned.student, tmp_path / "mini", Card("mini"), parts={"guidance": Path.mkdir}).folder
+    with pytest.raises(UserError, match="holds guidance, which would be lost"):
+        export(folder, folder, overwrite=True)
+    assert (folder / "guidance").is_dir()
+    save_folder(learned.student, folder, Card("mini"), parts={"guidance": Path.mkdir}, overwrite=True)
+
+
+def test_weights_are_stored_in_two_ways(learned, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dtype 'float64'; weights are stored as float32 or float16"):
+        export(learned.student, tmp_path / "mini", dtype="float64")
+
+
 def run_example(folder: Path, student: Reader, expression: str) -> Any:
     """Evaluate an expression behind the program of a card, with all that it must not need out of the way."""
     block = "import sys\nfor name in ('torch', 'onnx', 'students', 'distill'):\n    sys.modules[name] = None\n"
@@ -114,6 +151,7 @@ def test_the_example_decodes_pictures_as_the_readers_do(learned, onnx_file: Path
         "grey.png": Image.fromarray(grey.astype(np.uint16) * 257),
         "12-bit.png": Image.fromarray(grey.astype(np.uint16) * 16),
         "palette.png": dark.quantize(8), "float.tif": Image.fromarray(grey / np.float32(255)),
+        "sharpened.tif": Image.fromarray(grey / np.float32(212)),
         "wide.tif": Image.fromarray(grey.astype(np.int32) * 99_999 - 5),
     }  # fmt: skip
     for name, picture in pictures.items():
@@ -187,7 +225,7 @@ def test_scores_come_from_the_report(tmp_path: Path) -> None:
     table = scores_from_report(file, "mini")
     assert "| SVT | 647 | 500 | 77.28 | 73.9 to 80.3 | 90.10 |" in table
     assert "Average by word 80.00%, average by set 75.50%." in table
-    assert scores_from_report(file, "called otherwise") == table, "a single student needs no name"
+    assert scores_from_report(file, "called otherwise") == f"Evaluated as `mini`.\n\n{table}", "said on the card"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from PIL import Image
 
 from distill.deployment.onnx_reader import OnnxReader
 from students.errors import UserError
+from students.language_model import load_language_model
 from tests.distill.conftest import Learned
 
 BLOCK = """
@@ -105,6 +107,21 @@ def edited(source: Path, target: Path, **facts: str | None) -> Path:
     onnx.helper.set_model_props(model, {key: value for key, value in stored.items() if value is not None})
     onnx.save(model, target)
     return target
+
+
+def test_it_is_sent_to_another_process_by_its_file(
+    onnx_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(onnx_file.parent)
+    reader = OnnxReader(onnx_file.name, threads=1)
+    reader.language_model = load_language_model("european")
+    stored = pickle.dumps(reader)
+    monkeypatch.chdir(tmp_path)
+    again = pickle.loads(stored)  # noqa: S301 - made here
+    assert (again.path, again.threads) == (onnx_file.resolve(), 1)
+    assert again.language_model.name == "european"
+    images = np.random.default_rng(0).random((2, 3, 32, 128), dtype=np.float32) * 2 - 1
+    assert np.array_equal(again.logits(images), reader.logits(images))
 
 
 def test_broken_files_are_the_users_mistake(onnx_file: Path, tmp_path: Path) -> None:
