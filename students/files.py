@@ -27,6 +27,7 @@ def check_output(
     holds: Callable[[Path], bool],
     option: str = "--out",
     instead: str = "",
+    renamed: bool = False,
 ) -> None:
     """Refuse an output folder that can't be created, or that holds what must not be replaced; writes nothing.
 
@@ -39,6 +40,8 @@ def check_output(
         holds: tells whether a folder holds that.
         option: the argument that names another folder.
         instead: what else would work for a folder that exists, such as `continue it with --resume auto, `.
+        renamed: the folder is written beside this one and put in its place, so that the folder around it has to be
+            writable; otherwise files are written into it.
 
     Raises:
         UserError: naming what is in the way.
@@ -51,6 +54,10 @@ def check_output(
             raise UserError(f"{folder} can't be created: {parent} is no folder to write into; give another {option}")
     elif not folder.is_dir():
         raise UserError(f"{folder} is a file; give another {option}")
+    elif not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} can't be written to; give another {option}")
+    elif renamed and (os.path.ismount(folder) or not os.access(folder.absolute().parent, os.W_OK)):
+        raise UserError(f"{folder} can't be replaced as a whole; give a folder in it, such as {folder / 'new'}")
     elif not any(folder.iterdir()):
         return
     elif not overwrite:
@@ -60,6 +67,18 @@ def check_output(
         raise UserError(
             f"{folder} exists and holds other things than {kind}; it is not replaced, give another {option}"
         )
+
+
+def check_file(file: Path, option: str) -> None:
+    """Refuse a file that can't be written, before there is anything to write; raises `UserError`.
+
+    Args:
+        file: the file.
+        option: the argument that names another one.
+    """
+    folder = file.absolute().parent
+    if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{file} can't be written; give {option} a file in a folder that exists and may be written to")
 
 
 @contextmanager

@@ -119,6 +119,20 @@ def test_evaluate_takes_names_readers_and_names_of_ones_own(
         symdistill.evaluate([reader, "tiny"], data)
 
 
+def test_evaluate_takes_what_python_has(reader: symdistill.Reader, tmp_path: Path) -> None:
+    data = write_words(tmp_path / "words", WORDS)
+    some = (each for each in [reader])
+    report = symdistill.evaluate(some, data, teachers="small", benchmarks=["words"], charset=36, limit=2)
+    assert [entry["role"] for entry in report["readers"]] == ["student", "teacher"]
+    for given, text in (
+        ({"limit": "2"}, "limit is '2'; give a whole number"), ({"device": "cuda:0"}, "give auto, cpu or cuda"),
+        ({"data": None}, "None is no folder of words"), ({"readers": None}, "None is no reader"),
+        ({"teachers": ["tiny"]}, "two readers are called 'tiny'"),
+    ):  # fmt: skip
+        with pytest.raises(symdistill.UserError, match=text):
+            symdistill.evaluate(**{"readers": reader, "data": data, **given})
+
+
 def test_export_keeps_what_the_card_of_a_loaded_reader_says(tmp_path: Path) -> None:
     for number, source in enumerate(("tiny-free", symdistill.load("tiny-free"))):
         folder = symdistill.export(source, tmp_path / str(number), dtype="float16")

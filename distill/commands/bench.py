@@ -12,6 +12,7 @@ from pathlib import Path
 
 from distill.commands import CommandParser
 from distill.errors import UserError, exit_on_user_error
+from students.files import check_file, write_file
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.threads < 1 or (given.rounds is not None and given.rounds < 1):
         raise UserError("--threads and --rounds must be 1 or more")
     out = Path(given.out)
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise UserError(f"{out} can't be written; give a file in a folder that exists")
-    if out.exists() and not given.overwrite:
-        raise UserError(f"{out} exists; replace it with --overwrite, or give another --out")
+    for option, file in (("--out", out), *([("--profile", Path(given.profile))] if given.profile else [])):
+        check_file(file, option)
+        if file.exists() and not given.overwrite:
+            raise UserError(f"{file} exists; replace it with --overwrite, or give another {option}")
 
     from distill.training.allocator import tune_allocator
 
@@ -49,9 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from distill.benchmarking import TABLES, Setup
     from distill.benchmarking.measuring import build_report, print_table
-    from students.files import write_file
 
-    names = given.tables.split(",") if given.tables else list(TABLES)
+    names = list(dict.fromkeys(map(str.strip, given.tables.split(",")))) if given.tables else list(TABLES)
     unknown = [name for name in names if name not in TABLES]
     if unknown:
         raise UserError(f"no table {unknown[0]!r}; choose among {', '.join(TABLES)}")

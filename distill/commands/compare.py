@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.evaluation.page.runs_page import FIGURES, build_comparison, write_curves, write_runs_page
     from distill.evaluation.runs import group_runs, open_runs
     from distill.evaluation.runs_table import print_comparison
-    from students.files import check_output
+    from students.files import check_output, remove
 
     out = Path(given.out)
     check_output(out, given.overwrite, f"a comparison ({FIGURES})", lambda folder: (folder / FIGURES).is_file())
@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{named}: nothing to compare with; give another run")
     figures = build_comparison(groups, shlex.join(["symdistill", "compare", *words]))
     page = write_runs_page(out, groups, figures)
+    for file in out.glob("curve-*"):  # of the comparison that is replaced
+        remove(file)
     pictures = write_curves(out, groups) if given.curves else []
     print_comparison(figures, Console())
     print(f"report: {page}")

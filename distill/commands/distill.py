@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from distill.commands import CommandParser
 from distill.config import Config, load_config
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stop_with_parent(given.parent)
     config = load_config(Config, given.config, given.overrides)
     if not given.dry_run:
-        check_run_folder(Path(config.out), given.resume, given.overwrite)
+        check_run_folder(config, given.resume, given.overwrite)
 
     from distill.training.allocator import tune_allocator
     from distill.training.distill_run import distill, rehearse

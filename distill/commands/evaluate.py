@@ -89,8 +89,11 @@ def check(given: argparse.Namespace) -> None:
     if given.doctor:
         if not given.teacher:
             raise UserError("--doctor needs a teacher; give --teacher NAME")
-        others = ("student", "baseline", "peer", "data", "lexicon", "closed_lexicon")
-        foreign = [name for name in others if getattr(given, name)]
+        others = (
+            "student", "baseline", "peer", "data", "lexicon", "closed_lexicon", "sets", "max_length", "limit",
+            "against", "no_overlap_check", "nar", "refine_iters", "language_model",
+        )  # fmt: skip
+        foreign = [name for name in others if getattr(given, name) != parser().get_default(name)]
         if foreign:
             raise UserError(f"--doctor looks at teachers only; leave --{foreign[0].replace('_', '-')} out")
         return
@@ -132,16 +135,30 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str]) -> None:
         print(f"report: {Path(given.out) / 'report.html'}")
 
 
+def identify(name: str) -> str:
+    """Return what stands for a reader whichever way it is written: the path of its folder or file."""
+    from students.pretrained import SHIPPED, shipped
+
+    path = SHIPPED / name if name in shipped() else Path(name)
+    return str(path.resolve()) if path.exists() else name
+
+
 def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader]:
     """Open all readers, students first; readers of one name go by what was typed."""
     from distill.deployment.readers import choose_decoding, choose_language_model
     from distill.evaluation.lexicon import NearestWordReader, open_reader, read_lexicon
 
     typed = [*given.student, *given.baseline, *given.teacher, *given.peer]
-    again = next((name for name in typed if typed.count(name) > 1), None)
+    places = [identify(name) for name in typed]
+    again = next((name for name, one in zip(typed, places, strict=True) if places.count(one) > 1), None)
     if again is not None:
         raise UserError(f"{again} is given twice; name each reader once")
-    lexicon = read_lexicon(given.lexicon, charset) if given.lexicon else None
+    lexicon = None
+    if given.lexicon:
+        lexicon, dropped = read_lexicon(given.lexicon, charset, given.max_length)
+        if dropped:
+            listed = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
+            print(f"{given.lexicon}: {len(lexicon)} words; lines left out: {listed}", file=sys.stderr)
     readers: list[WordReader] = [open_reader(name, "student", given.threads) for name in given.student]
     readers += [open_reader(name, "baseline", given.threads) for name in given.baseline]
     readers += [open_reader(name, "teacher", given.threads, charset, lexicon) for name in given.teacher]

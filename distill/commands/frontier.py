@@ -9,6 +9,7 @@ from pathlib import Path
 
 from distill.commands import CommandParser
 from distill.errors import UserError, exit_on_user_error
+from students.files import check_file
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.evaluation.page.svg import drawing, picture_files, write_pictures
 
     out = Path(given.out)
+    if out.suffix.lower() in (".svg", ".png"):
+        out = out.with_suffix("")
     if out.is_dir():
         raise UserError(f"{out} is a folder; give --out a name without ending, such as pictures/frontier")
     existing = next((file for file in picture_files(out) if file.exists()), None)
@@ -38,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{existing} exists; replace it with --overwrite, or give another --out")
     if not out.absolute().parent.is_dir():
         raise UserError(f"{out.parent} is no folder; create it, or give another --out")
+    check_file(out, "--out")
     places, notes = collect_places(given.reports)
     with drawing():
         files = write_pictures(charts.frontier(places, width=640, height=420), out)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from distill.commands import CommandParser
 from distill.config import TeacherConfig, load_config
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.training.stopping import STOPPED
 
     config = load_config(TeacherConfig, given.config, given.overrides)
-    check_run_folder(Path(config.out), given.resume, given.overwrite)
+    check_run_folder(config, given.resume, given.overwrite)
 
     from distill.training.allocator import tune_allocator
     from distill.training.teacher_run import train_teacher

@@ -131,6 +131,11 @@ class Sizes:
             )
         return characters
 
+    def check_said(self, option: str, what: str, given: object, stored: object) -> None:
+        """Refuse an option that contradicts the file; raises `UserError`."""
+        if given != stored:
+            raise UserError(f"{self.checkpoint.path}: has {what} {stored}, not {given}; leave {option} out")
+
     def heads(self, part: str, width: int) -> int:
         """Return the attention heads of `encoder` or `decoder`, which no shape tells.
 
@@ -138,10 +143,13 @@ class Sizes:
             UserError: when neither file nor user says and no released size has this width, or they don't divide it.
         """
         stored = self.checkpoint.settings.get({"encoder": "enc_num_heads", "decoder": "dec_num_heads"}[part])
-        if self.options.heads is not None:
-            heads = self.options.heads[0 if part == "encoder" else 1]
-        elif isinstance(stored, int):
+        given = None if self.options.heads is None else self.options.heads[0 if part == "encoder" else 1]
+        if isinstance(stored, int):
             heads = stored
+            if given is not None:
+                self.check_said("--heads", f"{part} heads", given, stored)
+        elif given is not None:
+            heads = given
         elif width % HEAD_WIDTHS[part] == 0:
             heads = width // HEAD_WIDTHS[part]
             self.assumed.append(f"{part} heads: {heads}, those of the released weights at {width} channels")
@@ -163,6 +171,8 @@ class Sizes:
         stored = self.checkpoint.settings.get("img_size")
         if isinstance(stored, list | tuple) and len(stored) == 2 and all(type(side) is int for side in stored):
             size = (stored[0], stored[1])
+            if self.options.image is not None:
+                self.check_said("--image", "height and width", self.options.image, size)
         elif self.options.image is not None:
             size = self.options.image
         else:

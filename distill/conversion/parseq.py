@@ -43,6 +43,8 @@ def parseq_config(checkpoint: Checkpoint, sizes: Sizes) -> ParseqConfig:
         checkpoint, "pos_queries", "encoder.patch_embed.proj.weight", "encoder.pos_embed",
         "encoder.blocks.0.mlp.fc1.weight", "decoder.layers.0.linear1.weight", "head.weight",
     )  # fmt: skip
+    if queries.ndim != 3 or patches.ndim != 4:
+        raise UserError(f"{checkpoint.path}: its weights have other shapes; it is a checkpoint of another program")
     width, patch = queries.shape[2], (patches.shape[2], patches.shape[3])
     settings = checkpoint.settings
     autoregressive: Any = settings.get("decode_ar")

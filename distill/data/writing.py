@@ -132,7 +132,7 @@ def check_lmdb_folder(folder: Path, overwrite: bool) -> None:
     Raises:
         UserError: naming what is in the way.
     """
-    check_output(folder, overwrite, "an LMDB", _holds_lmdb, "folder")
+    check_output(folder, overwrite, "an LMDB", _holds_lmdb, "folder", renamed=True)
 
 
 def check_outside(out: Path, data: Path) -> None:

@@ -223,7 +223,7 @@ def check_folder(folder: Path, overwrite: bool, parts: Iterable[str] = ()) -> No
     Raises:
         UserError: naming what is in the way.
     """
-    check_output(folder, overwrite, "a student", holds_student)
+    check_output(folder, overwrite, "a student", holds_student, renamed=True)
     if lost := [name for name in PARTS if name not in parts and (folder / name).exists()]:
         raise UserError(f"{folder} holds {lost[0]}, which would be lost; give another --out, or move {lost[0]} away")
 

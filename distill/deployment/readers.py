@@ -243,6 +243,8 @@ def choose_device(device: Literal["auto", "cpu", "cuda"]) -> str:
     """
     import torch
 
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device {device!r}; give auto, cpu or cuda")
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UserError("no GPU that torch can use is here; take --device cpu")

@@ -104,9 +104,9 @@ def compare(
     Raises:
         UserError: when a picture can't be read, two readers have one name, or a reader's weights give no numbers.
     """
-    repeated = [name for name, count in Counter(reader.name for reader in readers).items() if count > 1]
-    if repeated or not readers or not benchmarks:
-        raise UserError(f"{repeated[0]!r} stands twice in the comparison" if repeated else "nothing to compare")
+    check_names(readers)
+    if not readers or not benchmarks:
+        raise UserError("nothing to compare")
     chosen = averaged(benchmarks)
     pictures = sample_pictures([benchmark for benchmark in benchmarks if benchmark.name in chosen], timed_words)
     milliseconds = [ms_per_word(with_lexicon(reader, benchmarks[0]), pictures) for reader in readers]
@@ -123,7 +123,7 @@ def compare(
     return Comparison(
         results, pairs, unlike_pairs(results, chosen), tuple(chosen), tuple(benchmarks), device,
         {name: tuple(each) for name, each in sizes.items()}, charset.characters,
-        tuple(alphabet_warnings(results, charset)),
+        (*alphabet_warnings(results, charset), *lexicon_warnings(readers, benchmarks)),
     )  # fmt: skip
 
 
@@ -218,6 +218,24 @@ def alphabet_warnings(results: Sequence[ReaderResult], charset: Charset) -> Iter
                 f"{result.name} can't write {len(missing)} of the {len(charset.characters)} characters that are scored "
                 f"({named}): {words} of the {total} words have one of them and count as misread"
             )
+
+
+def lexicon_warnings(readers: Sequence[WordReader], benchmarks: Sequence[Benchmark]) -> Iterator[str]:
+    """Report for readers with a lexicon of their own how many of the words aren't in it."""
+    for reader in readers:
+        if isinstance(reader, ClosedReader) and reader.words:
+            known = set(reader.words)
+            outside = sum(label not in known for benchmark in benchmarks for label in benchmark.labels)
+            if outside:
+                total = sum(map(len, benchmarks))
+                yield f"{reader.name}: {outside} of the {total} words are not in the lexicon and count as misread"
+
+
+def check_names(readers: Sequence[WordReader]) -> None:
+    """Refuse readers of one name, which nobody could tell apart in a report; raises `UserError`."""
+    repeated = [name for name, count in Counter(reader.name for reader in readers).items() if count > 1]
+    if repeated:
+        raise UserError(f"two readers are called {repeated[0]!r}; leave one out, or give a dictionary with other names")
 
 
 def make_pair(a: ReaderResult, b: ReaderResult, averaged: Sequence[str]) -> Pair:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,7 +13,7 @@ from rich.console import Console
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.readers import WordReader, choose_device, wrap_reader
 from distill.evaluation.benchmarks import check_overlap, find_training, open_benchmarks
-from distill.evaluation.compare import Comparison, compare
+from distill.evaluation.compare import Comparison, check_names, compare
 from distill.evaluation.gallery import write_galleries
 from distill.evaluation.lexicon import open_reader
 from distill.evaluation.page.report_page import write_page
@@ -38,13 +38,13 @@ class Evaluation:
 
 
 def evaluate(
-    readers: ReaderLike | Sequence[ReaderLike] | Mapping[str, ReaderLike],
+    readers: ReaderLike | Iterable[ReaderLike] | Mapping[str, ReaderLike],
     data: str | Path,
     *,
-    teachers: Sequence[str] = (),
-    peers: Sequence[str] = (),
-    benchmarks: str = "six",
-    charset: str = "36",
+    teachers: str | Path | Iterable[str | Path] = (),
+    peers: str | Path | Iterable[str | Path] = (),
+    benchmarks: str | Sequence[str] = "six",
+    charset: str | Charset = "36",
     limit: int | None = None,
     max_length: int = 25,
     overlap_check: bool = True,
@@ -59,7 +59,7 @@ def evaluate(
         data: folder of benchmarks (docs/reference/data-layout.md), or one set.
         teachers: names of teachers to compare with; a CLIP chooses from a closed lexicon.
         peers: readers of other programs to compare with: `rapidocr`, `tesseract`, ONNX files (docs/howto/peers.md).
-        benchmarks: `six`, `all`, or names with commas; a single set is read whatever its name.
+        benchmarks: `six`, `all`, or names, with commas or in a list; a single set is read whatever its name.
         charset: characters that are scored: 36, 62, 94, 95 (with spaces), or a text file.
         limit: read so many words of each set only.
         max_length: longest label in characters; longer ones are left out.
@@ -74,25 +74,29 @@ def evaluate(
     Raises:
         UserError: for data, readers or an `out` that cannot be used.
     """
-    scored = Charset.load(charset)
+    scored = charset if isinstance(charset, Charset) else Charset.load(str(charset))
     if isinstance(readers, Mapping):
         opened = [_open(reader, name) for name, reader in readers.items()]
-    elif isinstance(readers, Sequence) and not isinstance(readers, str):
+    elif isinstance(readers, Iterable) and not isinstance(readers, str):
         opened = [_open(reader) for reader in readers]
     else:
         opened = [_open(readers)]
-    names = [reader.name for reader in opened]
-    if again := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"two readers are called {again!r}; give a dictionary with a name for each")
-    opened += [open_reader(name, "teacher", charset=scored) for name in teachers]
-    opened += [open_reader(name, "peer") for name in peers]
+    opened += [open_reader(name, "teacher", charset=scored) for name in _names(teachers)]
+    opened += [open_reader(name, "peer") for name in _names(peers)]
+    sets = benchmarks if isinstance(benchmarks, str) else ",".join(benchmarks)
     return run_evaluation(
-        opened, data, scored, benchmarks=benchmarks, limit=limit, max_length=max_length,
+        opened, data, scored, benchmarks=sets, limit=limit, max_length=max_length,
         overlap_check=overlap_check, device=device, out=out, overwrite=overwrite, command="symdistill.evaluate",
     ).report  # fmt: skip
 
 
+def _names(given: str | Path | Iterable[str | Path]) -> list[str]:
+    return [str(given)] if isinstance(given, str | Path) else [str(name) for name in given]
+
+
 def _open(reader: ReaderLike, name: str | None = None) -> WordReader:
+    if not isinstance(reader, ReaderLike):
+        raise UserError(f"{reader!r} is no reader; give what symdistill.load returns, or a name that it opens")
     opened = open_reader(str(reader)) if isinstance(reader, str | Path) else wrap_reader(reader)
     opened.name = name or opened.name
     return opened
@@ -139,15 +143,19 @@ def run_evaluation(
         UserError: for missing data, readers that cannot be opened, or an `out` that may not be replaced.
     """
     for name, value in {"limit": limit, "max_length": max_length}.items():
-        if value is not None and value < 1:
-            raise UserError(f"{name} is {value}; give 1 or more")
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UserError(f"{name} is {value!r}; give a whole number, 1 or more")
+    if not isinstance(data, str | Path):
+        raise UserError(f"{data!r} is no folder of words; give its path")
+    chosen_device = choose_device(device)
     started = time.monotonic()
     folder = None if out is None else check_report_folder(out, overwrite)
     opened = open_benchmarks(data, benchmarks, charset, limit, max_length)
     training = find_training(Path(data), None if against is None else Path(against)) if overlap_check else None
     compared = readers() if callable(readers) else readers
+    check_names(compared)
     overlaps = None if training is None else check_overlap(opened, training)
-    comparison = compare(compared, opened, charset, choose_device(device), threads, console=console)
+    comparison = compare(compared, opened, charset, chosen_device, threads, console=console)
     report = build_report(comparison, command, config, {"total": time.monotonic() - started}, overlaps)
     if folder is not None:
         write_report(folder, report)

@@ -27,6 +27,11 @@ def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
     machines: dict[str, str] = {}
     scored: dict[str, dict[str, int]] = {}
     charsets: dict[str, str] = {}
+    closed: list[str] = []
+    partly: list[str] = []
+    reports = [find_report(path).resolve() for path in given]
+    if repeated := [path for path, file in zip(given, reports, strict=True) if reports.count(file) > 1]:
+        raise UserError(f"{repeated[-1]} is given twice; name each report once")
     for path in given:
         report = load_report(find_report(path))
         try:
@@ -34,6 +39,9 @@ def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
             found += [(path, str(each["name"]), float(each["ms_per_word"]), total(report, each)) for each in opened]
             machines[path] = str(report["machine"]["processor"])
             charsets[path] = str(report.get("charset", ""))  # reports of before don't say
+            closed += [str(each["name"]) for each in report["readers"] if each["reading"] != "open"]
+            if any(score.get("partial") for each in opened for score in each["benchmarks"].values()):
+                partly.append(path)
             if opened:
                 scored[path] = {name: opened[0]["benchmarks"][name]["words"] for name in averaged_sets(report)}
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -61,4 +69,8 @@ def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
     if len(set(machines.values())) > 1:
         listed = "; ".join(f"{path}: {machine}" for path, machine in machines.items())
         notes.append(f"times are from different machines, don't compare them ({listed})")
+    if closed:
+        notes.append(f"left out, for they choose from a lexicon: {', '.join(dict.fromkeys(closed))}")
+    if partly:
+        notes.append(f"only a part of the words was read: {', '.join(partly)}")
     return places, notes

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -176,8 +177,11 @@ class NearestWordReader:
         return NearestWordReader(moved, self.alphabet, self.words if self.fixed else None)
 
 
-def read_lexicon(file: str | Path, charset: Charset, max_length: int = 25) -> list[str]:
+def read_lexicon(file: str | Path, charset: Charset, max_length: int = 25) -> tuple[list[str], Counter[str]]:
     """Read a lexicon, one word a line; the words go through the label rules.
+
+    Returns:
+        The words, and how many lines were left out by reason (`DropReason`).
 
     Raises:
         UserError: when the file is missing, no UTF-8, or no word is left.
@@ -188,12 +192,12 @@ def read_lexicon(file: str | Path, charset: Charset, max_length: int = 25) -> li
         raise UserError(f"{file}: {error.strerror or error}; give a text file with one word a line") from None
     except UnicodeDecodeError:
         raise UserError(f"{file} is no UTF-8 text; give a text file with one word a line") from None
-    cleaned = (charset.clean(line, max_length) for line in lines)
-    words = list(dict.fromkeys(word for word in cleaned if word))
+    verdicts = [charset.examine(line, max_length) for line in lines if line.strip()]
+    words = list(dict.fromkeys(verdict.text for verdict in verdicts if verdict.text))
     if not words:
         size = len(charset.characters)
         raise UserError(f"{file} has no word in the alphabet of {size} characters; give one word a line")
-    return words
+    return words, Counter(str(verdict.reason) for verdict in verdicts if not verdict.text)
 
 
 def open_reader(

@@ -129,9 +129,11 @@ def open_runs(folders: Sequence[str]) -> list[Run]:
     Raises:
         UserError: for a folder that is no finished run's, and for runs that were scored on different words.
     """
-    repeated = next((folder for folder in folders if folders.count(folder) > 1), None)
-    if repeated is not None:
-        raise UserError(f"{repeated} is given twice; name each run once")
+    given: set[Path] = set()
+    for folder in folders:
+        if (report := find_report(folder).resolve()) in given:
+            raise UserError(f"{folder} is given twice; name each run once")
+        given.add(report)
     runs = [open_run(folder) for folder in folders]
     for run in runs[1:]:
         check_same_words(runs[0], run)
@@ -169,13 +171,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def check_same_words(one: Run, other: Run) -> None:
     """Refuse runs that were scored on different words, whose accuracies can't be compared; raises `UserError`."""
-    counts = [
-        {name: run.tally_of(name).words for name in averaged_sets(run.report)} | {"": len(run.reader["charset"])}
+    counts = [{name: run.tally_of(name).words for name in averaged_sets(run.report)} for run in (one, other)]
+    scored = [run.report.get("charset", run.reader["charset"]) for run in (one, other)]
+    labels = [
+        None if run.words is None else [(word.set, word.label) for word in run.words if word.set in counts[0]]
         for run in (one, other)
     ]
-    labels = [None if run.words is None else [(word.set, word.label) for word in run.words] for run in (one, other)]
-    if counts[0] != counts[1] or (None not in labels and labels[0] != labels[1]):
-        described = [" and ".join(f"{count} of {name}" for name, count in each.items() if name) for each in counts]
+    same_labels = None in labels or labels[0] == labels[1]
+    if counts[0] != counts[1] or len(scored[0]) != len(scored[1]) or not same_labels:
+        described = [" and ".join(f"{count} of {name}" for name, count in each.items()) for each in counts]
         raise UserError(
             f"{one.folder} and {other.folder} were scored on different words ({described[0]}; {described[1]}) or with "
             "different alphabets; compare their students on the same words with evaluate --student A --student B"
@@ -236,7 +240,13 @@ def mean_of(tallies: Sequence[Tally]) -> Estimate:
         return Estimate(values[0], tallies[0].interval, "words")
     half = t_95(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.fmean(values)
-    return Estimate(mean, (mean - half, mean + half), "seeds")
+    return Estimate(mean, (max(0.0, mean - half), min(100.0, mean + half)), "seeds")
+
+
+def shared_sets(groups: Sequence[Group]) -> list[str]:
+    """List the sets that all runs were scored on, in the order of the first."""
+    runs = [run for group in groups for run in group.runs]
+    return [name for name in runs[0].reader["benchmarks"] if all(name in run.reader["benchmarks"] for run in runs)]
 
 
 def differences(groups: Sequence[Group]) -> list[Difference]:
@@ -281,13 +291,17 @@ def hits_of(run: Run) -> list[bool]:
 def warnings_of(runs: Sequence[Run]) -> list[str]:
     """Say what makes runs less comparable than they look: machines, versions, missing readings."""
     lines = []
-    machines = {str(run.report.get("machine", {}).get("processor")) for run in runs}
+    machines = {str((run.report.get("machine") or {}).get("processor")) for run in runs}
     if len(machines) > 1:
         lines.append(f"times are from different machines ({'; '.join(sorted(machines))}): don't compare them")
     for package in ("symdistill", "torch"):
-        versions = {str(run.report.get("versions", {}).get(package)) for run in runs}
+        versions = {str((run.report.get("versions") or {}).get(package)) for run in runs}
         if len(versions) > 1:
             lines.append(f"the runs used different versions of {package}: {', '.join(sorted(versions))}")
+    sets = dict.fromkeys(name for run in runs for name in run.reader["benchmarks"])
+    partly = [name for name in sets if not all(name in run.reader["benchmarks"] for run in runs)]
+    if partly:
+        lines.append(f"left out, since not all runs were scored on them: {', '.join(partly)}")
     missing = [run.folder for run in runs if run.words is None]
     if missing:
         lines.append(f"without {READINGS}, so without intervals over words: {', '.join(missing)}")

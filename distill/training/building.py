@@ -134,6 +134,12 @@ def remap_reader(reader: AnyReader, folder: str, charset: str, max_length: int, 
     return remapped
 
 
+def changed_from_default(section: Any, name: str) -> Any:
+    """Return a key of a section that was set to something; None where it wasn't, or there is no such key."""
+    default, value = getattr(type(section), name, None), getattr(section, name, None)
+    return None if value == default else value
+
+
 def check_kept(reader: Reader, section: Any, key: str, remap: bool, log: Log) -> None:
     """Compare a loaded teacher with its section of the configuration, which describes new ones.
 
@@ -147,7 +153,7 @@ def check_kept(reader: Reader, section: Any, key: str, remap: bool, log: Log) ->
     Raises:
         UserError: when another alphabet or longest word is asked for without `remap`.
     """
-    kept = []
+    kept = [f"{key}.{name}={value}" for name in ("clip", "weights") if (value := changed_from_default(section, name))]
     for each in dataclasses.fields(section):
         name, asked = each.name, getattr(section, each.name)
         own: Any = getattr(reader.config, name, asked if name != "size" else None)

@@ -190,7 +190,7 @@ def build_clip4str(config: TeacherConfig, log: Log = lambda _: None) -> Clip4Str
 def picture_size(section: Clip4StrSection) -> tuple[int, int] | None:
     """Return the configured height and width; raises `UserError` for anything but two numbers."""
     size = section.image_size
-    if size is not None and len(size) != 2:
+    if size is not None and (len(size) != 2 or min(size) < 1):
         raise UserError(f"clip4str.image_size={size}: give height and width, such as [64, 256]")
     return None if size is None else (size[0], size[1])
 

@@ -213,13 +213,15 @@ class TextQueue(nn.Module):
 
     def __init__(self, texts: int, width: int) -> None:
         super().__init__()
-        self.register_buffer("rows", torch.zeros(texts, width))
-        self.register_buffer("keys", torch.zeros(texts, dtype=torch.int64))
+        self.size = texts
+        # Checkpoints leave out buffers without an element, and then lack them.
+        self.register_buffer("rows", torch.zeros(max(texts, 1), width))
+        self.register_buffer("keys", torch.zeros(max(texts, 1), dtype=torch.int64))
         self.register_buffer("added", torch.zeros((), dtype=torch.int64))
 
     def compare(self, images: Tensor, keys: Tensor) -> Tensor:
         """Multiply images (N, D) with the stored texts, (N, K); minus infinity where a text is an image's own word."""
-        count = min(int(self.added), len(self.keys))
+        count = min(int(self.added), self.size)
         # Rows are written over before the gradient comes back to what was computed with them.
         own = keys[:, None] == self.keys[:count]
         return (images @ self.rows[:count].clone().T).masked_fill(own, float("-inf"))
@@ -227,7 +229,7 @@ class TextQueue(nn.Module):
     @torch.no_grad()
     def add(self, rows: Tensor, keys: Tensor) -> None:
         """Store embeddings (M, D) and their keys (M,) in the place of the oldest."""
-        size = len(self.keys)
+        size = self.size
         if size == 0:
             return
         slots = (self.added + torch.arange(len(keys), device=keys.device)) % size

@@ -94,7 +94,7 @@ def distill(
     Raises:
         UserError: when something about the configuration, the words or the folder does not serve.
     """
-    check_run_folder(Path(config.out), resume, overwrite)
+    check_run_folder(config, resume, overwrite)
     import_plugins(config.plugins)
     with own_process_state():
         run = DistillRun(config, command, console)

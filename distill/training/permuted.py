@@ -147,7 +147,7 @@ def parseq_config(section: ParseqSection) -> ParseqConfig:
             changed[name] = value
     for name in ("image_size", "patch"):
         if (sides := getattr(section, name)) is not None:
-            if len(sides) != 2:
+            if len(sides) != 2 or min(sides) < 1:
                 raise UserError(f"parseq.{name}={sides}: give height and width, such as [32, 128]")
             changed[name] = tuple(sides)
     if section.width is not None:

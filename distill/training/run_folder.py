@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from distill.config import Schema, differences, load_config
+import yaml
+
+from distill.config import Config, Schema, TeacherConfig, as_dict, differences, load_config
 from distill.fields import as_yaml
 from distill.locks import acquire_lock
 from distill.training.checkpoint import CheckpointKeeper
@@ -23,12 +25,14 @@ PATIENCE_S = 30.0
 """How long a run waits for an earlier one that is on its way out, such as the baseline of a run that was killed."""
 
 
-def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:
+def check_run_folder(config: Config | TeacherConfig, resume: str | None, overwrite: bool) -> None:
     """Refuse a run folder that would be written over, or a checkpoint that is none; writes and removes nothing.
 
     Raises:
-        UserError: when `out` exists and neither `--resume` nor `--overwrite` was given, or it is not a run's.
+        UserError: when `out` exists and neither `--resume` nor `--overwrite` was given, it is not a run's, or the run
+            that is replaced holds what this one needs.
     """
+    out = Path(config.out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give another out=FOLDER")
     if resume is not None and overwrite:
@@ -39,12 +43,52 @@ def check_run_folder(out: Path, resume: str | None, overwrite: bool) -> None:
         seen = [path for path in out.iterdir() if not path.name.startswith(".")] if out.is_dir() else []
         if seen and not (out / "config.yaml").is_file():
             raise UserError(f"{out} holds other things than a run; give another out=FOLDER")
+        if is_of_other_kind(out / "config.yaml", config):
+            raise UserError(f"{out} holds a run of another command; give another out=FOLDER")
         other = checkpoint is not None and checkpoint.parent.resolve() != checkpoints.folder.resolve()
         if other and (out / "config.yaml").is_file():
             raise UserError(f"{out} holds another run than {checkpoint} is of; give another out=FOLDER")
         return
     instead = "continue it with --resume auto, "
+    if overwrite:
+        check_needed(config, out)
     check_output(out, overwrite, "a run", lambda folder: (folder / "config.yaml").is_file(), "out=FOLDER", instead)
+
+
+def is_of_other_kind(file: Path, config: Config | TeacherConfig) -> bool:
+    """Tell whether a stored configuration is of a teacher's training where a distillation is meant, or conversely."""
+    try:
+        stored = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    marks = {"student", "contrastive"}.intersection(stored if isinstance(stored, dict) else ())
+    return bool(marks) and ("student" if isinstance(config, Config) else "contrastive") not in marks
+
+
+def check_needed(config: Config | TeacherConfig, out: Path) -> None:
+    """Refuse to replace a run that holds a reader, words or weights which the new one starts from or learns from.
+
+    Raises:
+        UserError: naming the key.
+    """
+    replaced = [(out / name).resolve() for name in WRITTEN]
+    roots = [Path(), *([Path(config.data.root)] if config.data.root else [])]
+    for key, text in texts_of(as_dict(config)):
+        for path in (root / text for root in roots):
+            if key != "out" and path.exists() and any(path.resolve().is_relative_to(each) for each in replaced):
+                raise UserError(f"{key}={text} lies in the run that --overwrite replaces; give another out=FOLDER")
+
+
+def texts_of(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts of nested dictionaries and lists, each with its key."""
+    if isinstance(value, str) and value:
+        yield key, value
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield from texts_of(each, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from texts_of(each, f"{key}[{number}]")
 
 
 def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from torch import nn
 
-from distill.config import TeacherConfig
+from distill.config import TeacherConfig, differences
 from distill.evaluation.report import describe_machine, versions
 from distill.training.accelerator import own_process_state
 from distill.training.clip4str import build_clip4str
@@ -61,13 +61,29 @@ def train_teacher(
     console: Console | None = None,
 ) -> TeacherResult:  # fmt: skip
     """Train a teacher; arguments, stopping and errors as for `distill.training.distill_run.distill`."""
-    check_run_folder(Path(config.out), resume, overwrite)
+    check_run_folder(config, resume, overwrite)
+    if config.kind == "clip" and config.init is None and not config.contrastive.train_text:
+        raise UserError(
+            "contrastive.train_text=false moves pictures to the words of init, and there is none; set init, or leave it"
+        )
     if config.remap and (config.init is None or config.kind == "clip"):
         raise UserError("remap changes the charset of a CLIP4STR or PARSeq to start from; set init, or leave remap out")
     with own_process_state():
         run = (ContrastiveRun if config.kind == "clip" else TeacherRun)(config, command, console)
+        if foreign := foreign_keys(config):
+            run.log(f"without effect on a teacher of kind {config.kind}: {', '.join(foreign)}")
         finished = run.execute(resume, overwrite)
         return TeacherResult(run.out, finished, run.state.step)
+
+
+def foreign_keys(config: TeacherConfig) -> list[str]:
+    """List the keys that are set in sections of other kinds of teachers."""
+    own = {"clip": {"contrastive"}, "clip4str": {"clip4str", "permutations"}, "parseq": {"parseq", "permutations"}}
+    sections = set().union(*own.values()) - own[config.kind]
+    return [
+        f"{name}.{key}" for name in sorted(sections)
+        for key, _, _ in differences(type(getattr(config, name))(), getattr(config, name))
+    ]  # fmt: skip
 
 
 class TeacherRun(TrainingRun[TeacherConfig]):

@@ -88,9 +88,9 @@ class Clip4StrSection:
     """Frozen blocks of the text tower; 0 freezes its embeddings only, -1 nothing, 12 or more everything."""
     image_freeze: int = -1
     """Frozen blocks of the image tower; -1 freezes nothing, 12 or more everything."""
-    decoder_lr: float = 19.0
+    decoder_lr: float = field(default=19.0, metadata={"least": 0})
     """Learning rate of the decoders, as a multiple of the CLIP's."""
-    decoder_decay: float = 1.0
+    decoder_decay: float = field(default=1.0, metadata={"least": 0})
     """Weight decay of the decoders, as a multiple of the CLIP's."""
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from students import files
-from students.files import put_in_place, remove, replacing, write_file
+from students.errors import UserError
+from students.files import check_file, check_output, put_in_place, remove, replacing, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -79,3 +80,21 @@ def test_links_are_removed_and_not_their_targets(tmp_path: Path) -> None:
     remove(tmp_path / "nothing")
     assert names(tmp_path) == ["kept"]
     assert names(tmp_path / "kept") == ["file"]
+
+
+def test_places_that_are_closed_are_refused_before_there_is_anything_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    (closed / "empty").mkdir(parents=True)
+    # Root may write anywhere, whatever the folder's mode.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != closed)
+    check_output(closed / "empty", False, "a report", lambda _: False)
+    with pytest.raises(UserError, match=r"can't be replaced as a whole; give a folder in it, such as .*empty/new"):
+        check_output(closed / "empty", False, "a student", lambda _: False, renamed=True)
+    with pytest.raises(UserError, match="closed can't be written to"):
+        check_output(closed, False, "a report", lambda _: False)
+    check_file(tmp_path / "a.json", "--out")
+    for file in (closed / "a.json", tmp_path / "none" / "a.json", tmp_path):
+        with pytest.raises(UserError, match="can't be written; give --out a file in a folder that exists"):
+            check_file(file, "--out")

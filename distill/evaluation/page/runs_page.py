@@ -13,7 +13,7 @@ from distill.evaluation.page import charts
 from distill.evaluation.page.charts import Line, Mark, Place
 from distill.evaluation.page.rendering import Chart, Table, chart, render
 from distill.evaluation.page.svg import drawing, write_pictures
-from distill.evaluation.runs import Difference, Estimate, Group, differences, differing_keys, warnings_of
+from distill.evaluation.runs import Difference, Estimate, Group, differences, differing_keys, shared_sets, warnings_of
 from distill.evaluation.stored import averaged_sets
 from distill.evaluation.tables import millions
 from students.files import write_file
@@ -43,9 +43,7 @@ def build_comparison(groups: Sequence[Group], command: str) -> dict[str, Any]:
                 "seeds": group.seeds,
                 "settings": {key: values[number] for key, values in keys.items()},
                 "accuracy": estimate_entry(group.accuracy),
-                "benchmarks": {
-                    name: estimate_entry(group.accuracy_of(name)) for name in group.runs[0].reader["benchmarks"]
-                },
+                "benchmarks": {name: estimate_entry(group.accuracy_of(name)) for name in shared_sets(groups)},
                 "params": group.runs[0].reader["params"],
                 "ms_per_word": round(group.ms_per_word, 3),
                 "train_seconds": [run.report.get("seconds", {}).get("train") for run in group.runs],
@@ -77,11 +75,17 @@ def verdict_of(groups: Sequence[Group], found: Sequence[Difference]) -> str:
     seeds = f", the mean of {len(best.runs)} seeds" if len(best.runs) > 1 else ""
     words = best.runs[0].tally.words
     opening = f"{best.name} reads most of {words:,} words, {best.accuracy.value:.2f}%{seeds}"
-    ahead = f"{abs(each.estimate.value):.2f} points more than {other.name}"
+    value = sign * each.estimate.value
+    ahead = f"{abs(value):.2f} points more than {other.name}"
     if each.estimate.interval is None:
         return f"{opening}: {ahead}; without an interval, so it may be chance."
     low, high = sorted(sign * bound for bound in each.estimate.interval)
     over = "over seeds" if each.estimate.over == "seeds" else "over the words of one seed each"
+    if value < 0:  # of the seeds that both have, which need not say what the means do
+        return (
+            f"{opening}. Of the {each.pairs} seeds that both have, {other.name} reads {-value:.2f} points more (95% "
+            f"interval {over} {-high:+.2f} to {-low:+.2f}): they don't agree on which is ahead."
+        )
     doubt = "" if low > 0 else "; they can't be told apart"
     return f"{opening}: {ahead} (95% interval {over} {low:+.2f} to {high:+.2f}){doubt}."
 
@@ -98,9 +102,10 @@ def write_runs_page(folder: Path, groups: Sequence[Group], figures: Mapping[str,
         The page.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / FIGURES, json.dumps(figures, indent=2, allow_nan=False) + "\n")
     with drawing():
-        write_file(folder / PAGE, render("runs.html", page_values(groups, figures)))
+        page = render("runs.html", page_values(groups, figures))
+    write_file(folder / FIGURES, json.dumps(figures, indent=2, allow_nan=False) + "\n")
+    write_file(folder / PAGE, page)
     return folder / PAGE
 
 
@@ -131,7 +136,7 @@ def page_values(groups: Sequence[Group], figures: Mapping[str, Any]) -> dict[str
                 [
                     run.folder, group.name, run.seed, f"{run.tally.accuracy:.2f}",
                     "–" if (seconds := run.report.get("seconds", {}).get("train")) is None else f"{seconds:,.0f}",
-                    run.report.get("machine", {}).get("processor", "–"),
+                    (run.report.get("machine") or {}).get("processor", "–"),
                 ]
                 for group in groups for run in group.runs
             ],
@@ -143,7 +148,7 @@ def page_values(groups: Sequence[Group], figures: Mapping[str, Any]) -> dict[str
 
 def accuracy_charts(groups: Sequence[Group]) -> list[Chart]:
     """Draw accuracy by set, and against time."""
-    sets = list(groups[0].runs[0].reader["benchmarks"])
+    sets = shared_sets(groups)
     rows = [(name, [marked(number, group.accuracy_of(name)) for number, group in enumerate(groups)]) for name in sets]
     if len(averaged_sets(groups[0].runs[0].report)) > 1:
         rows.append(("all, by word", [marked(number, group.accuracy) for number, group in enumerate(groups)]))
@@ -164,7 +169,7 @@ def marked(number: int, estimate: Estimate) -> Mark:
 
 def group_table(groups: Sequence[Group]) -> Table:
     """Format a line a group, with accuracy by set."""
-    sets = list(groups[0].runs[0].reader["benchmarks"])
+    sets = shared_sets(groups)
     rows = [
         [
             group.name, ", ".join(map(str, group.seeds)), *(f"{group.accuracy_of(name).value:.2f}" for name in sets),

@@ -56,6 +56,10 @@ def test_learning_curves_as_pictures(runs: list[str], tmp_path: Path, capsys: py
     names = [f"curve-{what}{ending}" for what in ("steps", "time") for ending in (".svg", ".png")]
     assert capsys.readouterr().out.endswith("curves: " + ", ".join(str(out / name) for name in names) + "\n")
     assert sorted(file.name for file in out.iterdir()) == sorted(["compare.html", "compare.json", *names])
+    assert main([*runs, "--out", str(tmp_path / "again"), "--curves"]) == 0
+    assert main([*runs, "--out", str(tmp_path / "again"), "--overwrite"]) == 0
+    assert sorted(file.name for file in (tmp_path / "again").iterdir()) == ["compare.html", "compare.json"]
+    capsys.readouterr()
     with drawing():
         figures = learning_figures(group_runs(open_runs(runs)), named=True)
     (steps,), (time,) = (figure.axes for figure in figures.values())

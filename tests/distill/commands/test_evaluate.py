@@ -9,6 +9,7 @@ import torch
 
 from distill.commands.evaluate import main
 from distill.data.writing import LmdbWriter
+from students.pretrained import SHIPPED
 from students.student import Student
 from teachers.small import SmallTeacher
 from tests.distill.conftest import Learned
@@ -151,6 +152,7 @@ def test_an_alphabet_of_ones_own(setup: Path, tmp_path: Path, capsys: pytest.Cap
         (["--charset", "none.txt"], "no alphabet 'none.txt'"),
         (["--doctor"], "--doctor needs a teacher"),
         (["--doctor", "--teacher", "words-small"], "leave --student out"),
+        (["--student", "tiny", "--student", str(SHIPPED / "tiny")], "is given twice"),
         (["--student", "nobody"], "unknown teacher or reader 'nobody'"),
         (["--teacher", "nobody"], "unknown teacher or reader 'nobody'"),
         (["--data", "nowhere"], "nowhere: no such folder"),

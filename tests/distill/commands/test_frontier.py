@@ -31,6 +31,11 @@ def test_readers_of_several_reports_are_in_one_picture(tmp_path: Path, capsys: p
     assert ' width="640" height="420" ' in drawn
     assert "far" in drawn
     assert "clip" not in drawn.replace("clip-path", "").replace("clipPath", "").replace("clip-rule", "")
+    assert "note: left out, for they choose from a lexicon: clip\n" in printed
+    assert main([one, f"{one}/report.json", "--out", str(tmp_path / "twice")]) == 2
+    assert "is given twice" in capsys.readouterr().err
+    assert main([one, "--out", str(tmp_path / "other.svg")]) == 0
+    assert capsys.readouterr().out.endswith(f"wrote {tmp_path}/other.svg, {tmp_path}/other.png\n")
     assert main([one, "--out", str(out)]) == 2
     assert f"{out}.svg exists" in capsys.readouterr().err
     assert main([one, "--out", str(out), "--overwrite"]) == 0

@@ -113,7 +113,9 @@ def test_what_a_bare_file_does_not_say_is_the_published_and_told(reader: Clip4St
     assert {printed.partition(":")[0] for printed in converted.assumed} == {
         "alphabet", "alphabet of captions", "decoder heads", "tokens of a caption", "refine_iters",
     }  # fmt: skip
-    assert run(tmp_path / "bare.pt", heads=(1, 4)).reader.config.decoder_heads == 4
+    assert run(tmp_path / "bare.pt", heads=(2, 4)).reader.config.decoder_heads == 4
+    with pytest.raises(UserError, match="has encoder heads 2, not 99; leave --heads out"):
+        run(tmp_path / "bare.pt", heads=(99, 8))
 
 
 def test_other_weights_in_the_file_are_told(reader: Clip4Str, tmp_path: Path) -> None:

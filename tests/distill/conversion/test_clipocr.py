@@ -73,6 +73,8 @@ def test_sizes_that_a_bare_file_does_not_tell(published: Published, tmp_path: Pa
 def test_what_contradicts_the_file_is_refused(published: Published, tmp_path: Path) -> None:
     file = published.save(tmp_path / "a.ckpt")
     assert "leave --charset out" in refused(file, charset="36")
+    assert "has encoder heads 2, not 4; leave --heads out" in refused(file, heads=(4, 4))
+    assert "not (64, 256); leave --image out" in refused(file, image=(64, 256))
     wide = published.save(tmp_path / "b.ckpt", hyper_parameters={**SETTINGS, "img_size": [32, 100]})
     assert "--image H,W" in refused(wide)
     torn = published.save(tmp_path / "c.ckpt", published.without("decoder.norm", "head.bias"))

@@ -75,7 +75,7 @@ def test_a_teacher_chooses_among_the_words_of_each_set(benchmarks: list[Benchmar
 
 
 def test_readers_need_names_of_their_own(benchmarks: list[Benchmark], charset: Charset) -> None:
-    with pytest.raises(UserError, match="'same' stands twice"):
+    with pytest.raises(UserError, match="two readers are called 'same'"):
         compare([FakeReader("same", {}), FakeReader("same", {})], benchmarks, charset)
 
 

@@ -67,7 +67,9 @@ def test_words_without_tokens_are_no_part_of_a_sets_lexicon() -> None:
 def test_a_lexicon_file_goes_through_the_label_rules(tmp_path: Path, charset: Charset) -> None:
     file = tmp_path / "words.txt"
     file.write_text("Cat\n\n dog \ncat\n!!!\ncafé\n", encoding="utf-8")
-    assert read_lexicon(file, charset) == ["cat", "dog", "cafe"]
+    assert read_lexicon(file, charset) == (["cat", "dog", "cafe"], {"empty": 1})
+    file.write_text("cat\n###\nelephant\n", encoding="utf-8")
+    assert read_lexicon(file, charset, max_length=5) == (["cat"], {"illegible": 1, "too long": 1})
 
 
 def test_an_open_reader_can_be_made_to_choose(charset: Charset) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from distill.evaluation.metrics import Agreement, Tally
+from distill.evaluation.page.runs_page import build_comparison, write_runs_page
 from distill.evaluation.runs import (
     Group,
     difference,
@@ -147,3 +148,54 @@ def test_comparing_runs_imports_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_runs_of_other_sets_share_those_that_are_averaged(tmp_path: Path) -> None:
+    """A set that one run alone was scored on ended in a traceback, or in the refusal of equal words."""
+    folders = [write_run(tmp_path / name, 0, hits(10), name=name) for name in ("one", "more")]
+    report = json.loads(Path(folders[1], "report.json").read_text())
+    report["readers"][0]["benchmarks"]["extra"] = report["readers"][0]["benchmarks"]["signs"]
+    report |= {"averaged_sets": ["signs"], "machine": None}
+    Path(folders[1], "report.json").write_text(json.dumps(report))
+    line = Path(folders[1], "readings.jsonl").read_text().splitlines()[0]
+    with Path(folders[1], "readings.jsonl").open("a") as file:
+        file.write(line.replace('"signs"', '"extra"') + "\n")
+    for order in (folders, folders[::-1]):
+        groups = open_groups(*order)
+        figures = build_comparison(groups, "compare")
+        assert [list(each["benchmarks"]) for each in figures["groups"]] == [["signs"], ["signs"]]
+        assert "left out, since not all runs were scored on them: extra" in figures["warnings"]
+        assert write_runs_page(tmp_path / f"of-{Path(order[0]).name}", groups, figures).is_file()
+
+
+def test_other_characters_that_are_scored_can_not_be_compared(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / name, 0, hits(10), name=name, readings=False) for name in ("one", "more")]
+    for folder, charset in zip(folders, ("0123456789", "0123456789abc"), strict=True):
+        report = json.loads(Path(folder, "report.json").read_text())
+        Path(folder, "report.json").write_text(json.dumps({**report, "charset": charset}))
+    with pytest.raises(UserError, match="different alphabets"):
+        open_runs(folders)
+
+
+def test_one_run_under_two_names_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_run(tmp_path / "one", 0, hits(10))
+    monkeypatch.chdir(tmp_path)
+    for again in (folder, f"{folder}/", "one", "one/report.json"):
+        with pytest.raises(UserError, match="is given twice"):
+            open_runs([folder, again])
+
+
+def test_means_and_pairs_that_disagree_are_said_to(tmp_path: Path) -> None:
+    """The verdict called a group ahead by what it was behind."""
+    counts = {"a": {0: 800, 1: 801, 2: 950}, "b": {0: 820, 1: 822}}
+    folders = [
+        write_run(tmp_path / f"{name}{seed}", seed, hits(count, 1000), name=name)
+        for name, seeds in counts.items() for seed, count in seeds.items()
+    ]  # fmt: skip
+    figures = build_comparison(open_groups(*folders), "compare")
+    assert figures["differences"][0]["value"] == pytest.approx(2.05)
+    assert (
+        "a reads most of 1,000 words, 85.03%, the mean of 3 seeds. Of the 2 seeds that both have, b reads 2.05"
+        in (figures["verdict"])
+    )
+    assert figures["groups"][0]["accuracy"]["interval"][1] == 100

@@ -12,6 +12,15 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from distill.config import (
+    Config,
+    DataSection,
+    SourceSection,
+    StudentSection,
+    TeacherConfig,
+    TeacherSection,
+    save_config,
+)
 from distill.training import run_folder
 from distill.training.checkpoint import CheckpointKeeper, check_alphabet, is_complete, load_checkpoint
 from distill.training.run_folder import LOCK, WRITTEN, check_run_folder, open_run_folder
@@ -176,23 +185,23 @@ def earlier(tmp_path: Path) -> Path:
 
 def test_an_earlier_run_is_refused_unless_told(earlier: Path) -> None:
     with pytest.raises(UserError, match=r"--resume auto.*--overwrite.*out=FOLDER"):
-        check_run_folder(earlier, None, overwrite=False)
-    check_run_folder(earlier, "auto", overwrite=False)
-    check_run_folder(earlier, None, overwrite=True)
+        check_run_folder(Config(out=str(earlier)), None, overwrite=False)
+    check_run_folder(Config(out=str(earlier)), "auto", overwrite=False)
+    check_run_folder(Config(out=str(earlier)), None, overwrite=True)
     with pytest.raises(UserError, match="one of them"):
-        check_run_folder(earlier, "auto", overwrite=True)
+        check_run_folder(Config(out=str(earlier)), "auto", overwrite=True)
 
 
 def test_other_places_that_are_refused(earlier: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a file"):
-        check_run_folder(earlier / "notes.txt", None, overwrite=True)
+        check_run_folder(Config(out=str(earlier / "notes.txt")), None, overwrite=True)
     (earlier / "config.yaml").unlink()
     with pytest.raises(UserError, match="other things than a run"):
-        check_run_folder(earlier, None, overwrite=True)
+        check_run_folder(Config(out=str(earlier)), None, overwrite=True)
     with pytest.raises(UserError, match="other things than a run"):
-        check_run_folder(earlier, "auto", overwrite=False)
+        check_run_folder(Config(out=str(earlier)), "auto", overwrite=False)
     with pytest.raises(UserError, match="no checkpoint"):
-        check_run_folder(earlier, str(tmp_path / "nothing"), overwrite=False)
+        check_run_folder(Config(out=str(earlier)), str(tmp_path / "nothing"), overwrite=False)
     with pytest.raises(UserError, match="can't be created"):
         open_run_folder(earlier / "notes.txt" / "run", overwrite=False, resume=None)
 
@@ -202,10 +211,12 @@ def test_a_checkpoint_of_another_run_is_not_mixed_into_a_run(earlier: Path, tmp_
         (run / "checkpoints" / "step-00000007").mkdir(parents=True)
         for name in ("complete.json", "model.safetensors"):
             (run / "checkpoints" / "step-00000007" / name).write_text("{}")
-    check_run_folder(earlier, str(earlier / "checkpoints" / "step-00000007"), overwrite=False)
-    check_run_folder(tmp_path / "new", str(earlier / "checkpoints" / "step-00000007"), overwrite=False)
+    check_run_folder(Config(out=str(earlier)), str(earlier / "checkpoints" / "step-00000007"), overwrite=False)
+    check_run_folder(Config(out=str(tmp_path / "new")), str(earlier / "checkpoints" / "step-00000007"), overwrite=False)
     with pytest.raises(UserError, match=r"holds another run than .*step-00000007 is of"):
-        check_run_folder(earlier, str(tmp_path / "other" / "checkpoints" / "step-00000007"), overwrite=False)
+        check_run_folder(
+            Config(out=str(earlier)), str(tmp_path / "other" / "checkpoints" / "step-00000007"), overwrite=False
+        )
 
 
 def test_a_checkpoint_that_was_cut_off_is_damaged(tmp_path: Path) -> None:
@@ -215,8 +226,8 @@ def test_a_checkpoint_that_was_cut_off_is_damaged(tmp_path: Path) -> None:
 
 
 def test_new_and_empty_places_are_taken(tmp_path: Path) -> None:
-    check_run_folder(tmp_path, None, overwrite=False)
-    check_run_folder(tmp_path / "new", None, overwrite=False)
+    check_run_folder(Config(out=str(tmp_path)), None, overwrite=False)
+    check_run_folder(Config(out=str(tmp_path / "new")), None, overwrite=False)
     assert list(tmp_path.iterdir()) == []
     open_run_folder(tmp_path / "a" / "b", overwrite=False, resume=None).close()
     assert (tmp_path / "a" / "b").is_dir()
@@ -248,3 +259,25 @@ def test_a_folder_in_which_a_run_is_at_work_is_refused(
     with pytest.raises(UserError, match=r"another run is at work in .*; wait for its end, stop it, or give another"):
         open_run_folder(earlier, overwrite, None if overwrite else "auto")
     assert {"config.yaml", "metrics.jsonl", "student"} <= {path.name for path in earlier.iterdir()}
+
+
+def test_what_a_run_needs_is_not_removed_by_itself(earlier: Path, tmp_path: Path) -> None:
+    own = str(earlier / "student")
+    for config in (
+        Config(student=StudentSection(init=own)), Config(teacher=TeacherSection(name=own)), TeacherConfig(init=own),
+        Config(data=DataSection(root=str(earlier), train=[SourceSection("student")])),
+    ):  # fmt: skip
+        config.out = str(earlier)
+        with pytest.raises(UserError, match="student lies in the run that --overwrite replaces"):
+            check_run_folder(config, None, overwrite=True)
+        config.out = str(tmp_path / "other")
+        check_run_folder(config, None, overwrite=True)
+
+
+def test_a_run_of_the_other_command_is_not_continued(earlier: Path) -> None:
+    for stored, other in ((Config(), TeacherConfig()), (TeacherConfig(), Config())):
+        save_config(stored, earlier / "config.yaml")
+        stored.out = other.out = str(earlier)
+        check_run_folder(stored, "auto", overwrite=False)
+        with pytest.raises(UserError, match="a run of another command"):
+            check_run_folder(other, "auto", overwrite=False)

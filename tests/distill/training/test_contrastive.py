@@ -11,7 +11,7 @@ from rapidfuzz.distance import DamerauLevenshtein
 from torch.nn import functional as F
 
 from distill.commands.train_teacher import main
-from distill.config import ContrastiveSection
+from distill.config import ContrastiveSection, TeacherConfig, load_config
 from distill.data.batch import Batch
 from distill.training.allocator import tune_allocator
 from distill.training.contrastive import (
@@ -21,6 +21,7 @@ from distill.training.contrastive import (
     score_teacher,
     word_to_image,
 )
+from distill.training.teacher_run import train_teacher
 from students.errors import UserError
 from teachers import load_teacher
 from teachers.small import LOWER_CASE_94, SmallTeacher, SmallTeacherConfig
@@ -118,7 +119,9 @@ def test_the_oldest_texts_make_room() -> None:
     torch.testing.assert_close(images.grad[1], rows[2:7].sum(dim=0))
     last = earlier.compare(images, keys)[0]
     torch.testing.assert_close(last.sort().values, (images[0] @ rows[6:].T).sort().values)
-    TextQueue(0, 3).add(rows, torch.arange(11))
+    none = TextQueue(0, 3)
+    none.add(rows, torch.arange(11))
+    assert none.compare(images, keys).shape == (2, 0)
 
 
 def test_texts_may_stay_where_they_are() -> None:
@@ -251,3 +254,22 @@ def test_the_command_trains_a_small_clip_and_names_its_scores(
     report = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))
     assert (report["words"], report["hard_negative"]) == (7, logged[2]["hard_negative_accuracy"])
     assert load_teacher(str(tmp_path / "run" / "teacher")).shape.text_width == 32
+
+
+@pytest.mark.parametrize("texts", [0, 8])
+def test_a_small_clip_goes_on_from_its_checkpoint(texts: int, material: Path, tmp_path: Path) -> None:
+    """Buffers without an element were left out of checkpoints, so that no training of the shipped form went on."""
+    given = {
+        "init": f"{material}/teacher", "out": f"{tmp_path}/run", "contrastive.text_queue": texts,
+        "data": {"train": [{"path": f"{material}/train"}], "validation": f"{material}/validation", "workers": 0},
+        "train": {"batch_size": 6, "threads": 1, "validate_every": 4, "log_every": 1},
+    }  # fmt: skip
+    for steps, resume in ((1, None), (2, "auto")):
+        result = train_teacher(load_config(TeacherConfig, given, {"train.steps": steps}), resume)
+        assert result.finished
+        assert result.step == steps
+
+
+def test_pictures_are_moved_to_no_words_that_are_random(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is none; set init"):
+        train_teacher(load_config(TeacherConfig, {"contrastive.train_text": False, "out": str(tmp_path / "run")}))

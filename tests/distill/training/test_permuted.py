@@ -92,8 +92,9 @@ def test_sizes_of_the_configuration() -> None:
     assert (config.depth, config.patch, config.refine_iters) == (3, (8, 8), 0)
     with pytest.raises(UserError, match="multiple of 64"):
         parseq_config(ParseqSection(width=100))
-    with pytest.raises(UserError, match="give height and width"):
-        parseq_config(ParseqSection(image_size=[32]))
+    for sides in ([32], [0, 128]):
+        with pytest.raises(UserError, match="give height and width"):
+            parseq_config(ParseqSection(image_size=sides))
 
 
 def test_starts_from_a_folder(task: ParseqTask, tmp_path: Path) -> None:
