@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = find_pictures(given.images)
     if files.others:
         print(f"left out, no pictures by their names: {list_names(files.others)}", file=sys.stderr)
+    if several := [str(path) for path in files.pictures if has_pages(path)]:
+        print(f"of pictures with several pages or frames the first is read: {list_names(several)}", file=sys.stderr)
     import_plugins(given.plugin)
     reader = open_model(given.student)
     choose_decoding([reader], decoding, refine_iters)
@@ -81,6 +83,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         for path, reading in results:
             print(f"{path}\t{reading.text}\t{reading.confidence:.4f}")
     return 0
+
+
+def has_pages(path: Path) -> bool:
+    """Tell whether a file holds several pictures, as scans and animations do."""
+    from PIL import Image
+
+    if path.suffix.lower() not in (".tif", ".tiff", ".gif", ".webp", ".apng"):
+        return False
+    try:
+        with Image.open(path) as opened:
+            return getattr(opened, "n_frames", 1) > 1
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False  # what can't be read is told by reading
 
 
 def allow_list(given: str, charset: Charset) -> str | Path:

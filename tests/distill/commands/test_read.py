@@ -42,6 +42,18 @@ def test_lines_of_path_word_confidence(
     assert [float(sure) for _, _, sure in lines] == pytest.approx(expected, abs=1e-4)
 
 
+def test_further_pages_are_not_passed_over_in_silence(
+    learned, reader_and_pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, *others = learned.pictures[:3]
+    first.save(tmp_path / "scan.tiff", save_all=True, append_images=others)
+    first.save(tmp_path / "one.tiff")
+    assert main(["--student", str(reader_and_pictures[0]), str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert [line.split("\t")[1] for line in printed.out.splitlines()] == [learned.words[0]] * 2
+    assert printed.err.endswith(f"several pages or frames the first is read: {tmp_path / 'scan.tiff'}\n")
+
+
 def test_names_of_files_need_not_be_utf8(learned, reader_and_pictures, tmp_path: Path, monkeypatch) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/stra\xdfe.png")
     learned.pictures[0].save(tmp_path / "word.png")
