@@ -45,7 +45,7 @@ def test_lines_of_path_word_confidence(
 def test_further_pages_are_not_passed_over_in_silence(
     learned, reader_and_pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, *others = learned.pictures[:3]
+    first, *others = (picture.copy() for picture in learned.pictures[:3])
     first.save(tmp_path / "scan.tiff", save_all=True, append_images=others)
     first.save(tmp_path / "one.tiff")
     assert main(["--student", str(reader_and_pictures[0]), str(tmp_path)]) == 0
