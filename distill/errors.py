@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import select
 import sys
@@ -32,6 +33,8 @@ def exit_on_user_error(main: Command) -> Command:
 
     @functools.wraps(main)
     def guarded(argv: Sequence[str] | None = None) -> int:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of few characters must not end what took hours
+            sys.stdout.reconfigure(errors="replace")
         try:
             code = run(main, argv)
             sys.stdout.flush()

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,11 @@ SHAPES = ("student", "teacher")
 BUILT_IN = ("bridge", "linguistic", "visual", "kd", "dkd")
 """The losses of the package, which users can't replace; their weights stand under `guidance` of a configuration."""
 TASK_TERMS = ("characters", "ctc", "columns", "pseudo", "pseudo_ctc", "total")
-"""Names of the terms that learn from labels; no loss can have them."""
+"""Names of the terms that learn from labels."""
+LOGGED = ("loss", "step", "group", "seconds", "gradient_norm", "learning_rate", "words_per_second")
+"""What a training logs beside the terms."""
+RESERVED = (*TASK_TERMS, *LOGGED)
+"""Names that no loss and no term of one can have."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,13 @@ class Loss:
     def check_options(self, options: Mapping[str, Any]) -> None:
         """Raise `UserError` for an option that it doesn't have or lacks."""
         named = list(inspect.signature(self.function).parameters.items())[0 if self.is_module else 1 :]
-        known = {key: one for key, one in named if key not in (SHAPES if self.is_module else GIVEN)}
-        if unknown := [key for key in options if key not in known]:
+        given = SHAPES if self.is_module else GIVEN
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        known = {key: one for key, one in named if key not in given and one.kind in kinds}
+        # A module without an `__init__` of its own has nn.Module's, which names any option and takes none.
+        inherited = getattr(self.function, "__init__", None) is nn.Module.__init__
+        open_ended = not inherited and any(one.kind is one.VAR_KEYWORD for _, one in named)
+        if unknown := [key for key in options if key not in known and not open_ended]:
             raise UserError(
                 f"loss {self.name} has no option {unknown[0]!r}; it has {', '.join(known) or 'none, leave it out'}"
             )
@@ -110,7 +119,16 @@ class BuiltLoss:
         """Compute its scalars by name: one called as the loss, or those that it names itself."""
         values = {"guidance": guidance, "context": context}
         result = self.compute(stages, **{key: values[key] for key in self.given})
-        return dict(result) if isinstance(result, Mapping) else {self.loss.name: cast(Tensor, result)}
+        terms = dict(result) if isinstance(result, Mapping) else {self.loss.name: result}
+        if not terms:
+            raise UserError(f"losses.{self.loss.name} gives nothing; return a scalar, or several by name")
+        for name, term in terms.items():
+            if isinstance(result, Mapping) and name in RESERVED:
+                raise UserError(f"losses.{self.loss.name}: a term can't be called {name!r}; take another name")
+            if not isinstance(term, Tensor) or term.ndim:
+                what = f"a tensor of shape {(*term.shape,)}" if isinstance(term, Tensor) else type(term).__name__
+                raise UserError(f"losses.{self.loss.name}: {name} is {what}; a loss is a tensor without dimensions")
+        return terms
 
 
 LOSSES: dict[str, Loss] = {}
@@ -141,7 +159,11 @@ def register_loss(
         ValueError: for a part that guidance hasn't got, a function whose parameters don't agree with `needs`, or needs
             beside `second_view`.
     """
-    if name in TASK_TERMS or (name in BUILT_IN and name in LOSSES) or not name.isidentifier():
+    if not isinstance(name, str):
+        raise UserError('a loss is registered with a name; write @register_loss("name") above it')
+    if isinstance(needs, str):
+        raise ValueError(f'loss {name}: needs is a list of names, such as needs=("{needs}",)')
+    if name in RESERVED or (name in BUILT_IN and name in LOSSES) or not name.isidentifier():
         raise UserError(f"a loss can't be called {name!r}; take a name of letters that the framework has no use for")
     if unknown := set(needs) - set(get_args(Part)):
         raise ValueError(f"guidance has no {sorted(unknown)[0]!r}; a loss can need {', '.join(get_args(Part))}")
@@ -150,6 +172,8 @@ def register_loss(
         raise ValueError(f"loss {name}: one that compares two views of a picture needs nothing of a teacher")
 
     def register(function: LossLike) -> LossLike:
+        if isinstance(function, type) and not issubclass(function, nn.Module):
+            raise ValueError(f"loss {name}: a class is one of nn.Module; derive it from that, or register a function")
         called = function.forward if isinstance(function, type) else function  # type: ignore[attr-defined]
         if bool(needs) != ("guidance" in inspect.signature(called).parameters):
             raise ValueError(

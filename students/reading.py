@@ -162,7 +162,15 @@ class Reader(PictureReader, nn.Module):
         Args:
             folder: made when it isn't there.
             dtype: of the stored weights; `float16` halves the file.
+
+        Raises:
+            UserError: when it reads with a language model that its configuration can't name.
         """
+        if self.language_model is not None and not hasattr(self.config, "language_model"):
+            raise UserError(
+                f"{type(self).__name__}: its configuration has no field `language_model`, so that it would be stored "
+                "without the one that is set; add the field, or set reader.language_model = None"
+            )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if self.language_model is not None and (own := self.language_model.own_text) is not None:
@@ -210,7 +218,8 @@ class Reader(PictureReader, nn.Module):
         reader = cls(config)
         load_weights(reader, folder)
         reader.source = folder
-        if OWN in (name := str(getattr(config, "language_model", NO_MODEL))).split("+"):
+        name = str(getattr(config, "language_model", NO_MODEL))
+        if name != NO_MODEL and (OWN in name.split("+") or reader.language_model is None):
             reader.language_model = load_language_model(name, folder / OWN_FILE)
         return reader.eval()
 

@@ -61,6 +61,8 @@ def register_teacher(name: str) -> Callable[[TeacherFactory], TeacherFactory]:
     Raises:
         UserError: for the name of a model that comes with the package.
     """
+    if not isinstance(name, str):
+        raise UserError('a teacher is registered with a name; write @register_teacher("name") above it')
     if name in (*SHIPPED_CLIPS, *shipped()):
         raise UserError(f"a teacher can't be registered as {name!r}, which comes with the package; take another name")
 
@@ -83,6 +85,8 @@ def register_reader(
     Raises:
         UserError: for the format of a reader that comes with the package.
     """
+    if not isinstance(format_name, str):
+        raise UserError('a reader is registered with a format; write @register_reader("format") above it')
     if format_name in BUILT_IN_READERS:
         raise UserError(f"{format_name!r} is the format of {READERS[format_name].model.__name__}; register another one")
 

@@ -104,9 +104,12 @@ class BatchesByWidth:
     """Batches of the first list that were consumed before."""
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batches without end."""
+        """Return batches without end; the loader's processes start here, not when the first batch is asked for."""
+        return self._split(iter(self.loader))
+
+    def _split(self, groups: Iterator[list[Batch]]) -> Iterator[Batch]:
         skipped = self.skipped
-        for group in self.loader:
+        for group in groups:
             yield from group[skipped:]
             skipped = 0
 

@@ -57,7 +57,8 @@ class CheckpointKeeper:
             raise
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            stored = json.dumps({"schema": 1, "step": step, "characters": characters})
+            entries = {"step": step, "characters": characters, "processes": accelerator.num_processes}
+            stored = json.dumps({"schema": 1, **entries})
             (partial / "complete.json").write_text(stored + "\n", encoding="utf-8")
             put_in_place(partial, final)
             for old in self.all()[: -self.keep]:
@@ -126,6 +127,14 @@ def check_alphabet(path: Path, characters: str) -> None:
         f"{path} was trained for another alphabet (now {reason}); resume with the alphabet it was made with, or start "
         "a new run from its student (student.init, student.remap)"
     )
+
+
+def describe_other_processes(path: Path, processes: int) -> str | None:
+    """Say that a checkpoint is of another number of processes; None where it isn't, or is of before and doesn't say."""
+    stored = json.loads((path / "complete.json").read_text(encoding="utf-8")).get("processes", processes)
+    if stored == processes:
+        return None
+    return f"{processes} processes instead of {stored}: steps learn from other words, so that the run ends otherwise"
 
 
 def load_checkpoint(accelerator: Accelerator, path: Path) -> None:

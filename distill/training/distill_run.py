@@ -154,7 +154,9 @@ class DistillRun(TrainingRun[Config]):
         if section.baseline and own + (data.synthetic.ratio if data.synthetic.words else 0) <= 0:
             raise UserError("a baseline can't learn from words that only the teacher reads; set eval.baseline=false")
         for name, loss in self.task.own_losses.items():
-            if section.baseline and loss.loss.function.__module__ == "__main__":
+            module = loss.loss.function.__module__
+            known = module.partition(".")[0] == "losses" or (self.config.plugins and module != "__main__")
+            if section.baseline and not known:
                 raise UserError(
                     f"losses.{name}: the baseline learns by it too, in a process of its own that does not "
                     "know it; register it in a file that `plugins` names, or set eval.baseline=false"

@@ -23,7 +23,7 @@ from distill.deployment.folder import save_folder
 from distill.evaluation.gallery import draw_gallery
 from distill.evaluation.validation import validate
 from distill.training.accelerator import GatheredModel, describe_processes, make_accelerator, splits_weights
-from distill.training.checkpoint import CheckpointKeeper, check_alphabet, load_checkpoint
+from distill.training.checkpoint import CheckpointKeeper, check_alphabet, describe_other_processes, load_checkpoint
 from distill.training.ema import WeightAverage
 from distill.training.optim import ConfiguredRates, build_optimizer, build_schedule
 from distill.training.progress import Tracker, TrainingProgress
@@ -269,6 +269,8 @@ class TrainingRun(ABC, Generic[Settings]):
             self.log(f"what has changed since then can't be listed: {path.parent.parent} has no config.yaml to read")
         elif changes:
             self.log(describe_changes(changes))
+        if (told := describe_other_processes(path, self.accelerator.num_processes)) is not None:
+            self.log(told)
         other = path.parent.resolve() != self.checkpoints.folder.resolve()  # whose best weights lie there
         if other or self.checkpoints.after(self.state.step):  # the best weights may be of those steps
             self.state.best_accuracy = -1.0

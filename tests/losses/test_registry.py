@@ -11,6 +11,7 @@ from losses.registry import LOSSES, LossContext, find_loss, register_loss
 from students.errors import UserError
 from students.stages import Stages, StudentShape
 from teachers.guidance import Guidance, TeacherShape
+from teachers.registry import register_reader, register_teacher
 
 STUDENT, TEACHER = StudentShape(5, 12, 12), TeacherShape(3, 8, 6, 4)
 
@@ -84,7 +85,7 @@ def test_a_name_can_be_registered_again_but_not_a_built_in_one() -> None:
     register_loss("mine")(lambda stages: 1)
     register_loss("mine")(lambda stages: 2)
     assert find_loss("mine").function(None) == 2
-    for name in ("kd", "characters", "no name"):
+    for name in ("kd", "characters", "no name", "loss", "seconds", "total"):
         with pytest.raises(UserError, match="can't be called"):
             register_loss(name)
     with pytest.raises(UserError, match="no loss is called 'your'; there are kd, dkd, column_kd, consistency, bridge"):
@@ -102,3 +103,47 @@ def test_a_name_can_be_registered_again_but_not_a_built_in_one() -> None:
 def test_needs_and_parameters_agree(needs: Any, function: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         register_loss("own", needs=needs)(function)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (torch.ones(1), r"own is a tensor of shape \(1,\)"), (torch.ones(2, 4), r"own is a tensor of shape \(2, 4\)"),
+        (0.5, "own is float"), ({}, "gives nothing"), ({"loss": torch.tensor(1.0)}, "can't be called 'loss'"),
+        ({"one": torch.tensor(1.0), "total": torch.tensor(1.0)}, "can't be called 'total'"),
+    ],
+)  # fmt: skip
+def test_what_is_no_scalar_is_refused_with_its_name(
+    result: Any, message: str, sides: tuple[Stages, Guidance, LossContext]
+) -> None:
+    """Some passed the dry run and ended in a traceback, or in a log with other numbers than it says."""
+    register_loss("own")(lambda stages: result)
+    with pytest.raises(UserError, match=rf"losses\.own.*{message}"):
+        find_loss("own").build(STUDENT, None, {}).terms(sides[0], None, sides[2])
+
+
+def test_options_of_functions_that_take_any_and_of_modules_that_take_none(
+    sides: tuple[Stages, Guidance, LossContext],
+) -> None:
+    register_loss("open")(lambda stages, **more: stages.word.sum() * more["power"])
+    built = find_loss("open").build(STUDENT, None, {"power": 2.0})
+    torch.testing.assert_close(built.terms(sides[0], None, sides[2]), {"open": 2 * sides[0].word.sum()})
+
+    @register_loss("plain")
+    class Plain(nn.Module):
+        def forward(self, stages: Stages) -> Tensor:
+            return stages.word.sum()
+
+    assert find_loss("plain").build(STUDENT, None, {}).module is not None
+    with pytest.raises(UserError, match="no option 'power'"):
+        find_loss("plain").build(STUDENT, None, {"power": 2.0})
+
+
+def test_decorators_without_a_name_and_classes_that_are_no_modules() -> None:
+    for register in (register_loss, register_teacher, register_reader):
+        with pytest.raises(UserError, match=r'write @register_[a-z]+\("[a-z]+"\) above it'):
+            register(lambda stages: 0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r'needs=\("word",\)'):
+        register_loss("own", needs="word")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"one of nn\.Module"):
+        register_loss("own")(type("Plain", (), {"forward": lambda self, stages: 0}))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 from students.charset import Charset
 from students.ctc import CtcReader
 from students.errors import UserError
+from students.language_model import load_language_model
 from students.parseq import Parseq, ParseqConfig
 from students.reading import Reader
 from students.student import Student, StudentConfig
@@ -150,6 +152,54 @@ def test_a_registered_reader_is_loaded_and_may_teach(tmp_path: Path) -> None:
         load_teacher(str(tmp_path))
     with pytest.raises(UserError, match="is the format of Student"):
         register_reader(Student.FORMAT)
+
+
+@dataclasses.dataclass(frozen=True)
+class FreeConfig:
+    charset: str = "abc"
+    max_length: int = 4
+    padding: tuple[int, int] = (1, 0)
+    rate: float | None = None
+    names: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedConfig(FreeConfig):
+    language_model: str = "none"
+
+
+def free_reader(config: FreeConfig) -> Reader:
+    class Free(Reader):
+        CONFIG, LOGITS = type(config), "ctc"
+
+        def __init__(self, config: FreeConfig) -> None:
+            super().__init__()
+            self.config, self.charset, self.max_length = config, Charset(config.charset), config.max_length
+            self.head = torch.nn.Linear(2, 4)
+
+    return register_reader("free")(Free)(config)
+
+
+def test_configurations_of_registered_readers_hold_what_they_like(tmp_path: Path) -> None:
+    given = FreeConfig(padding=(0, 2), rate=0.1, names=["x"])
+    free_reader(given).save_pretrained(tmp_path)
+    loaded = load_reader(tmp_path).config
+    assert (loaded.padding, loaded.rate, list(loaded.names)) == ((0, 2), 0.1, ["x"])
+
+
+def test_a_language_model_that_could_not_be_stored_is_not_lost_in_silence(tmp_path: Path) -> None:
+    for config, stored in ((FreeConfig(), False), (NamedConfig(), True)):
+        reader = free_reader(config)
+        reader.language_model = load_language_model("european")
+        if stored:
+            reader.save_pretrained(tmp_path)
+            loaded = load_reader(tmp_path).language_model
+            assert loaded is not None
+            assert loaded.name == "european"
+        else:
+            with pytest.raises(UserError, match="Free: its configuration has no field `language_model`"):
+                reader.save_pretrained(tmp_path)
+            assert list(tmp_path.iterdir()) == []
 
 
 def test_a_teacher_of_another_kind_is_refused(tmp_path: Path) -> None:

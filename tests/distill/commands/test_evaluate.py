@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,15 @@ def test_what_the_alphabet_cannot_write_is_in_table_and_report(
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert "can't write 80 of the 94 characters" in report["warnings"][0]
     assert report["readers"][0]["benchmarks"]["words"]["unreadable"] == 8, "all but 7 and 5566778899 hold capitals here"
+
+
+def test_a_terminal_of_few_characters_ends_nothing(setup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table's dash ended it in a traceback, after all had been read."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["--student", str(setup / "one"), "--data", str(setup / "words"), "--limit", "2"]) == 0
+    stream.flush()
+    assert b"word accuracy" in stream.buffer.getvalue().lower()  # type: ignore[attr-defined]
 
 
 def test_diverged_weights_are_refused(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

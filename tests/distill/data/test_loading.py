@@ -146,6 +146,16 @@ def test_batches_by_width_are_the_same_wherever_a_run_is_taken_up(widths_root: P
     assert all(map(same, width_batches(widths_root, 10, workers=2), whole[:10]))
 
 
+def test_processes_of_batches_by_width_start_with_the_iterator(widths_root: Path) -> None:
+    """They started with the first batch, outside of what guards their start, and a script that they ran hung."""
+    options = WordOptions(image_size=(32, 320), keep_aspect=True)
+    words = load_words(widths_root, CHARSET, SourceSection(augmentation="light"), options)
+    loader = build_loader([Source(words)], 4, 1, 3, by_width=True)
+    batches = iter(loader)
+    assert loader.loader._iterator is not None
+    assert len(next(batches)) == 4
+
+
 def test_processes_share_the_words_of_a_group(widths_root: Path) -> None:
     parts = [width_batches(widths_root, 8, rank=rank, world=2) for rank in range(2)]
     seen = [int(index) for part in parts for batch in part for index in batch.indices]

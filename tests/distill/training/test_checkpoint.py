@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,13 @@ from distill.config import (
     save_config,
 )
 from distill.training import run_folder
-from distill.training.checkpoint import CheckpointKeeper, check_alphabet, is_complete, load_checkpoint
+from distill.training.checkpoint import (
+    CheckpointKeeper,
+    check_alphabet,
+    describe_other_processes,
+    is_complete,
+    load_checkpoint,
+)
 from distill.training.run_folder import LOCK, WRITTEN, check_run_folder, open_run_folder
 from distill.training.trainer import TrainState
 from students import files
@@ -281,3 +288,11 @@ def test_a_run_of_the_other_command_is_not_continued(earlier: Path) -> None:
         check_run_folder(stored, "auto", overwrite=False)
         with pytest.raises(UserError, match="a run of another command"):
             check_run_folder(other, "auto", overwrite=False)
+
+
+def test_another_number_of_processes_is_said(tmp_path: Path) -> None:
+    for stored, told in ((None, None), (2, None), (1, "2 processes instead of 1")):
+        entries = {"step": 3} if stored is None else {"step": 3, "processes": stored}
+        (tmp_path / "complete.json").write_text(json.dumps(entries))
+        line = describe_other_processes(tmp_path, 2)
+        assert line is None if told is None else line is not None and line.startswith(told)

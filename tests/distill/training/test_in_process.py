@@ -150,3 +150,12 @@ def test_a_baseline_that_fails_is_said_while_the_student_trains(
     told = capfd.readouterr().out.replace("\n", " ")
     assert told.count("the baseline has ended in an error; see") == 1
     assert (config.parent / "run" / "student").is_dir(), "the student's training is kept"
+
+
+def test_a_loss_that_the_baseline_can_not_know_is_refused_before_the_first_step(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "LOSSES", registry.LOSSES.copy())
+    registry.register_loss("mine")(lambda stages: stages.word.square().mean())
+    with pytest.raises(UserError, match=r"losses\.mine: the baseline learns by it too"):
+        distill(load_config(Config, config, {"losses.mine": 0.5, "eval.baseline": True, "out": "run"}))
