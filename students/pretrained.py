@@ -87,6 +87,9 @@ def read_stored(folder: Path) -> dict[str, Any]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        for name in ("student", "teacher"):
+            if (folder / name / "config.json").is_file():
+                raise UserError(f"{folder} is a run; its {name} is {folder / name}") from None
         raise UserError(f"{folder}: no config.json; a student folder holds config.json and model.safetensors") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no JSON ({error}); export the student again") from None

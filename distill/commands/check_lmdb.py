@@ -175,6 +175,13 @@ def print_findings(console: Console, report: SetReport) -> None:
         console.print(f"{name}: {report.too_long_for_ctc} words need more than {COLUMNS} columns with CTC: {examples}")
     if report.repeated:
         console.print(f"{name}: {report.repeated} entries repeat a picture with its label and count once")
+    if report.copies:
+        console.print(f"{name}: {report.copies} pictures are stored more than once, to the byte")
+    if report.contradictions:
+        console.print(
+            f"{name}: {len(report.contradictions)} of them with another label: "
+            f"{list_names(report.contradictions, MAX_LISTED)}"
+        )
     if report.unlisted:
         console.print(
             f"{name}: {len(report.unlisted)} pictures have no label: {list_names(report.unlisted, MAX_LISTED)}"

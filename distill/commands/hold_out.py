@@ -24,7 +24,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("data", type=Path, help="an LMDB, a folder of labelled pictures, or a tree of both")
     command.add_argument("out", type=Path, help="folder to write; must not exist")
-    command.add_argument("--every", type=int, default=8, metavar="N", help="hold one of N labels out (%(default)s)")
+    command.add_argument(
+        "--every", type=int, default=8, metavar="N", help="hold about one of N labels out (%(default)s)"
+    )
     return command
 
 
@@ -38,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     counts = hold_out(sets, given.data, given.out, given.every)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
     console.print(f"{given.out / 'held-out'}: {counts.held_out} of {counts.total} words")
+    if not 0.5 < given.every * counts.held_out / counts.total < 2:
+        console.print("  few labels: each goes by itself, and the share may be far from one in N; try another --every")
     for name, count in counts.train.items():
         console.print(f"{given.out / 'train' / name}: {count} words")
     if counts.unreadable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ class SetReport:
     """Records that are stored beyond `num-samples`."""
     repeated: int
     """Entries of a label file left out because an earlier one names the same picture and label."""
+    copies: int
+    """Records whose picture, to the byte, an earlier one has."""
+    contradictions: list[str]
+    """Each of them with another label, and the earlier one."""
     unlisted: list[str]
     """Pictures in a folder that its label file does not name."""
     widths: list[int]
@@ -84,7 +89,9 @@ def examine(
     sizes: list[tuple[int, int]] = []
     corrupt: list[str] = []
     too_long_for_ctc: list[str] = []
-    usable = with_columns = 0
+    usable = with_columns = copies = 0
+    seen: dict[bytes, tuple[str, str]] = {}
+    contradictions: list[str] = []
     for position, label in followed(records.labels(), len(records), f"checking {records.name}"):
         try:
             label = records.label(position) if label is None else label
@@ -92,6 +99,11 @@ def examine(
         except BadRecordError as error:
             corrupt.append(str(error))
             continue
+        digest = hashlib.blake2b(records.image(position), digest_size=16).digest()
+        first, other = seen.setdefault(digest, (place := records.describe(position), label))
+        copies += first != place
+        if other != label:
+            contradictions.append(f"{first} {other!r}, {place} {label!r}")
         verdict = charset.examine(label, max_length, keep_illegible=keep_illegible)
         if verdict.reason != "illegible":
             removed.update(verdict.removed)
@@ -114,6 +126,7 @@ def examine(
         too_long_for_ctc_examples=too_long_for_ctc[:EXAMPLES], corrupt=len(corrupt), corrupt_records=corrupt,
         beyond=records.count_beyond() if isinstance(records, LmdbRecords) else 0,
         repeated=records.repeated if isinstance(records, FolderRecords) else 0,
+        copies=copies, contradictions=contradictions,
         unlisted=records.unlisted() if isinstance(records, FolderRecords) else [],
         widths=_quantiles(widths), heights=_quantiles(heights), with_columns=with_columns,
     )  # fmt: skip

@@ -53,14 +53,14 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
         sets: labelled words.
         root: the folder that they lie in.
         out: must not exist.
-        every: one of so many labels is held out.
+        every: about one of so many labels is held out.
 
     Raises:
         UserError: when `out` exists or lies in `root`, or one of the two parts would be empty; nothing is written then.
     """
     check_outside(out, root)
     check_output(out, None, "sets", lambda folder: False, "folder")
-    sides = [is_held_out(label, every) for records in sets for _, label in records.labels() if label is not None]
+    sides = [is_held_out(label, every) for records in sets for _, label in records.labels() if label and label.strip()]
     if not 0 < sum(sides) < len(sides):
         raise UserError(f"{root}: of {len(sides)} words one part would have none; choose another --every")
     counts = HeldOut()
@@ -71,7 +71,7 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
             writer, with_distributions = None, 0
             for position, label in records.labels():
                 image = _image(records, position)
-                if label is None or not image:
+                if label is None or not label.strip() or not image:
                     counts.unreadable += 1
                     continue
                 columns, distribution, confidence = records.columns(position), None, None

@@ -169,6 +169,19 @@ class DataModule:
         """Resolve the path of a source: relative ones start at data.root."""
         return Path(path) if self.section.root is None else Path(self.section.root) / path
 
+    def resolve_or_here(self, path: str) -> Path:
+        """Resolve a path that may start at data.root, or where the command is run."""
+        resolved = self.resolve(path)
+        return Path(path) if not resolved.exists() and Path(path).exists() else resolved
+
+    def check_sources(self) -> None:
+        """Refuse words to learn from that aren't there; raises `UserError`."""
+        for source in self.section.train:
+            if source.ratio > 0 and not self.resolve(source.path).exists():
+                root = self.section.root
+                below = "" if root is None else f" (data.root={root} is the folder that holds {source.path})"
+                raise UserError(f"data.train: {self.resolve(source.path)}: nothing there to learn from{below}")
+
     def limit_for_dry_run(self, folder: Path, words: int = 64) -> None:
         """Render only a few words, into `folder`, of those that are missing, and cache nothing."""
         section, synthetic = self.section, self.section.synthetic

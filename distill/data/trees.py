@@ -42,7 +42,10 @@ def open_sets(root: Path | str) -> list[Records]:
     """
     sets: list[Records] = [open_set(folder) for folder in find_sets(root)]
     if not sets:
-        raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures with {LABEL_FILES[0]}, at any depth")
+        near = [path for path in sorted(Path(root).rglob("*")) if path.stem.lower() == "labels" and path.is_file()]
+        hint = f"; {near[0]} is none by its name" if near else ""
+        names = f"{', '.join(LABEL_FILES[:-1])} or {LABEL_FILES[-1]}"
+        raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures with {names}, at any depth{hint}")
     return sets
 
 

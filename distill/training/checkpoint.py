@@ -34,13 +34,14 @@ class CheckpointKeeper:
     def __init__(self, folder: Path, keep: int = 1) -> None:
         self.folder, self.keep = folder, keep
 
-    def save(self, accelerator: Accelerator, step: int, characters: str) -> Path:
+    def save(self, accelerator: Accelerator, step: int, characters: str, words: str = "") -> Path:
         """Write a checkpoint; called by every process. When that fails the earlier ones stay as they are.
 
         Args:
             accelerator: of the run.
             step: optimizer steps done.
             characters: the alphabet that the model is trained for.
+            words: what it learns from, as `DataModule.summary` says it.
         """
         final = self.folder / f"step-{step:08d}"
         partial = final.with_suffix(".partial")  # the same on every process
@@ -57,7 +58,7 @@ class CheckpointKeeper:
             raise
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            entries = {"step": step, "characters": characters, "processes": accelerator.num_processes}
+            entries = {"step": step, "characters": characters, "processes": accelerator.num_processes, "words": words}
             stored = json.dumps({"schema": 1, **entries})
             (partial / "complete.json").write_text(stored + "\n", encoding="utf-8")
             put_in_place(partial, final)
@@ -129,12 +130,24 @@ def check_alphabet(path: Path, characters: str) -> None:
     )
 
 
-def describe_other_processes(path: Path, processes: int) -> str | None:
-    """Say that a checkpoint is of another number of processes; None where it isn't, or is of before and doesn't say."""
-    stored = json.loads((path / "complete.json").read_text(encoding="utf-8")).get("processes", processes)
-    if stored == processes:
-        return None
-    return f"{processes} processes instead of {stored}: steps learn from other words, so that the run ends otherwise"
+def describe_differences(path: Path, processes: int, words: str) -> list[str]:
+    """Say what a run has otherwise than when a checkpoint of it was written; those of before don't know.
+
+    Args:
+        path: the checkpoint.
+        processes: how many there are now.
+        words: what is learned from now, as `DataModule.summary` says it.
+    """
+    stored = json.loads((path / "complete.json").read_text(encoding="utf-8"))
+    lines = []
+    if stored.get("processes", processes) != processes:
+        before = stored["processes"]
+        lines.append(
+            f"{processes} processes instead of {before}: steps learn from other words, so that the run ends otherwise"
+        )
+    if (before := stored.get("words") or words) != words:
+        lines.append(f"the words to learn from have changed: {before} -> {words}")
+    return lines
 
 
 def load_checkpoint(accelerator: Accelerator, path: Path) -> None:

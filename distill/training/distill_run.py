@@ -18,7 +18,7 @@ from distill.config import Config, as_dict
 from distill.data.language_models import open_language_model
 from distill.data.module import DataModule
 from distill.data.trees import open_all
-from distill.deployment.card import Card, scores_from_report
+from distill.deployment.card import UNKNOWN, Card, fill_card, scores_from_report
 from distill.deployment.folder import save_folder
 from distill.deployment.readers import ModelReader, WordReader
 from distill.deployment.snippets import TargetName
@@ -121,6 +121,8 @@ class DistillRun(TrainingRun[Config]):
 
     def build_task(self, log: Callable[[str], None]) -> DistillationTask:
         """Build student, teachers and losses."""
+        init = self.config.student.init
+        self.start = None if init is None else fill_card(init)
         task = build_task(self.config, log)
         for warning in task.warnings():
             log(warning)
@@ -134,8 +136,9 @@ class DistillRun(TrainingRun[Config]):
         """
         data, chosen = super().build_data(), self.config.student.language_model
         if chosen is not None:
+            data.check_sources()
             try:
-                self.task.student.choose_language_model(open_language_model(chosen, data.resolve))
+                self.task.student.choose_language_model(open_language_model(chosen, data.resolve_or_here))
             except UserError as error:
                 raise UserError(f"student.language_model={chosen}: {error}") from None
         return data
@@ -182,6 +185,13 @@ class DistillRun(TrainingRun[Config]):
         interval = self.config.guidance.interval
         guided = f"guided by {names} every {interval} steps" if names else "without a teacher"
         return f"{super().training_note(step, result)} Trained {guided}."
+
+    def card(self, training: str) -> Card:
+        """See `TrainingRun.card`; a student that started from another inherits its terms."""
+        if self.start is None:
+            return super().card(training)
+        terms = self.start.terms if self.start.terms == UNKNOWN else f"Of `{self.start.name}`: {self.start.terms}"
+        return Card(self.config.name, f"{training} Started from `{self.start.name}`.", terms)
 
     def before_backward(self, step: int, terms: dict[str, torch.Tensor]) -> None:
         """Measure each term's share of the student's gradient, about as often as words are validated.
@@ -242,7 +252,7 @@ class DistillRun(TrainingRun[Config]):
         report = build_report(comparison, self.command, as_dict(config), self.seconds, overlaps, curves)
         write_report(out, report)
         scores = scores_from_report(out / "report.json", config.name)
-        card = Card(config.name, self.training_note(self.state.best_step), scores=scores)
+        card = dataclasses.replace(self.card(self.training_note(self.state.best_step)), scores=scores)
         onnx: list[TargetName] = ["onnx"] if config.eval.onnx else []
         exported = save_folder(student, out / "student", card, targets=onnx, overwrite=True)
         page = write_page(out, report, comparison, metrics)

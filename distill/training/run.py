@@ -23,7 +23,7 @@ from distill.deployment.folder import save_folder
 from distill.evaluation.gallery import draw_gallery
 from distill.evaluation.validation import validate
 from distill.training.accelerator import GatheredModel, describe_processes, make_accelerator, splits_weights
-from distill.training.checkpoint import CheckpointKeeper, check_alphabet, describe_other_processes, load_checkpoint
+from distill.training.checkpoint import CheckpointKeeper, check_alphabet, describe_differences, load_checkpoint
 from distill.training.ema import WeightAverage
 from distill.training.optim import ConfiguredRates, build_optimizer, build_schedule
 from distill.training.progress import Tracker, TrainingProgress
@@ -132,8 +132,12 @@ class TrainingRun(ABC, Generic[Settings]):
     def save_best(self, weights: nn.Module, result: Validation) -> None:
         """Write the exported model and its card; called by the main process when a validation is the best so far."""
         if isinstance(weights, Reader):
-            card = Card(self.config.name, training=self.training_note(self.state.step, result))
+            card = self.card(self.training_note(self.state.step, result))
             save_folder(weights, self.out / self.exported, card, overwrite=True)
+
+    def card(self, training: str) -> Card:
+        """Return what the exported model's card says of its training and its terms."""
+        return Card(self.config.name, training)
 
     def before_backward(self, step: int, terms: dict[str, torch.Tensor]) -> None:
         """Look at the terms of a step's first batch before they are learned from; called by every process.
@@ -269,8 +273,8 @@ class TrainingRun(ABC, Generic[Settings]):
             self.log(f"what has changed since then can't be listed: {path.parent.parent} has no config.yaml to read")
         elif changes:
             self.log(describe_changes(changes))
-        if (told := describe_other_processes(path, self.accelerator.num_processes)) is not None:
-            self.log(told)
+        for line in describe_differences(path, self.accelerator.num_processes, self.data.summary):
+            self.log(line)
         other = path.parent.resolve() != self.checkpoints.folder.resolve()  # whose best weights lie there
         if other or self.checkpoints.after(self.state.step):  # the best weights may be of those steps
             self.state.best_accuracy = -1.0
@@ -324,7 +328,7 @@ class TrainingRun(ABC, Generic[Settings]):
     def _save(self) -> None:
         if self._saved_step != self.state.step:
             self.state.seconds = self._clock()
-            self.checkpoints.save(self.accelerator, self.state.step, self.data.charset.characters)
+            self.checkpoints.save(self.accelerator, self.state.step, self.data.charset.characters, self.data.summary)
             self._saved_step = self.state.step
 
     def _after_step(self, state: TrainState, report: StepReport) -> None:

@@ -129,6 +129,11 @@ def test_missing_files(folder: Path, tmp_path: Path) -> None:
     assert "config.json" in refusal(tmp_path / "empty")
 
 
+def test_a_run_folder_names_the_student_in_it(student: Student, tmp_path: Path) -> None:
+    student.save_pretrained(tmp_path / "run" / "student")
+    assert f"is a run; its student is {tmp_path / 'run' / 'student'}" in refusal(tmp_path / "run")
+
+
 def test_an_unknown_name_lists_what_works(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "SHIPPED", tmp_path)
     for name in ("tinny", str(tmp_path / "nothing"), "./nothing", "~/nothing"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -125,6 +126,7 @@ def read_characters(path: Path) -> str:
     import_extra("fontTools", "rendering words")
     from fontTools.ttLib import TTFont, TTLibError
 
+    logging.getLogger("fontTools").setLevel(logging.CRITICAL)  # what is wrong with a font is said by `FontFacts.reason`
     try:
         with TTFont(path, lazy=True, fontNumber=0) as font:
             cmap = font.getBestCmap() or {}

@@ -230,3 +230,21 @@ def test_no_sheet_is_left_among_the_pictures(
     assert main(["."]) == 0
     assert "no sheet of samples" in capsys.readouterr().out
     assert sorted(path.name for path in folder.iterdir()) == ["a.png", "labels.tsv"]
+
+
+def test_copies_with_other_labels_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "set", [(encoded(0), "one"), (encoded(1), "two"), (encoded(0), "one"), (encoded(1), "other")])
+    assert main(["set", "--no-sheet", "--json", "found.json"]) == 0
+    printed = capsys.readouterr().out
+    assert "set: 2 pictures are stored more than once, to the byte" in printed
+    assert "set: 1 of them with another label: record 2 of set 'two', record 4 of set 'other'" in printed
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["sets"][0]
+    assert (found["copies"], len(found["contradictions"])) == (2, 1)
+
+
+def test_label_files_of_other_names_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "Labels.csv").write_text("a.png,word\n", encoding="utf-8")
+    assert main(["mine", "--no-sheet"]) == 2
+    told = "no pictures with labels.tsv, labels.csv or labels.jsonl, at any depth; mine/Labels.csv is none by its name"
+    assert told in capsys.readouterr().err

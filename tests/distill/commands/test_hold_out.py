@@ -100,3 +100,17 @@ def test_what_is_stored_with_a_word_goes_with_it(tmp_path: Path, capsys: pytest.
     assert held.distributions() is None
     assert not (tmp_path / "out" / "train" / "tree").exists(), "a set of which nothing is left"
     assert "passed over: 2 records" in capsys.readouterr().out
+
+
+def test_empty_labels_are_no_words_and_odd_shares_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [f"w{number}" for number in range(40)]
+    held = [word for word in words if is_held_out(word, 8)]
+    left = [word for word in words if not is_held_out(word, 8)]
+    with LmdbWriter(tmp_path / "data") as writer:
+        for label in ("", "  ", left[0], *held):
+            writer.add(b"x", label)
+    assert main([str(tmp_path / "data"), str(tmp_path / "out"), "--every", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert f"held-out: {len(held)} of {len(held) + 1} words" in printed
+    assert "the share may be far from one in N" in printed
+    assert "left out: 2 without a readable label or picture" in printed

@@ -7,6 +7,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ from distill.training import run_folder
 from distill.training.checkpoint import (
     CheckpointKeeper,
     check_alphabet,
-    describe_other_processes,
+    describe_differences,
     is_complete,
     load_checkpoint,
 )
@@ -290,9 +291,14 @@ def test_a_run_of_the_other_command_is_not_continued(earlier: Path) -> None:
             check_run_folder(other, "auto", overwrite=False)
 
 
-def test_another_number_of_processes_is_said(tmp_path: Path) -> None:
-    for stored, told in ((None, None), (2, None), (1, "2 processes instead of 1")):
-        entries = {"step": 3} if stored is None else {"step": 3, "processes": stored}
-        (tmp_path / "complete.json").write_text(json.dumps(entries))
-        line = describe_other_processes(tmp_path, 2)
-        assert line is None if told is None else line is not None and line.startswith(told)
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [
+        ({}, []), ({"processes": 2, "words": "a (5 words)"}, []), ({"processes": 1}, ["2 processes instead of 1"]),
+        ({"words": "a (4 words)"}, ["the words to learn from have changed: a (4 words) -> a (5 words)"]),
+    ],
+)  # fmt: skip
+def test_what_a_resumed_run_has_otherwise_is_said(stored: dict[str, Any], told: list[str], tmp_path: Path) -> None:
+    (tmp_path / "complete.json").write_text(json.dumps({"step": 3, **stored}))
+    lines = describe_differences(tmp_path, 2, "a (5 words)")
+    assert [line.startswith(one) for line, one in zip(lines, told, strict=True)] == [True] * len(told)

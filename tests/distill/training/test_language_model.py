@@ -42,3 +42,22 @@ def test_it_is_refused_before_the_first_step(
     assert main([*given[:2], "student.decoding=ctc", "student.language_model=no-such-words"]) == 2
     assert "no-such-words: can't be read as a language model" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_list_is_found_below_the_words_or_where_the_command_is_run(
+    write_config: Callable[[Path], Path], make_words: Callable[[Path, list[str]], Path], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    make_words(tmp_path / "root" / "words", ["ab12", "cab"])
+    (tmp_path / "labels.txt").write_text("ab12\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    given = [
+        "--config", str(write_config(tmp_path)), "student.decoding=ctc", "student.decoder=false", "teacher.name=null",
+        "data.train=[{path: words}]", "student.language_model=european+labels.txt", "eval.teacher=false", "--dry-run",
+    ]  # fmt: skip
+    assert main([*given, "data.root=root"]) == 0, capsys.readouterr().err
+    assert main([*given, "data.root=nowhere"]) == 2
+    assert (
+        "data.train: nowhere/words: nothing there to learn from (data.root=nowhere is the folder that holds words)"
+        in (capsys.readouterr().err)
+    )

@@ -14,8 +14,13 @@ import pytest
 from accelerate import Accelerator
 
 from distill.commands.distill import main
+from distill.config import Config, load_config
+from distill.deployment.card import Card, read_sections
+from distill.deployment.folder import save_folder
+from distill.training.distill_run import distill
 from distill.training.progress import Tracker
 from distill.training.stopping import STOPPED, StopRequest
+from teachers.registry import load_reader
 from tests.runs import rows, same_end
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -244,3 +249,16 @@ def test_accumulated_steps_resume_too(optimizer: str, config: Path) -> None:
     (run / "checkpoints" / "step-00000004" / "complete.json").unlink()
     assert main([*arguments, "--resume", "auto"]) == 0
     assert rows(run) == logged
+
+
+def test_a_student_inherits_the_terms_of_the_one_it_started_from(config: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    save_folder(load_reader("tiny-free"), start, Card("start", terms="For research alone."))
+    given = {
+        "student": {"init": str(start), "decoding": "ctc", "decoder": False}, "teacher": {"name": None},
+        "train.steps": 1, "eval.teacher": False, "out": str(tmp_path / "own"),
+    }  # fmt: skip
+    result = distill(load_config(Config, config, given))
+    sections = read_sections(result.folder / "student")
+    assert sections["Terms"] == "Of `start`: For research alone."
+    assert sections["Training"].endswith("Started from `start`.")
