@@ -57,7 +57,5 @@ def test_a_list_is_found_below_the_words_or_where_the_command_is_run(
     ]  # fmt: skip
     assert main([*given, "data.root=root"]) == 0, capsys.readouterr().err
     assert main([*given, "data.root=nowhere"]) == 2
-    assert (
-        "data.train: nowhere/words: nothing there to learn from (data.root=nowhere is the folder that holds words)"
-        in (capsys.readouterr().err)
-    )
+    told = "data.train: nowhere/words: nothing there to learn from (data.root=nowhere is the folder that holds words)"
+    assert told in capsys.readouterr().err
