@@ -59,9 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.conversion.layout import ConversionOptions
     from distill.deployment.card import UNKNOWN as NOT_RECORDED
     from distill.deployment.card import Card
-    from distill.deployment.folder import PARTS, check_folder, save_folder
+    from distill.deployment.folder import check_folder, save_folder
 
-    check_folder(Path(given.out), given.overwrite, PARTS if given.guidance or given.clip else ())
+    check_folder(Path(given.out), given.overwrite)
     checkpoint = read_checkpoint(given.checkpoint)
     clip = Path(given.clip) if given.clip else None
     options = ConversionOptions(given.charset, heads, image, clip, given.guidance)

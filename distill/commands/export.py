@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from teachers.clip4str import Clip4Str
     from teachers.registry import load_reader
 
-    check_folder(Path(given.out), given.overwrite)
+    check_folder(Path(given.out), given.overwrite, keeps_parts=True)
     runtime = find_runtime(given.web_runtime) if "web" in targets else None
     import_plugins(given.plugin)
     if Path(given.student).is_file():

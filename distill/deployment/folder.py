@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -97,7 +97,7 @@ def save_folder(
         Int8Error: when 8-bit weights change more readings.
     """
     folder = Path(folder)
-    check_folder(folder, overwrite, parts or ())
+    check_folder(folder, overwrite)
     check_finite(student.state_dict(), card.name)
     if targets:
         check_targets(student, targets)
@@ -163,6 +163,7 @@ def export(
         raise UserError(f"no target {unknown[0]!r}; there are {', '.join(FILES)}")
     if dtype not in get_args(WeightType):
         raise UserError(f"dtype {dtype!r}; weights are stored as {' or '.join(get_args(WeightType))}")
+    check_folder(Path(folder), overwrite, keeps_parts=True)
     if onnx and "onnx" not in targets:
         targets = ["onnx", *targets]
     if not isinstance(reader, str | Path | Reader):  # an ONNX file, say
@@ -212,19 +213,19 @@ def mix_in(student: Reader, card: Card, source: str | Path, share: float, scored
     return card.mixed_with(fill_card(source), share, scored)
 
 
-def check_folder(folder: Path, overwrite: bool, parts: Iterable[str] = ()) -> None:
+def check_folder(folder: Path, overwrite: bool, keeps_parts: bool = False) -> None:
     """Check that a student's folder may be written: it is new, or holds a student to be replaced.
 
     Args:
         folder: the folder.
         overwrite: replace the student that is there.
-        parts: those of `PARTS` that are written again; others would be lost.
+        keeps_parts: refuse to replace one with `PARTS`, which whoever asks can't write again.
 
     Raises:
         UserError: naming what is in the way.
     """
     check_output(folder, overwrite, "a student", holds_student, renamed=True)
-    if lost := [name for name in PARTS if name not in parts and (folder / name).exists()]:
+    if keeps_parts and (lost := [name for name in PARTS if (folder / name).exists()]):
         raise UserError(f"{folder} holds {lost[0]}, which would be lost; give another --out, or move {lost[0]} away")
 
 

@@ -210,10 +210,6 @@ def build_teachers(config: Config, image_size: tuple[int, int]) -> list[Teacher]
     """
     if any(section.name is None for section in config.teachers):
         raise UserError("an entry of teachers has no name; give it one, or leave the entry out")
-    if config.teachers and config.teacher.name is not None:
-        raise UserError(
-            f"teacher.name={config.teacher.name} beside teachers: set teacher.name=null, or teachers=[] for it alone"
-        )
     teachers = []
     for section in teacher_sections(config):
         teacher = load_teacher(section.name or "", section.weights, section.position, image_size, section.kind)
@@ -241,6 +237,8 @@ def build_task(config: Config, log: Log = lambda _: None) -> DistillationTask:
     Raises:
         UserError: for a student, a teacher or heads that can't be had, or that don't go together.
     """
+    if config.teachers and config.teacher.name is not None:
+        log(f"teacher.name={config.teacher.name} has no effect beside teachers, which take its place")
     student, sections = build_student(config.student, config.seed, log), teacher_sections(config)
     teachers, weights = build_teachers(config, guided_size(student.config)), [one.weight for one in sections]
     check_lengths(student, teachers)

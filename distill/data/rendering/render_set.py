@@ -187,7 +187,9 @@ def rendering_warnings(recipe: dict[str, Any]) -> list[str]:
     ]
     lines = [text.format(list_characters(recipe[key])) for key, text in messages if recipe.get(key)]
     if recipe.get("without_spaces"):
-        lines.append("rendered words have no space, which the alphabet has; line_words renders lines")
+        lines.append(
+            "rendered words lack the space of the alphabet; data.synthetic.line_words (--line-words) renders lines"
+        )
     return lines
 
 

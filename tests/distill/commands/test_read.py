@@ -231,7 +231,11 @@ def test_a_drawn_word_is_read_from_a_picture_of_any_kind(tmp_path: Path, capsys:
     words = dict(line.split("\t")[:2] for line in printed.splitlines())
     assert len(words) == 39
     assert {Path(path).name: word for path, word in words.items() if word != "harbour"} == {}
-    assert errors == f"left out, no pictures by their names: {tmp_path / 'gone.png'}, {tmp_path / 'notes.txt'}\n"
+    several = ", ".join(str(tmp_path / f"many.{ending}") for ending in ("apng", "gif", "tiff", "webp"))
+    assert errors == (
+        f"left out, no pictures by their names: {tmp_path / 'gone.png'}, {tmp_path / 'notes.txt'}\n"
+        f"of pictures with several pages or frames the first is read: {several}\n"
+    )
 
 
 def test_mistakes_are_one_line(reader_and_pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -314,13 +314,14 @@ def test_teachers_of_a_configuration(student: Student, material: Path, tmp_path:
     config = Config(student=StudentSection(width=32, depth=4))
     config.teacher.name = str(tmp_path / "big")
     alone = build_task(config)
-    name, config.teacher.name = config.teacher.name, None
     assert [type(each) for each in alone.teachers] == [StudentTeacher]
     config.teachers = [
         dataclasses.replace(config.teacher, name=str(material / "teacher"), weight=0.5),
-        dataclasses.replace(config.teacher, name=name, kind="student"),
+        dataclasses.replace(config.teacher, kind="student"),
     ]
-    both = build_task(config)
+    lines: list[str] = []
+    both = build_task(config, lines.append)
+    assert lines == [f"teacher.name={config.teacher.name} has no effect beside teachers, which take its place"]
     assert [(branch.prefix, branch.weight) for branch in both.branches] == [("teacher/", 0.5), ("big/", 1.0)]
     assert both.reader is both.teachers[1]
     torch.testing.assert_close(both.student.state_dict(), alone.student.state_dict(), rtol=0, atol=0)

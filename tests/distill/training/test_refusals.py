@@ -358,7 +358,6 @@ def test_a_torn_validation_picture_costs_no_step(torn: Path, config: Path, capfd
         (["seed=5000000000"], "seed"),
         (["guidance.pseudo_label_threshold=90"], "guidance.pseudo_label_threshold"),
         (["teachers=[{name: words-small}, {weights: x.pt}]"], "an entry of teachers has no name"),
-        (["teachers=[{name: words-small}]"], "beside teachers: set teacher.name=null, or teachers=[]"),
         (["teacher.name=null", "student.init=tiny-free", "student.max_length=40"], "set student.remap=true"),
         (["student.remap=true"], "set student.init, or leave it"),
     ],
