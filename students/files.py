@@ -76,8 +76,8 @@ def check_file(file: Path, option: str) -> None:
         file: the file.
         option: the argument that names another one.
     """
-    folder = file.absolute().parent
-    if file.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+    folder = file.resolve().parent
+    if (file.exists() and not file.is_file()) or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"{file} can't be written; give {option} a file in a folder that exists and may be written to")
 
 

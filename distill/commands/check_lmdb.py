@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from distill.data.trees import open_set, open_sets
 from distill.data.writing import check_outside
 from distill.errors import UserError, exit_on_user_error
 from students.charset import Charset
-from students.files import replacing, write_file
+from students.files import check_file, replacing, write_file
 
 MAX_LISTED = 20
 """Overlaps, characters and file names that are printed of many."""
@@ -112,12 +111,10 @@ def check_outputs(sheet: Path | None, findings: Path | None, inputs: Sequence[Pa
         raise UserError(f"--sheet {sheet} is no PNG; give a name that ends in .png")
     if sheet is not None and findings is not None and sheet.resolve() == findings.resolve():
         raise UserError(f"--sheet and --json both name {sheet}; give two names")
-    for file, is_own in ((sheet, is_sheet), (findings, is_findings)):
+    for option, file, is_own in (("--sheet", sheet, is_sheet), ("--json", findings, is_findings)):
         if file is None:
             continue
-        folder = file.resolve().parent
-        if (file.exists() and not file.is_file()) or not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise UserError(f"{file} can't be written: give a file in a folder that exists and may be written to")
+        check_file(file, option)
         for data in inputs:
             check_outside(file, data)
         if file.exists() and not is_own(file):

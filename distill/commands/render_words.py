@@ -18,7 +18,7 @@ from distill.data.writing import check_lmdb_folder
 from distill.errors import exit_on_user_error
 from students.charset import Charset
 from students.errors import UserError
-from students.files import replacing
+from students.files import check_file, replacing
 
 CELL_WIDTH, LINE_CELL_WIDTH, CELL_HEIGHT, LABEL_HEIGHT = 160, 520, 56, 14
 """Pixels of a word or a line, and of the label below it on a sheet."""
@@ -118,12 +118,12 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError("--max-fonts and --workers need at least 1")
     if arguments.out is not None:
         check_lmdb_folder(arguments.out, arguments.overwrite)
-    if arguments.sheet is not None and arguments.sheet.suffix.lower() != ".png":
-        raise UserError(f"--sheet {arguments.sheet} is no PNG; a name that ends in .png would work")
-    if arguments.sheet is not None and (not arguments.sheet.resolve().parent.is_dir() or arguments.sheet.is_dir()):
-        raise UserError(f"--sheet {arguments.sheet} can't be written; give a file in a folder that exists")
-    if arguments.sheet is not None and arguments.sheet.exists() and not arguments.overwrite:
-        raise UserError(f"--sheet {arguments.sheet} exists; replace it with --overwrite, or give another name")
+    if arguments.sheet is not None:
+        if arguments.sheet.suffix.lower() != ".png":
+            raise UserError(f"--sheet {arguments.sheet} is no PNG; a name that ends in .png would work")
+        check_file(arguments.sheet, "--sheet")
+        if arguments.sheet.exists() and not arguments.overwrite:
+            raise UserError(f"--sheet {arguments.sheet} exists; replace it with --overwrite, or give another name")
 
 
 def draw_sheet(words: Sequence[RenderedWord], columns: int = 10, cell: int = CELL_WIDTH) -> Image.Image:

@@ -59,15 +59,15 @@ def reader_config(checkpoint: Checkpoint, sizes: Sizes) -> Clip4StrConfig:
         checkpoint, f"{VISUAL}head.weight", f"{VISUAL}pos_queries", f"{VISUAL}layers.0.linear1.weight"
     )
     width, clip = queries.shape[2], clip_sizes(checkpoint, sizes)
-    if sizes.options.heads is not None:
-        sizes.check_said("--heads", "encoder heads", sizes.options.heads[0], clip.image_width // HEAD_WIDTH)
+    encoder_heads, decoder_heads = sizes.options.heads or (None, None)
+    sizes.check_said("--heads", "encoder heads", encoder_heads, clip.image_width // HEAD_WIDTH)
     return Clip4StrConfig(
         charset=sizes.charset(head.shape[0]),
         caption_charset=caption_charset(checkpoint, sizes),
         max_length=queries.shape[1] - 1,
         clip=clip,
         decoder_depth=count_blocks(checkpoint.tensors, f"{VISUAL}layers."),
-        decoder_heads=decoder_heads(sizes),
+        decoder_heads=sizes.integer("dec_num_heads", 8, "decoder heads", decoder_heads, "--heads"),
         decoder_mlp_ratio=hidden.shape[0] / width,
         dropout=sizes.dropout(),
         context=sizes.integer("context_length", 16, "tokens of a caption"),
@@ -79,17 +79,6 @@ def reader_config(checkpoint: Checkpoint, sizes: Sizes) -> Clip4StrConfig:
         decoding="ar" if sizes.switch("decode_ar", True) else "nar",
         refine_iters=sizes.integer("refine_iters", 1, "refine_iters"),
     )
-
-
-def decoder_heads(sizes: Sizes) -> int:
-    """Return the attention heads of a decoder: those of the settings, the user's, or the reference implementation's."""
-    given = None if sizes.options.heads is None else sizes.options.heads[1]
-    if given is None or "dec_num_heads" in sizes.checkpoint.settings:
-        stored = sizes.integer("dec_num_heads", 8, "decoder heads")
-        if given is not None:
-            sizes.check_said("--heads", "decoder heads", given, stored)
-        return stored
-    return given
 
 
 def clip_sizes(checkpoint: Checkpoint, sizes: Sizes) -> ClipSizes:

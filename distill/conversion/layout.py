@@ -132,8 +132,8 @@ class Sizes:
         return characters
 
     def check_said(self, option: str, what: str, given: object, stored: object) -> None:
-        """Refuse an option that contradicts the file; raises `UserError`."""
-        if given != stored:
+        """Refuse an option that was given and contradicts the file; raises `UserError`."""
+        if given is not None and given != stored:
             raise UserError(f"{self.checkpoint.path}: has {what} {stored}, not {given}; leave {option} out")
 
     def heads(self, part: str, width: int) -> int:
@@ -146,8 +146,7 @@ class Sizes:
         given = None if self.options.heads is None else self.options.heads[0 if part == "encoder" else 1]
         if isinstance(stored, int):
             heads = stored
-            if given is not None:
-                self.check_said("--heads", f"{part} heads", given, stored)
+            self.check_said("--heads", f"{part} heads", given, stored)
         elif given is not None:
             heads = given
         elif width % HEAD_WIDTHS[part] == 0:
@@ -171,8 +170,7 @@ class Sizes:
         stored = self.checkpoint.settings.get("img_size")
         if isinstance(stored, list | tuple) and len(stored) == 2 and all(type(side) is int for side in stored):
             size = (stored[0], stored[1])
-            if self.options.image is not None:
-                self.check_said("--image", "height and width", self.options.image, size)
+            self.check_said("--image", "height and width", self.options.image, size)
         elif self.options.image is not None:
             size = self.options.image
         else:
@@ -185,11 +183,18 @@ class Sizes:
             )
         return size
 
-    def integer(self, name: str, default: int, what: str) -> int:
-        """Return a whole number of the settings, or the released one, which is noted as assumed."""
+    def integer(self, name: str, default: int, what: str, given: int | None = None, option: str = "") -> int:
+        """Return a whole number of the settings, else the user's, else the released one, which is noted as assumed.
+
+        Raises:
+            UserError: when the user's contradicts the file.
+        """
         stored: Any = self.checkpoint.settings.get(name)
         if type(stored) is int:
+            self.check_said(option, what, given, stored)
             return stored
+        if given is not None:
+            return given
         self.assumed.append(f"{what}: {default}, as in the reference implementation")
         return default
 

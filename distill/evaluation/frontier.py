@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.evaluation.metrics import Tally
 from distill.evaluation.page.charts import Mark, Place
-from distill.evaluation.stored import averaged_sets, find_report, load_report, total
+from distill.evaluation.stored import averaged_sets, find_reports, load_report, total
 from students.errors import UserError
 
 
@@ -29,11 +29,8 @@ def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
     charsets: dict[str, str] = {}
     closed: list[str] = []
     partly: list[str] = []
-    reports = [find_report(path).resolve() for path in given]
-    if repeated := [path for path, file in zip(given, reports, strict=True) if reports.count(file) > 1]:
-        raise UserError(f"{repeated[-1]} is given twice; name each report once")
-    for path in given:
-        report = load_report(find_report(path))
+    for path, file in zip(given, find_reports(given), strict=True):
+        report = load_report(file)
         try:
             opened = [reader for reader in report["readers"] if reader["reading"] == "open"]
             found += [(path, str(each["name"]), float(each["ms_per_word"]), total(report, each)) for each in opened]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from distill.evaluation.curves import learning_curve, read_metrics
 from distill.evaluation.metrics import Tally, agreement, paired_interval
 from distill.evaluation.readings import READINGS, ReadWord, load_readings
-from distill.evaluation.stored import averaged_sets, find_report, load_report, total
+from distill.evaluation.stored import averaged_sets, find_report, find_reports, load_report, total
 from distill.fields import as_yaml
 from students.errors import UserError
 
@@ -129,11 +129,7 @@ def open_runs(folders: Sequence[str]) -> list[Run]:
     Raises:
         UserError: for a folder that is no finished run's, and for runs that were scored on different words.
     """
-    given: set[Path] = set()
-    for folder in folders:
-        if (report := find_report(folder).resolve()) in given:
-            raise UserError(f"{folder} is given twice; name each run once")
-        given.add(report)
+    find_reports(folders)  # refuses one that is given twice
     runs = [open_run(folder) for folder in folders]
     for run in runs[1:]:
         check_same_words(runs[0], run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,17 @@ def load_report(path: Path) -> Mapping[str, Any]:
     if isinstance(readers, list) and all(isinstance(reader, dict) and "name" in reader for reader in readers):
         return dict(report)
     raise UserError(f"{path} is no report of an evaluation; give the report.json of one")
+
+
+def find_reports(given: Sequence[str]) -> list[Path]:
+    """Return the report of each, see `find_report`; raises `UserError` too where two are one file."""
+    found: list[Path] = []
+    for each in given:
+        report = find_report(each)
+        if any(report.resolve() == earlier.resolve() for earlier in found):
+            raise UserError(f"{each} is given twice; name each once")
+        found.append(report)
+    return found
 
 
 def find_report(given: str | Path) -> Path:

@@ -134,12 +134,6 @@ def remap_reader(reader: AnyReader, folder: str, charset: str, max_length: int, 
     return remapped
 
 
-def changed_from_default(section: Any, name: str) -> Any:
-    """Return a key of a section that was set to something; None where it wasn't, or there is no such key."""
-    default, value = getattr(type(section), name, None), getattr(section, name, None)
-    return None if value == default else value
-
-
 def check_kept(reader: Reader, section: Any, key: str, remap: bool, log: Log) -> None:
     """Compare a loaded teacher with its section of the configuration, which describes new ones.
 
@@ -153,12 +147,13 @@ def check_kept(reader: Reader, section: Any, key: str, remap: bool, log: Log) ->
     Raises:
         UserError: when another alphabet or longest word is asked for without `remap`.
     """
-    kept = [f"{key}.{name}={value}" for name in ("clip", "weights") if (value := changed_from_default(section, name))]
+    kept = []
     for each in dataclasses.fields(section):
         name, asked = each.name, getattr(section, each.name)
-        own: Any = getattr(reader.config, name, asked if name != "size" else None)
+        # What only makes a new reader is in no configuration of one; what only training reads isn't either.
+        own: Any = None if name in ("size", "clip", "weights") else getattr(reader.config, name, asked)
         wanted = Charset.load(asked).characters if name.endswith("charset") else asked
-        if asked in (each.default, None) or wanted == own or name in ("clip", "image_size", "patch"):  # with own rules
+        if asked in (each.default, None) or wanted == own or name in ("image_size", "patch"):  # with rules of their own
             continue
         if name not in ("charset", "max_length"):
             kept.append(f"{key}.{name}={asked}")
