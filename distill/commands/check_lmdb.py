@@ -172,6 +172,11 @@ def print_findings(console: Console, report: SetReport) -> None:
         console.print(f"{name}: {report.too_long_for_ctc} words need more than {COLUMNS} columns with CTC: {examples}")
     if report.repeated:
         console.print(f"{name}: {report.repeated} entries repeat a picture with its label and count once")
+    if report.reformatted:
+        console.print(
+            f"{name}: {len(report.reformatted)} labels look as a spreadsheet changes them; format the column as text "
+            f"and type them again: {list_names(report.reformatted, MAX_LISTED)}"
+        )
     if report.copies:
         console.print(f"{name}: {report.copies} pictures are stored more than once, to the byte")
     if report.contradictions:

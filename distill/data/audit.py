@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from students.decoding import ctc_columns_needed
 EXAMPLES = 5
 """Labels that are shown for each reason."""
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
+SPREADSHEET = re.compile(r"#(NAME\?|REF!|VALUE!|DIV/0!|N/A|NULL!|NUM!)|\d([.,]\d+)?E[+-]\d{2,3}")
+"""What spreadsheets make of labels that look like a formula or a number: `=A1B` and `12E4`."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class SetReport:
     """Records that are stored beyond `num-samples`."""
     repeated: int
     """Entries of a label file left out because an earlier one names the same picture and label."""
+    reformatted: list[str]
+    """Labels that a spreadsheet has changed, by their looks."""
     copies: int
     """Records whose picture, to the byte, an earlier one has."""
     contradictions: list[str]
@@ -92,6 +97,7 @@ def examine(
     usable = with_columns = copies = 0
     seen: dict[bytes, tuple[str, str]] = {}
     contradictions: list[str] = []
+    reformatted: list[str] = []
     for position, label in followed(records.labels(), len(records), f"checking {records.name}"):
         try:
             label = records.label(position) if label is None else label
@@ -104,6 +110,8 @@ def examine(
         copies += first != place
         if other != label:
             contradictions.append(f"{first} {other!r}, {place} {label!r}")
+        if SPREADSHEET.fullmatch(label.strip()):
+            reformatted.append(label)
         verdict = charset.examine(label, max_length, keep_illegible=keep_illegible)
         if verdict.reason != "illegible":
             removed.update(verdict.removed)
@@ -126,7 +134,7 @@ def examine(
         too_long_for_ctc_examples=too_long_for_ctc[:EXAMPLES], corrupt=len(corrupt), corrupt_records=corrupt,
         beyond=records.count_beyond() if isinstance(records, LmdbRecords) else 0,
         repeated=records.repeated if isinstance(records, FolderRecords) else 0,
-        copies=copies, contradictions=contradictions,
+        reformatted=reformatted, copies=copies, contradictions=contradictions,
         unlisted=records.unlisted() if isinstance(records, FolderRecords) else [],
         widths=_quantiles(widths), heights=_quantiles(heights), with_columns=with_columns,
     )  # fmt: skip

@@ -67,6 +67,13 @@ def test_a_report_counts(messy: Path) -> None:
     assert "record 7 of messy has no picture" in report.corrupt_records[1]
 
 
+def test_labels_that_a_spreadsheet_has_changed_are_named(tmp_path: Path) -> None:
+    good = encoded(scene(0))
+    labels = ["1.2E+05", "1,2E+05", "#NAME?", "#N/A", "#1", "12E4", "E+05", "name"]
+    report = examine(LmdbRecords(write(tmp_path / "words", [(good, label) for label in labels])), Charset.load("95"))
+    assert report.reformatted == labels[:4]
+
+
 def test_the_sheet_shows_what_there_is(messy: Path) -> None:
     sheet = sample_sheet([LmdbRecords(messy)], 100, across=4)
     assert sheet.size == (640, 116)
