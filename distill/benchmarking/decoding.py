@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
+from distill.deployment.comparison_words import draw_words
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import draw_words
 from distill.errors import check_extra
 from students.charset import Charset
 from students.ctc import learner

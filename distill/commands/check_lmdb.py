@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from rich.console import Console
 from rich.table import Table
 
 from distill.commands import CommandParser
-from distill.data.audit import SetReport, examine, sample_sheet
+from distill.data.audit import SetReport, examine, sample_items
 from distill.data.columns import COLUMNS
 from distill.data.folders import list_names, walk_files
 from distill.data.overlap import Overlap, find_overlaps
 from distill.data.records import Records
+from distill.data.sheets import write_sheet
 from distill.data.trees import open_set, open_sets
 from distill.data.writing import check_outside
 from distill.errors import UserError, exit_on_user_error
 from students.charset import Charset
-from students.files import check_file, replacing, write_file
+from students.files import check_file, write_file
 
 MAX_LISTED = 20
 """Overlaps, characters and file names that are printed of many."""
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if overlaps is not None:
         print_overlaps(console, overlaps, given.against)
     if draws and any(map(len, sets)):
-        save_sheet(sample_sheet(sets), sheet)
+        write_sheet(sheet.resolve(), [("", sample_items(sets))], columns=8, title=SHEET_TITLE)
         console.print(f"sheet of samples: {sheet}")
     elif unasked and not given.no_sheet:
         console.print("no sheet of samples, since this folder is among those that are read; --sheet PNG draws one")
@@ -210,14 +210,6 @@ def print_overlaps(console: Console, overlaps: Sequence[Overlap], against: Path)
         console.print(f"  {pair}: {overlap.kind}, correlation {overlap.correlation:.3f}")
     if len(overlaps) > MAX_LISTED:
         console.print(f"  and {len(overlaps) - MAX_LISTED} more")
-
-
-def save_sheet(sheet: Image.Image, file: Path) -> None:
-    """Write the sheet of samples."""
-    title = PngInfo()
-    title.add_text("Title", SHEET_TITLE)
-    with replacing(file.resolve()) as beside:
-        sheet.save(beside, format="PNG", pnginfo=title)
 
 
 def save_findings(file: Path, reports: Sequence[SetReport], overlaps: Sequence[Overlap] | None) -> None:

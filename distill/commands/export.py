@@ -81,8 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # torch takes seconds to import: what the arguments alone tell is checked before.
     from distill.data.language_models import open_language_model
     from distill.deployment.card import UNKNOWN, fill_card
+    from distill.deployment.comparison_words import load_words
     from distill.deployment.folder import ParityError, check_folder, mix_in, save_folder
-    from distill.deployment.parity import Int8Error, TargetParityError, load_words
+    from distill.deployment.parity import Int8Error, TargetParityError
     from distill.deployment.web_runtime import find_runtime
     from distill.plugins import import_plugins
     from teachers.clip4str import Clip4Str

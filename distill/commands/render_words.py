@@ -7,21 +7,19 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 
 from distill.commands import CommandParser
-from distill.data.rendering.fonts import matplotlib_fonts
 from distill.data.rendering.render_set import RenderRequest, describe_renderer, rendering_warnings, write_set
-from distill.data.rendering.renderer import RenderedWord
+from distill.data.sheets import CELL, INK, SheetItem, write_sheet
 from distill.data.writing import check_lmdb_folder
 from distill.errors import exit_on_user_error
 from students.charset import Charset
 from students.errors import UserError
-from students.files import check_file, replacing
+from students.files import check_file
 
-CELL_WIDTH, LINE_CELL_WIDTH, CELL_HEIGHT, LABEL_HEIGHT = 160, 520, 56, 14
-"""Pixels of a word or a line, and of the label below it on a sheet."""
+LINE_CELL_WIDTH = 520
+"""Width of a line on a sheet, pixels."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,10 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in rendering_warnings(describe_renderer(request, renderer, fonts)):
         console.print(line)
     if arguments.sheet is not None:
-        with replacing(arguments.sheet) as beside:
-            words = [renderer.render(index) for index in range(min(100, arguments.words))]
-            across = (10, CELL_WIDTH) if request.line_words == (1, 1) else (3, LINE_CELL_WIDTH)
-            draw_sheet(words, *across).save(beside, format="PNG")
+        words = (renderer.render(index) for index in range(min(100, arguments.words)))
+        across = (10, CELL[0]) if request.line_words == (1, 1) else (3, LINE_CELL_WIDTH)
+        write_sheet(arguments.sheet, [("", [SheetItem(word.image, [(word.label, INK)]) for word in words])], *across)
         console.print(f"sheet: {arguments.sheet}")
     if arguments.out is not None:
         recipe = write_set(request, renderer, fonts, arguments.out, arguments.workers, arguments.overwrite, progress)
@@ -124,19 +121,3 @@ def _check(arguments: argparse.Namespace) -> None:
         check_file(arguments.sheet, "--sheet")
         if arguments.sheet.exists() and not arguments.overwrite:
             raise UserError(f"--sheet {arguments.sheet} exists; replace it with --overwrite, or give another name")
-
-
-def draw_sheet(words: Sequence[RenderedWord], columns: int = 10, cell: int = CELL_WIDTH) -> Image.Image:
-    """Draw crops in a grid, at one size, with their labels underneath."""
-    rows = -(-len(words) // columns)
-    sheet = Image.new("RGB", (columns * cell, rows * (CELL_HEIGHT + LABEL_HEIGHT)), "white")
-    pen = ImageDraw.Draw(sheet)
-    pen.font = ImageFont.truetype(str(matplotlib_fonts() / "DejaVuSans.ttf"), 10)
-    for number, word in enumerate(words):
-        x, y = number % columns * cell, number // columns * (CELL_HEIGHT + LABEL_HEIGHT)
-        crop = Image.fromarray(word.image)
-        scale = min((cell - 6) / crop.width, (CELL_HEIGHT - 2) / crop.height)
-        size = max(1, round(crop.width * scale)), max(1, round(crop.height * scale))
-        sheet.paste(crop.resize(size, Image.Resampling.BILINEAR), (x, y))
-        pen.text((x, y + CELL_HEIGHT), word.label, fill="black")
-    return sheet

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from distill.data.columns import COLUMNS
 from distill.data.folders import FolderRecords
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records, decode_record
+from distill.data.sampling import spread
+from distill.data.sheets import INK, WRONG, Line, SheetItem, record_item
 from students.charset import Charset
 from students.decoding import ctc_columns_needed
 
@@ -140,30 +141,17 @@ def examine(
     )  # fmt: skip
 
 
-def sample_sheet(sets: Sequence[Records], count: int = 100, across: int = 8) -> Image.Image:
-    """Draw pictures, spread evenly over the sets, with their labels below.
+def sample_items(sets: Sequence[Records], count: int = 100) -> list[SheetItem]:
+    """Show records with their labels for a sheet, spread evenly over the sets; damaged pictures are grey."""
+    chosen = (_at(sets, number) for number in spread(range(sum(map(len, sets))), count))
+    return [record_item(records, position, _label_lines(records, position)) for records, position in chosen]
 
-    Records that can't be read appear as empty frames.
-    """
-    total = sum(len(records) for records in sets)
-    count = min(count, total)
-    width, height, text = 160, 40, 18
-    rows = -(-count // across)
-    sheet = Image.new("RGB", (across * width, rows * (height + text)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for number in range(count):
-        records, position = _at(sets, number * total // count)
-        left, top = number % across * width, number // across * (height + text)
-        try:
-            label = records.label(position)
-            image = decode_record(records, position)
-            image.thumbnail((width - 8, height - 4))
-            sheet.paste(image, (left + 4, top + 4))
-        except BadRecordError:
-            label = records.describe(position)
-            draw.rectangle((left + 4, top + 4, left + width - 5, top + height - 1), outline="red")
-        draw.text((left + 4, top + height), label[:24], fill="black", font=font)
-    return sheet
+
+def _label_lines(records: Records, position: int) -> list[Line]:
+    try:
+        return [(records.label(position), INK)]
+    except BadRecordError:
+        return [(records.describe(position), WRONG)]
 
 
 def _at(sets: Sequence[Records], number: int) -> tuple[Records, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from students.errors import UserError
+
+Item = TypeVar("Item")
 
 
 class Draw(NamedTuple):
@@ -188,3 +190,9 @@ def _hashed(numbers: np.ndarray) -> np.ndarray:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
     mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
     return mixed ^ (mixed >> np.uint64(31))
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """Select up to `most` items, evenly spread, in order."""
+    count = min(most, len(items))
+    return [items[number * len(items) // count] for number in range(count)]

@@ -12,8 +12,9 @@ from typing import Literal, get_args
 import torch
 
 from distill.deployment.card import UNKNOWN, Card, fill_card
+from distill.deployment.comparison_words import ComparisonWord, count_right, draw_pictures
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Parity, TargetParity, Word, check_parity, count_right, draw_pictures
+from distill.deployment.parity import Parity, TargetParity, check_parity
 from distill.deployment.snippets import FILES, FLOAT_ONLY, TargetName, int8_file
 from distill.deployment.web_page import write_page
 from distill.deployment.web_runtime import WebRuntime, find_runtime
@@ -63,7 +64,7 @@ def save_folder(
     card: Card,
     *,
     targets: Sequence[TargetName] = (),
-    words: Sequence[Word] | None = None,
+    words: Sequence[ComparisonWord] | None = None,
     int8_limit: float | None = None,
     round_weights: bool = False,
     runtime: WebRuntime | None = None,
@@ -254,7 +255,7 @@ def check_targets(student: Reader, targets: Sequence[TargetName]) -> None:
 
 
 def export_checked(
-    folder: Path, name: str, targets: Sequence[TargetName], words: Sequence[Word] | None
+    folder: Path, name: str, targets: Sequence[TargetName], words: Sequence[ComparisonWord] | None
 ) -> tuple[Parity | None, dict[TargetName, TargetParity]]:
     """Export the student in `folder` for each target, and compare the files with it.
 
@@ -278,7 +279,7 @@ def export_checked(
     return parity, export_target_files(student, folder, others, name, pictures) if others else {}
 
 
-def rounded(student: Reader, words: Sequence[Word] | None) -> tuple[Reader, str]:
+def rounded(student: Reader, words: Sequence[ComparisonWord] | None) -> tuple[Reader, str]:
     """Return a copy of a reader with weights rounded to 8 bits, and a line about what that changes."""
     if not words:
         raise UserError("what rounded weights change is measured on real words; give pictures of some")
@@ -324,7 +325,7 @@ def add_page(
 
 
 def export_int8(
-    folder: Path, targets: Sequence[TargetName], words: Sequence[Word] | None, limit: float
+    folder: Path, targets: Sequence[TargetName], words: Sequence[ComparisonWord] | None, limit: float
 ) -> Sequence[object]:
     """Write files with 8-bit weights beside the others in `folder`; raises `UserError` and `Int8Error`."""
     from distill.deployment.int8 import write_int8

@@ -23,8 +23,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from PIL import Image
 
+from distill.deployment.comparison_words import ComparisonWord, count_right
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Int8Error, Word, count_right
+from distill.deployment.parity import Int8Error
 from distill.deployment.programs import PROGRAMS
 from distill.deployment.snippets import FILES, TargetName, int8_file
 from distill.deployment.targets import TARGETS, form_of
@@ -149,7 +150,7 @@ class Int8Check:
 
 
 def check_int8(
-    reader: Reader, target: TargetName, files: tuple[Path, Path], words: Sequence[Word], products: bool = True
+    reader: Reader, target: TargetName, files: tuple[Path, Path], words: Sequence[ComparisonWord], products: bool = True
 ) -> Int8Check:
     """Compare the files of 32 and of 8 bits, one picture at a time on one thread.
 
@@ -210,7 +211,7 @@ def single_reader(reader: Reader, target: TargetName, file: Path) -> Callable[[I
 
 
 def write_int8(
-    reader: Reader, folder: Path, targets: Sequence[TargetName], words: Sequence[Word], limit: float
+    reader: Reader, folder: Path, targets: Sequence[TargetName], words: Sequence[ComparisonWord], limit: float
 ) -> list[Int8Check]:
     """Write an 8-bit file beside each file in a reader's folder, the quickest that reads alike, and measure it.
 

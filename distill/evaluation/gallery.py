@@ -10,43 +10,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from distill.data.sampling import spread
+from distill.data.sheets import INK, SheetItem, draw_sections, reading_line, write_sheet
 from distill.evaluation.benchmarks import Benchmark
 from distill.evaluation.compare import Comparison, ReaderResult
-from students.files import replacing
 
-CELL = (176, 84)
-"""Width and height of a word with two lines of text, pixels."""
-PICTURE = (168, 42)
-"""Largest width and height of the word's picture, pixels."""
-LINE, HEADING = 16, 28
-"""Height of a line of text and of a heading, pixels."""
-RIGHT, WRONG, INK = (20, 120, 50), (190, 30, 30), (40, 40, 40)
 WORDS = 36
 """Words of a reader's gallery, and of each half of a pair's."""
-Colour = tuple[int, int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 WordIndex = tuple[Benchmark, int]
 """A word: its set and its number there."""
-
-
-class Cell(Protocol):
-    """One word of a gallery."""
-
-    @property
-    def image(self) -> np.ndarray:
-        """(H, W, 3) uint8."""
-        ...
-
-    @property
-    def lines(self) -> list[tuple[str, Colour]]:
-        """The lines of text below the picture."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -68,31 +44,10 @@ class GalleryItem:
         return self.label == self.prediction
 
     @property
-    def lines(self) -> list[tuple[str, Colour]]:
+    def drawn(self) -> SheetItem:
         """What was read, and below it the label when that differs."""
-        prediction = (f"{self.prediction or '(nothing)'}  {self.confidence:.2f}", RIGHT if self.right else WRONG)
-        return [prediction] if self.right else [prediction, (self.label, INK)]
-
-
-@dataclass(frozen=True)
-class AgreementItem:
-    """One word as several readers read it."""
-
-    image: np.ndarray
-    """(H, W, 3) uint8."""
-    label: str
-    """The true word."""
-    readings: tuple[tuple[str, float], ...]
-    """Prediction and confidence of each."""
-
-    @property
-    def lines(self) -> list[tuple[str, Colour]]:
-        """The label, and what each read."""
-        predictions = [
-            (f"{prediction or '(nothing)'}  {confidence:.2f}", RIGHT if prediction == self.label else WRONG)
-            for prediction, confidence in self.readings
-        ]
-        return [(self.label, INK), *predictions]
+        prediction = reading_line(self.prediction, self.confidence, self.label)
+        return SheetItem(self.image, [prediction] if self.right else [prediction, (self.label, INK)])
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
@@ -107,7 +62,7 @@ def choose(hits: Sequence[bool], confidences: Sequence[float], count: int) -> li
     read = [number for number, hit in enumerate(hits) if hit]
     chosen = wrong[: max(count // 2, count - len(read))]
     rest = min(count - len(chosen), len(read))
-    return [*chosen, *(read[step * len(read) // rest] for step in range(rest))]
+    return [*chosen, *spread(read, rest)]
 
 
 def pick(items: Sequence[GalleryItem], count: int) -> list[GalleryItem]:
@@ -115,64 +70,9 @@ def pick(items: Sequence[GalleryItem], count: int) -> list[GalleryItem]:
     return [items[number] for number in choose([i.right for i in items], [i.confidence for i in items], count)]
 
 
-def draw_gallery(items: Sequence[Cell], columns: int = 6) -> np.ndarray:
+def draw_gallery(items: Sequence[GalleryItem]) -> np.ndarray:
     """Draw words in a grid: (H, W, 3) uint8; one empty cell when there are none."""
-    return draw_sections([("", items)], columns)
-
-
-def draw_sections(sections: Sequence[tuple[str, Sequence[Cell]]], columns: int = 6) -> np.ndarray:
-    """Draw several grids below each other, each under its heading where it has one: (H, W, 3) uint8."""
-    if not any(heading for heading, _ in sections):
-        columns = max(1, min(columns, max((len(items) for _, items in sections), default=0)))
-    drawn = [draw_section(heading, items, columns) for heading, items in sections]
-    canvas = Image.new("RGB", (columns * CELL[0], sum(each.height for each in drawn)), "white")
-    top = 0
-    for each in drawn:
-        canvas.paste(each, (0, top))
-        top += each.height
-    return np.asarray(canvas)
-
-
-def draw_section(heading: str, items: Sequence[Cell], columns: int) -> Image.Image:
-    """Draw a grid under its heading."""
-    height = CELL[1] + LINE * max(0, max((len(item.lines) for item in items), default=0) - 2)
-    above = HEADING if heading else 0
-    canvas = Image.new("RGB", (columns * CELL[0], above + height * max(1, -(-len(items) // columns))), "white")
-    draw, large, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=15), ImageFont.load_default(size=13)
-    draw.text((4, 6), shorten(draw, heading, large, canvas.width - 8), fill=INK, font=large)
-    for number, item in enumerate(items):
-        row, column = divmod(number, columns)
-        draw_item(canvas, (column * CELL[0], above + row * height), item, font)
-    return canvas
-
-
-def draw_item(canvas: Image.Image, corner: tuple[int, int], item: Cell, font: Font) -> None:
-    """Draw one word: its picture, and its lines below."""
-    left, top = corner[0] + (CELL[0] - PICTURE[0]) // 2, corner[1] + 4
-    picture = Image.fromarray(item.image)
-    scale = min(PICTURE[0] / picture.width, PICTURE[1] / picture.height)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    canvas.paste(picture.resize(size, Image.Resampling.BICUBIC), (left, top))
-    draw = ImageDraw.Draw(canvas)
-    for number, (text, colour) in enumerate(item.lines):
-        below = top + PICTURE[1] + 1 + LINE * number
-        draw.text((left, below), shorten(draw, text, font, PICTURE[0]), fill=colour, font=font)
-
-
-def shorten(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
-    """Cut a text to a width in pixels, with three dots where it was cut; line ends become spaces."""
-    text = " ".join(text.splitlines())
-    if draw.textlength(text, font=font) <= width:
-        return text
-    while text and draw.textlength(text + "...", font=font) > width:
-        text = text[:-1]
-    return text + "..."
-
-
-def write_gallery(path: Path, sections: Sequence[tuple[str, Sequence[Cell]]], columns: int = 6) -> None:
-    """Write grids as one PNG, which appears whole or not at all; see `draw_sections`."""
-    with replacing(path) as beside:
-        Image.fromarray(draw_sections(sections, columns)).save(beside, format="PNG")
+    return draw_sections([("", [item.drawn for item in items])])
 
 
 def write_galleries(folder: Path, comparison: Comparison) -> None:
@@ -184,15 +84,15 @@ def write_galleries(folder: Path, comparison: Comparison) -> None:
     for reader in comparison.readers:
         if reader.reading == "open":
             sections = [("", reader_words(reader, comparison.benchmarks))]
-            write_gallery(folder / f"words-{names[reader.name]}.png", sections)
+            write_sheet(folder / f"words-{names[reader.name]}.png", sections)
     for pair in (*comparison.pairs, *comparison.unlike):
         student, teacher = readers[pair.a], readers[pair.b]
         if student.role in ("student", "baseline") and teacher.role == "teacher":
             file = folder / f"agreement-{names[pair.a]}-{names[pair.b]}.png"
-            write_gallery(file, disagreements(student, teacher, comparison.benchmarks))
+            write_sheet(file, disagreements(student, teacher, comparison.benchmarks))
 
 
-def reader_words(reader: ReaderResult, benchmarks: Sequence[Benchmark]) -> list[Cell]:
+def reader_words(reader: ReaderResult, benchmarks: Sequence[Benchmark]) -> list[SheetItem]:
     """Choose misread and read words of one reader."""
     words = all_words(benchmarks)
     results = [reader.sets[benchmark.name] for benchmark in benchmarks]
@@ -200,30 +100,32 @@ def reader_words(reader: ReaderResult, benchmarks: Sequence[Benchmark]) -> list[
     confidences = [confidence for result in results for confidence in result.confidences]
     chosen = (words[number] for number in choose(hits, confidences, WORDS))
     return [
-        GalleryItem(np.asarray(benchmark.load(n)), benchmark.labels[n], *prediction(reader, (benchmark, n)))
+        GalleryItem(np.asarray(benchmark.load(n)), benchmark.labels[n], *prediction(reader, (benchmark, n))).drawn
         for benchmark, n in chosen
     ]
 
 
 def disagreements(
     student: ReaderResult, teacher: ReaderResult, benchmarks: Sequence[Benchmark]
-) -> list[tuple[str, list[Cell]]]:
+) -> list[tuple[str, list[SheetItem]]]:
     """Collect words that only the student read, and words that only the teacher read; most confident errors first."""
-    sections: list[tuple[str, list[Cell]]] = []
+    sections: list[tuple[str, list[SheetItem]]] = []
     for right, wrong in ((student, teacher), (teacher, student)):
         words = [word for word in all_words(benchmarks) if is_hit(right, word) and not is_hit(wrong, word)]
         words.sort(key=lambda word: -prediction(wrong, word)[1])
-        items: list[Cell] = [
-            AgreementItem(
-                np.asarray(benchmark.load(n)), benchmark.labels[n],
-                (prediction(student, (benchmark, n)), prediction(teacher, (benchmark, n))),
-            )
-            for benchmark, n in words[:WORDS]
-        ]  # fmt: skip
+        items = [read_by_both(student, teacher, word) for word in words[:WORDS]]
         count = f"{len(items)} of {len(words)} words that only {right.name} got right"
         closed = " (chosen from a lexicon)" if teacher.reading != student.reading else ""
         sections.append((f"{count}; below each: label, {student.name}, {teacher.name}{closed}", items))
     return sections
+
+
+def read_by_both(student: ReaderResult, teacher: ReaderResult, word: WordIndex) -> SheetItem:
+    """Show a word with its label and what each of two read."""
+    benchmark, number = word
+    label = benchmark.labels[number]
+    readings = (reading_line(*prediction(reader, word), label) for reader in (student, teacher))
+    return SheetItem(np.asarray(benchmark.load(number)), [(label, INK), *readings])
 
 
 def all_words(benchmarks: Sequence[Benchmark]) -> list[WordIndex]:

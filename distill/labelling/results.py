@@ -1,4 +1,4 @@
-"""What comes out of labelling: the LMDB, the lists of doubtful pictures and of likely mistakes, and their counts."""
+"""Write a labelling's LMDB, its lists and sheets of doubtful pictures and of likely mistakes, and its counts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from distill.data.distributions import StoredDistributions
-from distill.data.records import BadRecordError, Records, decode_record
+from distill.data.records import Records
+from distill.data.sampling import spread
+from distill.data.sheets import INK, SheetItem, reading_line, record_item, write_sheet
 from distill.data.writing import LmdbWriter
-from distill.evaluation.gallery import INK, RIGHT, WRONG, Colour, write_gallery
 from distill.labelling.job import LabelRequest, Part, Word, read_part
 from students.errors import UserError
 from students.files import write_file
@@ -66,16 +64,6 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One picture of a sheet."""
-
-    image: np.ndarray
-    """(H, W, 3) uint8."""
-    lines: list[tuple[str, Colour]]
-    """What stands below it."""
-
-
-@dataclass(frozen=True)
 class Finding:
     """One picture that somebody should look at."""
 
@@ -92,18 +80,13 @@ class Finding:
         cells = [self.records.describe(self.position), why or "", self.word.own or "", f"{verdict.confidence:.4f}"]
         return [" ".join(cell.split()) for cell in [*cells, *readings]]
 
-    def cell(self) -> Cell:
-        """Draw it for a sheet; a damaged picture is grey."""
-        try:
-            image = np.asarray(decode_record(self.records, self.position))
-        except BadRecordError:
-            image = np.full((32, 128, 3), 128, np.uint8)
+    @property
+    def drawn(self) -> SheetItem:
+        """Its picture above its own label and what each reader read."""
         own = self.word.own
-        lines = [(f"label: {own}", INK)] if own is not None else []
-        for text, confidence in self.word.readings:
-            colour = INK if own is None else RIGHT if text == own else WRONG
-            lines.append((f"{text or '(nothing)'}  {confidence:.2f}", colour))
-        return Cell(image, lines)
+        lines = [] if own is None else [(f"label: {own}", INK)]
+        lines += [reading_line(text, confidence, own) for text, confidence in self.word.readings]
+        return record_item(self.records, self.position, lines)
 
 
 def write_results(
@@ -163,23 +146,16 @@ def write_findings(
     """Write findings as a table (`NAME.tsv`) and some of each kind as a sheet (`NAME.png`); nothing when none."""
     if not findings:
         return
-    columns = [
-        "picture",
-        "why",
-        "label",
-        "confidence",
-        *(part for reader in readers for part in (reader, "confidence")),
-    ]
+    of_readers = (part for reader in readers for part in (reader, "confidence"))
+    columns = ["picture", "why", "label", "confidence", *of_readers]
     lines = ["\t".join(columns), *("\t".join(finding.row) for finding in findings)]
     write_file(folder / f"{name}.tsv", "\n".join(lines) + "\n")
-    drawn: list[tuple[str, Any]] = []
+    drawn = []
     for reason, found in sections.items():
-        if found:
-            chosen = (
-                found[:: max(1, len(found) // SHEET_WORDS)][:SHEET_WORDS] if name == DOUBTFUL else found[:SHEET_WORDS]
-            )
-            drawn.append((f"{reason}: {len(chosen)} of {len(found)}", [finding.cell() for finding in chosen]))
-    write_gallery(folder / f"{name}.png", drawn)
+        if found:  # mistakes are sorted, the likeliest first
+            chosen = spread(found, SHEET_WORDS) if name == DOUBTFUL else found[:SHEET_WORDS]
+            drawn.append((f"{reason}: {len(chosen)} of {len(found)}", [finding.drawn for finding in chosen]))
+    write_sheet(folder / f"{name}.png", drawn)
 
 
 def describe_counts(counts: Counts, request: LabelRequest, names: Sequence[str], out: Path) -> list[str]:

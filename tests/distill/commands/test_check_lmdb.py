@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from distill.commands.check_lmdb import main
+from distill.data.sheets import CELL
 from distill.data.writing import LmdbWriter
 
 
@@ -61,7 +62,7 @@ def test_the_command_reports_and_exits_1_for_corrupt_records(
         assert part in printed
     report = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert (report["sets"][0]["usable"], report["overlaps"]) == (2, None)
-    assert Image.open(tmp_path / "messy-samples.png").size[0] == 1280
+    assert Image.open(tmp_path / "messy-samples.png").size == (7 * CELL[0], CELL[1])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from distill.data.audit import examine, sample_sheet
+from distill.data.audit import examine, sample_items
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.overlap import difference_hash, find_overlaps
 from distill.data.trees import open_sets
@@ -75,9 +75,13 @@ def test_labels_that_a_spreadsheet_has_changed_are_named(tmp_path: Path) -> None
 
 
 def test_the_sheet_shows_what_there_is(messy: Path) -> None:
-    sheet = sample_sheet([LmdbRecords(messy)], 100, across=4)
-    assert sheet.size == (640, 116)
-    assert np.asarray(sheet)[:40, :160].std() > 10
+    records = LmdbRecords(messy)
+    items = sample_items([records, records], 100)
+    assert [item.lines[0][0] for item in items[:7]] == ["Hello", "it's", "!?", "你好", "x" * 26, "cut", "none"]
+    assert len(items) == 14
+    assert items[0].image.std() > 10 > items[5].image.std() == items[6].image.std() == 0, "damaged ones are grey"
+    spread = sample_items([records, records], 4)
+    assert [item.lines[0][0] for item in spread] == ["Hello", "你好", "Hello", "你好"]
 
 
 def test_the_overlap_check_finds_equal_and_nearly_equal_pictures(tmp_path: Path) -> None:

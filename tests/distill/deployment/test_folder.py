@@ -9,24 +9,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import lmdb
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
 
-from distill.data.folders import find_pictures
 from distill.deployment import folder as folders
 from distill.deployment.card import Card, read_sections, scores_from_report
 from distill.deployment.folder import ParityError, export, save_folder
 from distill.deployment.onnx_export import export_onnx
 from distill.deployment.onnx_program import onnx_program
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Parity, draw_words, load_words
+from distill.deployment.parity import Parity
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
-from students.pictures import decode_picture, to_tensor
+from students.pictures import decode_picture
 from students.reading import Reader
 from students.student import Student
 from teachers.registry import load_reader
@@ -236,45 +234,3 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(UserError, match=re.escape(str(file))):
         scores_from_report(file, "mini")
-
-
-def test_crops_come_from_lmdbs_files_and_folders(learned, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    pictures = tmp_path / "pictures"
-    (pictures / "inner").mkdir(parents=True)
-    learned.pictures[0].save(pictures / "b.png")
-    learned.pictures[1].save(pictures / "inner" / "a.JPG")
-    (pictures / "notes.txt").write_text("no picture")
-    assert [path.name for path in find_pictures([pictures]).pictures] == ["b.png", "a.JPG"]
-    data = (pictures / "b.png").read_bytes()
-    tree = tmp_path / "tree" / "words" / "set"
-    tree.mkdir(parents=True)
-    with lmdb.open(str(tree), map_size=2**20) as environment, environment.begin(write=True) as records:
-        records.put(b"num-samples", b"4")
-        for number in (1, 2, 4):
-            records.put(b"image-%09d" % number, data if number != 2 else data[:40])
-        records.put(b"label-000000001", b"b")
-    crops = load_words([tmp_path / "tree"])
-    torch.testing.assert_close(to_tensor([word.picture for word in crops]), learned.images[:1].expand(2, -1, -1, -1))
-    assert [word.label for word in crops] == ["b", None], "a picture counts without its label too"
-    assert len(load_words([pictures, tmp_path / "tree"])) == 4
-    assert len(load_words([tmp_path / "tree"], most=1)) == 1
-    assert "2 pictures can't be decoded, left out" in caplog.text
-    (pictures / "labels.tsv").write_text("b.png\tword\n")
-    assert [word.label for word in load_words([pictures])] == ["word", None]
-
-
-def test_missing_crops_are_the_users_mistake(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file or folder"):
-        load_words([tmp_path / "none"])
-    with pytest.raises(UserError, match="no pictures, at any depth"):
-        load_words([tmp_path])
-    with lmdb.open(str(tmp_path / "empty"), map_size=2**16):
-        pass
-    with pytest.raises(UserError, match="num-samples"):
-        load_words([tmp_path])
-
-
-def test_drawn_words_are_the_same_every_time() -> None:
-    first, again = (draw_words("ab1", (32, 128), count=3) for _ in range(2))
-    assert first.shape == (6, 3, 32, 128)
-    torch.testing.assert_close(first, again)

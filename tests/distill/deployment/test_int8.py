@@ -15,10 +15,11 @@ from PIL import Image
 from distill.commands.export import main
 from distill.deployment import int8
 from distill.deployment.card import Card
+from distill.deployment.comparison_words import ComparisonWord
 from distill.deployment.folder import Exported, save_folder
 from distill.deployment.int8 import Int8Check, check_int8, quantize
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Int8Error, Word
+from distill.deployment.parity import Int8Error
 from distill.deployment.snippets import FILES, int8_file
 from students.errors import UserError
 from students.onnx_files import open_session
@@ -27,14 +28,14 @@ from tests.distill.deployment.test_onnx_kinds import make
 
 
 @pytest.fixture(scope="module")
-def words() -> list[Word]:
+def words() -> list[ComparisonWord]:
     noise = np.random.default_rng(0)
     pictures = [Image.fromarray(noise.integers(0, 256, (4, 16, 3), np.uint8)).resize((128, 32)) for _ in range(24)]
-    return [Word(picture, "ab" if number else None) for number, picture in enumerate(pictures)]
+    return [ComparisonWord(picture, "ab" if number else None) for number, picture in enumerate(pictures)]
 
 
 @pytest.fixture(scope="module")
-def exported(words: list[Word], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(words: list[ComparisonWord], tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("int8") / "mini"
     return save_folder(make("ctc"), folder, Card("mini"), targets=["onnx"], words=words, int8_limit=100)
 
@@ -113,7 +114,7 @@ def test_weights_that_are_rounded_already_change_nothing(model: onnx.ModelProto)
     assert np.abs(computed(quantize(rounded, products=True)) - expected).max() > 1e-4 * np.abs(expected).max()
 
 
-def test_small_file_is_read_and_measured(exported: Exported, words: list[Word]) -> None:
+def test_small_file_is_read_and_measured(exported: Exported, words: list[ComparisonWord]) -> None:
     file, small = (exported.folder / name for name in (FILES["onnx"], int8_file("onnx")))
     check = check_int8(make("ctc"), "onnx", (file, small), words)
     whole, eighth = (
@@ -131,7 +132,7 @@ def test_small_file_is_read_and_measured(exported: Exported, words: list[Word]) 
 
 
 def test_more_changed_words_than_allowed_leave_nothing(
-    exported: Exported, words: list[Word], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Exported, words: list[ComparisonWord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damage(model: onnx.ModelProto, products: bool) -> onnx.ModelProto:
         smaller = quantize(model, products)
@@ -164,7 +165,7 @@ def test_what_cannot_be_measured_or_run_is_refused(tmp_path: Path, capsys: pytes
 
 
 def test_weights_in_8_bits_alone_where_products_change_too_much(
-    exported: Exported, words: list[Word], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Exported, words: list[ComparisonWord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
@@ -182,7 +183,7 @@ def test_weights_in_8_bits_alone_where_products_change_too_much(
     assert not {"MatMulInteger", "DynamicQuantizeLinear", "DequantizeLinear"} & names
 
 
-def test_a_rounded_reader_reads_alike_in_8_bits(words: list[Word], tmp_path: Path) -> None:
+def test_a_rounded_reader_reads_alike_in_8_bits(words: list[ComparisonWord], tmp_path: Path) -> None:
     made = save_folder(
         make("ctc"), tmp_path / "out", Card("mini"), targets=["onnx"], words=words, int8_limit=100, round_weights=True
     )

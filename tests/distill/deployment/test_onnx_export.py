@@ -9,9 +9,10 @@ import onnx
 import pytest
 import torch
 
+from distill.deployment.comparison_words import draw_words
 from distill.deployment.onnx_export import export_onnx
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import check_parity, draw_words, logit_difference, split_batches
+from distill.deployment.parity import check_parity, logit_difference, split_batches
 from students.charset import CHARSETS
 from students.ctc import CtcReader
 from students.student import Student, StudentConfig

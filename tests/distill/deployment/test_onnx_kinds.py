@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from distill.deployment.card import Card
+from distill.deployment.comparison_words import ComparisonWord
 from distill.deployment.folder import save_folder
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Word, check_parity
+from distill.deployment.parity import check_parity
 from students.ctc import LEARNERS
 from students.errors import UserError
 from students.pictures import to_tensor
@@ -58,7 +59,7 @@ def images(pictures: list[Image.Image]) -> Tensor:
 @pytest.fixture(scope="module")
 def ctc_folder(pictures: list[Image.Image], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CTC reader with its ONNX file, which has been compared with PyTorch."""
-    words = [Word(picture) for picture in pictures]
+    words = [ComparisonWord(picture) for picture in pictures]
     done = save_folder(
         make("ctc"), tmp_path_factory.mktemp("ctc") / "mini", Card("mini"), targets=["onnx"], words=words
     )
@@ -94,7 +95,7 @@ def test_columns(ctc_folder: Path, images: Tensor) -> None:
 @pytest.mark.slow
 def test_nar(pictures: list[Image.Image], images: Tensor, tmp_path: Path) -> None:
     reader = make("nar", refine_iters=1)
-    words = [Word(picture) for picture in pictures]
+    words = [ComparisonWord(picture) for picture in pictures]
     save_folder(reader, tmp_path / "mini", Card("mini"), targets=["onnx"], words=words)
     check(reader, OnnxReader(tmp_path / "mini" / "student.onnx", threads=1), images, steps=10)
     graph = onnx.load(tmp_path / "mini" / "student.onnx").graph

@@ -18,9 +18,10 @@ from PIL import Image
 from distill.commands.export import main
 from distill.deployment import target_parity
 from distill.deployment.card import Card
+from distill.deployment.comparison_words import ComparisonWord, draw_pictures
 from distill.deployment.fitting import Form
 from distill.deployment.folder import Exported, save_folder
-from distill.deployment.parity import TargetParityError, Word, draw_pictures
+from distill.deployment.parity import TargetParityError
 from distill.deployment.programs import PROGRAMS
 from distill.deployment.snippets import FILES, SNIPPETS, TargetName, snippet
 from distill.deployment.target_parity import check_target_file
@@ -77,7 +78,9 @@ def reader(request: pytest.FixtureRequest) -> Reader:
 def exported(reader: Reader, pictures: list[Image.Image], tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The files for all programs, written and checked once."""
     folder = tmp_path_factory.mktemp("targets") / "mini"
-    return save_folder(reader, folder, Card("mini"), targets=list(TARGETS), words=[Word(each) for each in pictures])
+    return save_folder(
+        reader, folder, Card("mini"), targets=list(TARGETS), words=[ComparisonWord(each) for each in pictures]
+    )
 
 
 def kept_aspect(reader: Reader) -> tuple[int, int] | None:

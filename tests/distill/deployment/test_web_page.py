@@ -19,9 +19,9 @@ from distill.commands.export import main
 from distill.data.trees import open_sets
 from distill.deployment import folder as folders
 from distill.deployment.card import Card
+from distill.deployment.comparison_words import ComparisonWord, draw_pictures
 from distill.deployment.folder import save_folder
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Word, draw_pictures
 from distill.deployment.web_runtime import BESIDE, WebRuntime, find_runtime
 from students.charset import Charset
 from students.decoding import decode_ctc
@@ -82,7 +82,7 @@ def runtime() -> WebRuntime:
 def page(runtime: WebRuntime, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a CTC reader of one size, with random weights and a language model."""
     folder = tmp_path_factory.mktemp("web") / "mini"
-    words = [Word(picture) for picture in draw_pictures("0123456789abcd", 4)]
+    words = [ComparisonWord(picture) for picture in draw_pictures("0123456789abcd", 4)]
     reader = make("ctc")
     reader.choose_language_model(LanguageModel([EUROPEAN, OWN_LIST]))
     return save_folder(reader, folder, Card("mini"), targets=["web"], words=words, runtime=runtime).folder / "web"
@@ -335,7 +335,7 @@ def test_the_lines_of_the_how_to_read_in_a_page_of_ones_own(
 @pytest.mark.slow
 def test_a_reader_of_any_width_reads_as_we_do(runtime: WebRuntime, browser: Browser, tmp_path: Path) -> None:
     pictures = draw_pictures("0123456789abcd", count=12)
-    words = [Word(picture) for picture in pictures]
+    words = [ComparisonWord(picture) for picture in pictures]
     done = save_folder(make_free(), tmp_path / "free", Card("free"), targets=["web"], words=words, runtime=runtime)
     pictures += [pictures[0].resize(size) for size in ((7, 90), (800, 30), (193, 32), (194, 32), (195, 32))]
     encoded = [encode(picture) for picture in pictures]

@@ -8,27 +8,19 @@ import pytest
 import torch
 from PIL import Image
 
+from distill.data.sheets import CELL, INK, RIGHT, WRONG
 from distill.evaluation.benchmarks import Benchmark, open_benchmarks
 from distill.evaluation.compare import compare
 from distill.evaluation.gallery import (
-    CELL,
-    HEADING,
-    INK,
-    LINE,
-    RIGHT,
-    WRONG,
-    AgreementItem,
     GalleryItem,
     choose,
     disagreements,
     draw_gallery,
-    draw_sections,
     file_names,
     pick,
     reader_words,
     to_pixels,
     write_galleries,
-    write_gallery,
 )
 from students.charset import Charset
 from students.decoding import Reading
@@ -55,42 +47,16 @@ def test_sure_misreadings_come_first() -> None:
     assert [each.label for each in pick([item("a", "a"), item("b", "x")], 2)] == ["b", "a"]
 
 
-def test_read_words_are_green_and_misread_red() -> None:
-    picture = draw_gallery([item("cat", "cat"), item("dog", "dot"), item("w" * 99, "")], columns=2)
-    assert picture.shape == (2 * CELL[1], 2 * CELL[0], 3)
-    assert picture.dtype == np.uint8
-    left, right = picture[: CELL[1], : CELL[0]], picture[: CELL[1], CELL[0] :]
-    assert (left == RIGHT).all(axis=-1).any()
-    assert not (left == WRONG).all(axis=-1).any()
-    assert (right == WRONG).all(axis=-1).any()
+def test_a_misread_word_stands_above_its_label() -> None:
+    assert item("cat", "cat").drawn.lines == [("cat  0.50", RIGHT)]
+    assert item("dog", "", 0.25).drawn.lines == [("(nothing)  0.25", WRONG), ("dog", INK)]
+    assert draw_gallery([item("cat", "cat"), item("dog", "dot")]).shape == (CELL[1], 2 * CELL[0], 3)
 
 
 def test_files_of_readers_have_names_that_differ() -> None:
     assert file_names(["v1 (a)", "v1_a_", "模型一", "Tiny", "tiny"]) == {
         "v1 (a)": "v1_a_", "v1_a_": "v1_a_-2", "模型一": "模型一", "Tiny": "Tiny", "tiny": "tiny-2",
     }  # fmt: skip
-
-
-def test_an_empty_gallery_is_a_picture_too(tmp_path: Path) -> None:
-    assert draw_gallery([]).shape == (CELL[1], CELL[0], 3)
-    write_gallery(tmp_path / "words.png", [("", [item("cat", "cat")])])
-    with Image.open(tmp_path / "words.png") as stored:
-        assert stored.size == CELL
-    assert [file.name for file in tmp_path.iterdir()] == ["words.png"]
-
-
-def test_what_two_read_stands_below_the_label() -> None:
-    grey = np.full((20, 60, 3), 128, np.uint8)
-    first = AgreementItem(grey, "cat", (("cat", 0.5), ("", 0.25)))
-    assert first.lines == [("cat", INK), ("cat  0.50", RIGHT), ("(nothing)  0.25", WRONG)]
-    sheet = draw_sections([("only a", [first] * 3), ("only b", [])], columns=2)
-    assert sheet.shape == (2 * (HEADING + CELL[1]) + LINE + CELL[1] + LINE, 2 * CELL[0], 3)
-    cell = sheet[HEADING : HEADING + CELL[1] + LINE, : CELL[0]]
-    for colour in (INK, RIGHT, WRONG):
-        assert (cell == colour).all(axis=-1).any()
-    assert (sheet[:HEADING] == INK).all(axis=-1).any()
-    long = draw_sections([("w" * 999, [])], columns=1)
-    assert long.shape == (HEADING + CELL[1], CELL[0], 3)
 
 
 class SureReader(FakeReader):
