@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill.data.columns import COLUMNS
-from distill.data.folders import FolderRecords
-from distill.data.lmdb_reader import LmdbRecords
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records, decode_record
 from distill.data.sampling import spread
@@ -133,10 +131,9 @@ def examine(
         dropped=dict(dropped.most_common()), examples=dict(examples), removed=dict(removed.most_common()),
         folded=dict(folded.most_common()), too_long_for_ctc=len(too_long_for_ctc),
         too_long_for_ctc_examples=too_long_for_ctc[:EXAMPLES], corrupt=len(corrupt), corrupt_records=corrupt,
-        beyond=records.count_beyond() if isinstance(records, LmdbRecords) else 0,
-        repeated=records.repeated if isinstance(records, FolderRecords) else 0,
+        beyond=records.count_beyond(), repeated=records.repeated,
         reformatted=reformatted, copies=copies, contradictions=contradictions,
-        unlisted=records.unlisted() if isinstance(records, FolderRecords) else [],
+        unlisted=records.unlisted(),
         widths=_quantiles(widths), heights=_quantiles(heights), with_columns=with_columns,
     )  # fmt: skip
 

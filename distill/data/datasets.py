@@ -18,7 +18,6 @@ from distill.data.batch import Sample
 from distill.data.columns import unpack_columns
 from distill.data.distributions import DistributionReader, WordDistributions
 from distill.data.label_index import Positions, Selection, select_records
-from distill.data.lmdb_reader import LmdbRecords
 from distill.data.pixels import PixelCache, decode
 from distill.data.records import BadRecordError, Records
 from distill.data.samples import SampleBuilder, WordOptions
@@ -153,9 +152,7 @@ class WordDataset(Dataset[Sample]):
         return selection.positions
 
     def _read_distributions(self, position: int, label: str) -> WordDistributions | None:
-        if self.distributions is None or not isinstance(self.records, LmdbRecords):
-            return None
-        return self.distributions.read(self.records, position, self.records.label(position), label)
+        return None if self.distributions is None else self.distributions.read(position, label)
 
     def _picture(self, position: int) -> np.ndarray:
         """Decode a picture, or take it, resized, from the cache.

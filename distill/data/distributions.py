@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from distill.data.lmdb_reader import LmdbRecords
 from distill.data.records import BadRecordError, Records
 from students.charset import Charset
 from students.errors import UserError
@@ -55,7 +54,7 @@ class StoredDistributions:
         Raises:
             UserError: when it has none.
         """
-        stored = records.distributions() if isinstance(records, LmdbRecords) else None
+        stored = records.distributions()
         if stored is None:
             raise UserError(f"{records.path} has no stored distributions; write an LMDB that has them with label")
         try:
@@ -140,17 +139,16 @@ class DistributionReader:
     """
 
     def __init__(self, records: Records, charset: Charset) -> None:
-        self.stored, self.charset = StoredDistributions.read(records), charset
+        self.records, self.charset = records, charset
+        self.stored = StoredDistributions.read(records)
         self._source = Charset(self.stored.characters)
         self._classes = fold_texts(self._source.characters, charset)
 
-    def read(self, records: LmdbRecords, position: int, raw: str, label: str) -> WordDistributions | None:
+    def read(self, position: int, label: str) -> WordDistributions | None:
         """Read the distributions of a word, one for each character of its label, and perhaps one of the end.
 
         Args:
-            records: the set.
-            position: where the word stands.
-            raw: its label as it is stored.
+            position: where the word stands in the set.
             label: its label for the student.
 
         Returns:
@@ -159,16 +157,16 @@ class DistributionReader:
         Raises:
             BadRecordError: when they are damaged.
         """
-        packed = records.distribution(position)
+        packed = self.records.distribution(position)
         if packed is None:
             return None
-        text = self._source.clean(raw, self.stored.max_length) or ""
+        text = self._source.clean(self.records.label(position), self.stored.max_length) or ""
         try:
             word = WordDistributions.unpack(packed, self.stored.likeliest)
         except ValueError:
             word = None
         if word is None or len(word.ids) - len(text) not in (0, 1) or word.ids.max(initial=0) >= len(self._classes):
-            raise BadRecordError(f"the distributions of {records.describe(position)} are damaged")
+            raise BadRecordError(f"the distributions of {self.records.describe(position)} are damaged")
         spelt = [self._classes[self._source.ids[char]] for char in text]
         rows = [row for row, own in enumerate(spelt) if own != LEFT_OUT]
         if "".join(self.charset.characters[spelt[row] - 1] for row in rows) != label:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.data.label_files import LABEL_FILES, find_label_file, read_label_file
-from distill.data.records import BadRecordError
+from distill.data.records import BadRecordError, Records
 from students.errors import UserError
 from students.pictures import PICTURE_ENDINGS
 
@@ -18,7 +18,7 @@ CACHE_FOLDERS = ("blobs", "objects", "md5")
 """Folders of download caches that hold the contents which data sets are links to."""
 
 
-class FolderRecords:
+class FolderRecords(Records):
     """Pictures named in a label file, with their labels.
 
     Args:
@@ -35,16 +35,12 @@ class FolderRecords:
         if file is None:
             raise UserError(f"{path} has no label file; put a {' or '.join(LABEL_FILES)} into it")
         self.label_file = read_label_file(file, self.path)
+        self.repeated = self.label_file.repeated
         self._entries = [entry._replace(file=_stored_name(self.path, entry.file)) for entry in self.label_file.entries]
         self._own, self._cache = self.path.resolve(), _cache_of(self.path, file)
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    @property
-    def repeated(self) -> int:
-        """Entries left out because an earlier one names the same picture and label."""
-        return self.label_file.repeated
 
     def labels(self) -> Iterator[tuple[int, str | None]]:
         """See `Records`."""
@@ -66,10 +62,6 @@ class FolderRecords:
         """Tell whether the picture of a record is there, readable or not."""
         return os.path.lexists(self.path / self._entries[position].file)
 
-    def columns(self, position: int) -> bytes | None:
-        """Return None: pictures in folders carry no column labels."""
-        return None
-
     def describe(self, position: int) -> str:
         """Name a record by its file."""
         return f"{printable(self._entries[position].file)} of {self.name}"
@@ -81,12 +73,12 @@ class FolderRecords:
         )
 
     def unlisted(self) -> list[str]:
-        """List the pictures in the folder that its label file does not name."""
+        """See `Records`."""
         listed = {self.path / entry.file for entry in self._entries}
         return [str(file.relative_to(self.path)) for file in walk_files(self.path).pictures if file not in listed]
 
 
-class PictureRecords:
+class PictureRecords(Records):
     """Pictures whose words nobody has written down, in their order.
 
     Args:
@@ -112,10 +104,6 @@ class PictureRecords:
     def image(self, position: int) -> bytes:
         """See `Records`."""
         return read_bytes(self._files[position], self.describe(position))
-
-    def columns(self, position: int) -> bytes | None:
-        """Return None: pictures in folders carry no column labels."""
-        return None
 
     def describe(self, position: int) -> str:
         """Name a record by its file."""

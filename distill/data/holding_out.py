@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill.data.distributions import StoredDistributions
-from distill.data.lmdb_reader import LmdbRecords
 from distill.data.records import BadRecordError, Records
 from distill.data.writing import LmdbWriter, check_outside
 from students.errors import UserError
@@ -74,14 +73,13 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
                 if label is None or not label.strip() or not image:
                     counts.unreadable += 1
                     continue
-                columns, distribution, confidence = records.columns(position), None, None
-                if isinstance(records, LmdbRecords):
-                    distribution, confidence = records.distribution(position), records.confidence(position)
+                columns, confidence = records.columns(position), records.confidence(position)
                 if is_held_out(label, every):
                     held.add(image, label, columns, confidence=confidence)
                     continue
                 if writer is None:  # a set of which nothing is left is not written
                     writer = stack.enter_context(LmdbWriter(out / TRAIN / name))
+                distribution = records.distribution(position)
                 writer.add(image, label, columns, distribution, confidence)
                 with_distributions += distribution is not None
             if writer is not None and with_distributions:

@@ -115,8 +115,7 @@ def select_records(
         keep_illegible: take marks for illegible words, such as `###`, for words.
         ctc_columns: columns that CTC reads off, to count the words that need more; None counts none.
     """
-    beyond = records.count_beyond() if isinstance(records, LmdbRecords) else 0
-    if beyond:
+    if beyond := records.count_beyond():
         LOG.warning("%s: %d records beyond num-samples (%d) are never read", records.path, beyond, len(records))
     if isinstance(records, LmdbRecords) and len(records) >= MIN_RECORDS:
         selection = _select_by_index(records, charset, max_length, keep_illegible, ctc_columns)

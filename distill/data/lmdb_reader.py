@@ -23,7 +23,7 @@ MAX_READS = 1000
 never given back: the memory of a process that reads at random would seem to grow to the size of the file."""
 
 
-class LmdbRecords:
+class LmdbRecords(Records):
     """The words of one LMDB, opened on first use in each process.
 
     Workers may be forked or spawned: a pickled set carries its path and its count, no open file.
@@ -59,7 +59,7 @@ class LmdbRecords:
         yield from ((missing, None) for missing in range(expected, self._count))
 
     def count_beyond(self) -> int:
-        """Count the records that nobody reads: stored beyond `num-samples`, or under the number 0."""
+        """See `Records`: those beyond `num-samples`, or under the number 0."""
         beyond = max(sum(1 for _ in self._walk(kind, self._count)) for kind in (b"image-", b"label-"))
         return beyond + (self._get(b"image-%09d" % 0) is not None)
 
@@ -85,15 +85,15 @@ class LmdbRecords:
         return self._get(b"columns-%09d" % (position + 1))
 
     def distributions(self) -> bytes | None:
-        """Read what the set says of its distributions over characters; None when it has none."""
+        """See `Records`."""
         return self._get(DISTRIBUTIONS)
 
     def distribution(self, position: int) -> bytes | None:
-        """Read the distributions over characters of a word, packed; None where there are none."""
+        """See `Records`."""
         return self._get(b"distribution-%09d" % (position + 1))
 
     def confidence(self, position: int) -> float | None:
-        """Read how sure whoever labelled a word was, 0 to 1; None where that isn't stored."""
+        """See `Records`."""
         stored = self._get(b"confidence-%09d" % (position + 1))
         return None if stored is None else float(stored)
 
@@ -137,7 +137,7 @@ class LmdbRecords:
 
 def describe_unread(sets: Sequence[Records]) -> list[str]:
     """Say in a line how many records of all sets nobody reads (`LmdbRecords.count_beyond`); no line where none."""
-    unread = sum(records.count_beyond() for records in sets if isinstance(records, LmdbRecords))
+    unread = sum(records.count_beyond() for records in sets)
     where = "that an LMDB stores beyond num-samples, or under the number 0"
     return [f"  passed over: {unread:,} records {where}"] if unread else []
 

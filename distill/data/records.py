@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -21,35 +21,63 @@ class BadRecordError(Exception):
     """A record is missing or can't be read; the message says which and why."""
 
 
-@runtime_checkable
-class Records(Protocol):
-    """A set of words; positions count from 0."""
+class Records(ABC):
+    """A set of words; positions count from 0. A store overrides what it has beyond pictures and labels."""
 
     name: str
     """The set's name."""
     path: Path
     """Its file or folder."""
+    repeated = 0
+    """Entries of a label file left out because an earlier one names the same picture and label."""
 
+    @abstractmethod
     def __len__(self) -> int:
         """Count the records, readable or not."""
 
+    @abstractmethod
     def labels(self) -> Iterator[tuple[int, str | None]]:
         """Walk through positions and raw labels in order; None where the label is missing or no UTF-8."""
 
+    @abstractmethod
     def label(self, position: int) -> str:
         """Read a raw label; raises `BadRecordError`."""
 
+    @abstractmethod
     def image(self, position: int) -> bytes:
         """Read an encoded picture; raises `BadRecordError`."""
 
-    def columns(self, position: int) -> bytes | None:
-        """Read 32 ASCII codes of the characters under the columns (0: none); None where there are none."""
-
+    @abstractmethod
     def describe(self, position: int) -> str:
         """Name a record for people."""
 
+    @abstractmethod
     def fingerprint(self) -> str:
         """Return a short string that changes when the stored words change."""
+
+    def columns(self, position: int) -> bytes | None:
+        """Read the character under each of 32 columns, see `distill.data.columns`; None where that isn't stored."""
+        return None
+
+    def distributions(self) -> bytes | None:
+        """Read what the set says of its distributions over characters; None when it has none."""
+        return None
+
+    def distribution(self, position: int) -> bytes | None:
+        """Read the distributions over characters of a word, packed; None where there are none."""
+        return None
+
+    def confidence(self, position: int) -> float | None:
+        """Read how sure whoever labelled a word was, 0 to 1; None where that isn't stored."""
+        return None
+
+    def count_beyond(self) -> int:
+        """Count the records that are stored and that nobody reads."""
+        return 0
+
+    def unlisted(self) -> list[str]:
+        """List the pictures beside the records that no label file names."""
+        return []
 
 
 def decode_record(records: Records, position: int) -> Image.Image:
@@ -60,7 +88,7 @@ def decode_record(records: Records, position: int) -> Image.Image:
         raise BadRecordError(f"{records.describe(position)} can't be read as a picture ({error})") from None
 
 
-class SubsetRecords:
+class SubsetRecords(Records):
     """Records of a larger set, in the order of a list.
 
     Args:
@@ -96,6 +124,18 @@ class SubsetRecords:
     def columns(self, position: int) -> bytes | None:
         """See `Records`."""
         return self.records.columns(int(self.positions[position]))
+
+    def distributions(self) -> bytes | None:
+        """See `Records`: those of the larger set."""
+        return self.records.distributions()
+
+    def distribution(self, position: int) -> bytes | None:
+        """See `Records`."""
+        return self.records.distribution(int(self.positions[position]))
+
+    def confidence(self, position: int) -> float | None:
+        """See `Records`."""
+        return self.records.confidence(int(self.positions[position]))
 
     def describe(self, position: int) -> str:
         """See `Records`."""

@@ -63,7 +63,7 @@ def open_all(root: Path | str) -> list[Records]:
     for folder in folders:
         records = open_set(folder)
         sets.append(records)
-        if isinstance(records, FolderRecords) and (unlisted := records.unlisted()):
+        if unlisted := records.unlisted():
             sets.append(PictureRecords(folder, [folder / name for name in unlisted]))
     if pictures:
         sets.append(PictureRecords(Path(root), pictures))

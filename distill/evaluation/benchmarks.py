@@ -16,7 +16,7 @@ from rapidfuzz import process
 
 from distill.data.folders import walk_files
 from distill.data.label_files import LABEL_FILES
-from distill.data.lmdb_reader import DATA_FILE, LmdbRecords
+from distill.data.lmdb_reader import DATA_FILE
 from distill.data.overlap import find_overlaps
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records, SubsetRecords, decode_record
 from distill.data.trees import find_sets, is_set, open_all, open_set
@@ -154,7 +154,7 @@ def open_benchmark(
     """
     records = open_set(path)
     dropped: Counter[str] = Counter()
-    if isinstance(records, LmdbRecords) and (beyond := records.count_beyond()):
+    if beyond := records.count_beyond():
         dropped["stored beyond num-samples"] = beyond
     folded: Counter[str] = Counter()
     scored: list[tuple[int, str]] = []

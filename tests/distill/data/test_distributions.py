@@ -18,7 +18,7 @@ from distill.data.distributions import (
     likeliest_classes,
 )
 from distill.data.lmdb_reader import LmdbRecords
-from distill.data.records import BadRecordError
+from distill.data.records import BadRecordError, SubsetRecords
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
 from students.errors import UserError
@@ -73,10 +73,10 @@ def test_the_rest_is_shared_by_the_other_characters() -> None:
 def test_spaces_of_lines_have_distributions(tmp_path: Path) -> None:
     charset, rows = Charset("ab "), random_rows(4, 4)
     records = write_set(tmp_path / "set", "a b", rows[:3], 4, charset)
-    word = DistributionReader(records, charset).read(records, 0, "a b", "a b")
+    word = DistributionReader(records, charset).read(0, "a b")
     assert word is not None
     assert len(word.ids) == 3
-    shorter = DistributionReader(records, Charset("ab")).read(records, 0, "a b", "ab")
+    shorter = DistributionReader(records, Charset("ab")).read(0, "ab")
     assert shorter is not None
     assert len(shorter.ids) == 2
 
@@ -94,7 +94,7 @@ def test_another_alphabet_gets_the_sums_of_what_it_has(tmp_path: Path, end: bool
     rows = random_rows(len(label) + end, len(MIXED.characters) + 1)
     records = write_set(tmp_path / "set", label, rows, 8)
     reader = DistributionReader(records, student)
-    word = reader.read(records, 0, label, "aeb")
+    word = reader.read(0, "aeb")
     batch = BatchDistributions.collate([word])
     assert batch is not None
     logs, known = batch.dense(4, 5)
@@ -109,18 +109,31 @@ def test_another_alphabet_gets_the_sums_of_what_it_has(tmp_path: Path, end: bool
     assert known.tolist() == [[True] * 3 + [end]]
     np.testing.assert_allclose(logs[0, : len(expected)].exp().numpy(), expected, rtol=0.01, atol=1e-6)
     assert "!" in reader.describe()[1]
-    assert reader.read(records, 1, label, "aeb") is None, "stored without"
-    assert reader.read(records, 0, label, "aexb") is None, "the student writes it otherwise"
+    assert reader.read(1, "aeb") is None, "stored without"
+    assert reader.read(0, "aexb") is None, "the student writes it otherwise"
 
 
 def test_damaged_ones_are_corrupt_records(tmp_path: Path) -> None:
     records = write_set(tmp_path / "set", "abAB", random_rows(2, 8), 3)
     with pytest.raises(BadRecordError, match="record 1 of set"):
-        DistributionReader(records, MIXED).read(records, 0, "abAB", "abAB")
+        DistributionReader(records, MIXED).read(0, "abAB")
     with LmdbWriter(tmp_path / "other") as writer:
         writer.add(b"picture", "ab", None, b"cut off")
+        writer.describe_distributions(StoredDistributions.read(records).to_json())
     with pytest.raises(BadRecordError, match="damaged"):
-        DistributionReader(records, MIXED).read(LmdbRecords(tmp_path / "other"), 0, "ab", "ab")
+        DistributionReader(LmdbRecords(tmp_path / "other"), MIXED).read(0, "ab")
+
+
+def test_a_list_has_those_of_its_set(tmp_path: Path) -> None:
+    rows = random_rows(4, 8)
+    records = write_set(tmp_path / "IC13_2", "abA", rows, 8)
+    cut = SubsetRecords(records, [1, 0], "IC13_1", tmp_path / "IC13_1.indices.txt")
+    reader = DistributionReader(cut, MIXED)
+    assert reader.read(0, "abA") is None, "the second of the set, stored without"
+    word, again = reader.read(1, "abA"), DistributionReader(records, MIXED).read(0, "abA")
+    assert word is not None
+    assert again is not None
+    np.testing.assert_array_equal(word.probabilities, again.probabilities)
 
 
 def test_a_set_without_any_is_refused(tmp_path: Path) -> None:
