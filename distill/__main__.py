@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` opens with and return its exit code.
 
     Raises:
-        SystemExit: when the command's own arguments are wrong (2) or ask for help (0).
+        SystemExit: when the command's own arguments ask for help, with code 0.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     known = commands()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import ast
 import pkgutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from students.errors import UserError
 
 if TYPE_CHECKING:
     from students.reading import Decoding
+
+Number = TypeVar("Number", int, float)
 
 
 def commands() -> dict[str, str]:
@@ -25,11 +28,36 @@ def commands() -> dict[str, str]:
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An `ArgumentParser` that reports a wrong argument in one line and leaves the usage to `--help`."""
+    """An `ArgumentParser` whose errors are users' mistakes like others; the usage is left to `--help`."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong in one line on stderr and exit with code 2."""
-        self.exit(2, f"error: {' '.join(message.split())}; --help lists the arguments\n")
+        """Raise `UserError`."""
+        raise UserError(f"{message}; --help lists the arguments")
+
+
+def integer(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return the `type` of an option that takes whole numbers from `least` to `most`."""
+    return _bounded(int, "a whole number", least, most)
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """Return the `type` of an option that takes numbers from `least` to `most`."""
+    return _bounded(float, "a number", least, most)
+
+
+def _bounded(kind: Callable[[str], Number], noun: str, least: Number, most: Number | None) -> Callable[[str], Number]:
+    wanted = f"{noun}, {least} or more" if most is None else f"{noun} from {least} to {most}"
+
+    def parse(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not (value >= least and (most is None or value <= most)):  # NaN is neither
+            raise argparse.ArgumentTypeError(f"{text} won't do; give {wanted}")
+        return value
+
+    return parse
 
 
 def add_plugin_option(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +71,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     """Add `--nar` and `--refine-iters`, for readers that can decode in more than one way."""
     parser.add_argument("--nar", action="store_true", help="read all characters at once (PARSeq, CLIP4STR)")
     parser.add_argument(
-        "--refine-iters", type=int, metavar="N",
+        "--refine-iters", type=integer(0), metavar="N",
         help="read again N times with the earlier reading as context (PARSeq, CLIP4STR, students that refine)",
     )  # fmt: skip
 
@@ -57,11 +85,5 @@ def add_language_model_option(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_decoding(given: argparse.Namespace) -> tuple[Decoding | None, int | None]:
-    """Return the decoding and the refinements that were asked for, None for what was not.
-
-    Raises:
-        UserError: for a number of refinements below 0.
-    """
-    if given.refine_iters is not None and given.refine_iters < 0:
-        raise UserError(f"--refine-iters must be 0 or more, not {given.refine_iters}")
+    """Return the decoding and the refinements that were asked for, None for what was not."""
     return ("nar" if given.nar else None), given.refine_iters

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from distill.commands import CommandParser
+from distill.commands import CommandParser, integer
 from distill.errors import UserError, exit_on_user_error
 from students.files import check_file, write_file
 
@@ -20,10 +20,10 @@ def parser() -> argparse.ArgumentParser:
     command = CommandParser(prog="bench", description=__doc__)
     command.add_argument("--tables", metavar="NAMES", help="tables to measure, names with commas (default: all)")
     command.add_argument("--quick", action="store_true", help="the smallest cases and few rounds")
-    command.add_argument("--rounds", type=int, metavar="N", help="most rounds of a case (15; 3 when quick)")
+    command.add_argument("--rounds", type=integer(1), metavar="N", help="most rounds of a case (15; 3 when quick)")
     command.add_argument("--out", default="bench.json", metavar="FILE", help="where to write (%(default)s)")
     command.add_argument("--overwrite", action="store_true", help="replace FILE")
-    command.add_argument("--threads", type=int, default=1, metavar="K", help="CPU threads (%(default)s)")
+    command.add_argument("--threads", type=integer(1), default=1, metavar="K", help="CPU threads (%(default)s)")
     command.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where models compute (%(default)s)")
     command.add_argument("--profile", metavar="TRACE", help="write a trace of torch's profiler there, of every table")
     return command
@@ -34,8 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see `parser`. Tables that are done before an interruption are printed, not written."""
     words = list(sys.argv[1:] if argv is None else argv)
     given = parser().parse_args(words)
-    if given.threads < 1 or (given.rounds is not None and given.rounds < 1):
-        raise UserError("--threads and --rounds must be 1 or more")
     out = Path(given.out)
     for option, file in (("--out", out), *([("--profile", Path(given.profile))] if given.profile else [])):
         check_file(file, option)

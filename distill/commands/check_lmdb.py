@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from distill.commands import CommandParser
+from distill.commands import CommandParser, integer
 from distill.data.audit import SetReport, examine, sample_items
 from distill.data.columns import COLUMNS
 from distill.data.folders import list_names, walk_files
@@ -45,7 +45,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--charset", default="36", help="36, 62, 94, 95 or a text file: the alphabet to judge labels by (36)"
     )
-    command.add_argument("--max-length", type=int, default=25, metavar="N", help="longest word in characters (25)")
+    command.add_argument(
+        "--max-length", type=integer(1), default=25, metavar="N", help="longest word in characters (25)"
+    )
     command.add_argument(
         "--keep-illegible", action="store_true", help="take marks for illegible words (### and *) for words"
     )

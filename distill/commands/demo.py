@@ -7,8 +7,8 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 
-from distill.commands import CommandParser, add_plugin_option
-from distill.errors import UserError, check_extra, exit_on_user_error
+from distill.commands import CommandParser, add_plugin_option, integer
+from distill.errors import check_extra, exit_on_user_error
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
         "(default: all that are shipped, and rapidocr where it is installed)",
     )  # fmt: skip
     command.add_argument("--host", default=LOOPBACK[0], help="address to listen on (%(default)s: this machine alone)")
-    command.add_argument("--port", type=int, default=7860, metavar="N", help="port to listen on (%(default)s)")
+    command.add_argument(
+        "--port", type=integer(1, 65535), default=7860, metavar="N", help="port to listen on (%(default)s)"
+    )
     add_plugin_option(command)
     return command
 
@@ -31,8 +33,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command until it is interrupted; see `parser`."""
     given = parser().parse_args(argv)
-    if not 1 <= given.port <= 65535:
-        raise UserError(f"--port {given.port}; give a number from 1 to 65535")
     check_extra("demo", "the demo page")
     from distill.demo.page import serve_page
     from distill.demo.reading import Readers, default_names

@@ -14,6 +14,7 @@ from distill.commands import (
     add_language_model_option,
     add_plugin_option,
     chosen_decoding,
+    integer,
 )
 from distill.errors import UserError, exit_on_user_error
 
@@ -37,10 +38,13 @@ def parser() -> argparse.ArgumentParser:
     add("--data", metavar="DIR", help="folder with test/SET in it, or one LMDB")
     add("--sets", default="six", metavar="SETS", help="six, all, or names with commas (%(default)s)")
     add("--charset", default="36", metavar="C", help="36, 62, 94, 95 or a file: alphabet that is scored (%(default)s)")
-    add("--max-length", type=int, default=25, metavar="N", help="longest label; longer ones are left out (%(default)s)")
+    add(
+        "--max-length", type=integer(1), default=25, metavar="N",
+        help="longest label; longer ones are left out (%(default)s)",
+    )  # fmt: skip
     add("--lexicon", metavar="FILE", help="words that are chosen among, one a line; else each set's own")
     add("--closed-lexicon", action="store_true", help="score open readers by closed lexicon too, in a table apart")
-    add("--limit", type=int, metavar="N", help="N words of each set only, for a quick look")
+    add("--limit", type=integer(1), metavar="N", help="N words of each set only, for a quick look")
     add("--against", metavar="TRAIN", help="training words to search for test words (DATA/train, when it is there)")
     add("--no-overlap-check", action="store_true", help="don't search training words for test words")
     add("--doctor", action="store_true", help="report instead what each --teacher can't teach about --charset")
@@ -50,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         help="folder for report.html, report.json, report.md and galleries of words (or doctor.json, doctor.md)",
     )
     add("--overwrite", action="store_true", help="replace the report in an --out that exists")
-    add("--threads", type=int, metavar="K", help="CPU threads; times a word are on one thread always")
+    add("--threads", type=integer(1), metavar="K", help="CPU threads; times a word are on one thread always")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where sets are read (%(default)s)")
     add_decoding_options(command)
     add_language_model_option(command)
@@ -82,10 +86,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(given: argparse.Namespace) -> None:
     """Check what the arguments alone tell; raises `UserError`."""
-    for name in ("limit", "threads", "max_length"):
-        if (value := getattr(given, name)) is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
-    chosen_decoding(given)
     if given.doctor:
         if not given.teacher:
             raise UserError("--doctor needs a teacher; give --teacher NAME")

@@ -15,6 +15,8 @@ from distill.commands import (
     add_language_model_option,
     add_plugin_option,
     chosen_decoding,
+    integer,
+    number,
 )
 from distill.deployment.snippets import FILES, FLOAT_ONLY
 from distill.errors import UserError, exit_on_user_error
@@ -45,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add("--int8", action="store_true", help="write files with 8-bit weights too, measured on --verify")
     add(
-        "--int8-limit", type=float, default=0.5, metavar="P",
+        "--int8-limit", type=number(0, 100), default=0.5, metavar="P",
         help="percentage of words that 8-bit weights may change (%(default)s)",
     )  # fmt: skip
     add(
@@ -56,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         "--mix", nargs=2, metavar=("READER", "SHARE"),
         help="mix in the weights of the reader that it started from, such as tiny 0.25: it forgets less then",
     )  # fmt: skip
-    add("--words", type=int, default=512, metavar="N", help="how many of them, evenly spread (%(default)s)")
+    add("--words", type=integer(1), default=512, metavar="N", help="how many of them, evenly spread (%(default)s)")
     add("--visual-branch", action="store_true", help="CLIP4STR: export its visual branch alone")
     add("--dtype", choices=["float32", "float16"], default="float32", help="how weights are stored")
     add("--name", help="name on the card (default: the student's own)")
@@ -147,10 +149,6 @@ def check_options(given: argparse.Namespace, targets: Sequence[str]) -> None:
         raise UserError(f"{', '.join(targets)} runs no 8-bit weights; leave --int8 out, or add another --target")
     if given.web_runtime is not None and "web" not in targets:
         raise UserError("--web-runtime is for pages; add --target web")
-    if not 0 <= given.int8_limit <= 100:
-        raise UserError(f"--int8-limit {given.int8_limit:g}; give a percentage from 0 to 100")
-    if given.words < 1:
-        raise UserError("--words must be 1 or more")
 
 
 def chosen_share(mix: Sequence[str] | None) -> float | None:

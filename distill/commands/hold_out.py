@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from distill.commands import CommandParser
+from distill.commands import CommandParser, integer
 from distill.data.holding_out import hold_out
 from distill.data.lmdb_reader import describe_unread
 from distill.data.trees import open_sets
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("data", type=Path, help="an LMDB, a folder of labelled pictures, or a tree of both")
     command.add_argument("out", type=Path, help="folder to write; must not exist")
     command.add_argument(
-        "--every", type=int, default=8, metavar="N", help="hold about one of N labels out (%(default)s)"
+        "--every", type=integer(2), default=8, metavar="N", help="hold about one of N labels out (%(default)s)"
     )
     return command
 
@@ -34,8 +34,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see `parser`."""
     given = parser().parse_args(argv)
-    if given.every < 2:
-        raise UserError(f"--every {given.every} leaves nothing to learn from; give 2 or more")
     sets = open_sets(given.data)
     counts = hold_out(sets, given.data, given.out, given.every)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from distill.commands import CommandParser, add_language_model_option, add_plugin_option
+from distill.commands import CommandParser, add_language_model_option, add_plugin_option, integer, number
 from distill.errors import UserError, exit_on_user_error
 
 
@@ -21,14 +21,14 @@ def parser() -> argparse.ArgumentParser:
         "--reader", action="append", default=[], metavar="R",
         help="who reads: shipped name, folder, or ONNX file; several with --reader again (tiny)",
     )  # fmt: skip
-    add("--threshold", type=float, default=0.9, metavar="P", help="least confidence of a label, 0 to 1 (%(default)s)")
-    add("--agree", type=int, metavar="N", help="readers that have to read the same (default: all of them)")
+    add("--threshold", type=number(0, 1), default=0.9, metavar="P", help="least confidence of a label (%(default)s)")
+    add("--agree", type=integer(1), metavar="N", help="readers that have to read the same (default: all of them)")
     add("--charset", help="36, 62, 94, 95 or a text file: the labels' alphabet (default: the first reader's, or 94)")
-    add("--max-length", type=int, default=25, metavar="N", help="longest label in characters (%(default)s)")
-    add("--likeliest", type=int, default=8, metavar="K", help="classes stored a character; 0: none (%(default)s)")
+    add("--max-length", type=integer(1), default=25, metavar="N", help="longest label in characters (%(default)s)")
+    add("--likeliest", type=integer(0), default=8, metavar="K", help="classes stored a character (%(default)s)")
     add("--relabel", action="store_true", help="label pictures anew that have a label (default: it stays)")
     add("--drop-mistakes", action="store_true", help="leave out words whose own label the readers surely contradict")
-    add("--workers", type=int, default=1, metavar="N", help="processes that read; 0: one a core (%(default)s)")
+    add("--workers", type=integer(0), default=1, metavar="N", help="processes that read; 0: one a core (%(default)s)")
     add_language_model_option(command)
     add_plugin_option(command)
     add("--overwrite", action="store_true", help="replace an LMDB that is there")
@@ -41,14 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     names = given.reader or ["tiny"]
     agree = len(names) if given.agree is None else given.agree
-    if not 0 <= given.threshold <= 1:
-        raise UserError(f"--threshold {given.threshold:g}: give a confidence from 0 to 1, such as 0.9")
-    if not 1 <= agree <= len(names):
+    if agree > len(names):
         raise UserError(f"--agree {agree}: {len(names)} can read the same at most; give 1 to {len(names)}")
     if len(set(names)) < len(names):
         raise UserError(f"--reader {max(names, key=names.count)} is given twice; name each reader once")
-    if given.max_length < 1 or given.likeliest < 0 or given.workers < 0:
-        raise UserError("--max-length must be 1 or more, --likeliest and --workers 0 or more")
     if not given.data.exists():
         raise UserError(f"{given.data}: no such folder; give one of pictures, or an LMDB")
 

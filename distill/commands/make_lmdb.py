@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from distill.commands import CommandParser
+from distill.commands import CommandParser, integer
 from distill.data.folders import FolderRecords, list_names
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, decode_record
@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
         default="94",
         help="36, 62, 94, 95 or a text file: words without one of its characters go (94)",
     )
-    command.add_argument("--max-length", type=int, default=25, metavar="N", help="longest word in characters (25)")
+    command.add_argument(
+        "--max-length", type=integer(1), default=25, metavar="N", help="longest word in characters (25)"
+    )
     command.add_argument(
         "--keep-illegible", action="store_true", help="write marks for illegible words (### and *) as words"
     )

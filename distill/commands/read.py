@@ -18,6 +18,7 @@ from distill.commands import (
     add_language_model_option,
     add_plugin_option,
     chosen_decoding,
+    integer,
 )
 from distill.errors import UserError, exit_on_user_error
 
@@ -40,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
         "--allow", metavar="CHARS",
         help="read these characters only: ranges such as 0-9A-Z, or a text file with the characters",
     )  # fmt: skip
-    command.add_argument("--batch", type=int, default=64, metavar="N", help="pictures read at once (%(default)s)")
+    command.add_argument(
+        "--batch", type=integer(1), default=64, metavar="N", help="pictures read at once (%(default)s)"
+    )
     add_decoding_options(command)
     add_language_model_option(command)
     add_plugin_option(command)
@@ -51,8 +54,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; see `parser`. Nothing is printed unless every picture can be read."""
     given = parser().parse_args(argv)
-    if given.batch < 1:
-        raise UserError("--batch must be 1 or more")
     decoding, refine_iters = chosen_decoding(given)
     # An ONNX file is read without torch, which takes seconds to import; so is a mistake in the arguments found.
     from distill.data.folders import find_pictures, list_names

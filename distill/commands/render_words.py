@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from distill.commands import CommandParser
+from distill.commands import CommandParser, integer, number
 from distill.data.rendering.render_set import RenderRequest, describe_renderer, rendering_warnings, write_set
 from distill.data.sheets import CELL, INK, SheetItem, write_sheet
 from distill.data.writing import check_lmdb_folder
@@ -26,17 +26,22 @@ def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
     command = CommandParser(prog="render_words", description=__doc__)
     command.add_argument("--out", type=Path, help="folder for the LMDB and recipe.json; must not exist")
-    command.add_argument("--words", type=int, default=100, help="how many (default 100, enough for a sheet)")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    command.add_argument("--words", type=integer(1), default=100, help="how many (default 100, enough for a sheet)")
+    command.add_argument("--seed", type=integer(0), default=0)
+    command.add_argument(
+        "--workers", type=integer(1), default=os.cpu_count() or 1, help="processes (default: one per core)"
+    )
     command.add_argument("--fonts", type=Path, nargs="+", default=[], help="further folders of fonts, with all below")
     command.add_argument("--no-system-fonts", action="store_true", help="leave the system's font folders out")
-    command.add_argument("--max-fonts", type=int, default=400, help="how many fonts at most, chosen by seed")
+    command.add_argument("--max-fonts", type=integer(1), default=400, help="how many fonts at most, chosen by seed")
     command.add_argument(
         "--split", choices=("train", "test", "all"), default="train", help="test: held-out words and fonts, none twice"
     )
     command.add_argument(
-        "--difficulty", type=float, default=1.0, help="0 (plain) to 1 (blur, bend, low resolution as in real crops)"
+        "--difficulty",
+        type=number(0, 1),
+        default=1.0,
+        help="0 (plain) to 1 (blur and bend as in real crops)",
     )
     command.add_argument(
         "--style", choices=("sign", "street"), default="sign", help="street: nearer to real crops (default: sign)"
@@ -49,10 +54,12 @@ def parser() -> argparse.ArgumentParser:
         help="languages of the words, such as de ru (default: en, or those that an alphabet beyond ASCII asks for)",
     )  # fmt: skip
     command.add_argument(
-        "--line-words", type=int, nargs=2, default=(1, 1), metavar=("FEWEST", "MOST"),
+        "--line-words", type=integer(1), nargs=2, default=(1, 1), metavar=("FEWEST", "MOST"),
         help="words of a line, with spaces between them (1 1)",
     )  # fmt: skip
-    command.add_argument("--max-length", type=int, default=60, metavar="N", help="longest label in characters (60)")
+    command.add_argument(
+        "--max-length", type=integer(1), default=60, metavar="N", help="longest label in characters (60)"
+    )
     command.add_argument("--sheet", type=Path, help="also draw the first 100 words as a PNG")
     command.add_argument("--overwrite", action="store_true", help="replace what is there")
     return command
@@ -105,14 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.out is None and arguments.sheet is None:
         raise UserError("nothing to do; give --out DIR, --sheet PNG or both")
-    if arguments.words < 1:
-        raise UserError(f"--words is {arguments.words}; at least 1 would work")
-    if not 1 <= arguments.line_words[0] <= arguments.line_words[1] or arguments.max_length < 1:
-        raise UserError("--line-words needs fewest and most words, such as 1 6, and --max-length at least 1")
-    if not 0 <= arguments.difficulty <= 1:
-        raise UserError(f"--difficulty {arguments.difficulty:g}; give 0 (plain) to 1 (as varied as real crops)")
-    if arguments.max_fonts < 1 or arguments.workers < 1:
-        raise UserError("--max-fonts and --workers need at least 1")
+    if arguments.line_words[0] > arguments.line_words[1]:
+        raise UserError("--line-words needs fewest and most words, such as 1 6")
     if arguments.out is not None:
         check_lmdb_folder(arguments.out, arguments.overwrite)
     if arguments.sheet is not None:

@@ -150,17 +150,17 @@ def write_set(
         records = render_records(renderer, request.words, workers)
         for record in followed(records, request.words, "rendering words", console):
             writer.add(record.image, record.label, record.columns)
-    seconds = time.perf_counter() - started
-    recipe = {
-        "schema": 1,
-        **dataclasses.asdict(request),
-        "font_folders": list(request.fonts),
-        **describe_renderer(request, renderer, fonts),
-        "workers": workers,
-        "seconds": round(seconds, 1),
-        "words_per_second": round(request.words / max(seconds, 1e-9), 1),
-    }
-    write_file(folder / RECIPE, json.dumps(recipe, indent=1) + "\n")
+        seconds = time.perf_counter() - started
+        recipe = {
+            "schema": 1,
+            **dataclasses.asdict(request),
+            "font_folders": list(request.fonts),
+            **describe_renderer(request, renderer, fonts),
+            "workers": workers,
+            "seconds": round(seconds, 1),
+            "words_per_second": round(request.words / max(seconds, 1e-9), 1),
+        }
+        write_file(writer.beside / RECIPE, json.dumps(recipe, indent=1) + "\n")
     return recipe
 
 

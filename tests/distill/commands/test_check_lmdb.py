@@ -88,6 +88,11 @@ def test_mistakes_are_one_line(
     assert (error.count("\n"), text in error) == (1, True)
 
 
+def test_a_length_below_1_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(write(tmp_path / "set", [(encoded(0), "a")])), "--max-length", "-3"]) == 2
+    assert "--max-length: -3 won't do; give a whole number, 1 or more" in capsys.readouterr().err
+
+
 def test_the_command_exits_1_for_leaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("train", "test"):
         write(tmp_path / name, [(encoded(number), "a") for number in range(2)])

@@ -147,7 +147,7 @@ def test_an_alphabet_of_ones_own(setup: Path, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (["--limit", "0"], "--limit must be 1 or more"),
+        (["--limit", "0"], "--limit: 0 won't do; give a whole number, 1 or more"),
         (["--lexicon", "words.txt"], "--lexicon is for --teacher"),
         (["--lexicon", "words.txt", "--teacher", "tiny"], "words.txt: No such file"),
         (["--charset", "none.txt"], "no alphabet 'none.txt'"),

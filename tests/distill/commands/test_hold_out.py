@@ -57,7 +57,7 @@ def test_the_rule_is_crc32_of_letters_and_digits() -> None:
     ("arguments", "text"),
     [
         (["nowhere", "out"], "nowhere: no such folder"),
-        (["data", "out", "--every", "1"], "give 2 or more"),
+        (["data", "out", "--every", "1"], "2 or more"),
         (["data", "out", "--every", "99999999"], "choose another --every"),
         (["data", "data"], "data is, or lies in, data"),
         (["data", "data/held"], "give a place outside of it"),

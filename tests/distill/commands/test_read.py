@@ -169,7 +169,7 @@ def test_how_a_reader_reads_may_be_chosen(
         assert [line.partition("\t")[2] for line in capsys.readouterr().out.splitlines()] == expected
     for student in (reader_and_pictures[0], onnx_file):
         assert "can decode in another way" in refused(capsys, "--student", str(student), "--nar", pictures)
-    assert "--refine-iters must be 0 or more" in refused(capsys, "--refine-iters", "-1", pictures)
+    assert "--refine-iters: -1 won't do" in refused(capsys, "--refine-iters", "-1", pictures)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:

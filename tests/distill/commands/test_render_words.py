@@ -51,7 +51,7 @@ def test_what_would_be_without_effect_or_lost_is_refused(tmp_path: Path, capsys:
         ([*sheet, "--fonts", str(tmp_path / "woff")], "holds no .ttf, .otf or .ttc file"),
         ([*sheet, "--fonts", str(tmp_path / "photo.png")], "is a file"),
         (["--sheet", str(tmp_path / "photo.png")], "photo.png exists; replace it with --overwrite"),
-        ([*sheet, "--difficulty", "nan"], "--difficulty nan; give 0"),
+        ([*sheet, "--difficulty", "nan"], "--difficulty: nan won't do; give a number from 0 to 1"),
     ):
         assert main(["--words", "1", "--no-system-fonts", *arguments]) == 2
         assert text in capsys.readouterr().err

@@ -152,7 +152,10 @@ def test_a_port_that_is_taken_is_a_mistake(capsys: pytest.CaptureFixture[str]) -
             serve_page(Readers(["tiny-free"]), "127.0.0.1", port),
         ):
             pass
-    for arguments, message in ((["--port", "0"], "--port 0"), (["--student", "tinny"], "did you mean tiny")):
+    for arguments, message in (
+        (["--port", "0"], "--port: 0 won't do; give a whole number"),
+        (["--student", "tinny"], "did you mean tiny"),
+    ):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
 
