@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from distill.commands import commands
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
+from students.errors import UserError
+from students.version import package_version
 
 USAGE = "usage: symdistill COMMAND [ARGUMENT...]"
 
@@ -24,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(command_list(known), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
+    if words[0] == "--version":
+        print(f"symdistill {package_version()}")
+        return 0
     name = words[0].replace("-", "_")
     if name not in known:
         raise UserError(f"no command {words[0]!r}{nearest(name, known)}; `symdistill --help` lists all")

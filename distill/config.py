@@ -15,55 +15,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from rapidfuzz import process
 
-from distill.data.sections import DataSection, SourceSection, SyntheticSection
-from distill.evaluation.sections import EvalSection
 from distill.fields import check_bounds, describe_type, entry_name, field_types, is_text, section_of, type_at
 from distill.old_keys import refuse_old_keys
 from distill.schema import Config, TeacherConfig
-from distill.training.sections import (
-    AuxSection,
-    GuidanceSection,
-    LossSection,
-    OptimSection,
-    ScheduleSection,
-    StudentSection,
-    TeacherSection,
-    TrainSection,
-)
-from distill.training.teacher_sections import (
-    Clip4StrSection,
-    ContrastiveSection,
-    ParseqSection,
-    PermutationsSection,
-)
+from distill.training.sections import LossSection
 from students.errors import UserError
 from students.files import write_file
-
-__all__ = [
-    "AuxSection",
-    "Clip4StrSection",
-    "Config",
-    "ContrastiveSection",
-    "DataSection",
-    "EvalSection",
-    "GuidanceSection",
-    "LossSection",
-    "OptimSection",
-    "ParseqSection",
-    "PermutationsSection",
-    "ScheduleSection",
-    "SourceSection",
-    "StudentSection",
-    "SyntheticSection",
-    "TeacherConfig",
-    "TeacherSection",
-    "TrainSection",
-    "as_dict",
-    "differences",
-    "known_keys",
-    "load_config",
-    "save_config",
-]
 
 _INSTALLED = Path(str(resources.files("distill"))) / "configs"
 SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parent.parent / "configs"
@@ -342,5 +299,7 @@ def _flat(given: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any
         key = f"{prefix}{name}"
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{key}.")
+        elif type(value).__module__ == "numpy":
+            yield key, value.tolist()
         else:
             yield key, list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value

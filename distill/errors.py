@@ -11,10 +11,7 @@ from collections.abc import Callable, Sequence
 
 from distill.processes import MISTAKE, report_once
 from students.errors import UserError
-from students.extras import EXTRAS, check_extra, import_extra
 from students.files import is_full
-
-__all__ = ["CLOSED_PIPE", "EXTRAS", "Command", "UserError", "check_extra", "exit_on_user_error", "import_extra"]
 
 Command = Callable[..., int]
 """A command's `main(argv: Sequence[str] | None = None) -> int`."""

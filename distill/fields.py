@@ -114,7 +114,7 @@ def type_at(schema: type, key: str) -> Any:
         elif isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
             annotation = field_types(annotation).get(base)
         else:
-            return None
+            return Any if annotation is Any else None
         if base != name:
             annotation = get_args(annotation)[0] if get_origin(annotation) is list else None
         if annotation is None:

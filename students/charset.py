@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from string import ascii_lowercase, ascii_uppercase, digits, punctuation
 from typing import TYPE_CHECKING, Literal
@@ -48,6 +49,11 @@ class LabelVerdict:
     """Characters that the alphabet lacks and that were replaced (`é` by `e`), in their order."""
     removed: str
     """Characters that the alphabet lacks and that were left out, in their order; white space is not listed."""
+
+    @property
+    def changed(self) -> set[str]:
+        """Characters whose replacement or loss changes the word: all but ASCII punctuation, which the field ignores."""
+        return {char for char in self.folded + self.removed if not char.isascii() or char.isalnum()}
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,20 @@ class Charset:
         for char in characters:
             if problem := _unusable(char):
                 raise UserError(f"{path}: {problem}; remove it from the alphabet")
+        for pair in pairwise(characters):
+            if len(unicodedata.normalize("NFC", "".join(pair))) == 1:
+                raise UserError(
+                    f"{path}: {pair[0]!r} and {pair[1]!r} would become one character; list another between them"
+                )
         try:
             return cls(characters)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+
+    @property
+    def writes_ascii_words(self) -> bool:
+        """Whether the characters are ASCII, and have every letter, in some case, and every digit."""
+        return self.characters.isascii() and all(map(self.adapt, digits + ascii_lowercase))
 
     @property
     def start_id(self) -> int:

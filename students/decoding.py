@@ -131,7 +131,7 @@ def decode_ctc(
 
 
 def decode_columns(
-    texts: Sequence[str], probabilities: np.ndarray, blank: int, lengths: Sequence[int] | None = None,
+    texts: Sequence[str], probabilities: np.ndarray, blank: int, lengths: Sequence[float] | None = None,
     language_model: LanguageModel | None = None,
 ) -> list[Reading]:  # fmt: skip
     """Decode CTC probabilities (N, W, classes) to words, see `decode_ctc`.
@@ -140,7 +140,7 @@ def decode_columns(
         texts: what each class stands for.
         probabilities: of N pictures.
         blank: the class without a character.
-        lengths: see `decode_ctc`.
+        lengths: see `decode_ctc`; a part of a column counts as such.
         language_model: see `decode_ctc`.
     """
     ids, best = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
@@ -150,18 +150,18 @@ def decode_columns(
     own = [ids.shape[1]] * len(ids) if lengths is None else lengths
     readings = []
     for row, probs, confidence, columns in zip(ids.tolist(), best.tolist(), confidences, own, strict=True):
-        characters = tuple(_best_path(texts, row, probs, int(columns), blank))
+        characters = tuple(_best_path(texts, row, probs, columns, blank))
         readings.append(Reading("".join(char.text for char in characters), confidence, tuple(probs), characters))
     if language_model is None:
         return readings
     return [
-        reading if reading.confidence >= SURE else _weigh(texts, row, blank, int(columns), reading, language_model)
+        reading if reading.confidence >= SURE else _weigh(texts, row, blank, columns, reading, language_model)
         for reading, row, columns in zip(readings, probabilities, own, strict=True)
     ]
 
 
 def _weigh(
-    texts: Sequence[str], probabilities: np.ndarray, blank: int, columns: int, reading: Reading, model: LanguageModel
+    texts: Sequence[str], probabilities: np.ndarray, blank: int, columns: float, reading: Reading, model: LanguageModel
 ) -> Reading:
     """Weigh what probabilities (W, classes) say, `reading` being their best path, by a language model.
 
@@ -180,9 +180,7 @@ def _weigh(
         return replace(reading, confidence=min(reading.confidence * gain, 1.0))
     found = _align(probabilities, [np.flatnonzero(caseless == token).tolist() for token in chosen], blank)
     characters = [
-        ReadCharacter(
-            texts[token], float(probabilities[start:end, token].max()), start / columns, min(end / columns, 1.0)
-        )
+        ReadCharacter(texts[token], float(probabilities[start:end, token].max()), *_parts(start, end, columns))
         for token, start, end in found
     ]
     confidence = _alignments(probabilities[None], [np.array([token for token, _, _ in found], int)], blank)[0]
@@ -248,15 +246,20 @@ def ctc_columns_needed(label: str) -> int:
 
 
 def _best_path(
-    texts: Sequence[str], ids: list[int], probs: list[float], columns: int, blank: int
+    texts: Sequence[str], ids: list[int], probs: list[float], columns: float, blank: int
 ) -> Iterator[ReadCharacter]:
     """Yield the characters of one picture's best classes `ids` (W,), with their columns as parts of `columns`."""
     start = 0
     for token, group in groupby(ids):
         end = start + len(list(group))
         if token != blank:
-            yield ReadCharacter(texts[token], max(probs[start:end]), start / columns, min(end / columns, 1.0))
+            yield ReadCharacter(texts[token], max(probs[start:end]), *_parts(start, end, columns))
         start = end
+
+
+def _parts(start: int, end: int, columns: float) -> tuple[float, float]:
+    """Return columns as parts of a picture's own, which others may stand behind."""
+    return min(start / columns, 1.0), min(end / columns, 1.0)
 
 
 def _restrict(logits: Any, allowed: np.ndarray | None) -> Any:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from students.errors import UserError
 
+LONGEST_NAME = 255
+"""Bytes of a file's name that common file systems take."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.(?P<kind>partial|replaced)")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WRITE_ERROR = re.compile(
@@ -48,6 +50,8 @@ def check_output(
     """
     if not folder.name or folder.resolve() == Path.cwd():
         raise UserError(f"{folder} is the folder that you are in; give one with a name of its own")
+    if len(os.fsencode(temporary_path(folder).name)) > LONGEST_NAME:
+        raise UserError(f"{option} {folder.name[:40]}...: the name is too long; give a shorter one")
     if not folder.exists():
         parent = next(each for each in folder.absolute().parents if each.exists())
         if not parent.is_dir() or not os.access(parent, os.W_OK):
@@ -60,13 +64,14 @@ def check_output(
         raise UserError(f"{folder} can't be replaced as a whole; give a folder in it, such as {folder / 'new'}")
     elif not any(folder.iterdir()):
         return
-    elif not overwrite:
-        replace = "" if overwrite is None else "replace it with --overwrite, or "
-        raise UserError(f"{folder} exists; {instead}{replace}give another {option}")
+    elif overwrite is None:
+        raise UserError(f"{folder} exists; {instead}give another {option}")
     elif not holds(folder):
         raise UserError(
             f"{folder} exists and holds other things than {kind}; it is not replaced, give another {option}"
         )
+    elif not overwrite:
+        raise UserError(f"{folder} exists; {instead}replace it with --overwrite, or give another {option}")
 
 
 def check_file(file: Path, option: str) -> None:

@@ -160,8 +160,8 @@ def _read_text(path: Path) -> str:
     except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
         raise UserError(
-            f"{path}: can't be read as a language model ({reason}); give a text file with a word a line, a folder of "
-            f"labelled words, {' or '.join(SHIPPED)}"
+            f"{path}: can't be read as a language model ({reason}); give a text file with a word a line, labelled "
+            f"words, {', '.join(SHIPPED)}, several of these with +, or {NO_MODEL}"
         ) from None
 
 

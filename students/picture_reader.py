@@ -13,13 +13,14 @@ from typing import Any, BinaryIO, TypeAlias, overload
 
 import numpy as np
 from PIL import Image
+from typing_extensions import Self
 
 from students.allow import allowed_classes
 from students.charset import Charset
-from students.decoding import Reading
+from students.decoding import LogitsKind, Reading
 from students.errors import UserError
 from students.language_model import LanguageModel
-from students.pictures import COLUMN, decode_picture, group_by_width, to_array
+from students.pictures import COLUMN, DamagedPictureError, decode_picture, group_by_width, to_array
 from students.turning import read_pictures_turned
 
 Picture: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
@@ -35,8 +36,26 @@ class PictureReader:
     """Its alphabet."""
     max_length: int
     """Longest word in characters."""
-    language_model: LanguageModel | None = None
-    """Words that a CTC reader expects, see `decode_ctc`; None takes what the columns say."""
+    logits_kind: LogitsKind | None = None
+    """What it decodes; None where that isn't known."""
+    _language_model: LanguageModel | None = None
+
+    @property
+    def language_model(self) -> LanguageModel | None:
+        """Words that a CTC reader expects, see `decode_ctc`; None takes what the columns say.
+
+        Raises:
+            UserError: when something else is set, or a reader that doesn't read by CTC gets one.
+        """
+        return self._language_model
+
+    @language_model.setter
+    def language_model(self, language_model: LanguageModel | None) -> None:
+        if not isinstance(language_model, LanguageModel | None):
+            raise UserError(f'{language_model!r} is no language model; give symdistill.open_language_model("european")')
+        if language_model is not None and self.logits_kind != "ctc":
+            raise UserError("a language model is for reading by CTC; set student.decoding=ctc, or leave it out")
+        self._language_model = language_model
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -53,9 +72,9 @@ class PictureReader:
         """Whether tall pictures are read turned too, see `students.turning`."""
         return False
 
-    def choose_language_model(self, language_model: LanguageModel | None) -> None:
-        """Change the language model; None is none."""
-        self.language_model = language_model
+    def place(self, device: str, threads: int | None) -> Self:
+        """Return the same reader on a device, with a number of CPU threads, where it has a choice of these."""
+        return self
 
     def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W) float32: one reading each.
@@ -111,14 +130,25 @@ class PictureReader:
         Raises:
             UserError: see `read`.
         """
-        if not isinstance(batch_size, int) or batch_size < 1:
+        if not hasattr(batch_size, "__index__") or batch_size < 1:
             raise UserError(f"a batch of {batch_size} pictures; give batch_size 1 or more")
         if not (_is_one(pictures) or isinstance(pictures, Iterable)):
             raise UserError(f"{pictures!r} is no picture; give a path, an array, a Pillow picture, or several")
         allowed = None if allow is None else allowed_classes(self.charset, allow)
         remaining: Iterator[Picture] = iter([pictures] if _is_one(pictures) else pictures)  # type: ignore[list-item,arg-type]
-        while batch := [decode_picture(picture) for picture in islice(remaining, batch_size)]:
+        numbered = enumerate(remaining, start=1)
+        while batch := [_decode(picture, number) for number, picture in islice(numbered, batch_size)]:
             yield from self.read_pictures(batch, allowed)
+
+
+def _decode(picture: Picture, number: int) -> Image.Image:
+    """Decode the `number`-th picture; an error names a file, and counts what has no name."""
+    try:
+        return decode_picture(picture)
+    except DamagedPictureError as error:
+        if isinstance(picture, str | os.PathLike):
+            raise
+        raise DamagedPictureError(f"picture {number}: {error}") from None
 
 
 def _is_one(pictures: Picture | Iterable[Picture]) -> bool:

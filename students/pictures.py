@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -82,7 +83,10 @@ def decode_picture(source: bytes | str | Path | BinaryIO | Image.Image | np.ndar
     if isinstance(source, bytes | bytearray | memoryview):
         return _decode_bytes(bytes(source))
     if hasattr(source, "read"):
-        return _decode_bytes(source.read())
+        data = source.read()
+        if isinstance(data, str):
+            raise UserError("a file opened as text is no picture; open it in binary mode ('rb')")
+        return _decode_bytes(data)
     if not isinstance(source, str | os.PathLike):
         hint = " (OpenCV gives it for a file that it can't read)" if source is None else ""
         raise UserError(
@@ -230,10 +234,12 @@ def _decode_bytes(data: bytes) -> Image.Image:
 
 
 def _open(data: bytes) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(data), formats=_COMMON)
-    except UnidentifiedImageError:
-        return Image.open(io.BytesIO(data), formats=_other_formats())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are refused by their size
+        try:
+            return Image.open(io.BytesIO(data), formats=_COMMON)
+        except UnidentifiedImageError:
+            return Image.open(io.BytesIO(data), formats=_other_formats())
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,7 +44,7 @@ def locate(name_or_folder: str | Path) -> Path:
     if name in shipped():
         return SHIPPED / name
     folder = Path(name)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # unlike Path.is_dir it takes a name that is too long for one that isn't there
         return folder
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _from_hub(name)
@@ -55,7 +56,7 @@ def locate(name_or_folder: str | Path) -> Path:
 def name_of(name_or_folder: str | Path) -> str:
     """Return the name that tables use for a reader: its folder's, its repository's on the hub, or its run's."""
     path = Path(name_or_folder)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return str(name_or_folder)
     path = path.resolve()
     if path.parent.name == "snapshots":  # the hub's cache: models--OWNER--NAME/snapshots/COMMIT
@@ -93,6 +94,8 @@ def read_stored(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: no config.json; a student folder holds config.json and model.safetensors") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no JSON ({error}); export the student again") from None
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror}); allow it, or give another reader") from None
     if not isinstance(stored, dict) or not isinstance(stored.get("format"), str):
         raise UserError(f"{path} does not describe a reader; give a folder that tools/export.py wrote")
     return stored

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from students.charset import Charset
 from students.decoding import DECODERS, LogitsKind, Reading
@@ -24,7 +26,6 @@ from students.pretrained import config_from, load_weights, locate, read_stored
 
 Decoding = Literal["ar", "nar"]
 """`ar`: one character after the other (autoregressive); `nar`: all at once."""
-Self = TypeVar("Self", bound="Reader")
 
 
 class Reader(PictureReader, nn.Module):
@@ -99,32 +100,31 @@ class Reader(PictureReader, nn.Module):
         chosen = {"decoding": decoding, "refine_iters": refine_iters}
         changed = {name: value for name, value in chosen.items() if value is not None}
         if changed and not self.chooses_decoding:
-            raise UserError(
-                f"this {type(self).__name__.lower()} reads as it was trained to; leave --nar and --refine-iters out"
-            )
+            raise UserError(f"this {type(self).__name__.lower()} reads as it was trained to, and has no choice")
+        if refine_iters is not None and (type(refine_iters) is not int or refine_iters < 0):
+            raise UserError(f"refine_iters is {refine_iters!r}; give a whole number, 0 or more")
         self.config = dataclasses.replace(self.config, **changed)
 
-    _language_model: LanguageModel | None = None
+    @property
+    def logits_kind(self) -> LogitsKind:  # type: ignore[override]
+        """See `PictureReader`."""
+        return self.LOGITS
 
     @property
     def language_model(self) -> LanguageModel | None:
-        """The words that it expects, see `PictureReader`; what is set is saved and exported too.
-
-        Raises:
-            UserError: when one is set, and it doesn't read by CTC.
-        """
+        """See `PictureReader`; what is set is saved and exported too."""
         return self._language_model
 
     @language_model.setter
     def language_model(self, language_model: LanguageModel | None) -> None:
-        if not isinstance(language_model, LanguageModel | None):
-            raise UserError(f'{language_model!r} is no language model; give symdistill.open_language_model("european")')
+        PictureReader.language_model.fset(self, language_model)  # type: ignore[attr-defined]
         name = NO_MODEL if language_model is None else language_model.name
-        if language_model is not None and self.LOGITS != "ctc":
-            raise UserError("a language model is for reading by CTC; set student.decoding=ctc, or leave it out")
         if getattr(self.config, "language_model", name) != name:
             self.config = dataclasses.replace(self.config, language_model=name)
-        self._language_model = language_model
+
+    def place(self, device: str, threads: int | None) -> Self:
+        """Move to a device; threads are torch's own."""
+        return self.to(device)
 
     @torch.inference_mode()
     def read_batch(self, images: Tensor, allowed: np.ndarray | None = None) -> list[Reading]:
@@ -142,8 +142,15 @@ class Reader(PictureReader, nn.Module):
     def readings(
         self, logits: Tensor, allowed: np.ndarray | None = None, lengths: Sequence[int] | None = None
     ) -> list[Reading]:
-        """Decode the logits of a forward pass to words, with `language_model`; arguments are those of `decode_ctc`."""
-        return DECODERS[self.LOGITS](self.charset, logits, allowed, lengths, self.language_model)
+        """Decode the logits of a forward pass to words, with `language_model`; arguments are those of `decode_ctc`.
+
+        Raises:
+            UserError: when they are NaN.
+        """
+        readings = DECODERS[self.LOGITS](self.charset, logits, allowed, lengths, self.language_model)
+        if not all(math.isfinite(reading.confidence) for reading in readings):
+            raise UserError("the reader gives NaN instead of probabilities: its weights are damaged")
+        return readings
 
     def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
         """Read normalised pictures (N, 3, H, W) float32 in eval mode, whatever mode it is in."""
@@ -164,8 +171,10 @@ class Reader(PictureReader, nn.Module):
             dtype: of the stored weights; `float16` halves the file.
 
         Raises:
-            UserError: when it reads with a language model that its configuration can't name.
+            UserError: for another `dtype`, or when it reads with a language model that its configuration can't name.
         """
+        if dtype not in ("float32", "float16"):
+            raise UserError(f"dtype {dtype!r}; weights are stored as float32 or float16")
         if self.language_model is not None and not hasattr(self.config, "language_model"):
             raise UserError(
                 f"{type(self).__name__}: its configuration has no field `language_model`, so that it would be stored "
@@ -173,8 +182,6 @@ class Reader(PictureReader, nn.Module):
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if self.language_model is not None and (own := self.language_model.own_text) is not None:
-            write_file(folder / OWN_FILE, own)
         config = {"format": self.FORMAT, "schema": 1, **self.config_to_dict()}
         stored_dtype = getattr(torch, dtype)
         weights = {
@@ -185,9 +192,11 @@ class Reader(PictureReader, nn.Module):
             config_file.write_text(json.dumps(config, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
             save_file(weights, weights_file)
             weights_file.chmod(0o644)  # safetensors makes files that only their owner can read
+            if self.language_model is not None and (own := self.language_model.own_text) is not None:
+                write_file(folder / OWN_FILE, own)
 
     @classmethod
-    def from_pretrained(cls: type[Self], name_or_folder: str | Path, charset: Charset | None = None) -> Self:
+    def from_pretrained(cls, name_or_folder: str | Path, charset: Charset | None = None) -> Self:
         """Load a shipped reader by name, a folder, or a Hugging Face hub repository, in eval mode.
 
         Args:
@@ -201,7 +210,7 @@ class Reader(PictureReader, nn.Module):
         return cls.from_folder(folder, read_stored(folder), charset)
 
     @classmethod
-    def from_folder(cls: type[Self], folder: Path, stored: Mapping[str, Any], charset: Charset | None = None) -> Self:
+    def from_folder(cls, folder: Path, stored: Mapping[str, Any], charset: Charset | None = None) -> Self:
         """Load a reader from a folder whose config.json has been read; see `from_pretrained`."""
         stored = dict(stored)
         if stored.pop("format") != cls.FORMAT:

@@ -235,7 +235,7 @@ class Student(CharacterDecoder, Reader):
     def __init__(self, config: StudentConfig) -> None:
         nn.Module.__init__(self)
         check_decoding(config, self.DECODINGS)
-        self.config = config
+        self.config, self._refines = config, config.refine_iters > 0
         self.encoder = build_encoder(config)
         width = self.encoder.width
         check_heads(width, config.decoder_heads, "the decoder")
@@ -267,7 +267,7 @@ class Student(CharacterDecoder, Reader):
     @property
     def chooses_decoding(self) -> bool:
         """Whether `refine_iters` can be chosen: for students that learned to refine."""
-        return self.config.refine_iters > 0
+        return self._refines
 
     def exported_model(self) -> Reader:
         """Return the model that is exported after training, on the same weights."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from students.charset import Charset
 from students.decoding import Reading
 from students.errors import UserError
+from students.version import package_version
 
 if TYPE_CHECKING:
     from distill.data.language_models import open_language_model
@@ -61,6 +62,8 @@ def load(name: str | Path) -> Reader | OnnxReader | Peer:
     """
     from distill.deployment.readers import open_without_torch
 
+    if not isinstance(name, str | Path):
+        raise UserError(f"a {type(name).__name__} is no name of a reader; give a name or a path")
     if (opened := open_without_torch(str(name))) is not None:
         return opened
     from teachers.registry import load_reader
@@ -87,7 +90,8 @@ def distill(
     Raises:
         UserError: for anything in the configuration, the data or the folder that cannot work.
     """
-    from distill.config import Config, load_config
+    from distill.config import load_config
+    from distill.schema import Config
     from distill.training.distill_run import distill as run
 
     return run(load_config(Config, config, overrides), resume, overwrite)
@@ -99,15 +103,7 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_MODULES[name]), name)
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from configparser import ConfigParser
-    from importlib import metadata
-
-    try:
-        return metadata.version("symdistill")
-    except metadata.PackageNotFoundError:  # a clone that was never installed
-        settings = ConfigParser()
-        settings.read(Path(__file__).parent.parent / "setup.cfg")
-        return settings.get("metadata", "version", fallback="unknown")
+    return package_version()
 
 
 def __dir__() -> list[str]:

@@ -55,8 +55,9 @@ class CtcTeacher(ReadingTeacher):
         count, columns, classes = log_probs.shape
         lengths = torch.full((count,), columns, device=images.device) if frames.lengths is None else frames.lengths
         targets, characters = label_characters(target_ids, classes - 1)
-        weights = occupancy(log_probs, targets, lengths, characters)
-        pooled = F.pad(pool_columns(log_probs, weights), (1, 0, 0, 1), value=NOT_THE_END)
+        with torch.autocast(images.device.type, enabled=False):  # in half precision small probabilities become 0
+            weights = occupancy(log_probs, targets, lengths, characters)
+            pooled = F.pad(pool_columns(log_probs, weights), (1, 0, 0, 1), value=NOT_THE_END)
         mask = F.pad((weights > 0).any(dim=1), (0, 1))
         return ReaderFeatures(pooled, frames.image, None, frames.word, mask, log_probs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,14 +66,14 @@ def resolve(name: str | Path, weights: str | None = None) -> Resolved:
     if name in SHIPPED_CLIPS:
         return _in_folder(name, SHIPPED_CLIPS[name])
     path = Path(name)
-    if name in shipped() or path.is_dir():
+    if name in shipped() or os.path.isdir(path):
         return _in_folder(None, locate(name))
     if is_peer(name):
         raise UserError(
             f"{name} can be read with and learned from, but neither trained nor exported; give a folder with "
             "config.json and model.safetensors"
         )
-    if path.is_file():
+    if os.path.isfile(path):
         return Resolved(path.name, CLIP_FILE, path)
     architecture, _, tag = name.partition("/")
     if architecture in list_models():

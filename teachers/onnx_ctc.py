@@ -66,6 +66,7 @@ class OnnxCtcReader(PictureReader):
     """
 
     description = "an ONNX file of another program"
+    logits_kind = "ctc"
 
     def __init__(
         self, path: str | Path, given: Mapping[str, str] | None = None, threads: int | None = None,
@@ -79,6 +80,7 @@ class OnnxCtcReader(PictureReader):
         self.session = open_session(data, self.path, threads)
         metadata = self.session.get_modelmeta().custom_metadata_map
         found, dictionary, source = self._found(metadata)
+        self._removes_padding = OWN in metadata
         options = make_options({**found, **self.given}, str(self.path))
         self.options, self._batch, channels = self._sizes(options)
         if options.dict is not None:
@@ -110,7 +112,12 @@ class OnnxCtcReader(PictureReader):
         self.charset = Charset("".join(dict.fromkeys(text for text in composed if len(text) == 1)))
         self.max_length = math.ceil(empty.shape[1] * max(MAX_WIDTH / self.image_size[1], 1))
 
-    def with_threads(self, threads: int | None) -> OnnxCtcReader:
+    def __reduce__(self) -> tuple[type[OnnxCtcReader], tuple[Any, ...], dict[str, Any]]:
+        """Pickle it by its file, which another process opens again: sessions of onnxruntime can't be sent to one."""
+        arguments = (self.path.resolve(), self.given, self.threads, self.name)
+        return type(self), arguments, {"_language_model": self.language_model}
+
+    def place(self, device: str, threads: int | None) -> OnnxCtcReader:
         """Return the same reader with another number of threads, which a session takes when it is opened."""
         if threads == self.threads:
             return self
@@ -160,12 +167,12 @@ class OnnxCtcReader(PictureReader):
             folded[:, :, self.ids[again]] += probabilities[:, :, again]
         return folded
 
-    def columns(self, pictures: Sequence[Image.Image]) -> Iterator[tuple[list[int], np.ndarray, list[int]]]:
+    def columns(self, pictures: Sequence[Image.Image]) -> Iterator[tuple[list[int], np.ndarray, list[float]]]:
         """Yield the columns of pictures of one width at a time.
 
         Yields:
-            The indices of n pictures, the probabilities (n, T, classes) of their columns, and the columns of each that
-            no padding stands behind.
+            The indices of n pictures, the probabilities (n, T, classes) of their columns, and how many of these, and
+            what part of the next, are of the picture itself, with padding behind.
         """
         widths = defaultdict(list)
         for index, picture in enumerate(pictures):
@@ -175,7 +182,8 @@ class OnnxCtcReader(PictureReader):
                 chosen = indices[start : start + (self._batch or MAX_BATCH)]
                 probabilities = self._run(np.stack([self._prepare(pictures[index], width) for index in chosen]))
                 inner = [self._inner_size(pictures[index], width)[1] / width for index in chosen]
-                yield chosen, probabilities, [max(round(probabilities.shape[1] * part), 1) for part in inner]
+                parts = [1.0] * len(chosen) if self._removes_padding else inner
+                yield chosen, probabilities, [probabilities.shape[1] * part for part in parts]
 
     def _width(self, picture: Image.Image) -> int:
         """Return the width of a picture's input."""

@@ -176,7 +176,7 @@ def load_teacher(
         raise UserError(
             f"{name} is a {resolved.format}, which is registered as a reader only; give it a teacher in register_reader"
         )
-    return entry.teacher(resolved.name, _load_reader(resolved))
+    return entry.teacher(resolved.name, _load_reader(resolved)).freeze()
 
 
 def _entry(resolved: Resolved) -> ReaderEntry:
@@ -203,4 +203,4 @@ def _make_registered(name: str, weights: str | None, image_size: tuple[int, int]
         raise UserError(
             f"what is registered as teacher {name} made a {type(teacher).__name__}; return a teachers.Teacher"
         )
-    return teacher
+    return teacher.freeze()

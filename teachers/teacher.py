@@ -47,10 +47,9 @@ class Teacher(nn.Module, ABC):
         """Number of its weights."""
         return sum(weight.numel() for weight in self.parameters())
 
-    def freeze(self) -> None:
-        """Take all parameters out of training and go into eval mode; call it when everything is built."""
-        self.requires_grad_(False)
-        self.train(False)
+    def freeze(self) -> Self:
+        """Take all parameters out of training and go into eval mode, and return the teacher: everything is built."""
+        return self.requires_grad_(False).train(False)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode: a teacher has nothing to learn."""

@@ -9,6 +9,7 @@ import ctypes
 import ctypes.util
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ class TesseractReader(PictureReader):
         self.language = language
         self.name = "tesseract" if language == "eng" else f"tesseract:{language}"
         self.charset = Charset(CHARSETS["94"])
+        self._lock = threading.Lock()  # a handle reads one picture at a time, and calls into C let other threads run
         self._library = load_library()
         self._handle = ctypes.c_void_p(self._library.TessBaseAPICreate())
         weakref.finalize(self, _delete, self._library, self._handle)
@@ -67,10 +69,6 @@ class TesseractReader(PictureReader):
             )
         self._library.TessBaseAPISetPageSegMode(self._handle, SINGLE_WORD)
         self._library.TessBaseAPISetVariable(self._handle, b"debug_file", os.devnull.encode())
-
-    def with_threads(self, threads: int | None) -> TesseractReader:
-        """Return itself: it reads on one thread."""
-        return self
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -85,8 +83,9 @@ class TesseractReader(PictureReader):
         """Read RGB pictures: one reading each; the confidence is Tesseract's own."""
         may = [] if allowed is None else allowed[1:].tolist()
         chosen = "".join(char for char, allow in zip(self.charset.characters, may, strict=False) if allow)
-        self._library.TessBaseAPISetVariable(self._handle, b"tessedit_char_whitelist", chosen.encode())
-        return [self._read(picture) for picture in pictures]
+        with self._lock:
+            self._library.TessBaseAPISetVariable(self._handle, b"tessedit_char_whitelist", chosen.encode())
+            return [self._read(picture) for picture in pictures]
 
     def _read(self, picture: Image.Image) -> Reading:
         width, height = picture.size

@@ -8,15 +8,18 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from distill import config
+from distill.config import known_keys
+from distill.data.sections import DataSection, SourceSection
 from distill.fields import as_yaml, describe_bounds, documentation, field_types, section_of
+from distill.schema import Config, TeacherConfig
+from distill.training.sections import GuidanceSection, LossSection, ScheduleSection
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference" / "config.md"
 MARK = "<!-- tables: written by tests/test_config_reference.py -->\n"
 ENTRIES = {
-    config.SourceSection: "An entry of data.train",
-    config.LossSection: "An entry of losses",
-    config.ScheduleSection: "An entry of guidance.schedules",
+    SourceSection: "An entry of data.train",
+    LossSection: "An entry of losses",
+    ScheduleSection: "An entry of guidance.schedules",
 }
 """Sections of which there are lists or dictionaries, with tables of their own."""
 
@@ -49,9 +52,9 @@ def generated() -> str:
     """All tables: those of a distillation, entries of lists, and what a teacher's training has besides."""
     done: set[str] = set()
     entries = [line for kind, title in ENTRIES.items() for line in tables(kind, "", title, set())]
-    lines = ["## Distillation", "", *tables(config.Config, "", "The run", done), *entries]
+    lines = ["## Distillation", "", *tables(Config, "", "The run", done), *entries]
     lines += ["## Training a teacher", "", "The sections `data`, `optim` and `train` are those above.", ""]
-    lines += tables(config.TeacherConfig, "", "The run", done - {"contrastive"})
+    lines += tables(TeacherConfig, "", "The run", done - {"contrastive"})
     return "\n".join(lines)
 
 
@@ -61,13 +64,13 @@ def test_reference_page_is_true() -> None:
 
 def test_every_key_is_documented() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    for schema in (config.Config, config.TeacherConfig):
-        for key in (key for key in config.known_keys(schema) if "[]" not in key and "NAME" not in key):
+    for schema in (Config, TeacherConfig):
+        for key in (key for key in known_keys(schema) if "[]" not in key and "NAME" not in key):
             assert f"`{key}`" in text or f"### {key}:" in text or f"`{key}." in text, key
 
 
 def test_entries_have_tables_of_their_own() -> None:
-    for kind, holder in zip(ENTRIES, (config.DataSection, config.Config, config.GuidanceSection), strict=True):
+    for kind, holder in zip(ENTRIES, (DataSection, Config, GuidanceSection), strict=True):
         assert kind in map(section_of, field_types(holder).values())
 
 

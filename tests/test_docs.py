@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from distill.config import Config, TeacherConfig, load_config
+from distill.config import load_config
+from distill.schema import Config, TeacherConfig
 from distill.training.optim import learning_rate
 
 INTERNAL = ("distill", "losses", "teachers", "students")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from distill.config import SHIPPED
-from distill.errors import EXTRAS, UserError, import_extra
+from students.errors import UserError
+from students.extras import EXTRAS, import_extra
 
 ROOT = Path(__file__).resolve().parent.parent
 TOP = ["symdistill", "distill", "losses", "teachers", "students"]

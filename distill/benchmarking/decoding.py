@@ -13,9 +13,9 @@ from torch import Tensor
 from distill.benchmarking.measuring import Row, Setup, interleaved, ratios, row
 from distill.deployment.comparison_words import draw_words
 from distill.deployment.onnx_reader import OnnxReader
-from distill.errors import check_extra
 from students.charset import Charset
 from students.ctc import learner
+from students.extras import check_extra
 from students.picture_reader import PictureReader
 from students.pretrained import shipped
 from students.reading import Reader

@@ -27,12 +27,12 @@ from distill.benchmarking.measuring import (
     reset_peak,
     row,
 )
-from distill.config import AuxSection, GuidanceSection
 from distill.data.batch import Batch
 from distill.data.columns import COLUMNS
 from distill.training.accelerator import choose_precision
 from distill.training.distillation import DistillationTask
 from distill.training.optim import build_optimizer
+from distill.training.sections import AuxSection, GuidanceSection
 from losses.lcl import lcl
 from students.charset import Charset
 from students.ctc import new_learner

@@ -7,7 +7,7 @@ import ast
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from students.errors import UserError
 
@@ -29,6 +29,9 @@ def commands() -> dict[str, str]:
 
 class CommandParser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are users' mistakes like others; the usage is left to `--help`."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(f"symdistill {prog.replace('_', '-')}", **options)
 
     def error(self, message: str) -> NoReturn:
         """Raise `UserError`."""

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from distill.commands import CommandParser, integer
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
+from students.errors import UserError
 from students.files import check_file, write_file
 
 

@@ -15,14 +15,15 @@ from rich.table import Table
 from distill.commands import CommandParser, integer
 from distill.data.audit import SetReport, examine, sample_items
 from distill.data.columns import COLUMNS
-from distill.data.folders import list_names, walk_files
+from distill.data.folders import list_names
 from distill.data.overlap import Overlap, find_overlaps
 from distill.data.records import Records
 from distill.data.sheets import write_sheet
-from distill.data.trees import open_set, open_sets
+from distill.data.trees import describe_loose, open_all, open_set, open_sets
 from distill.data.writing import check_outside
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
 from students.charset import Charset
+from students.errors import UserError
 from students.files import check_file, write_file
 
 MAX_LISTED = 20
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     charset = Charset.load(given.charset)
     single = given.data.is_file() or not given.data.exists()
     sets: list[Records] = [open_set(given.data)] if single else open_sets(given.data)
-    against = open_sets(given.against) if given.against is not None else None
+    against = open_all(given.against) if given.against is not None else None
     inputs = [given.data] if given.against is None else [given.data, given.against]
     sheet = given.sheet or Path(f"{sets[0].name if len(sets) == 1 else given.data.resolve().name}-samples.png")
     # A sheet that nobody asked for is not drawn among the pictures that are read.
@@ -76,15 +77,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
     if not console.is_terminal:
         console.width = 120
-    loose = [] if single else walk_files(given.data, [records.path for records in sets]).pictures
     reports = [examine(records, charset, given.max_length, given.keep_illegible) for records in sets]
     print_counts(console, reports)
     for report in reports:
         print_findings(console, report)
-    if loose:
-        console.print(
-            f"{len(loose)} pictures belong to no set, for want of a label file: {list_names(loose, MAX_LISTED)}"
-        )
+    if not single:
+        for line in describe_loose(given.data, sets):
+            console.print(line)
     overlaps = find_overlaps(against, sets) if against is not None else None
     if overlaps is not None:
         print_overlaps(console, overlaps, given.against)

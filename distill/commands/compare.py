@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.commands import CommandParser
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
+from students.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from distill.commands import CommandParser
 from distill.conversion import LAYOUTS, UNKNOWN, converter
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
+from students.errors import UserError
 
 if TYPE_CHECKING:
     from distill.conversion.layout import Converted

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from distill.commands import CommandParser, add_plugin_option, integer
-from distill.errors import check_extra, exit_on_user_error
+from distill.errors import exit_on_user_error
+from students.extras import check_extra
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from distill.commands import CommandParser
-from distill.config import Config, load_config
+from distill.config import load_config
 from distill.config_help import HelpConfig
 from distill.errors import exit_on_user_error
+from distill.schema import Config
 
 
 def parser() -> argparse.ArgumentParser:

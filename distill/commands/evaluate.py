@@ -16,7 +16,8 @@ from distill.commands import (
     chosen_decoding,
     integer,
 )
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
+from students.errors import UserError
 
 if TYPE_CHECKING:
     from distill.deployment.readers import WordReader
@@ -97,8 +98,10 @@ def check(given: argparse.Namespace) -> None:
         if foreign:
             raise UserError(f"--doctor looks at teachers only; leave --{foreign[0].replace('_', '-')} out")
         return
-    if not (given.student or given.teacher or given.peer) or given.data is None:
-        raise UserError("nothing to compare; give --student S and --data DIR (or --teacher NAME --doctor)")
+    if not (given.student or given.teacher or given.peer):
+        raise UserError("nothing to compare; give --student S, such as tiny (or --teacher NAME --doctor)")
+    if given.data is None:
+        raise UserError("no words to read; give --data DIR")
     if given.lexicon and not (given.teacher or given.closed_lexicon):
         raise UserError("--lexicon is for --teacher, or --closed-lexicon; give one, or leave --lexicon out")
     if given.against and given.no_overlap_check:

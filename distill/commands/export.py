@@ -19,7 +19,8 @@ from distill.commands import (
     number,
 )
 from distill.deployment.snippets import FILES, FLOAT_ONLY
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
+from students.errors import UserError
 
 MAX_DIFFERENCES = 10
 """Differing words that are printed; the rest is counted."""
@@ -103,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         student = student.visual_branch()
     student.choose_decoding(decoding, refine_iters)
     if given.language_model is not None:
-        student.choose_language_model(open_language_model(given.language_model))
+        student.language_model = open_language_model(given.language_model)
     card = fill_card(given.student, given.name, given.training, given.terms, given.report)
     otherwise = (given.language_model, decoding, refine_iters, given.visual_branch or None)
     if given.report is None and any(choice is not None for choice in otherwise):

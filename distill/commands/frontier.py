@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.commands import CommandParser
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
+from students.errors import UserError
 from students.files import check_file
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from distill.commands import CommandParser, integer
 from distill.data.holding_out import hold_out
 from distill.data.lmdb_reader import describe_unread
-from distill.data.trees import open_sets
+from distill.data.trees import describe_loose, open_sets
 from distill.errors import exit_on_user_error
 
 
@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print("  few labels: each goes by itself, and the share may be far from one in N; try another --every")
     for name, count in counts.train.items():
         console.print(f"{given.out / 'train' / name}: {count} words")
+    for line in describe_loose(given.data, sets):
+        console.print(f"  {line}")
     if counts.unreadable:
         console.print(f"  left out: {counts.unreadable} without a readable label or picture")
     for line in describe_unread(sets):

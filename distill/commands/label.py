@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.commands import CommandParser, add_language_model_option, add_plugin_option, integer, number
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
+from students.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"--agree {agree}: {len(names)} can read the same at most; give 1 to {len(names)}")
     if len(set(names)) < len(names):
         raise UserError(f"--reader {max(names, key=names.count)} is given twice; name each reader once")
+    if given.relabel and given.drop_mistakes:
+        raise UserError("--drop-mistakes looks at labels that stay, and --relabel makes all anew; leave one out")
     if not given.data.exists():
         raise UserError(f"{given.data}: no such folder; give one of pictures, or an LMDB")
 
@@ -65,8 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     opened = open_readers(names, given.language_model)
     charset = labels_charset(given.charset, opened[0])
     check_charset(opened, charset)
+    likeliest = min(given.likeliest, len(charset.characters) + 1)
     request = LabelRequest(
-        str(given.data), tuple(names), charset.characters, given.max_length, given.threshold, agree, given.likeliest,
+        str(given.data), tuple(names), charset.characters, given.max_length, given.threshold, agree, likeliest,
         given.relabel, given.drop_mistakes, given.language_model, tuple(given.plugin),
     )  # fmt: skip
     sets = request.open_records()

@@ -15,8 +15,9 @@ from distill.data.progress import followed
 from distill.data.records import BadRecordError, decode_record
 from distill.data.report import name_characters
 from distill.data.writing import LmdbWriter, check_outside
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
 from students.charset import Charset
+from students.errors import UserError
 
 NAMED = 5
 """Dropped pictures that are named for each reason."""

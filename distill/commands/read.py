@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import math
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,15 @@ from distill.commands import (
     chosen_decoding,
     integer,
 )
-from distill.errors import UserError, exit_on_user_error
+from distill.errors import exit_on_user_error
 
 if TYPE_CHECKING:
     from students.charset import Charset
     from students.decoding import Reading
 
 STUDENT = "shipped name, folder of a reader, ONNX file, rapidocr or tesseract (%(default)s)"
+PAGED = (".tif", ".tiff", ".gif", ".webp", ".apng", ".png", ".avif", ".avifs", ".mpo")
+"""Endings of files that may hold several pictures."""
 SHOW_PROGRESS_FROM = 500
 """Pictures from which on a terminal shows a progress bar."""
 
@@ -73,11 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     read = reader.model.read_iter(files.pictures, given.batch, allow)
     readings = [*with_progress(read, len(files.pictures))]
     results = list(zip(files.pictures, readings, strict=True))
-    for path, reading in results:
-        if not math.isfinite(reading.confidence):
-            raise UserError(f"{given.student} gives NaN instead of probabilities for {path}: its weights are damaged")
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
-        sys.stdout.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper) and "utf" in sys.stdout.encoding.lower():
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     if given.json:
         print("[" + ",\n ".join(json.dumps(describe(path, reading)) for path, reading in results) + "]")
     else:
@@ -90,13 +89,14 @@ def has_pages(path: Path) -> bool:
     """Tell whether a file holds several pictures, as scans and animations do."""
     from PIL import Image
 
-    if path.suffix.lower() not in (".tif", ".tiff", ".gif", ".webp", ".apng"):
+    if path.suffix.lower() not in PAGED or not path.is_file():
         return False
     try:
-        with Image.open(path) as opened:
+        with warnings.catch_warnings(), Image.open(path) as opened:
+            warnings.simplefilter("ignore")
             return getattr(opened, "n_frames", 1) > 1
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return False  # what can't be read is told by reading
+    except Exception:  # Pillow raises anything for what is damaged, which is told by reading
+        return False
 
 
 def allow_list(given: str, charset: Charset) -> str | Path:

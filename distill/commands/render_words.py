@@ -119,6 +119,8 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.sheet is not None:
         if arguments.sheet.suffix.lower() != ".png":
             raise UserError(f"--sheet {arguments.sheet} is no PNG; a name that ends in .png would work")
+        if arguments.out is not None and arguments.sheet.resolve().is_relative_to(arguments.out.resolve()):
+            raise UserError(f"--sheet {arguments.sheet} lies in {arguments.out}, which holds the words alone; move it")
         check_file(arguments.sheet, "--sheet")
         if arguments.sheet.exists() and not arguments.overwrite:
             raise UserError(f"--sheet {arguments.sheet} exists; replace it with --overwrite, or give another name")

@@ -1,4 +1,4 @@
-"""What every layout's converter works with: options, a checkpoint's sizes, filling in weights, and the result."""
+"""Share between converters: options, model sizes from a checkpoint, loading its weights, and the result."""
 
 from __future__ import annotations
 

@@ -283,9 +283,9 @@ def _noise() -> np.ndarray:
 
 
 def noise_like(pixels: np.ndarray, rng: random.Random) -> np.ndarray:
-    """Draw normal noise of the shape of a picture of at most 87,000 pixels: float32."""
-    start = rng.randrange(_NOISE_VALUES - pixels.size)
-    return _noise()[start : start + pixels.size].reshape(pixels.shape)
+    """Draw normal noise of the shape of a picture: float32. That of a large picture repeats."""
+    start = rng.randrange(max(1, _NOISE_VALUES - pixels.size))
+    return np.resize(_noise()[start : start + pixels.size], pixels.shape)
 
 
 class LightAugment:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -89,22 +90,18 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move the tensors."""
-        return dataclasses.replace(
-            self,
-            images=self.images.to(device, non_blocking=True),
-            columns=self.columns.to(device, non_blocking=True),
-            indices=self.indices.to(device, non_blocking=True),
-            distributions=None if self.distributions is None else self.distributions.to(device),
-            second=None if self.second is None else self.second.to(device, non_blocking=True),
-        )
+        distributions = None if self.distributions is None else self.distributions.to(device)
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True), distributions)
 
     def pin_memory(self) -> Batch:
         """Pin the tensors for a quick way to the GPU; the loader calls it."""
-        return dataclasses.replace(
-            self, images=self.images.pin_memory(), columns=self.columns.pin_memory(), indices=self.indices.pin_memory(),
-            distributions=None if self.distributions is None else self.distributions.pin_memory(),
-            second=None if self.second is None else self.second.pin_memory(),
-        )  # fmt: skip
+        distributions = None if self.distributions is None else self.distributions.pin_memory()
+        return self._with(Tensor.pin_memory, distributions)
+
+    def _with(self, change: Callable[[Tensor], Tensor], distributions: BatchDistributions | None) -> Batch:
+        tensors = {name: getattr(self, name) for name in ("images", "columns", "indices", "second")}
+        changed: dict[str, Any] = {name: None if old is None else change(old) for name, old in tensors.items()}
+        return dataclasses.replace(self, **changed, distributions=distributions)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -148,7 +148,9 @@ class WordDataset(Dataset[Sample]):
             raise UserError(self._too_many_corrupt(unlabelled, "without a label that can be read"))
         if not len(selection.positions):
             reasons = ", ".join(f"{count} {reason}" for reason, count in selection.dropped.items()) or "it is empty"
-            raise UserError(f"{self.records.path}: no word is left ({reasons}); another charset may have them")
+            longer = set(selection.dropped) == {"too long"}
+            hint = "a greater student.max_length leaves them" if longer else "another charset may have them"
+            raise UserError(f"{self.records.path}: no word is left ({reasons}); {hint}")
         return selection.positions
 
     def _read_distributions(self, position: int, label: str) -> WordDistributions | None:
@@ -182,6 +184,12 @@ class WordDataset(Dataset[Sample]):
         share = self.options.max_corrupt
         most = f"{share:.2%} may be (data.max_corrupt)" if share > 0 else "none may be"
         return f"{self.records.path}: {count} of {len(self.records)} records {what}; {most}; check_lmdb lists them"
+
+
+def stored_in(words: Words) -> list[Records]:
+    """List the sets that words are stored in, whole ones where a list cuts them out; none for those that are drawn."""
+    parts = words.parts if isinstance(words, ConcatWords) else (words,)
+    return [part.records.whole for part in parts if isinstance(part, WordDataset)]
 
 
 class ConcatWords(Dataset[Sample]):

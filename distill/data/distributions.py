@@ -182,6 +182,8 @@ class DistributionReader:
         lines = [f"  {self.stored.words:,} words have distributions, of {names}"]
         if left_out:
             lines.append(f"  their probabilities of {left_out} are left out, as the student can't write them")
+        if unlike := "".join(char for char in self.charset.characters if self._source.adapt(char) != char):
+            lines.append(f"  words with one of {unlike} learn from none: the distributions' alphabet lacks these")
         return lines
 
     def _fold(self, word: WordDistributions, rows: Sequence[int]) -> WordDistributions:

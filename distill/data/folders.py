@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,7 @@ class FolderRecords(Records):
             raise UserError(f"{path} has no label file; put a {' or '.join(LABEL_FILES)} into it")
         self.label_file = read_label_file(file, self.path)
         self.repeated = self.label_file.repeated
-        self._entries = [entry._replace(file=_stored_name(self.path, entry.file)) for entry in self.label_file.entries]
+        self._entries = self.label_file.entries
         self._own, self._cache = self.path.resolve(), _cache_of(self.path, file)
 
     def __len__(self) -> int:
@@ -134,14 +133,14 @@ def find_pictures(paths: Sequence[str | Path]) -> PictureSearch:
     pictures: list[Path] = []
     others: list[Path] = []
     for path in map(Path, paths):
-        if not path.is_dir():
-            if not path.exists():
+        if not os.path.isdir(path):
+            if not os.path.exists(path):
                 raise UserError(f"{path}: no such file or folder; give pictures of one word each, or folders of them")
             pictures.append(path)
             continue
         files = walk_files(path)
         if not files.pictures:
-            raise UserError(f"{path}: no pictures in this folder ({', '.join(PICTURE_ENDINGS)})")
+            raise UserError(f"{path}: no pictures in this folder (.png, .jpg, .tif, .webp and others)")
         pictures += files.pictures
         others += files.others
     return PictureSearch(pictures, others)
@@ -205,14 +204,6 @@ def fingerprint_files(folder: Path, files: Collection[Path]) -> str:
         name = os.path.relpath(file, folder).encode("utf-8", "surrogateescape")
         digest.update(name + f"|{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def _stored_name(folder: Path, name: str) -> str:
-    """Return the form of a name that a folder has: file systems and archives differ in how they store accents."""
-    if name.isascii() or os.path.lexists(folder / name):
-        return name
-    forms = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-    return next((form for form in forms if os.path.lexists(folder / form)), name)
 
 
 def _cache_of(folder: Path, label_file: Path) -> Path | None:

@@ -37,7 +37,8 @@ class HeldOut:
 def is_held_out(label: str, every: int) -> bool:
     """Tell by a label's letters and digits, whatever their case, whether it is held out; alike in all runs.
 
-    Composed and decomposed letters are the same. Labels without letters and digits count as one label.
+    Composed and decomposed letters are the same, letters with and without an accent are not. Labels without letters
+    and digits count as one label.
     """
     key = "".join(char for char in unicodedata.normalize("NFC", label).lower() if char.isalnum())
     return zlib.crc32(key.encode("utf-8")) % every == 0
@@ -61,7 +62,8 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
     check_output(out, None, "sets", lambda folder: False, "folder")
     sides = [is_held_out(label, every) for records in sets for _, label in records.labels() if label and label.strip()]
     if not 0 < sum(sides) < len(sides):
-        raise UserError(f"{root}: of {len(sides)} words one part would have none; choose another --every")
+        other = "a smaller" if sides and not any(sides) else "another"
+        raise UserError(f"{root}: of {len(sides)} words one part would have none; choose {other} --every")
     counts = HeldOut()
     with ExitStack() as stack:
         held = stack.enter_context(LmdbWriter(out / HELD_OUT))
@@ -87,6 +89,11 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
                 writer.describe_distributions(stored.to_json())
             counts.train[name] = 0 if writer is None else writer.count
         counts.held_out = held.count
+        if not 0 < held.count < counts.total:
+            raise UserError(
+                f"{root}: one part would have none of the {counts.total} words that can be read; choose another "
+                "--every, or look at them with check-lmdb"
+            )
     return counts
 
 

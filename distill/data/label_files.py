@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -95,7 +96,7 @@ def read_label_file(file: Path, folder: Path | None = None) -> LabelFile:
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{file} is no UTF-8 text; save it as UTF-8") from None
+        raise UserError(f"{file} is no UTF-8 text; save it as UTF-8 (Excel: as `CSV UTF-8`)") from None
     except OSError as error:
         raise UserError(f"{file}: no label file that can be read ({error.strerror})") from None
     lines = _LINE_ENDS.split(text)
@@ -126,7 +127,7 @@ def _check_entries(file: Path, entries: list[LabelEntry], folder: Path) -> Label
             raise UserError(
                 f"{file}, line {entry.line}: {entry.file!r} leads out of the folder; name files inside {folder}"
             )
-        entry = entry._replace(file=str(path))
+        entry = entry._replace(file=_stored_name(folder, str(path)))
         first = seen.setdefault(entry.file, entry)
         if first.label != entry.label:
             raise UserError(
@@ -134,6 +135,14 @@ def _check_entries(file: Path, entries: list[LabelEntry], folder: Path) -> Label
                 f"{entry.line}; remove one of them"
             )
     return LabelFile(file, tuple(seen.values()), len(entries) - len(seen))
+
+
+def _stored_name(folder: Path, name: str) -> str:
+    """Return the form of a name that a folder has: file systems and archives differ in how they store accents."""
+    if name.isascii() or os.path.lexists(folder / name):
+        return name
+    forms = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    return next((form for form in forms if os.path.lexists(folder / form)), name)
 
 
 def _split_at_tabs(file: Path, lines: list[str]) -> list[_Row]:
@@ -210,6 +219,8 @@ def _read_rows(file: Path, rows: list[_Row], folder: Path, separator: str) -> It
             )
         width, (named,), (label,) = len(cells), *columns
         rows = rows[1:]
+    elif len(words := cells[0].split()) > 1 and not _is_picture(cells[0], folder) and _is_picture(words[0], folder):
+        raise UserError(f"{file}, line {line}: {words[0]} and its label have to be separated by {separator}")
     elif not _is_picture(cells[0], folder):
         raise UserError(
             f"{file}, line {line}: {_joined(cells)!r} is neither a header with known names nor a picture and its "
@@ -243,7 +254,7 @@ def _read_json_lines(file: Path, lines: list[str]) -> Iterator[LabelEntry]:
             stored = json.loads(line, object_pairs_hook=_without_repetition)
         except (ValueError, RecursionError):
             stored = None
-        entry = {str(key).lower(): value for key, value in stored.items()} if isinstance(stored, dict) else {}
+        entry = stored if isinstance(stored, dict) else {}
         files = [entry[name] for name in FILE_COLUMNS if name in entry]
         labels = [entry[name] for name in LABEL_COLUMNS if name in entry]
         both = [*files, *labels]
@@ -255,10 +266,11 @@ def _read_json_lines(file: Path, lines: list[str]) -> Iterator[LabelEntry]:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object of JSON; raises `ValueError` for a name that stands in it twice, of which one would be lost."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name is repeated")
-    return dict(pairs)
+    """Build an object of JSON, names in lower case; raises `ValueError` for one that stands in it twice."""
+    entries = {name.lower(): value for name, value in pairs}
+    if len(entries) < len(pairs):
+        raise ValueError("a name is repeated, of which one would be lost")
+    return entries
 
 
 def _is_unicode(text: str) -> bool:

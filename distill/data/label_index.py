@@ -38,7 +38,7 @@ EXAMPLES = 3
 """Words that CTC can't spell which are named."""
 NO_LABEL = b"\xff"
 """Stands for a label that is missing: no UTF-8, so it is read as none."""
-_VERSION = 3
+_VERSION = 4
 _TEXT, _ENDS, _POSITIONS, _STATE = "labels.bin", "ends.npy", "positions.npy", "state.json"
 Notes = dict[str, Any]
 
@@ -93,16 +93,14 @@ class Selection:
     dropped: Counter[str]
     """How many others there are, by reason."""
     folded: Counter[str] = field(default_factory=Counter)
-    """Characters beyond ASCII that were replaced or left out, by the words left that had them."""
+    """Characters that were replaced or left out (`LabelVerdict.changed`), by the words left that had them."""
     too_long_for_ctc: int = 0
     """How many of the words left need more columns than there are, so that CTC can't spell them."""
     too_long_for_ctc_examples: tuple[str, ...] = ()
     """Some of them."""
 
 
-def select_records(
-    records: Records, charset: Charset, max_length: int, keep_illegible: bool = False, ctc_columns: int | None = None
-) -> Selection:
+def select_records(records: Records, charset: Charset, max_length: int, ctc_columns: int | None = None) -> Selection:
     """Apply the label rules (`Charset.examine`) to all labels of a set.
 
     An LMDB of many words is walked through once. From then on its labels, and the positions that are left for each
@@ -112,20 +110,19 @@ def select_records(
         records: the set.
         charset: the alphabet.
         max_length: longest label in characters.
-        keep_illegible: take marks for illegible words, such as `###`, for words.
         ctc_columns: columns that CTC reads off, to count the words that need more; None counts none.
     """
     if beyond := records.count_beyond():
         LOG.warning("%s: %d records beyond num-samples (%d) are never read", records.path, beyond, len(records))
     if isinstance(records, LmdbRecords) and len(records) >= MIN_RECORDS:
-        selection = _select_by_index(records, charset, max_length, keep_illegible, ctc_columns)
+        selection = _select_by_index(records, charset, max_length, ctc_columns)
         if selection is not None:
             return selection
-    return apply_label_rules(read_labels(records), charset, max_length, keep_illegible, ctc_columns)
+    return apply_label_rules(read_labels(records), charset, max_length, ctc_columns)
 
 
 def apply_label_rules(
-    chunks: Iterable[Labels], charset: Charset, max_length: int, keep_illegible: bool = False,
+    chunks: Iterable[Labels], charset: Charset, max_length: int,
     ctc_columns: int | None = None,
 ) -> Selection:  # fmt: skip
     """Apply the label rules to chunks of labels that follow each other; see `select_records`.
@@ -136,6 +133,7 @@ def apply_label_rules(
     codes = range(256)
     plain = np.array([32 < code < 127 for code in codes])
     writable = np.array([32 < code < 127 and charset.adapt(chr(code)) != "" for code in codes])
+    lost = np.array([chr(code).isascii() and chr(code).isalnum() and not writable[code] for code in codes])
     marks = np.array([chr(code) in "#*" for code in codes])
     positions, dropped, folded, start = [], Counter[str](), Counter[str](), 0
     too_long: list[str] = []
@@ -150,22 +148,25 @@ def apply_label_rules(
         dropped["empty"] += int(((written == 0) & ~long & ~odd).sum())
         left = (written > 0) & ~long
         for number in np.flatnonzero(odd).tolist():
-            verdict = _examine(_stored(labels, starts, number), charset, max_length, keep_illegible)
+            verdict = _examine(_stored(labels, starts, number), charset, max_length)
             left[number] = verdict is not None and verdict.reason is None
             dropped["no label" if verdict is None else verdict.reason or ""] += 1
             if verdict is not None and verdict.reason is None:
-                folded.update(char for char in set(verdict.folded + verdict.removed) if not char.isascii())
+                folded.update(verdict.changed)
+        for code in np.flatnonzero(lost):
+            had = left & ~odd & (_count(letters == code, starts, labels.ends) > 0)
+            folded[chr(code)] += int(had.sum())
         if ctc_columns is not None:  # of N characters N - 1 can equal their neighbours
             candidates = left & (2 * (labels.ends - starts).astype(np.int64) - 1 > ctc_columns)
             for number in np.flatnonzero(candidates).tolist():
-                verdict = _examine(_stored(labels, starts, number), charset, max_length, keep_illegible)
+                verdict = _examine(_stored(labels, starts, number), charset, max_length)
                 if verdict is not None and verdict.text and ctc_columns_needed(verdict.text) > ctc_columns:
                     too_long.append(verdict.text)
         positions.append(start + np.flatnonzero(left))
         start += len(labels.ends)
     array = np.concatenate([np.empty(0, np.int64), *positions]).astype(np.uint32 if start < 2**32 else np.uint64)
     reasons = Counter({reason: count for reason, count in dropped.items() if reason and count})
-    return Selection(Positions(array), reasons, folded, len(too_long), tuple(too_long[:EXAMPLES]))
+    return Selection(Positions(array), reasons, +folded, len(too_long), tuple(too_long[:EXAMPLES]))
 
 
 def read_labels(records: Records) -> Iterator[Labels]:
@@ -186,24 +187,24 @@ def _stored(labels: Labels, starts: np.ndarray, number: int) -> bytes:
     return labels.text[int(starts[number]) : int(labels.ends[number])]
 
 
-def _examine(stored: bytes, charset: Charset, max_length: int, keep_illegible: bool) -> LabelVerdict | None:
+def _examine(stored: bytes, charset: Charset, max_length: int) -> LabelVerdict | None:
     try:
-        return charset.examine(stored.decode("utf-8"), max_length, keep_illegible=keep_illegible)
+        return charset.examine(stored.decode("utf-8"), max_length)
     except UnicodeDecodeError:
         return None
 
 
 def _select_by_index(
-    records: LmdbRecords, charset: Charset, max_length: int, keep_illegible: bool, ctc_columns: int | None
+    records: LmdbRecords, charset: Charset, max_length: int, ctc_columns: int | None
 ) -> Selection | None:
     def write(folder: Path) -> Notes:
         stored = _open_part(records, "labels", lambda beside: _write_labels(records, beside))
         labels = read_labels(records) if stored is None else _read_stored(stored[0])
-        selection = apply_label_rules(labels, charset, max_length, keep_illegible, ctc_columns)
+        selection = apply_label_rules(labels, charset, max_length, ctc_columns)
         np.save(folder / _POSITIONS, selection.positions.array)
         return {part.name: getattr(selection, part.name) for part in fields(selection) if part.name != "positions"}
 
-    parts = [str(max_length), str(keep_illegible), charset.characters, "" if ctc_columns is None else str(ctc_columns)]
+    parts = [str(max_length), charset.characters, "" if ctc_columns is None else str(ctc_columns)]
     rules = hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
     part = _open_part(records, f"positions-{rules}", write)
     if part is None:

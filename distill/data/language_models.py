@@ -7,6 +7,7 @@ The shipped list is written from wordfreq's by
 from __future__ import annotations
 
 import lzma
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -30,7 +31,7 @@ HEADER = (
 )
 
 
-def open_language_model(given: str, resolve: Callable[[str], Path] = Path) -> LanguageModel | None:
+def open_language_model(given: str | Path, resolve: Callable[[str], Path] = Path) -> LanguageModel | None:
     """Open what a user names; `none` is None.
 
     Args:
@@ -41,6 +42,7 @@ def open_language_model(given: str, resolve: Callable[[str], Path] = Path) -> La
     Raises:
         UserError: when there is nothing of that name, or it has no words.
     """
+    given = str(given)
     if given == NO_MODEL:
         return None
     lists: list[WordList] = []
@@ -50,7 +52,7 @@ def open_language_model(given: str, resolve: Callable[[str], Path] = Path) -> La
             lists.append(WordList(part, SHIPPED[part]))
             continue
         path = resolve(part)
-        for word, count in (_label_counts(path) if path.is_dir() else read_counts(path)).items():
+        for word, count in (_label_counts(path) if os.path.isdir(path) else read_counts(path)).items():
             own[word] += count
     return LanguageModel([*lists, WordList(OWN, dict(own))] if own else lists)
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from distill.data.batch import Batch
-from distill.data.datasets import ConcatWords, WordDataset, load_words
+from distill.data.datasets import ConcatWords, WordDataset, load_words, stored_in
+from distill.data.folders import list_names
 from distill.data.loading import Source, build_loader, build_test_loader
 from distill.data.rendering.codes import CodeSampler
 from distill.data.rendering.labels import MAX_LENGTH, Split
@@ -24,7 +25,7 @@ from distill.data.report import describe_words, name_words
 from distill.data.samples import WordOptions
 from distill.data.sampling import check_ratios
 from distill.data.sections import DataSection, SourceSection
-from distill.data.trees import open_words
+from distill.data.trees import is_set, open_words
 from distill.processes import without_main_module
 from students.charset import CHARSETS, Charset
 from students.errors import UserError
@@ -92,7 +93,7 @@ class DataModule:
             kind += "-packagefonts"
         if synthetic.fonts:
             kind += f"-fonts{zlib.crc32(chr(10).join(synthetic.fonts).encode()):08x}"
-        if not self.charset.characters.isascii():
+        if not self.charset.writes_ascii_words:
             kind += f"-alphabet{zlib.crc32(''.join(sorted(self.charset.characters)).encode()):08x}"
         if synthetic.languages:
             kind += f"-{'-'.join(synthetic.languages)}"
@@ -176,11 +177,20 @@ class DataModule:
 
     def check_sources(self) -> None:
         """Refuse words to learn from that aren't there; raises `UserError`."""
+        root = None if self.section.root is None else Path(self.section.root)
         for source in self.section.train:
-            if source.ratio > 0 and not self.resolve(source.path).exists():
-                root = self.section.root
-                below = "" if root is None else f" (data.root={root} is the folder that holds {source.path})"
-                raise UserError(f"data.train: {self.resolve(source.path)}: nothing there to learn from{below}")
+            path = self.resolve(source.path)
+            if source.ratio == 0 or path.exists():
+                continue
+            if root is None:
+                hint = f"set data.root to the folder that holds {source.path}"
+            elif not root.is_dir():
+                hint = f"{root}, which data.root names, is no folder"
+            elif is_set(root):
+                hint = f"{root} is a set of words itself: `symdistill hold-out {root} WORDS`, then data.root=WORDS"
+            else:
+                hint = f"data.root names a folder that holds {source.path}"
+            raise UserError(f"data.train: {path}: nothing there to learn from; {hint}")
 
     def limit_for_dry_run(self, folder: Path, words: int = 64) -> None:
         """Render only a few words, into `folder`, of those that are missing, and cache nothing."""
@@ -227,22 +237,27 @@ class DataModule:
         if self.options.second_view and plain:
             _print_lines(console, [f"not augmented, so that both views are the same: {', '.join(plain)}"])
         _print_lines(console, describe_words(self.validation, "to validate on"))
+        learned = {records.path.resolve() for one in self.sources if one.ratio > 0 for records in stored_in(one.words)}
+        shared = [str(records.path) for records in stored_in(self.validation) if records.path.resolve() in learned]
+        if shared:
+            line = f"  these are learned from too, so that validation says little: {list_names(shared)}"
+            _print_lines(console, [line])
 
     def _source_options(self) -> WordOptions:
         """Return the options of the next source: each has its own seed."""
         return dataclasses.replace(self.options, seed=self.seed + len(self.sources))
 
     def _request(self, split: Split) -> RenderRequest:
-        """Describe the words to render; those that are stored serve every alphabet of ASCII."""
+        """Describe the words to render; those that are stored serve every alphabet that writes ASCII words."""
         synthetic, characters = self.section.synthetic, self.charset.characters
         stored, lines = split == "test" or not synthetic.live, self.line_words != (1, 1)
         return RenderRequest(
             synthetic.test_words if split == "test" else synthetic.words, split,
             synthetic.seed + 1 if split == "test" else synthetic.seed,
-            CHARSETS["95" if lines else "94"] if stored and characters.isascii() else characters,
+            CHARSETS["95" if lines else "94"] if stored and self.charset.writes_ascii_words else characters,
             tuple(synthetic.fonts), synthetic.system_fonts, synthetic.max_fonts, synthetic.difficulty,
             tuple(synthetic.languages), synthetic.style, self.line_words,
-            self.options.max_length if lines else MAX_LENGTH,
+            self.options.max_length if lines or not stored else MAX_LENGTH,
         )  # fmt: skip
 
     def _render(self, split: Split, folder: Path, console: Console) -> None:

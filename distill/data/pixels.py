@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -81,17 +80,17 @@ def _turns(notes: bytes) -> bool:
 class PixelCache:
     """Pictures of a set as uint8 (H, W, 3), read from a mapped file.
 
-    The file is written on first use; processes that start together wait for the first of them.
+    The file is written on first use, into the set's folder or, when that is read-only, the user's cache; processes
+    that start together wait for the first of them.
 
     Args:
         records: the set.
         size: height and width.
-        folder: the file's folder; by default the set's own, or the user's cache when that is read-only.
     """
 
-    def __init__(self, records: Records, size: tuple[int, int], folder: Path | None = None) -> None:
+    def __init__(self, records: Records, size: tuple[int, int]) -> None:
         key = f"{records.name}-{size[0]}x{size[1]}-v{_VERSION}-{records.fingerprint()}"
-        self.file = (folder or cache_folder(records)) / f"pixels-{key}.npy"
+        self.file = cache_folder(records) / f"pixels-{key}.npy"
         self.readable_file = self.file.with_name(f"readable-{key}.npy")
         self.shape = (len(records), *size, 3)
         if not self.file.is_file():

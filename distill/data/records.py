@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -75,6 +76,11 @@ class Records(ABC):
         """Count the records that are stored and that nobody reads."""
         return 0
 
+    @property
+    def whole(self) -> Records:
+        """The set that the records are stored in: this one, or the larger one that a list cuts them from."""
+        return self
+
     def unlisted(self) -> list[str]:
         """List the pictures beside the records that no label file names."""
         return []
@@ -104,6 +110,11 @@ class SubsetRecords(Records):
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @property
+    def whole(self) -> Records:
+        """See `Records`."""
+        return self.records
 
     def labels(self) -> Iterator[tuple[int, str | None]]:
         """See `Records`."""
@@ -163,6 +174,9 @@ def read_list(file: Path) -> list[int]:
     if wrong is not None or not lines:
         problem = f"has {wrong[:20]!r} in it" if wrong is not None else "is empty"
         raise UserError(f"{file} {problem}; a list of records has one number a line, counted from 1")
+    if len(set(lines)) < len(lines):
+        twice = next(line for line, count in Counter(lines).items() if count > 1)
+        raise UserError(f"{file} names record {twice} twice; remove one of them")
     return [int(line) - 1 for line in lines]
 
 

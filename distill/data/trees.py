@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from distill.data.folders import FolderRecords, PictureRecords, printable, refuse_unreadable, walk_files
+from distill.data.folders import FolderRecords, PictureRecords, list_names, printable, refuse_unreadable, walk_files
 from distill.data.label_files import LABEL_FILES, find_label_file, has_label_file
 from distill.data.lmdb_reader import DATA_FILE, LmdbRecords
 from distill.data.records import LIST_SUFFIX, Records, cut_by_list, read_list
 from students.errors import UserError
+
+TABLES = (".csv", ".tsv", ".txt", ".jsonl")
+"""Endings of files that may hold labels under another name."""
+LOG = logging.getLogger(__name__)
 
 
 def open_set(path: Path | str) -> Records:
@@ -42,8 +47,11 @@ def open_sets(root: Path | str) -> list[Records]:
     """
     sets: list[Records] = [open_set(folder) for folder in find_sets(root)]
     if not sets:
-        near = [path for path in sorted(Path(root).rglob("*")) if path.stem.lower() == "labels" and path.is_file()]
-        hint = f"; {near[0]} is none by its name" if near else ""
+        tables = [path for path in Path(root).rglob("*") if path.suffix.lower() in TABLES and path.is_file()]
+        near = min(tables, key=lambda path: (path.stem.lower() != "labels", path), default=None)
+        hint = (
+            f"; {near} is none by its name: give it another, or write an LMDB with make-lmdb --labels" if near else ""
+        )
         names = f"{', '.join(LABEL_FILES[:-1])} or {LABEL_FILES[-1]}"
         raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures with {names}, at any depth{hint}")
     return sets
@@ -85,7 +93,21 @@ def open_words(path: Path | str, labelled: bool = True) -> list[Records]:
     path = Path(path)
     if path.name.endswith(LIST_SUFFIX) or not path.exists():
         return [open_set(path)]
-    return open_sets(path) if labelled else open_all(path)
+    if not labelled:
+        return open_all(path)
+    sets = open_sets(path)
+    for line in describe_loose(path, sets):
+        LOG.warning("%s: %s", path, line)
+    return sets
+
+
+def describe_loose(root: Path | str, sets: Sequence[Records]) -> list[str]:
+    """Say in a line which pictures below a folder belong to none of its sets; no line where all do."""
+    loose = walk_files(Path(root), [records.path for records in sets]).pictures
+    names = ", ".join(LABEL_FILES)
+    if not loose:
+        return []
+    return [f"{len(loose)} pictures belong to no set, for want of a label file ({names}): {list_names(loose)}"]
 
 
 def find_sets(root: Path | str, lists: bool = False, besides: Collection[str] = ()) -> list[Path]:

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from distill.deployment.readers import ModelReader, OnnxWordReader, PeerReader, open_model
+from distill.deployment.readers import ModelReader, open_model
 from students.allow import allowed_classes
 from students.decoding import Reading
 from students.errors import UserError
 from students.pictures import decode_picture, denormalize, to_array
 from students.pretrained import shipped
+from teachers.peers import Peer
 
 MAX_PICTURES = 50
 """Pictures that are read at once; the rest is left out, and counted."""
-Opened = ModelReader | OnnxWordReader | PeerReader
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Readers:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.opened: dict[str, Opened] = {}
+        self.opened: dict[str, ModelReader] = {}
         blank = Image.new("RGB", (96, 32), "white")
         for name in names:
             if name in self.opened:
@@ -111,11 +111,11 @@ class Readers:
 
     def _seen(self, name: str, picture: Image.Image, reading: Reading) -> Image.Image:
         """Return the picture as a reader sees it."""
-        reader = self.opened[name]
+        model = self.opened[name].model
         turned = picture.rotate(reading.turned, expand=True) if reading.turned else picture
-        if isinstance(reader, PeerReader):
+        if isinstance(model, Peer):
             return turned
-        return denormalize(to_array([turned], reader.model.image_size, reader.model.keep_aspect))[0]
+        return denormalize(to_array([turned], model.image_size, model.keep_aspect))[0]
 
 
 def default_names() -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from distill.data.folders import find_pictures
@@ -23,6 +23,8 @@ from students.pictures import decode_picture, to_tensor
 from students.reading import Reader
 
 LOG = logging.getLogger(__name__)
+LONGEST = 14
+"""Most characters of a word that is drawn."""
 
 
 @dataclass(frozen=True)
@@ -81,21 +83,18 @@ def split(most: int, parts: int) -> list[int]:
     return [max(1, most // parts + (k < most % parts)) for k in range(parts)]
 
 
-def draw_words(
-    characters: str, size: tuple[int, int], count: int = 96, longest: int = 14, seed: int = 0, keep_aspect: bool = False
-) -> Tensor:
+def draw_words(characters: str, size: tuple[int, int], count: int = 96, keep_aspect: bool = False) -> Tensor:
     """Draw words as `draw_pictures` does: normalised (N, 3, H, W)."""
-    return to_tensor(draw_pictures(characters, count, longest, seed), size, keep_aspect)
+    return to_tensor(draw_pictures(characters, count), size, keep_aspect)
 
 
-def draw_pictures(characters: str, count: int = 96, longest: int = 14, seed: int = 0) -> list[Image.Image]:
-    """Draw `count` words of 1 to `longest` characters, and as many pictures of noise."""
-    source = random.Random(seed)
-    noise = np.random.default_rng(seed)
-    font = load_font(24)
+def draw_pictures(characters: str, count: int = 96) -> list[Image.Image]:
+    """Draw `count` words of 1 to `LONGEST` characters, and as many pictures of noise; the same every time."""
+    source, noise = random.Random(0), np.random.default_rng(0)
+    font = ImageFont.load_default(24) if characters.isascii() else load_font(24)
     pictures = []
     for number in range(count):
-        word = "".join(source.choices(characters, k=1 + number % longest))
+        word = "".join(source.choices(characters, k=1 + number % LONGEST))
         left, top, right, bottom = font.getbbox(word)
         dark, light = source.randrange(90), source.randrange(165, 256)
         ink, paper = (dark, light) if number % 2 else (light, dark)

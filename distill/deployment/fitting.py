@@ -25,7 +25,7 @@ GREY_STEP = 2 / 255
 
 @dataclass(frozen=True)
 class Form:
-    """What a reader's pictures are like."""
+    """Size of a reader's input, and whether pictures keep their aspect."""
 
     height: int
     width: int

@@ -18,9 +18,9 @@ from distill.deployment.parity import Parity, TargetParity, check_parity
 from distill.deployment.snippets import FILES, FLOAT_ONLY, TargetName, int8_file
 from distill.deployment.web_page import write_page
 from distill.deployment.web_runtime import WebRuntime, find_runtime
-from distill.errors import check_extra
 from students import rounding
 from students.errors import UserError
+from students.extras import check_extra
 from students.files import check_output, replacing
 from students.language_model import OWN_FILE
 from students.mixing import mix_weights

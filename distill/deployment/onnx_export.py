@@ -152,7 +152,7 @@ BUILDERS: dict[type[Reader], Callable[[Any], ModelProto]] = {
 
 
 class Opening(nn.Module):
-    """Everything that is computed once a picture.
+    """Encode pictures and prepare the state of the decoder's loop; runs once a batch.
 
     Args:
         reader: encodes pictures.
@@ -204,7 +204,7 @@ class Step(nn.Module):
 
 
 class Refinements(nn.Module):
-    """What follows greedy decoding: `count` more readings, all positions at once."""
+    """Decode all positions again, `count` times, each with the earlier reading as context."""
 
     def __init__(self, decoder: CharacterDecoder, count: int) -> None:
         super().__init__()

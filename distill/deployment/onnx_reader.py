@@ -65,9 +65,17 @@ class OnnxReader(PictureReader):
         self._turn_tall: bool = entries["turn_tall"]
         self.language_model = load_language_model(entries["language_model"], entries["words"])
 
+    def place(self, device: str, threads: int | None) -> OnnxReader:
+        """Return the same reader with another number of threads, which a session takes when it is opened."""
+        if threads == self.threads:
+            return self
+        again = OnnxReader(self.path, threads)
+        again.language_model = self.language_model
+        return again
+
     def __reduce__(self) -> tuple[type[OnnxReader], tuple[Path, int | None], dict[str, Any]]:
         """Pickle it by its file, which another process opens again: sessions of onnxruntime can't be sent to one."""
-        return type(self), (self.path.resolve(), self.threads), {"language_model": self.language_model}
+        return type(self), (self.path.resolve(), self.threads), {"_language_model": self.language_model}
 
     @property
     def image_size(self) -> tuple[int, int]:

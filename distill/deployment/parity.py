@@ -116,9 +116,7 @@ class Int8Error(Exception):
     """8-bit weights change more words than is allowed."""
 
 
-def check_parity(
-    student: Reader, reader: OnnxReader, images: Tensor, batches: Sequence[int] = BATCHES, tolerance: float = TOLERANCE
-) -> Parity:
+def check_parity(student: Reader, reader: OnnxReader, images: Tensor, batches: Sequence[int] = BATCHES) -> Parity:
     """Read the same pictures with both and compare.
 
     Logits are compared position by position up to and including each word's end token (what comes after it belongs to
@@ -129,7 +127,6 @@ def check_parity(
         reader: the same student as ONNX.
         images: normalised pictures (N, 3, H, W).
         batches: batch sizes, used in turn until the pictures are used up.
-        tolerance: largest difference of a logit that counts as none.
     """
     differences: list[Difference] = []
     lengths: Counter[int] = Counter()
@@ -147,7 +144,7 @@ def check_parity(
             lengths[len(ours.text)] += 1
             largest = max(largest, difference)
             ties += tie
-            if not difference <= tolerance or (ours.text != theirs.text and not tie):
+            if not difference <= TOLERANCE or (ours.text != theirs.text and not tie):
                 differences.append(Difference(start + row, size, ours.text, theirs.text, difference))
     return Parity(len(images), tuple(sorted(sizes)), dict(lengths), largest, ties, tuple(differences))
 

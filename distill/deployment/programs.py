@@ -1,7 +1,7 @@
 """Run exported files in the programs they were exported for, and prepare pictures as these do.
 
-What each program does to a picture is written down here a second time, from its code, so that a file can be checked
-where the program isn't installed, and so that what the program reads can be expected to the letter where it is.
+The preparation follows each program's code, so that a file can be checked where the program isn't installed, and its
+reading be expected to the letter where it is.
 """
 
 from __future__ import annotations

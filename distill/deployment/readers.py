@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from distill.deployment.onnx_reader import OnnxReader
 from students.decoding import Reading
 from students.errors import UserError
 from students.onnx_files import read_file, read_properties
-from teachers.onnx_ctc import OnnxCtcReader
+from students.pretrained import name_of, shipped
 from teachers.onnx_options import ONNX_NAME
 from teachers.peers import Peer, is_peer, open_peer
 
@@ -51,18 +51,18 @@ class WordReader(Protocol):
 
 
 class ModelReader:
-    """A reader in memory, computed by PyTorch.
+    """A reader that reads any word: in memory, in an ONNX file, or of another program.
 
     Args:
-        model: put into eval mode when it reads, and back.
-        name: its name in tables.
+        model: the reader.
+        name: its name in tables; None takes that of the file, of the folder it came from, or its kind.
         role: its role in a comparison.
     """
 
     reading: ReadingKind = "open"
 
-    def __init__(self, model: Reader, name: str, role: Role = "student") -> None:
-        self.model, self.name, self.role = model, name, role
+    def __init__(self, model: Reader | OnnxReader | Peer, name: str | None = None, role: Role = "student") -> None:
+        self.model, self.name, self.role = model, name or name_of_model(model), role
         self.params, self.charset = model.parameters_count, model.charset.characters
 
     def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
@@ -70,62 +70,16 @@ class ModelReader:
         return self.model.read_pictures(pictures)
 
     def place(self, device: str, threads: int | None) -> ModelReader:
-        """Move to a device; threads are torch's own."""
-        self.model.to(device)
-        return self
+        """See `place`."""
+        model = self.model.place(device, threads)
+        return self if model is self.model else ModelReader(model, self.name, self.role)
 
 
-class OnnxWordReader:
-    """A reader in one ONNX file, on the CPU.
-
-    Args:
-        model: the file, opened.
-        name: its name in tables; None takes that of the file.
-        role: its role in a comparison.
-    """
-
-    reading: ReadingKind = "open"
-
-    def __init__(self, model: OnnxReader, name: str | None = None, role: Role = "student") -> None:
-        self.model, self.name, self.role = model, name or model.name, role
-        self.params, self.charset = model.parameters_count, model.charset.characters
-
-    def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
-        """See `WordReader`."""
-        return self.model.read_pictures(pictures)
-
-    def place(self, device: str, threads: int | None) -> OnnxWordReader:
-        """Return the same reader with another number of threads, which a session takes when it is opened."""
-        if threads == self.model.threads:
-            return self
-        again = OnnxReader(self.model.path, threads)
-        again.language_model = self.model.language_model
-        return OnnxWordReader(again, self.name, self.role)
-
-
-class PeerReader:
-    """A reader of another program, on the CPU.
-
-    Args:
-        model: the reader, opened.
-        name: its name in tables; None takes its own.
-        role: its role in a comparison.
-    """
-
-    reading: ReadingKind = "open"
-
-    def __init__(self, model: Peer, name: str | None = None, role: Role = "peer") -> None:
-        self.model, self.name, self.role = model, name or model.name, role
-        self.params, self.charset = model.parameters_count, model.charset.characters
-
-    def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
-        """See `WordReader`."""
-        return self.model.read_pictures(pictures)
-
-    def place(self, device: str, threads: int | None) -> PeerReader:
-        """Return the same reader with another number of threads, which is chosen when it is opened."""
-        model = self.model.with_threads(threads)
-        return self if model is self.model else PeerReader(model, self.name, self.role)
+def name_of_model(model: Reader | OnnxReader | Peer) -> str:
+    """Return the name of a reader: its file's, its folder's, or its kind's where it has been in neither."""
+    if isinstance(model, OnnxReader | Peer):
+        return model.name
+    return type(model).__name__.lower() if model.source is None else name_of(model.source)
 
 
 def open_without_torch(name_or_path: str, threads: int | None = None) -> OnnxReader | Peer | None:
@@ -135,7 +89,7 @@ def open_without_torch(name_or_path: str, threads: int | None = None) -> OnnxRea
         UserError: when it isn't there, or can't be read.
     """
     match = ONNX_NAME.fullmatch(name_or_path)
-    if match is None and os.path.isfile(name_or_path):
+    if match is None and name_or_path not in shipped() and os.path.isfile(name_or_path):
         return OnnxReader(name_or_path, threads)
     if match is not None and match["options"] is None:
         path = Path(match["path"])
@@ -144,41 +98,17 @@ def open_without_torch(name_or_path: str, threads: int | None = None) -> OnnxRea
     return open_peer(name_or_path, threads) if is_peer(name_or_path) else None
 
 
-def open_model(
-    name_or_path: str, role: Role = "student", threads: int | None = None
-) -> ModelReader | OnnxWordReader | PeerReader:
+def open_model(name_or_path: str, role: Role = "student", threads: int | None = None) -> ModelReader:
     """Open a model that reads any word: a shipped name, a folder, a hub repository, an ONNX file or a peer.
 
     Raises:
         UserError: when there is no such reader, or its files are broken.
     """
-    opened = open_without_torch(name_or_path, threads)
-    if isinstance(opened, OnnxReader):
-        return OnnxWordReader(opened, role=role)
-    if opened is not None:
-        return PeerReader(opened, role=role)
-    from students.pretrained import name_of
+    if (opened := open_without_torch(name_or_path, threads)) is not None:
+        return ModelReader(opened, role=role)
     from teachers.registry import load_reader
 
     return ModelReader(load_reader(name_or_path), name_of(name_or_path), role)
-
-
-def wrap_reader(reader: Reader | OnnxReader | Peer, name: str | None = None, role: Role = "student") -> WordReader:
-    """Put a loaded reader behind the protocol.
-
-    Args:
-        reader: a model in memory, an ONNX file, or a reader of another program.
-        name: its name in tables; None takes that of the ONNX file, of the folder it came from, or its kind.
-        role: its role in a comparison.
-    """
-    if isinstance(reader, OnnxReader):
-        return OnnxWordReader(reader, name, role)
-    if isinstance(reader, Peer):
-        return PeerReader(reader, name, role)
-    from students.pretrained import name_of
-
-    own = type(reader).__name__.lower() if reader.source is None else name_of(reader.source)
-    return ModelReader(reader, name or own, role)
 
 
 def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, refine_iters: int | None) -> None:
@@ -189,14 +119,15 @@ def choose_decoding(readers: Sequence[WordReader], decoding: Decoding | None, re
     """
     if decoding is None and refine_iters is None:
         return
-    able = [reader for reader in readers if isinstance(reader, ModelReader) and reader.model.chooses_decoding]
+    models = [reader.model for reader in readers if isinstance(reader, ModelReader)]
+    able = [model for model in models if not isinstance(model, OnnxReader | Peer) and model.chooses_decoding]
     if not able:
         raise UserError(
             "none of these can decode in another way, as PARSeq, CLIP4STR and students that refine do; leave --nar and "
             "--refine-iters out (an ONNX file reads as it was exported)"
         )
-    for reader in able:
-        reader.model.choose_decoding(decoding, refine_iters)
+    for model in able:
+        model.choose_decoding(decoding, refine_iters)
 
 
 def choose_language_model(readers: Sequence[WordReader], given: str | None) -> None:
@@ -214,19 +145,11 @@ def choose_language_model(readers: Sequence[WordReader], given: str | None) -> N
     from distill.data.language_models import open_language_model
 
     chosen = open_language_model(given)
-    able = [reader for reader in readers if _reads_by_ctc(reader)]
+    able = [reader for reader in readers if isinstance(reader, ModelReader) and reader.model.logits_kind == "ctc"]
     if not able:
         raise UserError("none of these reads by CTC, which a language model is for; leave --language-model out")
     for reader in able:
-        reader.model.choose_language_model(chosen)
-
-
-def _reads_by_ctc(reader: WordReader) -> TypeGuard[ModelReader | OnnxWordReader | PeerReader]:
-    if isinstance(reader, ModelReader):
-        return reader.model.LOGITS == "ctc"
-    if isinstance(reader, OnnxWordReader):
-        return reader.model.logits_kind == "ctc"
-    return isinstance(reader, PeerReader) and isinstance(reader.model, OnnxCtcReader)
+        reader.model.language_model = chosen
 
 
 def place(reader: WordReader, device: str, threads: int | None) -> WordReader:

@@ -125,11 +125,8 @@ TARGETS: dict[TargetName, Target] = {
 """Programs by the name of their target; `onnx`, a file of our own, is a target beside them."""
 
 
-class Alone(nn.Module):
-    """A CTC reader that keeps the aspect, reading single pictures: without padding nothing has to be masked.
-
-    OpenCV knows few of the operations that find and mask padding.
-    """
+class UnpaddedReader(nn.Module):
+    """A CTC reader of any width without the masks for padding, whose operations OpenCV lacks."""
 
     def __init__(self, reader: CtcReader) -> None:
         super().__init__()
@@ -196,7 +193,7 @@ def build_target(reader: Reader, target: Target, core: ModelProto, title: str) -
     part = ModelProto()
     if target.columns_first and isinstance(reader, CtcReader) and form.keep_aspect:
         example = torch.rand(3, 3, form.height, form.width)
-        part = assemble_whole(to_onnx(Alone(reader).eval(), (example,), ({0: BATCH, 3: SIZES[3]},)), classes)
+        part = assemble_whole(to_onnx(UnpaddedReader(reader).eval(), (example,), ({0: BATCH, 3: SIZES[3]},)), classes)
     else:
         part.CopyFrom(core)
     append(graph, part.graph, [graph.output[0].name], [BLANK_FIRST], "reader")

@@ -15,10 +15,12 @@ from PIL import Image
 from rapidfuzz import process
 
 from distill.data.folders import walk_files
+from distill.data.holding_out import HELD_OUT
 from distill.data.label_files import LABEL_FILES
 from distill.data.lmdb_reader import DATA_FILE
 from distill.data.overlap import find_overlaps
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records, SubsetRecords, decode_record
+from distill.data.sampling import spread
 from distill.data.trees import find_sets, is_set, open_all, open_set
 from students.charset import Charset
 from students.errors import UserError
@@ -64,7 +66,7 @@ class Benchmark:
     dropped: dict[str, int] = field(default_factory=dict)
     """Records that the label rules drop, by reason."""
     folded: dict[str, int] = field(default_factory=dict)
-    """Characters outside ASCII that the alphabet lacks and that were folded or removed, with their number of labels."""
+    """Characters that the alphabet lacks and that were folded or removed, with their number of labels."""
     partial: bool = False
     """Whether only some of its words are read, for a quick look."""
 
@@ -139,7 +141,9 @@ def locate_benchmarks(data: str | Path, sets: str) -> dict[str, Path]:
     if is_set(data) or data.name.endswith(LIST_SUFFIX) or Path(f"{data}{LIST_SUFFIX}").is_file():
         return {recognise(name): data}
     if not data.is_dir():
-        raise UserError(f"{data}: no such folder; give one with test/SET in it, or one LMDB")
+        beside = data.with_name(HELD_OUT)
+        other = f", or {HELD_OUT} (eval.test={HELD_OUT}), which is there" if is_set(beside) else ""
+        raise UserError(f"{data}: no such folder; give a set of words, or a folder of sets{other}")
     paths = name_sets(data / "test" if (data / "test").is_dir() else data)
     return {name: paths[name] for name in choose(sets, list(paths), data)}
 
@@ -166,9 +170,7 @@ def open_benchmark(
             dropped[verdict.reason or "empty"] += 1
             continue
         scored.append((position, verdict.text))
-        # Of ASCII an alphabet of letters and digits lacks punctuation by the protocol; what else it lacks is told.
-        folded.update({char for char in verdict.folded + verdict.removed if not char.isascii()})
-        folded.update({char for char in verdict.removed if char.isascii() and char.isalnum()})
+        folded.update(verdict.changed)
     if not len(records):
         raise UserError(f"{path} holds no words")
     if not scored:
@@ -177,7 +179,7 @@ def open_benchmark(
     vocabulary = tuple(sorted({label for _, label in scored}))
     partial = limit is not None and limit < len(scored)
     if partial and limit is not None:
-        scored = [scored[number * len(scored) // limit] for number in range(limit)]
+        scored = spread(scored, limit)
     positions, labels = zip(*scored, strict=True)
     return Benchmark(name, records, positions, labels, vocabulary, dict(dropped), dict(folded.most_common()), partial)
 

@@ -16,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 
 from distill.data.progress import followed
+from distill.data.sampling import spread
 from distill.deployment.readers import ReadingKind, Role, WordReader, place
 from distill.evaluation.benchmarks import Benchmark, averaged
 from distill.evaluation.lexicon import ClosedReader
@@ -259,9 +260,7 @@ def unlike_pairs(results: Sequence[ReaderResult], averaged: Sequence[str]) -> tu
 def sample_pictures(benchmarks: Sequence[Benchmark], count: int) -> list[Image.Image]:
     """Load `count` pictures spread evenly over the words of all sets, or all when there are fewer."""
     words = [(benchmark, number) for benchmark in benchmarks for number in range(len(benchmark))]
-    count = min(count, len(words))
-    spread = (words[step * len(words) // count] for step in range(count))
-    return [benchmark.load(number) for benchmark, number in spread]
+    return [benchmark.load(number) for benchmark, number in spread(words, count)]
 
 
 def ms_per_word(reader: WordReader, pictures: Sequence[Image.Image]) -> float:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from rich.console import Console
 
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.readers import WordReader, choose_device, wrap_reader
+from distill.deployment.readers import ModelReader, WordReader, choose_device
 from distill.evaluation.benchmarks import check_overlap, find_training, open_benchmarks
 from distill.evaluation.compare import Comparison, check_names, compare
 from distill.evaluation.gallery import write_galleries
@@ -97,7 +97,7 @@ def _names(given: str | Path | Iterable[str | Path]) -> list[str]:
 def _open(reader: ReaderLike, name: str | None = None) -> WordReader:
     if not isinstance(reader, ReaderLike):
         raise UserError(f"{reader!r} is no reader; give what symdistill.load returns, or a name that it opens")
-    opened = open_reader(str(reader)) if isinstance(reader, str | Path) else wrap_reader(reader)
+    opened = open_reader(str(reader)) if isinstance(reader, str | Path) else ModelReader(reader)
     opened.name = name or opened.name
     return opened
 

@@ -35,7 +35,7 @@ def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
             opened = [reader for reader in report["readers"] if reader["reading"] == "open"]
             found += [(path, str(each["name"]), float(each["ms_per_word"]), total(report, each)) for each in opened]
             machines[path] = str(report["machine"]["processor"])
-            charsets[path] = str(report.get("charset", ""))  # reports of before don't say
+            charsets[path] = "".join(sorted(report.get("charset", "")))  # reports of before don't say
             closed += [str(each["name"]) for each in report["readers"] if each["reading"] != "open"]
             if any(score.get("partial") for each in opened for score in each["benchmarks"].values()):
                 partly.append(path)

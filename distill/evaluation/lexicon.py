@@ -17,7 +17,6 @@ from torch import Tensor
 
 from distill.deployment.readers import (
     ModelReader,
-    PeerReader,
     ReadingKind,
     Role,
     WordReader,
@@ -30,7 +29,6 @@ from students.errors import UserError
 from students.pictures import to_tensor
 from students.pretrained import name_of
 from students.reading import Reader
-from teachers.peer_teacher import PeerTeacher
 from teachers.peers import is_peer
 from teachers.reading import ReadingTeacher
 from teachers.registry import load_model
@@ -239,8 +237,6 @@ def teacher_reader(teacher: Teacher, charset: Charset, lexicon: Sequence[str] | 
         UserError: for a teacher that neither reads nor embeds words.
     """
     if isinstance(teacher, ReadingTeacher):
-        if isinstance(teacher, PeerTeacher):
-            return PeerReader(teacher.reader, teacher.name, "teacher")
         return ModelReader(teacher.reader, teacher.name, "teacher")
     if isinstance(teacher, Embedder):
         return LexiconReader(teacher, charset, lexicon)

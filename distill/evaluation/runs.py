@@ -174,7 +174,7 @@ def check_same_words(one: Run, other: Run) -> None:
         for run in (one, other)
     ]
     same_labels = None in labels or labels[0] == labels[1]
-    if counts[0] != counts[1] or len(scored[0]) != len(scored[1]) or not same_labels:
+    if counts[0] != counts[1] or set(scored[0]) != set(scored[1]) or not same_labels:
         described = [" and ".join(f"{count} of {name}" for name, count in each.items()) for each in counts]
         raise UserError(
             f"{one.folder} and {other.folder} were scored on different words ({described[0]}; {described[1]}) or with "

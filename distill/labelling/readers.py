@@ -14,15 +14,13 @@ from distill.data.distributions import LEFT_OUT, fold_text, fold_texts
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.readers import (
     ModelReader,
-    OnnxWordReader,
-    PeerReader,
     WordReader,
     choose_language_model,
     open_model,
 )
 from students.alignment import occupancy, pool_columns
 from students.charset import Charset
-from students.decoding import DECODERS, LogitsKind, Reading, decode_columns
+from students.decoding import DECODERS, Reading, decode_columns
 from students.errors import UserError
 from students.pictures import COLUMN, group_by_width, pixel_widths, to_array
 from students.reading import Reader
@@ -41,9 +39,7 @@ class Read:
     first; what that alphabet lacks is left out. None for a reader that tells the word alone."""
 
 
-def open_readers(
-    names: Sequence[str], language_model: str | None = None
-) -> list[ModelReader | OnnxWordReader | PeerReader]:
+def open_readers(names: Sequence[str], language_model: str | None = None) -> list[ModelReader]:
     """Open readers by name, on one thread each.
 
     Args:
@@ -89,7 +85,7 @@ class LabelReader:
         charset: the alphabet of the labels.
     """
 
-    def __init__(self, reader: ModelReader | OnnxWordReader | PeerReader, charset: Charset) -> None:
+    def __init__(self, reader: ModelReader, charset: Charset) -> None:
         self.model, self.labels = reader.model, charset
         texts = list(self.model.charset.characters)
         if isinstance(self.model, OnnxCtcReader):
@@ -98,13 +94,6 @@ class LabelReader:
         self._taken = np.flatnonzero(classes != LEFT_OUT)
         self._sums = np.eye(len(charset.characters) + 1, dtype=np.float32)[classes[self._taken]]
         self._known = set(classes.tolist())
-
-    @property
-    def kind(self) -> LogitsKind:
-        """What its columns or positions stand for."""
-        if isinstance(self.model, Reader):
-            return self.model.LOGITS
-        return self.model.logits_kind if isinstance(self.model, OnnxReader) else "ctc"
 
     def read(self, pictures: Sequence[Image.Image]) -> list[Read]:
         """Read pictures, in batches that the caller determines."""
@@ -146,7 +135,7 @@ class LabelReader:
         ids = [self.labels.ids[char] for char in label]
         if read.log_probs is None or not self._known.issuperset(ids):
             return None
-        if self.kind == "ctc":
+        if self.model.logits_kind == "ctc":
             log_probs = torch.from_numpy(read.log_probs)[None]
             weights = occupancy(
                 log_probs, torch.tensor([ids]), torch.tensor([log_probs.shape[1]]), torch.tensor([len(ids)])
@@ -171,7 +160,7 @@ class LabelReader:
         else:
             with torch.inference_mode():
                 logits = model.eval()(torch.from_numpy(np.ascontiguousarray(images)))
-        readings = DECODERS[self.kind](model.charset, logits, None, columns, model.language_model)
+        readings = DECODERS[model.logits_kind](model.charset, logits, None, columns, model.language_model)
         probabilities = logits.float().softmax(dim=-1).numpy()
         return [Read(reading, self._fold(rows)) for reading, rows in zip(readings, probabilities, strict=True)]
 

@@ -169,8 +169,9 @@ def describe_counts(counts: Counts, request: LabelRequest, names: Sequence[str],
     else:
         lines.append(f"  labelled by {readers}, confidence {request.threshold:g} or more")
     if request.likeliest:
-        classes = min(request.likeliest, len(request.charset) + 1)
-        lines.append(f"  {counts.distributions:,} have distributions ({classes} likeliest classes a character)")
+        lines.append(
+            f"  {counts.distributions:,} have distributions ({request.likeliest} likeliest classes a character)"
+        )
     for reason, count in counts.left_out.most_common():
         lines.append(f"  left out: {count:,} {reason}")
     if counts.compared:

@@ -16,8 +16,8 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from distill.config import TrainSection
 from distill.processes import exit_with_others
+from distill.training.sections import TrainSection
 from students.errors import UserError
 
 Precision = Literal["no", "bf16", "fp16"]

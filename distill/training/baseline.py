@@ -9,9 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-from distill.config import Config, SourceSection, TeacherSection, save_config
+from distill.config import save_config
+from distill.data.sections import SourceSection
 from distill.processes import without_launcher
+from distill.schema import Config
 from distill.training.run_folder import find_changes
+from distill.training.sections import TeacherSection
 from distill.training.stopping import STOPPED, StopRequest
 from losses.registry import find_loss
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.config import GuidanceSection, LossSection, ScheduleSection
+from distill.training.sections import GuidanceSection, LossSection, ScheduleSection
 from distill.training.term_weights import check_schedule
 from losses.alphabets import SharedAlphabet
 from losses.heads import GuidanceHeads

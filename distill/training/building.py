@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from distill.config import Config, StudentSection, TeacherSection
+from distill.schema import Config
 from distill.training.distillation import DistillationTask
+from distill.training.sections import StudentSection, TeacherSection
 from losses.heads import load_heads
 from students.charset import Charset
 from students.ctc import CtcReader, Learner, learner, new_learner

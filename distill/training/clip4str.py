@@ -11,11 +11,12 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import Self
 
-from distill.config import Clip4StrSection, TeacherConfig
 from distill.data.batch import Batch
+from distill.schema import TeacherConfig
 from distill.training.building import Log, check_kept, remap_reader
 from distill.training.permuted import PermutedInputs, order_losses, prepare_orders
 from distill.training.task import Task, batch_seed
+from distill.training.teacher_sections import Clip4StrSection
 from students.charset import Charset
 from students.errors import UserError
 from students.permuted import PermutationOptions, average_orders

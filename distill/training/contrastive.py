@@ -13,13 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.config import ContrastiveSection
 from distill.data.batch import Batch
 from distill.training.task import Task
+from distill.training.teacher_sections import ContrastiveSection
 from losses.labels import column_loss, ctc_loss
+from students.errors import UserError
 from teachers.small import SmallTeacher
 from teachers.towers import run_words
 
+TRIES = 1000
+"""Edits that are drawn for each hard negative, before that is an error."""
 MAX_SCALE = 100.0
 """Largest factor (1 / temperature) on the similarities, as in CLIP."""
 CLASSES = (string.digits, string.ascii_lowercase, string.ascii_uppercase, string.punctuation)
@@ -271,13 +274,14 @@ def score_teacher(teacher: SmallTeacher, batches: Iterable[Batch]) -> TeacherSco
     words = list(embedded)
     images = torch.stack([row for row, _ in embedded.values()])
     texts = teacher.embed_words(words)
-    nearest = (images @ texts.T).argmax(dim=1).cpu()
-    hits = (nearest == torch.arange(len(words))).sum().item()
     characters, length = teacher.config.characters, teacher.config.max_length
     negatives = [hard_negatives(w, 9, characters, random.Random(i), 1, length) for w, (_, i) in embedded.items()]
     wrong = teacher.embed_words([word for row in negatives for word in row]).view(len(words), 9, -1)
-    own = (images * texts).sum(dim=1)
-    apart = (own > torch.einsum("nj,nkj->nk", images, wrong).amax(dim=1)).sum().item()
+    with torch.autocast(images.device.type, enabled=False):  # similarities near 1 differ by less than bf16 can say
+        images, texts, wrong = images.float(), texts.float(), wrong.float()
+        hits = ((images @ texts.T).argmax(dim=1).cpu() == torch.arange(len(words))).sum().item()
+        own = (images * texts).sum(dim=1)
+        apart = (own > torch.einsum("nj,nkj->nk", images, wrong).amax(dim=1)).sum().item()
     teacher.train(was_training)
     return TeacherScores(len(words), 100 * hits / len(words), 100 * apart / len(words))
 
@@ -297,16 +301,23 @@ def hard_negatives(
 
     Returns:
         The hard negatives in the order they were drawn.
+
+    Raises:
+        UserError: when there are hardly so many.
     """
     drawn: dict[str, None] = {}
-    while len(drawn) < count:
+    for _ in range(TRIES * count):
+        if len(drawn) == count:
+            break
         edits = 1 if max_edits == 1 or random_source.random() < 0.7 else random_source.randint(2, max_edits)
         candidate = word
         for _ in range(edits):
             candidate = edit(candidate, characters, random_source)
         if candidate and candidate != word and len(candidate) <= max_length:
             drawn[candidate] = None
-    return list(drawn)
+    if len(drawn) == count:
+        return list(drawn)
+    raise UserError(f"{word!r} has hardly {count} words so near; set contrastive.hard_negatives lower")
 
 
 def edit(word: str, characters: str, random_source: random.Random) -> str:

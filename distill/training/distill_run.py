@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from distill.config import Config, as_dict
+from distill.config import as_dict
 from distill.data.language_models import open_language_model
 from distill.data.module import DataModule
 from distill.data.trees import open_all
@@ -22,7 +22,6 @@ from distill.deployment.card import UNKNOWN, Card, fill_card, scores_from_report
 from distill.deployment.folder import save_folder
 from distill.deployment.readers import ModelReader, WordReader
 from distill.deployment.snippets import TargetName
-from distill.errors import check_extra
 from distill.evaluation.benchmarks import MAX_LENGTH, check_overlap, locate_benchmarks, open_benchmarks
 from distill.evaluation.compare import compare
 from distill.evaluation.curves import learning_curve, read_metrics
@@ -31,6 +30,7 @@ from distill.evaluation.page.report_page import write_page
 from distill.evaluation.report import build_report, write_report
 from distill.evaluation.tables import print_report
 from distill.plugins import import_plugins
+from distill.schema import Config
 from distill.training.accelerator import own_process_state, splits_weights
 from distill.training.baseline import Baseline
 from distill.training.branches import distinct
@@ -41,6 +41,7 @@ from distill.training.run import TrainingRun, Validation
 from distill.training.run_folder import check_run_folder
 from students.charset import Charset
 from students.errors import UserError
+from students.extras import check_extra
 from students.reading import Reader
 from teachers.registry import load_reader
 
@@ -138,7 +139,7 @@ class DistillRun(TrainingRun[Config]):
         if chosen is not None:
             data.check_sources()
             try:
-                self.task.student.choose_language_model(open_language_model(chosen, data.resolve_or_here))
+                self.task.student.language_model = open_language_model(chosen, data.resolve_or_here)
             except UserError as error:
                 raise UserError(f"student.language_model={chosen}: {error}") from None
         return data
@@ -236,6 +237,7 @@ class DistillRun(TrainingRun[Config]):
     def report(self) -> None:
         """Compare the best weights with baseline and teacher, write the report, and export the student."""
         started, config, out = time.monotonic(), self.config, self.out
+        self.log("trained; now comparing, exporting and reporting")
         student = load_reader(out / "student")
         charset = self._test_charset(student)
         benchmarks = open_benchmarks(

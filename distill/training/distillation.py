@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from distill.config import AuxSection, GuidanceSection, LossSection
 from distill.data.batch import Batch
 from distill.training.branches import (
     PSEUDO,
@@ -21,6 +20,7 @@ from distill.training.branches import (
     missing_parts,
 )
 from distill.training.pseudo_labels import LabelledBatch, label_words
+from distill.training.sections import AuxSection, GuidanceSection, LossSection
 from distill.training.stored import StoredTeacher, stored_guidance
 from distill.training.task import Task, batch_seed
 from distill.training.term_weights import TermWeights

@@ -83,6 +83,9 @@ def gradient_shares(task: DistillationTask, terms: dict[str, torch.Tensor]) -> d
     weights = [weight for weight in task.student.parameters() if weight.requires_grad]
     norms = {}
     for name, term in terms.items():
+        if not term.requires_grad:  # as a loss of one's own that finds nothing to compare in this batch
+            norms[name] = 0.0
+            continue
         gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
         norms[name] = sum(float(part.float().square().sum()) for part in gradients if part is not None) ** 0.5
     total = sum(norms.values()) or 1.0

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distill.config import ParseqSection, TeacherConfig
 from distill.data.batch import Batch
+from distill.schema import TeacherConfig
 from distill.training.building import Log, check_kept, remap_reader
 from distill.training.task import Task, batch_seed
+from distill.training.teacher_sections import ParseqSection
 from students.charset import Charset
 from students.errors import UserError
 from students.parseq import SIZES, Parseq, ParseqConfig

@@ -82,9 +82,9 @@ class TrainingProgress:
 
 
 def hours(seconds: float) -> str:
-    """Write a time as h:mm, rounded up to whole minutes."""
+    """Write a time in hours and minutes, rounded up to whole minutes."""
     minutes = math.ceil(seconds / 60)
-    return f"{minutes // 60}:{minutes % 60:02d}"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 class Tracker:

@@ -15,20 +15,21 @@ from accelerate.utils import set_seed
 from rich.console import Console
 from torch import nn
 
-from distill.config import Config, TeacherConfig, save_config
+from distill.config import save_config
 from distill.data.batch import Batch
 from distill.data.module import DataModule
 from distill.deployment.card import Card
 from distill.deployment.folder import save_folder
 from distill.evaluation.gallery import draw_gallery
 from distill.evaluation.validation import validate
+from distill.schema import Config, TeacherConfig
 from distill.training.accelerator import GatheredModel, describe_processes, make_accelerator, splits_weights
 from distill.training.checkpoint import CheckpointKeeper, check_alphabet, describe_differences, load_checkpoint
 from distill.training.ema import WeightAverage
 from distill.training.optim import ConfiguredRates, build_optimizer, build_schedule
 from distill.training.progress import Tracker, TrainingProgress
 from distill.training.run_folder import describe_changes, find_changes, open_run_folder, validates
-from distill.training.stopping import StopRequest
+from distill.training.stopping import StoppedError, StopRequest, interrupted_when_asked
 from distill.training.task import Task
 from distill.training.trainer import Loop, NonFiniteLossError, StepReport, TrainState, train
 from students.charset import Charset
@@ -217,7 +218,11 @@ class TrainingRun(ABC, Generic[Settings]):
                 raise
             self.seconds["train"] = self.state.seconds
             if self.accelerator.is_main_process:  # what follows takes long, and is not done together
-                finished = self.after_training(finished)
+                try:
+                    with interrupted_when_asked():
+                        finished = self.after_training(finished)
+                except StoppedError:
+                    finished = False
             if not finished:
                 how = "--resume auto (in Python resume='auto')"
                 self.log(f"stopped at step {self.state.step} and saved; continue with {how}")
@@ -265,6 +270,7 @@ class TrainingRun(ABC, Generic[Settings]):
             return
         check_alphabet(path, self.data.charset.characters)
         load_checkpoint(self.accelerator, path)
+        self.accelerator.step = 0  # a checkpoint has whole steps alone, perhaps of another number of batches
         self._configured.apply(self.optimizer, self.schedule, self.config.train.steps)
         self._saved_step = self.state.step
         self.log(f"resumed {path} at step {self.state.step}")
@@ -277,11 +283,14 @@ class TrainingRun(ABC, Generic[Settings]):
             self.log(line)
         other = path.parent.resolve() != self.checkpoints.folder.resolve()  # whose best weights lie there
         if other or self.checkpoints.after(self.state.step):  # the best weights may be of those steps
-            self.state.best_accuracy = -1.0
+            self._forget_best()
         elif any(validates(key, self.config) for key in changes or ()):
-            self.state.best_accuracy = -1.0
+            self._forget_best()
             self.log("the words to validate on have changed: the best weights are chosen anew")
         self.accelerator.wait_for_everyone()  # before later checkpoints are set aside
+
+    def _forget_best(self) -> None:
+        self.state.best_accuracy, self.state.validated_step = -1.0, -1
 
     def weights(self) -> nn.Module:
         """Return the exported model as it is now, averaged when averaging is on; every process calls it."""
@@ -315,13 +324,15 @@ class TrainingRun(ABC, Generic[Settings]):
                 self._save_before_leaving()
                 raise
             finished = self.state.step >= settings.steps
+            if finished and self.state.validated_step != self.state.step:
+                self._validate_now(self.state)  # resumed with no step left
             self._save()
         self.accelerator.end_training()
         return finished
 
     def _save_before_leaving(self) -> None:
         """Save when words can't be read, so that no step is lost once they are mended."""
-        complete = self.state.batches == self.state.step * self.config.train.grad_accum
+        complete = self.accelerator.sync_gradients
         if complete and self.state.step > 0 and self.accelerator.num_processes == 1:  # others would not come to save
             self._save()
 
@@ -351,18 +362,18 @@ class TrainingRun(ABC, Generic[Settings]):
 
     def _validate_now(self, state: TrainState) -> None:
         weights = self.weights()
-        was_training = weights.training
         weights.eval()
         if self.accelerator.num_processes > 1:
             # Each BatchNorm saw its own process's words in the last step; what is validated is what is exported.
             for buffer in weights.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         result = self.validate(weights, state.step)
+        state.validated_step = state.step
         if result.accuracy > state.best_accuracy or self.config.train.select == "last":
             state.best_accuracy, state.best_step = result.accuracy, state.step
             if self.accelerator.is_main_process:
                 self.save_best(weights, result)
-        weights.train(was_training)
+        self.task.train()  # not the weights alone: a task may keep some of its parts in eval mode
         self.progress.validated(state.step, result.described())
         if self.tracker is not None:
             row = {"accuracy": result.accuracy, **result.metrics, "words": float(result.words)}

@@ -8,9 +8,10 @@ from typing import IO, Any
 
 import yaml
 
-from distill.config import Config, Schema, TeacherConfig, as_dict, differences, load_config
+from distill.config import Schema, as_dict, differences, load_config
 from distill.fields import as_yaml
 from distill.locks import acquire_lock
+from distill.schema import Config, TeacherConfig
 from distill.training.checkpoint import CheckpointKeeper
 from students.errors import UserError
 from students.files import check_output, remove, repair

@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,31 @@ def stop_with_parent(parent: int) -> None:
         os._exit(STOPPED)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class StoppedError(BaseException):
+    """The process was asked to stop in what `interrupted_when_asked` encloses."""
+
+
+@contextmanager
+def interrupted_when_asked() -> Iterator[None]:
+    """End what is enclosed at once, by `StoppedError`, when asked to stop; its handlers are those of the main thread.
+
+    For what has no steps to finish, and is done again when the run is resumed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, _: FrameType | None) -> None:
+        raise StoppedError
+
+    before = {number: signal.signal(number, handle) for number in StopRequest.SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class StopRequest:

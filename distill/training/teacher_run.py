@@ -10,8 +10,9 @@ from pathlib import Path
 from rich.console import Console
 from torch import nn
 
-from distill.config import TeacherConfig, differences
+from distill.config import differences
 from distill.evaluation.report import describe_machine, versions
+from distill.schema import TeacherConfig
 from distill.training.accelerator import own_process_state
 from distill.training.clip4str import build_clip4str
 from distill.training.contrastive import ContrastiveTask, score_teacher

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from distill.config import LossSection, ScheduleSection
+from distill.training.sections import LossSection, ScheduleSection
 from students.errors import UserError
 
 Schedule = ScheduleSection | LossSection

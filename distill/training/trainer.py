@@ -31,6 +31,8 @@ class TrainState:
     """Best validation word accuracy so far, percent."""
     best_step: int = 0
     """Optimizer step of it."""
+    validated_step: int = -1
+    """Optimizer step of the latest validation; -1 before the first."""
     seconds: float = 0.0
     """Wall time of the loop, validation included."""
 

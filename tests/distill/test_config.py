@@ -6,13 +6,17 @@ import dataclasses
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from distill.commands.distill import main
-from distill.config import Config, LossSection, SourceSection, TeacherConfig, known_keys, load_config, save_config
+from distill.config import known_keys, load_config, save_config
 from distill.config_help import explain
+from distill.data.sections import SourceSection
 from distill.fields import type_at
 from distill.old_keys import OLD_KEYS, OLD_VALUES
+from distill.schema import Config, TeacherConfig
+from distill.training.sections import LossSection
 from students.errors import UserError
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
@@ -328,6 +332,7 @@ def test_an_unknown_key_from_python_names_the_nearest(overrides: dict[str, objec
         ("losses.mine=0.5", LossSection(0.5)),
         ("losses={mine: 0.5}", LossSection(0.5)),
         ("losses.mine={weight: 2, until: 0.5, options: {k: [1, no]}}", LossSection(2.0, 0, 0.5, 0, {"k": [1, False]})),
+        ("losses.mine.options.k.a=1", LossSection(options={"k": {"a": 1}})),
         ("losses.mine.warmup=0.1", LossSection(1.0, 0.1)),
     ],
 )
@@ -353,3 +358,11 @@ def test_a_loss_is_a_weight_or_a_section(file: Path, given: str, section: LossSe
 )
 def test_values_out_of_bounds(file: Path, wrong: str, reason: str) -> None:
     assert reason in refusal(file, wrong)
+
+
+def test_numbers_and_arrays_of_numpy_are_numbers() -> None:
+    losses = {"mine": {"options": {"k": {"a": np.arange(2)}}}}
+    config = load_config(Config, {"optim": {"lr": np.float64(5e-4)}, "losses": losses}, {"train.steps": np.int64(5)})
+    assert (config.optim.lr, config.train.steps) == (5e-4, 5)
+    assert type(config.train.steps) is int
+    assert config.losses["mine"].options == {"k": {"a": [0, 1]}}

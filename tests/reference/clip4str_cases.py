@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.config import Clip4StrSection
 from distill.conversion.checkpoints import read_checkpoint
 from distill.conversion.clip4str import convert, stored_name
 from distill.conversion.layout import ConversionOptions
 from distill.training.clip4str import Clip4StrTask
 from distill.training.permuted import PermutedInputs
+from distill.training.teacher_sections import Clip4StrSection
 from students.permuted import PermutationOptions
 from students.pictures import normalize
 from teachers.clip4str import Clip4Str, Pass

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill.config import Config, StudentSection, TeacherSection
 from distill.conversion.clipocr import CLIP_FOLDER, GUIDANCE, stored_name
 from distill.data.batch import Batch
 from distill.data.columns import COLUMNS
+from distill.schema import Config
 from distill.training.building import build_task
 from distill.training.distillation import DistillationTask
+from distill.training.sections import StudentSection, TeacherSection
 from losses.heads import published_name
 from students.decoding import decode_probabilities
 from students.pictures import normalize

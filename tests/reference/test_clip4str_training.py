@@ -8,7 +8,8 @@ from functools import cache
 import pytest
 import torch
 
-from distill.config import TeacherConfig, load_config
+from distill.config import load_config
+from distill.schema import TeacherConfig
 from distill.training.clip4str import Clip4StrTask
 from distill.training.optim import build_optimizer, build_schedule
 from students.decoding import decode_probabilities

@@ -14,11 +14,12 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from distill.config import Config, OptimSection, TrainSection
 from distill.data.batch import Batch
+from distill.schema import Config
 from distill.training.accelerator import own_process_state
 from distill.training.distillation import DistillationTask
 from distill.training.run import TrainingRun, Validation
+from distill.training.sections import OptimSection, TrainSection
 from students.student import Student
 from tests.reference.cases import Case, Converted, cases, close
 from tests.reference.clipocr_cases import (

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from string import ascii_lowercase, ascii_uppercase, digits
 
 import pytest
 import torch.nn.functional as F
@@ -310,3 +311,27 @@ def test_a_reading_in_more_characters_is_folded_as_labels_are(text: str, charact
     folded = charset.adapt_reading(text)
     assert folded == (charset.clean(text, keep_illegible=True) or "")
     assert charset.adapt_reading(folded) == folded
+
+
+def test_neighbours_that_compose_are_refused_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "alphabet.txt"
+    for lines in ("\u0995\n\u09c7\n\u09be\n", "\u1102\n\u1161\n"):
+        file.write_text(lines, encoding="utf-8")
+        with pytest.raises(UserError, match="would become one character; list another between them"):
+            Charset.load(str(file))
+    file.write_text("\u09c7\n\u0995\n\u09be\n", encoding="utf-8")
+    assert Charset.load(str(file)).characters == "\u09c7\u0995\u09be"
+
+
+def test_alphabets_that_write_all_words_of_ascii() -> None:
+    written = {name: Charset.load(name).writes_ascii_words for name in ("36", "62", "94", "95")}
+    assert written == dict.fromkeys(written, True)
+    assert Charset(digits + ascii_uppercase).writes_ascii_words, "in one case"
+    for characters in (digits, ascii_lowercase, digits + ascii_lowercase[1:], digits + ascii_lowercase + "ä"):
+        assert not Charset(characters).writes_ascii_words
+
+
+def test_what_changes_a_word_is_told_from_punctuation() -> None:
+    verdict = Charset(digits).examine("B12-½é7")
+    assert verdict.text == "12127"
+    assert verdict.changed == {"B", "½", "é"}

@@ -105,6 +105,16 @@ def test_a_saved_student_reads_the_same(small_config: StudentConfig, images: Ten
     assert loaded.read_batch(images) == student.read_batch(images)
 
 
+def test_refining_can_be_chosen_again(small_config: StudentConfig) -> None:
+    student = parallel(small_config, 2)
+    for count in (0, 2):
+        student.choose_decoding(refine_iters=count)
+        assert student.config.refine_iters == count
+    for wrong in (1.5, "2", -1):
+        with pytest.raises(UserError, match="give a whole number, 0 or more"):
+            student.choose_decoding(refine_iters=wrong)  # type: ignore[arg-type]
+
+
 def test_only_a_student_that_refines_has_a_choice(small_config: StudentConfig) -> None:
     with pytest.raises(UserError, match="as it was trained"):
         parallel(small_config, 0).choose_decoding(refine_iters=1)

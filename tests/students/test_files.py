@@ -98,3 +98,9 @@ def test_places_that_are_closed_are_refused_before_there_is_anything_to_write(
     for file in (closed / "a.json", tmp_path / "none" / "a.json", tmp_path):
         with pytest.raises(UserError, match="can't be written; give --out a file in a folder that exists"):
             check_file(file, "--out")
+
+
+def test_a_name_that_is_too_long_is_refused_before_there_is_anything_to_write(tmp_path: Path) -> None:
+    for length in (245, 300):
+        with pytest.raises(UserError, match="the name is too long; give a shorter one"):
+            check_output(tmp_path / ("n" * length), False, "a reader", lambda folder: True)

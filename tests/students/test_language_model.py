@@ -237,7 +237,7 @@ def test_a_reader_keeps_it_in_its_folder(reader: CtcReader, tmp_path: Path) -> N
     assert loaded.config.language_model == OWN
     again = learner(loaded, decoder=False)
     assert again.config.language_model == OWN
-    loaded.choose_language_model(None)
+    loaded.language_model = None
     loaded.save_pretrained(tmp_path / "without")
     assert CtcReader.from_pretrained(tmp_path / "without").language_model is None
     (tmp_path / OWN_FILE).unlink()
@@ -254,7 +254,7 @@ def test_only_ctc_has_one(student: Student, small_config: StudentConfig) -> None
     with pytest.raises(UserError, match="a language model is for reading by CTC"):
         student.language_model = listed(a=1)
     with pytest.raises(UserError, match="a language model is for reading by CTC"):
-        student.choose_language_model(listed(a=1))
+        student.language_model = listed(a=1)
     with pytest.raises(UserError, match="a language model is for decoding ctc, not ar"):
         dataclasses.replace(small_config, language_model="european")
     with pytest.raises(UserError, match="there is no language model 'other'"):

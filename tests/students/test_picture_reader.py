@@ -14,6 +14,7 @@ from PIL import Image
 from students.charset import Charset
 from students.decoding import Reading
 from students.errors import UserError
+from students.language_model import LanguageModel, WordList
 from students.picture_reader import PictureReader
 
 GREYS = (0, 51, 102, 153, 204, 255)
@@ -112,3 +113,21 @@ def test_a_number_and_a_folder_are_no_pictures(tmp_path: Path) -> None:
 def test_a_string_is_a_path() -> None:
     with pytest.raises(UserError, match=r"word\.png: no such file"):
         GreyReader().read("word.png")
+
+
+def test_a_broken_picture_without_a_name_is_counted() -> None:
+    with pytest.raises(UserError, match="picture 3: no format that Pillow knows"):
+        GreyReader().read([grey(0), grey(1), b"abc"], batch_size=2)
+    with pytest.raises(UserError, match="opened as text is no picture; open it in binary mode"):
+        GreyReader().read(io.StringIO("words"))  # type: ignore[call-overload]
+    assert GreyReader().read([grey(0)], np.int64(8))[0].text == "a"  # type: ignore[call-overload]
+
+
+def test_only_what_reads_by_ctc_takes_a_language_model() -> None:
+    reader = GreyReader()
+    with pytest.raises(UserError, match="is no language model"):
+        reader.language_model = "european"  # type: ignore[assignment]
+    with pytest.raises(UserError, match="a language model is for reading by CTC"):
+        reader.language_model = LanguageModel([WordList("own", {"a": 1})])
+    reader.language_model = None
+    assert reader.place("cpu", 1) is reader

@@ -207,3 +207,21 @@ def test_a_timm_vit_by_name(name: str, small_config: StudentConfig, images: Tens
 def test_an_encoder_that_does_not_work(name: str, message: str, small_config: StudentConfig) -> None:
     with pytest.raises(UserError, match=message):
         Student(dataclasses.replace(small_config, encoder=name, column_head=False))
+
+
+def test_weights_are_stored_as_two_types_only(student: Student, tmp_path: Path) -> None:
+    student.save_pretrained(tmp_path / "there")
+    before = (tmp_path / "there" / "model.safetensors").read_bytes()
+    for dtype in ("int8", "float8", torch.float16):
+        for folder in ("there", "new"):
+            with pytest.raises(UserError, match="stored as float32 or float16"):
+                student.save_pretrained(tmp_path / folder, dtype=dtype)
+    assert (tmp_path / "there" / "model.safetensors").read_bytes() == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_damaged_weights_read_nothing(student: Student) -> None:
+    with torch.no_grad():
+        student.head.bias.fill_(float("nan"))
+    with pytest.raises(UserError, match="NaN instead of probabilities"):
+        student.eval().read(Image.new("RGB", (60, 20)))

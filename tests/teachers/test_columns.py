@@ -81,3 +81,14 @@ def test_a_shipped_reader_teaches_the_labels_that_it_can_spell() -> None:
 def test_a_label_that_can_not_be_spelt_whole_is_not_spelt() -> None:
     teacher = CtcReaderTeacher("reader", CtcReader(dataclasses.replace(CONFIG, max_length=3)))
     assert [teacher.spell(label) for label in ("ab", "AB", "ab!", "abca", "")] == ["ab", "ab", "", "", ""]
+
+
+def test_small_probabilities_survive_half_precision() -> None:
+    log_probs = torch.full((1, 4, 4), -70.0)
+    log_probs[0, [0, 1, 2, 3], [1, 0, 2, 0]] = 0.0
+    exact = Given(log_probs, None)(torch.zeros(1, 3, 32, 128), ["ab"]).characters
+    with torch.autocast("cpu", torch.float16):
+        half = Given(log_probs, None)(torch.zeros(1, 3, 32, 128), ["ab"]).characters
+    assert half is not None
+    assert half[0, :2].isfinite().all()
+    torch.testing.assert_close(half, exact)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from students.errors import UserError
+from students.language_model import load_language_model
 from students.onnx_files import count_weights, read_properties
 from teachers.onnx_ctc import MAX_WIDTH, OnnxCtcReader
 from teachers.onnx_options import parse_options, read_dictionary
@@ -119,11 +121,37 @@ def test_a_folder_of_paddleocr_needs_nothing_else(tmp_path: Path) -> None:
     assert "doesn't tell how a recogniser of PaddleOCR reads" in refused(str(tmp_path / "inference.onnx"))
 
 
+def test_it_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    shades = save_recogniser(tmp_path / "rec.onnx", CHARACTERS, metadata=METADATA)
+    reader = OnnxCtcReader(tmp_path / "rec.onnx", threads=1, name="rec of mine")
+    reader.language_model = load_language_model("european")
+    again = pickle.loads(pickle.dumps(reader))  # noqa: S301 - made here
+    assert (again.name, again.threads) == ("rec of mine", 1)
+    assert again.language_model is not None
+    assert again.language_model.name == "european"
+    assert again.read(draw(shades, spelt("bead"))) == reader.read(draw(shades, spelt("bead")))
+
+
+def test_characters_stand_within_the_picture(tmp_path: Path) -> None:
+    shades = save_recogniser(tmp_path / "rec.onnx", CHARACTERS, shape=("N", 3, HEIGHT, 96), metadata=METADATA)
+    for word in ("bead", "e"):
+        picture = draw(shades, spelt(word))
+        for width in (picture.width, picture.width - 3):
+            for char in (
+                OnnxCtcReader(tmp_path / "rec.onnx").read(picture.crop((0, 0, width, picture.height))).characters
+            ):
+                assert char.start is not None
+                assert char.end is not None
+                assert 0 <= char.start < char.end <= 1
+
+
 def test_a_file_of_ours_that_reads_by_columns(tmp_path: Path) -> None:
     ours = {"format": "symdistill-student", "charset": '"abcde"', "logits": '"ctc"'}
     save_recogniser(tmp_path / "own.onnx", CHARACTERS, shape=("N", 3, HEIGHT, 96), softmax=False, metadata=ours)
     reader = OnnxCtcReader(tmp_path / "own.onnx")
     assert (reader.options.preset, reader.image_size, reader.charset.characters) == ("symdistill", (8, 96), CHARACTERS)
+    ((_, probabilities, columns),) = reader.columns([Image.new("RGB", (24, 8))])
+    assert columns == [probabilities.shape[1]], "our graphs remove the padding themselves"
     save_recogniser(tmp_path / "own.onnx", CHARACTERS, metadata=ours | {"logits": '"attention"'})
     assert "decodes character by character" in refused(str(tmp_path / "own.onnx"))
 

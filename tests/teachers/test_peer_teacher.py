@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from distill.config import AuxSection, GuidanceSection
 from distill.data.batch import Batch
-from distill.deployment.readers import PeerReader
+from distill.deployment.readers import ModelReader
 from distill.evaluation.lexicon import teacher_reader
 from distill.training.distillation import DistillationTask
+from distill.training.sections import AuxSection, GuidanceSection
 from distill.training.trainer import check_gradients
 from students.charset import Charset
 from students.ctc import CtcLearner
@@ -108,7 +108,7 @@ def test_it_teaches_by_distributions(decoding: str, teacher: PeerTeacher, tmp_pa
 
 def test_it_is_scored_on_pictures_as_they_are(teacher: PeerTeacher, tmp_path: Path) -> None:
     reader = teacher_reader(teacher, Charset.load("36"))
-    assert isinstance(reader, PeerReader)
+    assert isinstance(reader, ModelReader)
     assert (reader.name, reader.role) == ("rec", "teacher")
     assert reader.read_pictures([picture_of("decade" * 3, tmp_path)])[0].text == "decade" * 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes.util
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_rapidocr_reads_by_name() -> None:
     assert (reader.name, reader.image_size) == ("rapidocr", (48, 320))
     assert 5e6 < (reader.parameters_count or 0) < 5.4e6, "PP-OCRv6 small has 5.3 million weights"
     assert len(reader.charset.characters) > 18_000
-    assert reader.with_threads(1) is reader
+    assert reader.place("cpu", 1) is reader
     # A student's pictures have lost their aspect, and are read all the same.
     squeezed = np.stack([np.asarray(draw_word(word).resize((128, 32))) for word in WORDS]).transpose(0, 3, 1, 2)
     assert [reading.text for reading in reader.read_arrays(squeezed / np.float32(127.5) - 1)] == WORDS
@@ -69,6 +70,17 @@ def test_tesseract_reads_by_name(capfd: pytest.CaptureFixture[str]) -> None:
     assert len(reader.read(Image.new("RGB", (60, 30), "white")).text) <= 2
     assert (reader.name, reader.parameters_count) == ("tesseract", None)
     assert capfd.readouterr() == ("", ""), "what the library says of an empty picture is held back"
+
+
+def test_tesseract_reads_in_several_threads() -> None:
+    if ctypes.util.find_library("tesseract") is None:
+        pytest.skip("Tesseract isn't installed")
+    reader = open_peer("tesseract")
+    pictures = [draw_word(word) for word in WORDS] * 5
+    expected = [reading.text for reading in reader.read(pictures)]
+    with ThreadPoolExecutor(4) as threads:
+        for readings in threads.map(lambda _: reader.read(pictures), range(4)):
+            assert [reading.text for reading in readings] == expected
 
 
 def test_tesseract_starts_no_threads() -> None:

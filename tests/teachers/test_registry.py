@@ -131,6 +131,16 @@ def test_a_registered_teacher_goes_by_its_name() -> None:
         load_teacher("codes", weights="file.pt")
     with pytest.raises(UserError, match="does not read"):
         load_reader("codes")
+
+    class Noisy(Codes):
+        def __init__(self) -> None:
+            super().__init__(4)
+            self.later = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5))
+
+    register_teacher("codes")(Noisy)
+    teacher = load_teacher("codes")
+    assert not any(module.training for module in teacher.modules()), "whatever it was built of, it is frozen"
+    assert not any(weight.requires_grad for weight in teacher.parameters())
     register_teacher("codes")(lambda: 3)  # type: ignore[arg-type, return-value]
     with pytest.raises(UserError, match=r"made a int; return a teachers\.Teacher"):
         load_teacher("codes")

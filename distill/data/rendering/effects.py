@@ -151,7 +151,7 @@ def blur(image: np.ndarray, cap: float, contrast: float, random: Random) -> np.n
 
 
 def sense(image: np.ndarray, contrast: float, noises: NoiseBank, random: Random) -> np.ndarray:
-    """Add sensor noise, at most a tenth of the text's contrast, sharpen now and then, and round: to (h, w, 3) uint8."""
+    """Sharpen now and then, and add noise, at most a tenth of the text's contrast: (h, w, 3) float32 to uint8."""
     height, width = image.shape[:2]
     if random.random() < 0.2:
         soft = cv2.GaussianBlur(image, (0, 0), 1.2)

@@ -16,7 +16,7 @@ from PIL import features
 
 from distill.data.records import user_cache
 from distill.data.rendering.atlas import UnusableFontError, load_face
-from distill.errors import import_extra
+from students.extras import import_extra
 from students.files import write_file
 
 FILE = "fonts.json"

@@ -53,7 +53,7 @@ class LineSampler(WordSampler):
         return turned if self.charset.issuperset("".join(turned)) else words
 
 
-def calm(word: SetWord) -> float:
-    """Return the part of a word's bend, tilt and turn that a line so long bears: 1 for a short one."""
+def long_line_factor(word: SetWord) -> float:
+    """Return the factor by which bend, tilt and rotation of a long line are reduced; 1 for a word."""
     left, _, right, _ = word.box
     return min(1.0, WORD_EXTENT * CAP_HEIGHT / (right - left))

@@ -21,7 +21,7 @@ from distill.data.rendering.fonts import FontChoice, choose_fonts
 from distill.data.rendering.labels import MAX_LENGTH, Split
 from distill.data.rendering.renderer import WordRenderer
 from distill.data.rendering.street import StreetRenderer
-from distill.data.rendering.vocabulary import needs_shaping
+from distill.data.rendering.vocabulary import needs_shaping, written_share
 from distill.data.sections import Style
 from distill.data.writing import LmdbWriter
 from distill.locks import one_at_a_time
@@ -32,6 +32,8 @@ from students.files import write_file
 
 RECIPE = "recipe.json"
 """File beside the LMDB that says how its words were made."""
+NAMED = 20
+"""Characters that a warning lists."""
 CHUNK = 100
 """Words that a rendering process hands over at a time."""
 RENDERERS: dict[Style, type[WordRenderer]] = {"sign": WordRenderer, "street": StreetRenderer}
@@ -171,6 +173,7 @@ def describe_renderer(request: RenderRequest, renderer: WordRenderer, fonts: Fon
         "families": list(fonts.families),
         "dropped": fonts.dropped,
         "languages": list(renderer.words.languages),
+        "unwritten": [lang for lang in request.languages if written_share(lang, frozenset(request.charset)) < 0.5],
         "unshaped": "".join(char for char in request.charset if needs_shaping(char) and char != " "),
         "undrawn": "".join(c for c in request.charset if c in fonts.undrawn and not needs_shaping(c)),
         "borrowed": "".join(char for char in request.charset if char in fonts.borrowed),
@@ -186,6 +189,10 @@ def rendering_warnings(recipe: dict[str, Any]) -> list[str]:
         ("borrowed", "no held-out font draws {}; fonts of the training words do it in the validation words"),
     ]
     lines = [text.format(list_characters(recipe[key])) for key, text in messages if recipe.get(key)]
+    if languages := recipe.get("unwritten"):
+        lines.append(
+            f"the alphabet writes little of the words of {', '.join(languages)}, which are drawn from the rest"
+        )
     if recipe.get("without_spaces"):
         lines.append(
             "rendered words lack the space of the alphabet; data.synthetic.line_words (--line-words) renders lines"
@@ -193,10 +200,10 @@ def rendering_warnings(recipe: dict[str, Any]) -> list[str]:
     return lines
 
 
-def list_characters(characters: str, most: int = 20) -> str:
+def list_characters(characters: str) -> str:
     """Count and list characters: `2 characters (ж é)`."""
-    named = " ".join(repr(char)[1:-1] if not char.isprintable() else char for char in characters[:most])
-    more = f" and {len(characters) - most} more" if len(characters) > most else ""
+    named = " ".join(repr(char)[1:-1] if not char.isprintable() else char for char in characters[:NAMED])
+    more = f" and {len(characters) - NAMED} more" if len(characters) > NAMED else ""
     noun = "character" if len(characters) == 1 else "characters"
     return f"{len(characters)} {noun} of the alphabet ({named}{more})"
 

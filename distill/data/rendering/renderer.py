@@ -21,7 +21,7 @@ from distill.data.rendering.atlas import FontAtlas
 from distill.data.rendering.colours import draw_palette
 from distill.data.rendering.labels import MAX_LENGTH, Split, WordSampler
 from distill.data.rendering.layout import draw_setting, set_word
-from distill.data.rendering.lines import MAX_LINE_WIDTH, LineSampler, calm
+from distill.data.rendering.lines import MAX_LINE_WIDTH, LineSampler, long_line_factor
 from distill.data.rendering.texture import NoiseBank, TextureBank
 from distill.data.rendering.warp import MAX_HEIGHT, MAX_WIDTH, Placement, draw_warp
 from students.errors import UserError
@@ -60,7 +60,6 @@ class WordRenderer:
         seed: together with the split it decides everything.
         split: which words (`WordSampler`); the fonts are the caller's choice.
         charset: characters that may occur.
-        labels: draw these instead of random words: word `index` gets `labels[index]`.
         difficulty: how hard the street is on the words, 0 to 1: share of low-resolution crops, blur, bend, perspective
             and faint colours; 1 is as varied as real crops, less is quicker to learn.
         languages: see `WordSampler`.
@@ -73,7 +72,7 @@ class WordRenderer:
 
     def __init__(
         self, fonts: Sequence[FontAtlas], seed: int, split: Split = "all", charset: str | None = None,
-        labels: Sequence[str] | None = None, difficulty: float = 1.0, languages: Collection[str] = (),
+        difficulty: float = 1.0, languages: Collection[str] = (),
         line_words: tuple[int, int] = (1, 1), max_length: int = MAX_LENGTH,
     ) -> None:  # fmt: skip
         if not fonts:
@@ -90,7 +89,7 @@ class WordRenderer:
         self.renders_lines = line_words != (1, 1)
         if self.renders_lines:
             self.words = LineSampler(self.words, line_words, max_length)
-        self.labels = None if labels is None else tuple(labels)
+        self.labels: tuple[str, ...] | None = None
         weights = _weights(self.fonts)
         self._font_sums = list(accumulate(weights))
         self._weights = np.array(weights)
@@ -139,7 +138,7 @@ class WordRenderer:
         small = random.random() < 0.27 * difficulty
         cap = random.uniform(8, 13) if small else random.uniform(15, 30)
         if self.renders_lines:
-            warp, limits = draw_warp(random, difficulty * calm(word)), (MAX_LINE_WIDTH, MAX_HEIGHT)
+            warp, limits = draw_warp(random, difficulty * long_line_factor(word)), (MAX_LINE_WIDTH, MAX_HEIGHT)
         else:
             warp, limits = draw_warp(random, difficulty), (MAX_WIDTH, MAX_HEIGHT)
         placement = Placement(word, warp, cap, _margins(random), limits)

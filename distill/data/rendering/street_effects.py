@@ -31,7 +31,7 @@ _NEAR = np.ones((5, 5), np.uint8)
 
 @dataclass(frozen=True)
 class Banks:
-    """What pieces are cut from."""
+    """Textures, scenes and noise that crops are composed of."""
 
     textures: TextureBank
     scenes: SceneBank

@@ -12,8 +12,8 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
-from distill.errors import import_extra
 from students.errors import UserError
+from students.extras import import_extra
 
 ASCII = frozenset(string.digits + string.ascii_letters + string.punctuation)
 """Printable ASCII without the space."""
@@ -94,7 +94,14 @@ def check_languages(languages: Collection[str]) -> None:
     wrong = sorted(set(languages) - set(_languages())) if languages else []
     if wrong:
         known = ", ".join(_languages())
-        raise UserError(f"languages: there are no words of {', '.join(wrong)}; give some of {known}")
+        apart = " (each by itself, no commas)" if any("," in language for language in wrong) else ""
+        raise UserError(f"languages: there are no words of {', '.join(wrong)}; give some of {known}{apart}")
+
+
+def written_share(language: str, alphabet: frozenset[str]) -> float:
+    """Return how much of a language's text an alphabet can write, 0 to 1."""
+    letters = frozenset(char.lower() for char in alphabet - ASCII)
+    return _letter_use(language, letters, alphabet).writable
 
 
 @lru_cache(maxsize=8)

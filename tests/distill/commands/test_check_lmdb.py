@@ -103,6 +103,15 @@ def test_the_command_exits_1_for_leaks(tmp_path: Path, capsys: pytest.CaptureFix
     assert "no picture of these" in capsys.readouterr().out
 
 
+def test_training_pictures_without_labels_are_searched_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "test", [(encoded(number), "a") for number in range(3)])
+    write(tmp_path / "train" / "set", [(encoded(2), "a")])
+    (tmp_path / "train" / "crops").mkdir()
+    (tmp_path / "train" / "crops" / "0.png").write_bytes(encoded(0))
+    assert main([str(tmp_path / "test"), "--against", str(tmp_path / "train"), "--no-sheet"]) == 1
+    assert "2 pictures of these are in" in capsys.readouterr().out
+
+
 def test_records_beyond_num_samples_are_said_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = write(tmp_path / "set", [(encoded(0), "a")] * 5)
     assert main([str(folder), "--no-sheet"]) == 0
@@ -185,7 +194,9 @@ def test_pictures_outside_of_all_sets_are_said(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "data" / "mine").mkdir()
     (tmp_path / "data" / "mine" / "x.png").write_bytes(encoded(1))
     assert main(["data", "--no-sheet"]) == 0
-    assert "1 pictures belong to no set, for want of a label file: data/mine/x.png" in capsys.readouterr().out
+    named = "labels.tsv, labels.csv, labels.jsonl"
+    line = f"1 pictures belong to no set, for want of a label file ({named}): data/mine/x.png"
+    assert line in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

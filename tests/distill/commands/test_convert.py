@@ -12,8 +12,9 @@ from PIL import Image
 from distill.commands.convert import main
 from distill.commands.export import main as export
 from distill.commands.read import main as read
-from distill.config import Config, StudentSection, TeacherSection
+from distill.schema import Config
 from distill.training.building import build_task
+from distill.training.sections import StudentSection, TeacherSection
 from students.student import Student
 from tests.distill.conversion.conftest import CONFIG, Published, published
 
@@ -88,7 +89,10 @@ def test_mistakes_are_told_in_a_line(checkpoint: Path, tmp_path: Path, capsys: p
     (tmp_path / "there" / "file").write_text("x")
     out = ["--out", str(tmp_path / "out")]
     for given, message in (
-        (["clipocr", str(checkpoint), "--out", str(tmp_path / "there")], "--overwrite"),
+        (
+            ["clipocr", str(checkpoint), "--out", str(tmp_path / "there")],
+            "holds other things than a student; it is not replaced",
+        ),
         (["clipocr", str(tmp_path / "absent.ckpt"), *out], "no such file"),
         (["clipocr", str(checkpoint), *out, "--heads", "6"], "such as 6,12"),
         (["clipocr", str(checkpoint), *out, "--image", "32x128"], "such as 32,128"),

@@ -129,7 +129,7 @@ def test_mistakes_are_one_line_and_write_nothing(
     there.mkdir()
     (there / "thesis.txt").write_text("years of work")
     out = str(tmp_path / "out")
-    assert "--overwrite" in refused(capsys, "--student", str(source), "--out", str(there))
+    assert "not replaced" in refused(capsys, "--student", str(source), "--out", str(there))
     assert "not replaced" in refused(capsys, "--student", str(source), "--out", str(there), "--overwrite")
     assert "did you mean tiny" in refused(capsys, "--student", "tinny", "--out", out)
     assert "add --onnx" in refused(capsys, "--student", str(source), "--out", out, "--verify", str(there))

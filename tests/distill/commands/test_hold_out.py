@@ -58,7 +58,7 @@ def test_the_rule_is_crc32_of_letters_and_digits() -> None:
     [
         (["nowhere", "out"], "nowhere: no such folder"),
         (["data", "out", "--every", "1"], "2 or more"),
-        (["data", "out", "--every", "99999999"], "choose another --every"),
+        (["data", "out", "--every", "99999999"], "choose a smaller --every"),
         (["data", "data"], "data is, or lies in, data"),
         (["data", "data/held"], "give a place outside of it"),
         (["data", "there"], "there exists; give another folder"),
@@ -114,3 +114,19 @@ def test_empty_labels_are_no_words_and_odd_shares_are_said(tmp_path: Path, capsy
     assert f"held-out: {len(held)} of {len(held) + 1} words" in printed
     assert "the share may be far from one in N" in printed
     assert "left out: 2 without a readable label or picture" in printed
+
+
+def test_words_without_a_picture_are_on_neither_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "labels.tsv").write_text("".join(f"{word}.png\t{word}\n" for word in WORDS), encoding="utf-8")
+    assert main([str(tmp_path / "data"), str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "one part would have none of the 0 words that can be read" in error
+    assert not (tmp_path / "out" / "held-out").exists()
+
+
+def test_pictures_without_a_label_file_are_said(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "more" / "labels.txt").write_text("a.png\tword\n")
+    (data / "more" / "a.png").write_bytes(b"picture")
+    assert main([str(data), str(tmp_path / "out"), "--every", "4"]) == 0
+    assert "1 pictures belong to no set, for want of a label file" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from distill.data.distributions import DistributionReader
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.writing import LmdbWriter
 from distill.labelling import job
+from students.charset import Charset
 from students.errors import UserError
 from tests.distill.conftest import Learned, draw
 
@@ -55,7 +56,7 @@ def test_pictures_are_labelled(
     taught = DistributionReader(records, learned.student.charset)
     assert taught.stored.words == len(learned.words)
     for position, word in enumerate(learned.words):
-        given = taught.read(records, position, word, word)
+        given = taught.read(position, word)
         assert given is not None
         ends = [*(learned.student.charset.ids[char] for char in word), 0]
         assert given.ids[:, 0].tolist() == ends, "the likeliest are those of the word and the end"
@@ -70,6 +71,16 @@ def test_pictures_are_labelled(
     with Image.open(out / "doubtful.png") as sheet:
         assert sheet.width > 100
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")], "nothing is left beside"
+
+
+def test_a_small_alphabet_has_as_many_classes_as_there_are(reader: str, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "abc.txt").write_text("ab1\n")
+    options = ["--reader", reader, "--threshold", "0", "--charset", str(tmp_path / "abc.txt"), "--likeliest", "20"]
+    assert main([str(pictures), str(tmp_path / "set"), *options]) == 0
+    taught = DistributionReader(LmdbRecords(tmp_path / "set"), Charset("ab1"))
+    assert taught.stored.likeliest == 4
+    for position, label in LmdbRecords(tmp_path / "set").labels():
+        taught.read(position, label or "")
 
 
 def test_a_killed_run_goes_on_and_processes_change_nothing(
@@ -176,6 +187,7 @@ def test_a_reader_of_a_plugin_labels(learned: Learned, pictures: Path, tmp_path:
         (["pictures", "out", "--threshold", "90"], "0 to 1"),
         (["pictures", "out", "--agree", "2"], "1 to 1"),
         (["pictures", "out", "--likeliest", "-1"], "0 or more"),
+        (["pictures", "out", "--relabel", "--drop-mistakes"], "leave one out"),
         (["pictures", "out", "--reader", "a", "--reader", "a"], "given twice"),
         (["pictures", "out", "--threshold", "1"], "no picture is left"),
         (["pictures", "out", "--language-model", "european"], "none of these reads by CTC"),

@@ -12,7 +12,8 @@ import pytest
 
 from distill.__main__ import main
 from distill.commands import commands
-from distill.errors import CLOSED_PIPE, UserError, exit_on_user_error
+from distill.errors import CLOSED_PIPE, exit_on_user_error
+from students.errors import UserError
 
 
 def test_every_module_is_a_command_with_one_line_of_help(root: Path) -> None:

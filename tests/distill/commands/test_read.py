@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from distill.commands.export import main as export
-from distill.commands.read import main
+from distill.commands.read import has_pages, main
 from students.parseq import Parseq, ParseqConfig
 
 
@@ -262,3 +264,35 @@ def test_a_language_model_for_reading(tmp_path: Path, capsys: pytest.CaptureFixt
     assert read[1] != "illinois"
     assert main(["--student", "tiny", "--language-model", "no-such", path]) == 2
     assert "no-such: can't be read as a language model" in capsys.readouterr().err
+
+
+def test_a_terminal_without_the_letters_gets_question_marks(reader_and_pictures, tmp_path: Path) -> None:
+    student, pictures = reader_and_pictures
+    shutil.copy(pictures / "00.png", tmp_path / "é.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "distill", "read", "--student", str(student), str(tmp_path / "é.png")], text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?.png\t" in done.stdout
+
+
+def test_what_is_damaged_has_no_pages(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "white")])
+    whole = (tmp_path / "a.gif").read_bytes()
+    assert has_pages(tmp_path / "a.gif")
+    for place in range(0, len(whole), 3):
+        (tmp_path / "a.gif").write_bytes(whole[:place] + bytes([255 - whole[place]]) + whole[place + 1 :])
+        has_pages(tmp_path / "a.gif")
+    os.mkfifo(tmp_path / "pipe.gif")
+    assert not has_pages(tmp_path / "pipe.gif")
+
+
+def test_names_that_are_too_long_are_one_line(
+    reader_and_pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, pictures = reader_and_pictures
+    picture, long = str(pictures / "00.png"), "n" * 300
+    assert "no such file" in refused(capsys, "--student", str(student), long)
+    assert long in refused(capsys, "--student", long, picture)
+    assert "can't be read" in refused(capsys, "--student", "tiny", "--language-model", long, picture)

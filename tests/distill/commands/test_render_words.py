@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import lmdb
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from distill.commands.render_words import main
+from distill.data.rendering.render_set import RenderRequest, describe_renderer, rendering_warnings
+from students.charset import CHARSETS
 
 
 def test_command_writes_the_same_words_with_any_workers(tmp_path: Path) -> None:
@@ -38,7 +41,7 @@ def test_command_refuses_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["--out", str(tmp_path / "x"), "--words", "0"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 3
-    assert "--overwrite" in lines[0]
+    assert "holds other things than an LMDB; it is not replaced" in lines[0]
     assert not (tmp_path / "x").exists()
 
 
@@ -70,3 +73,19 @@ def test_no_label_is_longer_than_asked_for(tmp_path: Path) -> None:
 def _records(folder: Path) -> dict[bytes, bytes]:
     with lmdb.open(str(folder), readonly=True, lock=False) as environment, environment.begin() as transaction:
         return dict(transaction.cursor())
+
+
+def test_a_sheet_does_not_lie_among_the_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "words"
+    assert main(["--words", "1", "--out", str(out), "--sheet", str(out / "sheet.png")]) == 2
+    assert "which holds the words alone; move it" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_languages_that_the_alphabet_can_not_write_are_said() -> None:
+    fonts = SimpleNamespace(fonts=[], families=[], dropped={}, undrawn=frozenset(), borrowed=frozenset())
+    renderer = SimpleNamespace(words=SimpleNamespace(languages=("ru", "de")))
+    for charset, said in (("94", True), ("94" + "абвгдежзийклмнопрстуфхцчшщъыьэюя", False)):
+        request = RenderRequest(1, "train", charset=CHARSETS["94"] + charset[2:], languages=("ru", "de"))
+        recipe = describe_renderer(request, renderer, fonts)  # type: ignore[arg-type]
+        assert any("writes little of the words of ru," in line for line in rendering_warnings(recipe)) == said

@@ -22,6 +22,7 @@ from distill.data.augmentation import (
     apply,
     colour_factor,
     limited_strength,
+    noise_like,
     poisson_noise,
     sample_generator,
     signed_poisson,
@@ -172,3 +173,10 @@ def test_poisson_noise_has_the_distributions_moments(rate: int) -> None:
     assert (centred**2).mean() == pytest.approx(rate, rel=2e-3)
     assert (centred**3).mean() == pytest.approx(rate, rel=2e-2)
     assert signed_poisson(rate).astype(int).sum() == 0
+
+
+def test_pictures_of_any_size_get_noise() -> None:
+    for height, width in ((32, 128), (48, 2048), (56, 3000)):
+        noise = noise_like(np.zeros((height, width, 3), np.uint8), random.Random(0))
+        assert noise.shape == (height, width, 3)
+        assert 0.9 < noise.std() < 1.1

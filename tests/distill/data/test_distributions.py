@@ -124,6 +124,14 @@ def test_damaged_ones_are_corrupt_records(tmp_path: Path) -> None:
         DistributionReader(LmdbRecords(tmp_path / "other"), MIXED).read(0, "ab")
 
 
+def test_words_that_the_distributions_spell_otherwise_are_said(tmp_path: Path) -> None:
+    records = write_set(tmp_path / "set", "abab", random_rows(4, 4), 4, Charset("abc"))
+    assert DistributionReader(records, Charset("abcABC")).describe()[1] == (
+        "  words with one of ABC learn from none: the distributions' alphabet lacks these"
+    )
+    assert len(DistributionReader(records, Charset("abc")).describe()) == 1
+
+
 def test_a_list_has_those_of_its_set(tmp_path: Path) -> None:
     rows = random_rows(4, 8)
     records = write_set(tmp_path / "IC13_2", "abA", rows, 8)

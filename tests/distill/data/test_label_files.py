@@ -160,3 +160,13 @@ def test_names_may_hold_a_colon(tmp_path: Path) -> None:
 def test_an_empty_file_has_no_entries(tmp_path: Path) -> None:
     for text in ("", "\n \n", "file,label\n"):
         assert read_label_file(write(tmp_path, text)).entries == ()
+
+
+def test_one_file_under_two_spellings_of_its_name_has_one_label(tmp_path: Path) -> None:
+    composed, apart = "\u00e9.png", "e\u0301.png"
+    (tmp_path / composed).touch()
+    (tmp_path / "labels.tsv").write_text(f"{composed}\tone\n{apart}\ttwo\n", encoding="utf-8")
+    with pytest.raises(UserError, match="is 'one' in line 1 and 'two' in line 2"):
+        read_label_file(tmp_path / "labels.tsv")
+    (tmp_path / "labels.tsv").write_text(f"{composed}\tone\n{apart}\tone\n", encoding="utf-8")
+    assert [entry.file for entry in read_label_file(tmp_path / "labels.tsv").entries] == [composed]

@@ -196,3 +196,12 @@ def test_what_is_replaced_and_what_ctc_can_not_spell_is_counted_with_and_without
         assert actual.folded == {"ö": 1, "ï": 1, "½": 1}
         assert (actual.too_long_for_ctc, actual.too_long_for_ctc_examples) == (1, ("a" * 25,))
     assert select_records(LmdbRecords(folder), CHARSET, 25, ctc_columns=49).too_long_for_ctc == 0
+
+
+def test_letters_and_digits_that_are_lost_are_counted(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "meters") as writer:
+        for label in ("B12", "A-345", "B-B6", "only", "7é", "#9X"):
+            writer.add(b"picture", label)
+    selection = select_records(LmdbRecords(tmp_path / "meters"), Charset("0123456789"), 25)
+    assert selection.folded == {"B": 2, "A": 1, "é": 1, "X": 1}, "punctuation is ignored by the protocol"
+    assert selection.dropped == {"empty": 1}

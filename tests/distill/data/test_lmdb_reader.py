@@ -231,7 +231,8 @@ def test_a_list_cuts_a_set_from_the_larger_one(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("IC13_3", "1\n2\n9\n", "record 9"), ("IC13_3", "0\n", "counted from 1"), ("IC13_3", "one\n", "'one'"),
-        ("IC13_3", "", "empty"), ("IC15_3", "1\n", "IC15_COUNT"), ("plain", "1\n", "larger set"),
+        ("IC13_3", "", "empty"), ("IC13_3", "1\n2\n1\n", "names record 1 twice"),
+        ("IC15_3", "1\n", "IC15_COUNT"), ("plain", "1\n", "larger set"),
     ],
 )  # fmt: skip
 def test_a_list_that_fits_nothing_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -17,6 +17,7 @@ from distill.data.module import DataModule
 from distill.data.rendering import fonts
 from distill.data.rendering.codes import shape
 from distill.data.sections import DataSection, SourceSection, SyntheticSection
+from distill.data.trees import open_set
 from distill.data.writing import LmdbWriter
 from students.charset import Charset
 from students.errors import UserError
@@ -193,3 +194,37 @@ def test_lines_need_an_alphabet_with_the_space_and_have_another_name(tmp_path: P
     for wrong in ([6, 1], [0, 2], [3]):
         with pytest.raises(UserError, match=r"give fewest and most words, such as \[1, 6\]"):
             module("95", wrong).check()
+
+
+def test_an_alphabet_that_lacks_letters_gets_words_of_its_own(tmp_path: Path) -> None:
+    section = DataSection(
+        synthetic=SyntheticSection(words=12, test_words=8, folder=str(tmp_path), max_fonts=4, workers=1)
+    )
+    module = DataModule(section, Charset("0123456789"), 25, (32, 128), seed=0)
+    module.setup(Console(file=io.StringIO()))
+    stored = [label for _, label in open_set(module.synthetic_folders[0]).labels()]
+    assert len(stored) == 12
+    assert all(label and set(label) <= set("0123456789") for label in stored), "no picture says more than its label"
+    other = DataModule(section, Charset.load("36"), 25, (32, 128), seed=0)
+    assert module.synthetic_folders[0] != other.synthetic_folders[0]
+
+
+def test_live_words_are_as_short_as_they_have_to_be() -> None:
+    section = DataSection(synthetic=SyntheticSection(words=40, live=True, test_words=1, max_fonts=4))
+    module = DataModule(section, Charset.load("36"), 4, (32, 128), seed=0)
+    assert (module._request("train").max_length, module._request("test").max_length) == (4, 25)
+
+
+def test_validation_words_that_are_learned_from_are_said(tmp_path: Path) -> None:
+    for name in ("train", "held-out"):
+        with LmdbWriter(tmp_path / "words" / name) as writer:
+            for label in ("one", "two"):
+                writer.add(b"picture", label)
+    for train, said in ((".", True), ("train", False)):
+        section = DataSection(
+            root=str(tmp_path / "words"), validation="held-out", synthetic=SyntheticSection(words=0),
+            train=[SourceSection(path=train)],
+        )  # fmt: skip
+        printed = io.StringIO()
+        DataModule(section, Charset.load("36"), 25, (32, 128), seed=0).setup(Console(file=printed, width=500))
+        assert ("learned from too, so that validation says little" in printed.getvalue()) == said

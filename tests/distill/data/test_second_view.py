@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from distill.config import DataSection, SourceSection, SyntheticSection
 from distill.data import augmentation
 from distill.data.augmentation import LightAugment, RandAugment
 from distill.data.datasets import WordDataset
 from distill.data.loading import Source, build_loader
 from distill.data.module import DataModule
 from distill.data.samples import WordOptions
+from distill.data.sections import DataSection, SourceSection, SyntheticSection
 from distill.data.trees import open_set
 from distill.data.writing import LmdbWriter
 from students.charset import Charset

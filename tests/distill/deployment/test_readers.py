@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.readers import ModelReader, OnnxWordReader, WordReader, place, wrap_reader
+from distill.deployment.readers import ModelReader, WordReader, open_model, place
 from distill.evaluation.lexicon import LexiconReader, open_reader, teacher_reader
 from students.charset import Charset
 from students.errors import UserError
@@ -40,18 +40,18 @@ def test_folder_and_onnx_read_alike(learned: Learned, onnx_file: Path, tmp_path:
         assert [reading.text for reading in reader.read_pictures(learned.pictures)] == learned.words
     assert place(onnx, "cpu", 1) is onnx
     other = place(onnx, "cpu", 2)
-    assert isinstance(other, OnnxWordReader)
+    assert isinstance(other, ModelReader)
+    assert isinstance(other.model, OnnxReader)
     assert (other.model.threads, other.name, other.role) == (2, onnx.name, "baseline")
 
 
 def test_a_reader_in_memory_is_wrapped(learned: Learned, onnx_file: Path, tmp_path: Path) -> None:
     learned.student.save_pretrained(tmp_path / "mine")
     loaded, exported = Student.from_pretrained(tmp_path / "mine"), OnnxReader(onnx_file, threads=1)
-    names = [wrap_reader(reader).name for reader in (learned.student, loaded, exported)]
+    names = [ModelReader(reader).name for reader in (learned.student, loaded, exported)]
     assert names == ["student", "mine", "mini"]
-    wrapped = wrap_reader(exported, "other", "baseline")
+    wrapped = ModelReader(exported, "other", "baseline")
     assert (wrapped.name, wrapped.role) == ("other", "baseline")
-    assert isinstance(wrapped, OnnxWordReader)
     assert wrapped.model is exported, "the file is opened once"
 
 
@@ -65,6 +65,12 @@ def test_reading_leaves_a_student_in_training() -> None:
     first, second = (reader.read_pictures([Image.new("RGB", (128, 32))]) for _ in range(2))
     assert first == second, "dropout must be off"
     assert student.training
+
+
+def test_a_shipped_name_is_that_reader_whatever_lies_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").touch()
+    assert open_model("tiny").name == "tiny"
 
 
 @pytest.mark.parametrize("name", ["no-such-student", "no-such.onnx"])
@@ -105,7 +111,8 @@ def test_a_raw_clip_is_scored_by_lexicon(folders: dict[str, str]) -> None:
 
 def test_an_onnx_file_is_a_teacher_that_reads(onnx_file: Path, learned: Learned) -> None:
     reader = open_reader(str(onnx_file), "teacher", 1, Charset.load("36"))
-    assert isinstance(reader, OnnxWordReader)
+    assert isinstance(reader, ModelReader)
+    assert isinstance(reader.model, OnnxReader)
     assert (reader.role, reader.reading) == ("teacher", "open")
     assert [reading.text for reading in reader.read_pictures(learned.pictures)] == learned.words
 

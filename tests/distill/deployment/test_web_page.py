@@ -84,7 +84,7 @@ def page(runtime: WebRuntime, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("web") / "mini"
     words = [ComparisonWord(picture) for picture in draw_pictures("0123456789abcd", 4)]
     reader = make("ctc")
-    reader.choose_language_model(LanguageModel([EUROPEAN, OWN_LIST]))
+    reader.language_model = LanguageModel([EUROPEAN, OWN_LIST])
     return save_folder(reader, folder, Card("mini"), targets=["web"], words=words, runtime=runtime).folder / "web"
 
 
@@ -239,7 +239,7 @@ def test_a_readers_language_model_goes_with_its_page(tab: Tab, page: Path) -> No
     reader = OnnxReader(page / "reader.onnx")
     check_readings(tab, reader, [encode(picture) for picture in pictures])
     weighed = [reading.text for reading in reader.read(pictures)]
-    reader.choose_language_model(None)
+    reader.language_model = None
     assert [reading.text for reading in reader.read(pictures)] != weighed
 
 

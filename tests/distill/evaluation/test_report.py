@@ -130,11 +130,12 @@ def test_output_is_never_lost(tmp_path: Path) -> None:
     assert not fresh.parent.exists()
     assert check_report_folder(tmp_path, False) == tmp_path, "an empty folder"
     (tmp_path / "notes.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="other things than a report"):
+            check_report_folder(tmp_path, overwrite)
+    (tmp_path / "report.json").write_text("{}")
     with pytest.raises(UserError, match="--overwrite"):
         check_report_folder(tmp_path, False)
-    with pytest.raises(UserError, match="other things than a report"):
-        check_report_folder(tmp_path, True)
-    (tmp_path / "report.json").write_text("{}")
     assert check_report_folder(tmp_path, True) == tmp_path
     with pytest.raises(UserError, match="no folder"):
         check_report_folder(tmp_path / "notes.txt" / "out", False)

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distill.config import AuxSection, Config, GuidanceSection, StudentSection, TeacherSection
 from distill.data.batch import Batch
+from distill.schema import Config
 from distill.training.branches import join_terms
 from distill.training.building import build_task
 from distill.training.distillation import DistillationTask
 from distill.training.layer_map import layer_map
+from distill.training.sections import AuxSection, GuidanceSection, StudentSection, TeacherSection
 from distill.training.term_weights import LossSection
 from distill.training.trainer import check_gradients
 from losses import registry

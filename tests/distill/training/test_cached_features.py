@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.config import AuxSection, Config, GuidanceSection, TeacherSection
 from distill.data.batch import Batch
 from distill.data.datasets import load_words
 from distill.data.loading import Source, build_loader
 from distill.data.sections import Augmentation, SourceSection
+from distill.schema import Config
 from distill.training.building import build_teachers
 from distill.training.distillation import DistillationTask
+from distill.training.sections import AuxSection, GuidanceSection, TeacherSection
 from distill.training.trainer import check_gradients
 from students.charset import Charset
 from students.student import Student

@@ -14,15 +14,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from distill.config import (
-    Config,
-    DataSection,
-    SourceSection,
-    StudentSection,
-    TeacherConfig,
-    TeacherSection,
-    save_config,
-)
+from distill.config import save_config
+from distill.data.sections import DataSection, SourceSection
+from distill.schema import Config, TeacherConfig
 from distill.training import run_folder
 from distill.training.checkpoint import (
     CheckpointKeeper,
@@ -32,6 +26,7 @@ from distill.training.checkpoint import (
     load_checkpoint,
 )
 from distill.training.run_folder import LOCK, WRITTEN, check_run_folder, open_run_folder
+from distill.training.sections import StudentSection, TeacherSection
 from distill.training.trainer import TrainState
 from students import files
 from students.errors import UserError

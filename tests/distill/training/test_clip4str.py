@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 
 from distill.commands.train_teacher import main
-from distill.config import Clip4StrSection, TeacherConfig
 from distill.data.batch import Batch
+from distill.schema import TeacherConfig
 from distill.training.clip4str import Clip4StrTask, build_clip4str, freeze
-from distill.training.trainer import check_gradients
+from distill.training.run import TrainingRun, Validation
+from distill.training.teacher_sections import Clip4StrSection
+from distill.training.trainer import TrainState, check_gradients
 from students.errors import UserError
 from students.permuted import PermutationOptions
 from teachers.backbones import ClipSizes
@@ -130,6 +134,17 @@ def test_statistics_of_a_resting_image_tower_rest(batch: Batch) -> None:
     task(task.prepare(batch, 0, 0.0))
     after = dict(task.reader.clip_model.visual.named_buffers())
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_a_validation_leaves_a_resting_image_tower_at_rest() -> None:
+    task = build(Clip4StrSection(image_freeze=12)).train()
+    run = SimpleNamespace(
+        task=task, weights=task.exported_model, validate=lambda weights, step: Validation(1.0, 1), tracker=None,
+        accelerator=SimpleNamespace(num_processes=1, is_main_process=False), progress=MagicMock(),
+    )  # fmt: skip
+    before = {name: module.training for name, module in task.named_modules()}
+    TrainingRun._validate_now(run, TrainState(step=1))  # type: ignore[arg-type]
+    assert {name: module.training for name, module in task.named_modules()} == before
 
 
 def test_groups_without_weights_are_left_out() -> None:

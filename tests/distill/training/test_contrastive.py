@@ -11,8 +11,9 @@ from rapidfuzz.distance import DamerauLevenshtein
 from torch.nn import functional as F
 
 from distill.commands.train_teacher import main
-from distill.config import ContrastiveSection, TeacherConfig, load_config
+from distill.config import load_config
 from distill.data.batch import Batch
+from distill.schema import TeacherConfig
 from distill.training.allocator import tune_allocator
 from distill.training.contrastive import (
     ContrastiveTask,
@@ -22,6 +23,7 @@ from distill.training.contrastive import (
     word_to_image,
 )
 from distill.training.teacher_run import train_teacher
+from distill.training.teacher_sections import ContrastiveSection
 from students.errors import UserError
 from teachers import load_teacher
 from teachers.small import LOWER_CASE_94, SmallTeacher, SmallTeacherConfig
@@ -176,6 +178,28 @@ def test_near_misses_are_near_and_repeatable() -> None:
         assert all(0 < len(miss) <= 25 and set(miss) <= set(LOWER_CASE_94) for miss in drawn)
     nearest = hard_negatives("cat", 20, "abc", random.Random(0), 1)
     assert all(DamerauLevenshtein.distance("cat", miss) == 1 for miss in nearest)
+
+
+def test_more_near_misses_than_there_are_end_in_an_error() -> None:
+    assert len(hard_negatives("a", 5, "abc", random.Random(0), 1)) == 5
+    with pytest.raises(UserError, match=r"set contrastive\.hard_negatives lower"):
+        hard_negatives("a", 40, "abc", random.Random(0), 1)
+
+
+def test_scores_are_compared_in_float32_also_under_autocast(task: ContrastiveTask) -> None:
+    words = ["cat", "dog", "bird", "fish"]
+    batch = Batch(torch.rand(4, 3, 32, 128) * 2 - 1, words, torch.full((4, 32), -1), torch.arange(4))
+    exact, einsum = score_teacher(task.teacher, [batch]), torch.einsum
+    used: list[torch.dtype] = []
+
+    def seen(equation: str, *tensors: torch.Tensor) -> torch.Tensor:
+        used.append((result := einsum(equation, *tensors)).dtype)
+        return result
+
+    with pytest.MonkeyPatch.context() as patch, torch.autocast("cpu", torch.bfloat16):
+        patch.setattr(torch, "einsum", seen)
+        assert score_teacher(task.teacher, [batch]).words == exact.words
+    assert used == [torch.float32]
 
 
 def test_near_misses_of_a_sample_depend_on_its_index_and_the_step(task: ContrastiveTask) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from distill.config import AuxSection, Config, GuidanceSection, TeacherSection
 from distill.data.batch import Batch
+from distill.schema import Config
 from distill.training.building import build_task, build_teachers
 from distill.training.distillation import DistillationTask
+from distill.training.sections import AuxSection, GuidanceSection, TeacherSection
 from students.student import Student
 from teachers import load_teacher
 from teachers.clip import ClipTeacher

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill.config import AuxSection, Config, GuidanceSection, LossSection, StudentSection, TeacherSection
 from distill.data.batch import Batch
+from distill.schema import Config
 from distill.training.building import build_student, build_task, build_teachers
 from distill.training.distillation import (
     DistillationTask,
 )
 from distill.training.layer_map import gradient_shares, layer_map
+from distill.training.sections import AuxSection, GuidanceSection, LossSection, StudentSection, TeacherSection
 from distill.training.trainer import check_gradients
 from losses.labels import ctc_fits, ctc_loss
 from losses.symmetric import SymmetricOptions, symmetric_terms
@@ -175,6 +176,13 @@ def test_gradient_shares_are_norms_over_their_sum(student: Student, batch: Batch
     for name, (value, share) in shares.items():
         assert value == terms[name].item()
         assert share == pytest.approx(norms[name] / sum(norms.values()), rel=1e-4)
+
+
+def test_a_term_that_does_not_depend_on_the_student_has_no_share(student: Student, batch: Batch) -> None:
+    task = make(student, None)
+    shares = gradient_shares(task, {**terms_of(task, batch), "own": torch.zeros(())})
+    assert shares["own"] == (0.0, 0.0)
+    assert sum(share for _, share in shares.values()) == pytest.approx(1)
 
 
 def test_the_column_term_fades(student: Student, batch: Batch) -> None:

@@ -17,7 +17,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 
-from distill.config import Config, load_config
+from distill.config import load_config
+from distill.schema import Config
 from distill.training import distill_run
 from distill.training.baseline import Baseline
 from distill.training.distill_run import Result, distill

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from distill.config import AuxSection, GuidanceSection
 from distill.data.batch import Batch
 from distill.training.distillation import DistillationTask
+from distill.training.sections import AuxSection, GuidanceSection
 from losses.lcl import lcl
 from students.charset import Charset
 from students.student import Student, StudentConfig

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from distill.commands.train_teacher import main
-from distill.config import ParseqSection, TeacherConfig
 from distill.data.batch import Batch
+from distill.schema import TeacherConfig
 from distill.training.optim import learning_rate
 from distill.training.permuted import ParseqTask, build_parseq, parseq_config
+from distill.training.teacher_sections import ParseqSection
 from students.charset import Charset
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig

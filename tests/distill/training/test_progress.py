@@ -56,9 +56,9 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
         progress.step(10, 3.0, 8, logged=True)
     lines = output.getvalue().splitlines()
     assert len(lines) == 4, "one line each, however narrow"
-    assert re.fullmatch(r"step 6/10  loss 3\.125  \d+ words/s  0:01 left", lines[0])
+    assert re.fullmatch(r"step 6/10  loss 3\.125  \d+ words/s  1 min left", lines[0])
     assert lines[1] == "step 6/10  word accuracy 12.50%  1-NED 50.00%"
-    assert re.fullmatch(r"step 7/10  loss 3\.100  \d+ words/s  0:01 left", lines[2]), "no accuracy that is known"
+    assert re.fullmatch(r"step 7/10  loss 3\.100  \d+ words/s  1 min left", lines[2]), "no accuracy that is known"
     assert re.fullmatch(r"step 10/10  loss 3\.000  \d+ words/s", lines[3])
     assert log.read_text(encoding="utf-8").splitlines() == lines
 
@@ -85,6 +85,8 @@ def test_other_processes_print_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("seconds", "written"), [(1, "0:01"), (60, "0:01"), (3601, "1:01"), (36000, "10:00")])
+@pytest.mark.parametrize(
+    ("seconds", "written"), [(1, "1 min"), (60, "1 min"), (3601, "1 h 01 min"), (36000, "10 h 00 min")]
+)
 def test_times_are_hours_and_minutes(seconds: float, written: str) -> None:
     assert hours(seconds) == written

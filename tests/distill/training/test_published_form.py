@@ -10,10 +10,12 @@ import pytest
 import torch
 from open_clip import CLIP
 
-from distill.config import Config, GuidanceSection, load_config
+from distill.config import load_config
+from distill.schema import Config
 from distill.training import building
 from distill.training.distillation import DistillationTask
 from distill.training.optim import build_optimizer, build_schedule, set_position
+from distill.training.sections import GuidanceSection
 from losses.symmetric import SymmetricOptions
 from students.student import StudentConfig
 from teachers.clip import ClipTeacher

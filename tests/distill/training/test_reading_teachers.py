@@ -10,22 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill.config import (
-    AuxSection,
-    Config,
-    GuidanceSection,
-    LossSection,
-    ParseqSection,
-    ScheduleSection,
-    StudentSection,
-    TeacherConfig,
-)
 from distill.data.batch import Batch
+from distill.schema import Config, TeacherConfig
 from distill.training.building import build_student, build_task
 from distill.training.distillation import DistillationTask
 from distill.training.layer_map import layer_map
 from distill.training.permuted import build_parseq
+from distill.training.sections import AuxSection, GuidanceSection, LossSection, ScheduleSection, StudentSection
 from distill.training.teacher_run import train_teacher
+from distill.training.teacher_sections import ParseqSection
 from distill.training.trainer import check_gradients
 from losses.kd import dkd_loss, kd_loss
 from students.charset import Charset

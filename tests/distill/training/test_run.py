@@ -9,16 +9,21 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file
 
 from distill.commands.distill import main
-from distill.config import Config, load_config
+from distill.config import load_config
 from distill.deployment.card import Card, read_sections
 from distill.deployment.folder import save_folder
+from distill.schema import Config
 from distill.training.distill_run import distill
 from distill.training.progress import Tracker
+from distill.training.run import TrainingRun
 from distill.training.stopping import STOPPED, StopRequest
 from teachers.registry import load_reader
 from tests.runs import rows, same_end
@@ -262,3 +267,31 @@ def test_a_student_inherits_the_terms_of_the_one_it_started_from(config: Path, t
     sections = read_sections(result.folder / "student")
     assert sections["Terms"] == "Of `start`: For research alone."
     assert sections["Training"].endswith("Started from `start`.")
+
+
+def test_a_run_that_is_resumed_with_no_step_left_exports_what_it_has(config: Path) -> None:
+    run, more = config.parent / "run", ["train.steps=4", "train.checkpoint_every=2"]
+    assert main(["--config", str(config), *more]) == 0
+    checkpoint = str(run / "checkpoints" / "step-00000002")
+    assert main(["--config", str(config), "train.steps=2", "--resume", checkpoint]) == 0
+    assert "Step 2 of 2" in (run / "student" / "README.md").read_text(encoding="utf-8")
+    stored = torch.load(run / "checkpoints" / "step-00000002" / "custom_checkpoint_2.pkl", weights_only=True)
+    exported = load_file(run / "student" / "model.safetensors")
+    names = [name for name in exported if name.endswith("weight")]
+    assert names
+    assert [row["step"] for row in rows(run) if row["group"] == "validation"] == [2]
+    assert all(torch.equal(exported[name], stored[f"module.{name}"]) for name in names)
+
+
+def test_a_resumed_step_has_all_its_batches(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, after = [], TrainingRun._after_step
+
+    def noted(self: Any, state: Any, report: Any) -> None:
+        seen.append((state.step, report.words))
+        after(self, state, report)
+
+    monkeypatch.setattr(TrainingRun, "_after_step", noted)
+    assert main(["--config", str(config), "train.steps=3"]) == 0
+    resumed = ["train.steps=5", "train.batch_size=3", "train.grad_accum=2", "--resume", "auto"]
+    assert main(["--config", str(config), *resumed]) == 0
+    assert seen == [(step, 6) for step in range(1, 6)]

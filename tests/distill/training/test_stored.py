@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from distill.config import AuxSection, Config, DataSection, GuidanceSection, SourceSection
 from distill.data.batch import Batch, collate
 from distill.data.datasets import WordDataset
 from distill.data.distributions import BatchDistributions, StoredDistributions, WordDistributions, likeliest_classes
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.module import DataModule
+from distill.data.sections import DataSection, SourceSection
 from distill.data.writing import LmdbWriter
+from distill.schema import Config
 from distill.training.baseline import baseline_config
 from distill.training.distillation import DistillationTask
+from distill.training.sections import AuxSection, GuidanceSection
 from students.charset import Charset
 from students.ctc import learner
 from students.errors import UserError

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from distill.commands.distill import main
 from distill.commands.evaluate import main as evaluate
 from distill.commands.read import main as read
-from distill.config import AuxSection, GuidanceSection, StudentSection
 from distill.data.batch import Batch
 from distill.training.building import build_student
 from distill.training.distillation import DistillationTask
+from distill.training.sections import AuxSection, GuidanceSection, StudentSection
 from losses.heads import TERMS
 from students.ctc import CtcLearner, CtcReader
 from students.errors import UserError

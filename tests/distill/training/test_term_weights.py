@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from distill.config import GuidanceSection, ScheduleSection
 from distill.training.branches import loss_sections
+from distill.training.sections import GuidanceSection, ScheduleSection
 from distill.training.term_weights import LossSection, TermWeights, share_at
 from students.errors import UserError
 

@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distill.commands.distill import main
-from distill.config import Config, SourceSection, load_config
+from distill.config import load_config
 from distill.data.batch import Batch
+from distill.data.sections import SourceSection
+from distill.schema import Config
 from distill.training.baseline import baseline_config
 from distill.training.pseudo_labels import label_words
 from distill.training.trainer import check_gradients
