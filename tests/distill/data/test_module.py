@@ -228,3 +228,19 @@ def test_validation_words_that_are_learned_from_are_said(tmp_path: Path) -> None
         printed = io.StringIO()
         DataModule(section, Charset.load("36"), 25, (32, 128), seed=0).setup(Console(file=printed, width=500))
         assert ("learned from too, so that validation says little" in printed.getvalue()) == said
+
+
+def test_what_to_set_is_said_where_there_is_nothing_to_learn_from(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "mine") as writer:
+        writer.add(b"picture", "word")
+    for root, hint in (
+        (None, "set data.root to the folder that holds train"), (str(tmp_path), "names a folder that holds train"),
+        (str(tmp_path / "wrods"), "wrods, which data.root names, is no folder"),
+        (str(tmp_path / "mine"), "mine is a set of words itself: `symdistill hold-out"),
+    ):  # fmt: skip
+        module = DataModule(
+            DataSection(root=root, train=[SourceSection(path="train")]), Charset.load("36"), 25, (32, 128), seed=0
+        )
+        with pytest.raises(UserError) as refused:
+            module.check_sources()
+        assert hint in str(refused.value)

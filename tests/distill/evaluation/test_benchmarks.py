@@ -180,3 +180,13 @@ def test_records_beyond_num_samples_are_noted(make_set: MakeSet, tmp_path: Path,
         transaction.put(b"num-samples", b"2")
     (benchmark,) = open_benchmarks(folder, "all", charset)
     assert (len(benchmark), benchmark.note) == (2, "signs: 1 labels dropped (stored beyond num-samples)")
+
+
+def test_held_out_words_are_named_where_there_are_no_test_words(tmp_path: Path, charset: Charset) -> None:
+    with pytest.raises(UserError) as alone:
+        open_benchmarks(tmp_path / "test", "all", charset)
+    assert "held-out" not in str(alone.value)
+    (tmp_path / "held-out").mkdir()
+    (tmp_path / "held-out" / "labels.tsv").write_text("a.png\tword\n")
+    with pytest.raises(UserError, match=r"or held-out \(eval\.test=held-out\), which is there"):
+        open_benchmarks(tmp_path / "test", "all", charset)

@@ -21,7 +21,7 @@ from distill.config import load_config
 from distill.deployment.card import Card, read_sections
 from distill.deployment.folder import save_folder
 from distill.schema import Config
-from distill.training.distill_run import distill
+from distill.training.distill_run import DistillRun, distill
 from distill.training.progress import Tracker
 from distill.training.run import TrainingRun
 from distill.training.stopping import STOPPED, StopRequest
@@ -295,3 +295,17 @@ def test_a_resumed_step_has_all_its_batches(config: Path, monkeypatch: pytest.Mo
     resumed = ["train.steps=5", "train.batch_size=3", "train.grad_accum=2", "--resume", "auto"]
     assert main(["--config", str(config), *resumed]) == 0
     assert seen == [(step, 6) for step in range(1, 6)]
+
+
+def test_asked_to_stop_while_it_compares_leaves_and_compares_when_resumed(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(DistillRun, "report", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+        assert main(["--config", str(config)]) == STOPPED
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "stopped at step 4 and saved; continue with --resume auto" in capfd.readouterr().out
+    assert not (config.parent / "run" / "report.json").exists()
+    assert main(["--config", str(config), "--resume", "auto"]) == 0
+    assert (config.parent / "run" / "report.json").exists()

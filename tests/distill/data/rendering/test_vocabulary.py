@@ -7,6 +7,7 @@ import string
 import pytest
 
 from distill.data.rendering.vocabulary import (
+    check_languages,
     choose_languages,
     is_held_out,
     load_vocabulary,
@@ -70,3 +71,11 @@ def test_a_tenth_is_held_out_whatever_the_case_and_marks() -> None:
 def test_letters_that_join_or_stack_are_told_from_those_that_stand_alone() -> None:
     assert not any(needs_shaping(char) for char in "aß€жΩのｱ한漢")
     assert all(needs_shaping(char) for char in " \u0301אبि")
+
+
+def test_languages_with_a_comma_between_them_are_one_that_there_is_not() -> None:
+    with pytest.raises(UserError, match=r"no words of de,ru; .* \(each by itself, no commas"):
+        check_languages(["de,ru"])
+    with pytest.raises(UserError) as plain:
+        check_languages(["xx"])
+    assert "commas" not in str(plain.value)
