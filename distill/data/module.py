@@ -189,7 +189,7 @@ class DataModule:
             elif is_set(root):
                 hint = f"{root} is a set of words itself: `symdistill hold-out {root} WORDS`, then data.root=WORDS"
             else:
-                hint = f"data.root names a folder that holds {source.path}"
+                hint = f"{root}, which data.root names, has no {source.path}"
             raise UserError(f"data.train: {path}: nothing there to learn from; {hint}")
 
     def limit_for_dry_run(self, folder: Path, words: int = 64) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from distill.data.sampling import spread
-from distill.data.sheets import INK, SheetItem, draw_sections, reading_line, write_sheet
+from distill.data.sheets import INK, SheetItem, draw_sheet, reading_line, write_sheet
 from distill.evaluation.benchmarks import Benchmark
 from distill.evaluation.compare import Comparison, ReaderResult
 
@@ -72,7 +72,7 @@ def pick(items: Sequence[GalleryItem], count: int) -> list[GalleryItem]:
 
 def draw_gallery(items: Sequence[GalleryItem]) -> np.ndarray:
     """Draw words in a grid: (H, W, 3) uint8; one empty cell when there are none."""
-    return draw_sections([("", [item.drawn for item in items])])
+    return draw_sheet([item.drawn for item in items])
 
 
 def write_galleries(folder: Path, comparison: Comparison) -> None:

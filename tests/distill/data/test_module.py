@@ -234,7 +234,7 @@ def test_what_to_set_is_said_where_there_is_nothing_to_learn_from(tmp_path: Path
     with LmdbWriter(tmp_path / "mine") as writer:
         writer.add(b"picture", "word")
     for root, hint in (
-        (None, "set data.root to the folder that holds train"), (str(tmp_path), "names a folder that holds train"),
+        (None, "set data.root to the folder that holds train"), (str(tmp_path), "which data.root names, has no train"),
         (str(tmp_path / "wrods"), "wrods, which data.root names, is no folder"),
         (str(tmp_path / "mine"), "mine is a set of words itself: `symdistill hold-out"),
     ):  # fmt: skip
