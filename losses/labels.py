@@ -30,9 +30,11 @@ def ctc_loss(columns: Tensor, target_ids: Tensor, characters: int, lengths: Tens
     inside = (target_ids >= 1) & (target_ids <= characters)
     log_probs = columns.float().log_softmax(dim=-1).transpose(0, 1)
     widths = torch.full((columns.shape[0],), columns.shape[1]) if lengths is None else lengths.cpu()
-    return F.ctc_loss(
-        log_probs, target_ids[inside], widths, inside.sum(dim=1).cpu(), blank=BLANK_ID, zero_infinity=True
-    )
+    targets = target_ids[inside]
+    if torch.are_deterministic_algorithms_enabled():  # there is no such kernel for a GPU
+        log_probs, targets = log_probs.cpu(), targets.cpu()
+    loss = F.ctc_loss(log_probs, targets, widths, inside.sum(dim=1).cpu(), blank=BLANK_ID, zero_infinity=True)
+    return loss.to(columns.device)
 
 
 def ctc_fits(target_ids: Tensor, characters: int, columns: int | Tensor) -> Tensor:

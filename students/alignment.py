@@ -61,8 +61,8 @@ def occupancy(log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_
         target_lengths: (N,) characters of each word.
 
     Returns:
-        (N, T, L) probabilities: 0 in columns and for characters behind a word's length, and for words that don't fit
-        their columns (`alignable`).
+        (N, T, L) probabilities: 0 in columns and for characters behind a word's length, for words that don't fit
+        their columns (`alignable`), and for those that the columns can't be read as at all.
     """
     (count, columns, _), longest, device = log_probs.shape, targets.shape[1], log_probs.device
     if count == 0 or columns == 0 or longest == 0:
@@ -124,7 +124,8 @@ class _Visits(torch.autograd.Function):
         paths = forward + _taken(backward, reverse) - emitted
         # Every path is in one state of a column, so a column's probabilities add up to 1: no total is needed, whose
         # rounding would grow with the columns.
-        visits = paths.masked_fill((rest < 0)[:, None], NOWHERE).softmax(dim=2)
+        paths = paths.masked_fill((rest < 0)[:, None], NOWHERE)
+        visits = paths.softmax(dim=2).masked_fill(paths.amax(dim=2, keepdim=True) < NOWHERE / 2, 0)
         ctx.save_for_backward(visits, both, skips, reached, reverse)
         return visits
 

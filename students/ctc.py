@@ -18,7 +18,7 @@ from students.charset import Charset
 from students.decoding import LogitsKind
 from students.encoders import Encoder, plain_attention
 from students.errors import UserError
-from students.language_model import load_language_model
+from students.language_model import NO_MODEL, load_language_model
 from students.padding import blank_padding
 from students.reading import Reader
 from students.stages import Stages, StudentShape
@@ -182,9 +182,12 @@ def learner(
     chosen = before.decoding if decoding is None else decoding
     if refine_iters is None:
         refine_iters = before.refine_iters if chosen == before.decoding else 0
+    language_model = reader.language_model if chosen == "ctc" else None  # which is for CTC alone
     config = dataclasses.replace(
-        before, decoding=chosen, refine_iters=refine_iters, column_head=before.column_head or chosen == "ctc"
-    )
+        before, decoding=chosen, refine_iters=refine_iters, column_head=before.column_head or chosen == "ctc",
+        language_model=NO_MODEL if language_model is None else language_model.name,
+    )  # fmt: skip
     student, weights = new_learner(config, decoder), reader.state_dict()
     student.load_state_dict({name: weights.get(name, drawn) for name, drawn in student.state_dict().items()})
+    student.language_model = language_model
     return student

@@ -59,6 +59,7 @@ def grow(reader: AnyReader, config: StudentConfig) -> tuple[AnyReader, Growth]:
         UserError: for sizes that no reader can have.
     """
     grown = type(reader)(config)
+    grown.language_model = reader.language_model
     old, fresh = reader.state_dict(), grown.state_dict()
     taken = {name: old[name] for name, drawn in fresh.items() if name in old and old[name].shape == drawn.shape}
     wider = dict(_widened(reader, grown))

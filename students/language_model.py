@@ -32,6 +32,8 @@ OWN_FILE = "language_model.tsv"
 """Such a list in the reader's folder."""
 
 _COUNT_WITHOUT_TAB = re.compile(r"[^\d\t]*[^\W\d_][^\d\t]*?(?P<sign>[ ,;])\s*(?P<count>\d+(\.\d+)?)")
+_LABEL_LINE = re.compile(r'\s*\{|[^\t,;]+\.(?:png|jpe?g|webp|bmp|tiff?|gif)"?\s*[\t,;]', re.IGNORECASE)
+"""The beginning of a line of a file that names pictures and their labels."""
 _RUN = re.compile(r"[^\W_]+")
 """Letters and digits without anything between them."""
 
@@ -77,7 +79,7 @@ class WordList:
         """The list as a file has it, see `read_counts`; with the terms that a shipped one is under."""
         if isinstance(self._source, Path):
             return _read_text(self._source)
-        return "".join(f"{word}\t{count:g}\n" for word, count in self.counts.items())
+        return "".join(f"{word}\t{_shortest(count)}\n" for word, count in self.counts.items())
 
     def frequency(self, word: str) -> float:
         """Return the share of a word, as `fold` writes it, among all words; 0 where there is nothing like it."""
@@ -165,9 +167,16 @@ def _read_text(path: Path) -> str:
         ) from None
 
 
+def _shortest(count: float) -> str:
+    """Write a count in as few digits as tell it."""
+    return f"{count:g}" if float(f"{count:g}") == count else repr(count)
+
+
 def parse_counts(lines: Iterable[str], name: str) -> dict[str, float]:
     """Read the lines of a list, see `read_counts`; `name` is for errors."""
     lines = list(lines)
+    if any(_LABEL_LINE.match(line) for line in lines[:3]):  # the first may be a header
+        raise UserError(f"{name} looks like a label file, which names pictures; give the folder that it lies in")
     _refuse_counts_without_tabs(lines, name)
     counts: dict[str, float] = defaultdict(float)
     for number, line in enumerate(lines, 1):

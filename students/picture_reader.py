@@ -20,7 +20,7 @@ from students.charset import Charset
 from students.decoding import LogitsKind, Reading
 from students.errors import UserError
 from students.language_model import LanguageModel
-from students.pictures import COLUMN, DamagedPictureError, decode_picture, group_by_width, to_array
+from students.pictures import COLUMN, decode_picture, group_by_width, to_array
 from students.turning import read_pictures_turned
 
 Picture: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
@@ -145,10 +145,10 @@ def _decode(picture: Picture, number: int) -> Image.Image:
     """Decode the `number`-th picture; an error names a file, and counts what has no name."""
     try:
         return decode_picture(picture)
-    except DamagedPictureError as error:
+    except UserError as error:
         if isinstance(picture, str | os.PathLike):
             raise
-        raise DamagedPictureError(f"picture {number}: {error}") from None
+        raise type(error)(f"picture {number}: {error}") from None
 
 
 def _is_one(pictures: Picture | Iterable[Picture]) -> bool:

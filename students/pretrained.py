@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +20,7 @@ from students.language_model import OWN_FILE
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+LOG = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "weights"
 """Folder of the shipped students."""
 HUB_FILES = ("config.json", "model.safetensors", "README.md", OWN_FILE)
@@ -34,14 +37,21 @@ def shipped() -> list[str]:
     return sorted(folder.name for folder in SHIPPED.glob("*") if (folder / "model.safetensors").is_file())
 
 
+def typed(name_or_path: str | Path) -> str:
+    """Write down what is given: a `Path` is one, also where it is called as a shipped reader is."""
+    return name_or_path if isinstance(name_or_path, str) else os.path.join(os.curdir, name_or_path)
+
+
 def locate(name_or_folder: str | Path) -> Path:
     """Find a reader's folder: shipped name, folder, or hub repository, which is downloaded.
 
     Raises:
         UserError: when there is none; the message names what would work.
     """
-    name = str(name_or_folder)
+    name = typed(name_or_folder)
     if name in shipped():
+        if (Path(name) / "config.json").is_file():
+            _tell_which(name)
         return SHIPPED / name
     folder = Path(name)
     if os.path.isdir(folder):  # unlike Path.is_dir it takes a name that is too long for one that isn't there
@@ -51,6 +61,12 @@ def locate(name_or_folder: str | Path) -> Path:
     raise UserError(
         f"no student {name!r}; give a folder with config.json and model.safetensors, or one of: {', '.join(shipped())}"
     )
+
+
+@cache
+def _tell_which(name: str) -> None:
+    """Say, once, which of two readers a name stands for."""
+    LOG.warning("%s is the shipped reader; for the folder of that name give ./%s", name, name)
 
 
 def name_of(name_or_folder: str | Path) -> str:

@@ -226,7 +226,7 @@ class Reader(PictureReader, nn.Module):
             )
         reader = cls(config)
         load_weights(reader, folder)
-        reader.source = folder
+        reader.source = folder.resolve()
         name = str(getattr(config, "language_model", NO_MODEL))
         if name != NO_MODEL and (OWN in name.split("+") or reader.language_model is None):
             reader.language_model = load_language_model(name, folder / OWN_FILE)

@@ -74,6 +74,7 @@ def remap(reader: AnyReader, charset: Charset, max_length: int) -> tuple[AnyRead
     """
     config = dataclasses.replace(reader.config, charset=charset.characters, max_length=max_length)
     remapped = type(reader)(config)
+    remapped.language_model = reader.language_model
     old, new = reader.charset, charset
     source = [_source_id(char, old) for char in new.characters]
     classes = [old.end_id, *source]

@@ -61,10 +61,11 @@ def load(name: str | Path) -> Reader | OnnxReader | Peer:
         UserError: when there is no such reader, or its files are damaged.
     """
     from distill.deployment.readers import open_without_torch
+    from students.pretrained import typed
 
     if not isinstance(name, str | Path):
         raise UserError(f"a {type(name).__name__} is no name of a reader; give a name or a path")
-    if (opened := open_without_torch(str(name))) is not None:
+    if (opened := open_without_torch(typed(name))) is not None:
         return opened
     from teachers.registry import load_reader
 

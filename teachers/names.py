@@ -12,7 +12,7 @@ from typing import Any
 from open_clip import list_models, list_pretrained_tags_by_model
 
 from students.errors import UserError
-from students.pretrained import locate, name_of, read_stored, shipped
+from students.pretrained import locate, name_of, read_stored, shipped, typed
 from teachers.peers import is_peer
 from teachers.small import FORMAT as SMALL_TEACHER
 from teachers.weights import weights_in
@@ -60,7 +60,7 @@ def resolve(name: str | Path, weights: str | None = None) -> Resolved:
     Raises:
         UserError: when there is no such thing; the message gives near names and what would work.
     """
-    name = str(name)
+    name = typed(name)
     if weights is not None:
         return _with_weights(name, weights)
     if name in SHIPPED_CLIPS:

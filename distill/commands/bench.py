@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_file(file, option)
         if file.exists() and not given.overwrite:
             raise UserError(f"{file} exists; replace it with --overwrite, or give another {option}")
+    if given.profile and out.resolve() == Path(given.profile).resolve():
+        raise UserError(f"--out and --profile are both {out}; give two files")
 
     from distill.training.allocator import tune_allocator
 

@@ -92,7 +92,7 @@ def check(given: argparse.Namespace) -> None:
             raise UserError("--doctor needs a teacher; give --teacher NAME")
         others = (
             "student", "baseline", "peer", "data", "lexicon", "closed_lexicon", "sets", "max_length", "limit",
-            "against", "no_overlap_check", "nar", "refine_iters", "language_model",
+            "against", "no_overlap_check", "nar", "refine_iters", "language_model", "device",
         )  # fmt: skip
         foreign = [name for name in others if getattr(given, name) != parser().get_default(name)]
         if foreign:
@@ -173,6 +173,8 @@ def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader
         if names.count(reader.name) > 1:
             reader.name = name
     opened = [reader for reader in readers if reader.reading == "open"]
+    if given.closed_lexicon and not opened:
+        raise UserError("--closed-lexicon is for readers that read openly; these choose from a lexicon, leave it out")
     if lexicon is not None and len(opened) == len(readers) and not given.closed_lexicon:
         raise UserError("--lexicon: all of these read openly; add --closed-lexicon to let them choose, or leave it out")
     return [*readers, *(NearestWordReader(reader, charset, lexicon) for reader in opened if given.closed_lexicon)]

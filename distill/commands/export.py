@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         student = student.visual_branch()
     student.choose_decoding(decoding, refine_iters)
     if given.language_model is not None:
-        student.language_model = open_language_model(given.language_model)
+        student.language_model = open_language_model(given.language_model, charset=student.charset)
     card = fill_card(given.student, given.name, given.training, given.terms, given.report)
     otherwise = (given.language_model, decoding, refine_iters, given.visual_branch or None)
     if given.report is None and any(choice is not None for choice in otherwise):
@@ -144,10 +144,14 @@ def check_options(given: argparse.Namespace, targets: Sequence[str]) -> None:
         raise UserError("--verify compares ONNX files with PyTorch; add --onnx or --target")
     if given.round_weights and not given.verify:
         raise UserError("what --round-weights changes is measured on real words; add --verify with pictures of words")
+    if given.words != parser().get_default("words") and not given.verify:
+        raise UserError("--words says how many of --verify; add --verify with pictures of words, or leave --words out")
     if given.int8 and not (targets and given.verify):
         raise UserError("--int8 is measured on real words; add --target and --verify with pictures of words")
     if given.int8 and set(targets) <= set(FLOAT_ONLY):
         raise UserError(f"{', '.join(targets)} runs no 8-bit weights; leave --int8 out, or add another --target")
+    if given.int8_limit != parser().get_default("int8_limit") and not given.int8:
+        raise UserError("--int8-limit is for --int8; add it, or leave --int8-limit out")
     if given.web_runtime is not None and "web" not in targets:
         raise UserError("--web-runtime is for pages; add --target web")
 

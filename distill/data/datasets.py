@@ -78,6 +78,8 @@ class WordDataset(Dataset[Sample]):
             wanted = f"augmentation: {self.source.augmentation}"
             raise UserError(f"{wanted} needs pictures of their original size; set cache: none, or light")
         self.positions = self._select()
+        for position in self._missing():
+            self._count_corrupt(position, f"{records.describe(position)} isn't there")
         self._builder = SampleBuilder(charset, self.source, self.options, records.name)
         self._cache = PixelCache(records, self.options.image_size) if cached else None
         taught = self.source.labels == "distributions"
@@ -152,6 +154,10 @@ class WordDataset(Dataset[Sample]):
             hint = "a greater student.max_length leaves them" if longer else "another charset may have them"
             raise UserError(f"{self.records.path}: no word is left ({reasons}); {hint}")
         return selection.positions
+
+    def _missing(self) -> list[int]:
+        gone = set(self.records.missing())
+        return [position for number in range(len(self)) if (position := self.positions[number]) in gone] if gone else []
 
     def _read_distributions(self, position: int, label: str) -> WordDistributions | None:
         return None if self.distributions is None else self.distributions.read(position, label)

@@ -61,6 +61,10 @@ class FolderRecords(Records):
         """Tell whether the picture of a record is there, readable or not."""
         return os.path.lexists(self.path / self._entries[position].file)
 
+    def missing(self) -> Sequence[int]:
+        """See `Records`."""
+        return [position for position in range(len(self)) if not self.exists(position)]
+
     def describe(self, position: int) -> str:
         """Name a record by its file."""
         return f"{printable(self._entries[position].file)} of {self.name}"

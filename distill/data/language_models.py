@@ -15,6 +15,7 @@ from pathlib import Path
 
 from distill.data.rendering.vocabulary import frequencies
 from distill.data.trees import open_words
+from students.charset import Charset
 from students.errors import UserError
 from students.language_model import NO_MODEL, OWN, SHIPPED, LanguageModel, WordList, fold, read_counts
 
@@ -31,37 +32,41 @@ HEADER = (
 )
 
 
-def open_language_model(given: str | Path, resolve: Callable[[str], Path] = Path) -> LanguageModel | None:
+def open_language_model(
+    given: str | Path, resolve: Callable[[str], Path] = Path, charset: Charset | None = None
+) -> LanguageModel | None:
     """Open what a user names; `none` is None.
 
     Args:
         given: `european`, a text file (see `students.language_model.read_counts`), or labelled words; or several of
             these with `+` between them.
         resolve: brings a path to where it starts from.
+        charset: whose label rules labelled words go through, as those that a student learns from do.
 
     Raises:
         UserError: when there is nothing of that name, or it has no words.
     """
-    given = str(given)
+    parts = [str(given)] if isinstance(given, Path) or os.path.exists(resolve(given)) else given.split("+")
     if given == NO_MODEL:
         return None
     lists: list[WordList] = []
     own: dict[str, float] = defaultdict(float)
-    for part in given.split("+"):
+    for part in parts:
         if part in SHIPPED:
             lists.append(WordList(part, SHIPPED[part]))
             continue
         path = resolve(part)
-        for word, count in (_label_counts(path) if os.path.isdir(path) else read_counts(path)).items():
+        for word, count in (_label_counts(path, charset) if os.path.isdir(path) else read_counts(path)).items():
             own[word] += count
     return LanguageModel([*lists, WordList(OWN, dict(own))] if own else lists)
 
 
-def _label_counts(folder: Path) -> dict[str, float]:
+def _label_counts(folder: Path, charset: Charset | None) -> dict[str, float]:
     counts: dict[str, float] = defaultdict(float)
     for records in open_words(folder):
         for _, label in records.labels():
-            if word := fold(label or ""):
+            taught = label if charset is None or label is None else charset.clean(label, sys.maxsize)
+            if word := fold(taught or ""):
                 counts[word] += 1
     if not counts:
         raise UserError(f"{folder}: no label to make a language model of; give labelled words, or a text file")

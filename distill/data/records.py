@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,10 @@ class Records(ABC):
     @abstractmethod
     def image(self, position: int) -> bytes:
         """Read an encoded picture; raises `BadRecordError`."""
+
+    def missing(self) -> Sequence[int]:
+        """List the positions whose picture isn't there, as far as can be told without reading any."""
+        return ()
 
     @abstractmethod
     def describe(self, position: int) -> str:
@@ -128,6 +133,11 @@ class SubsetRecords(Records):
         """See `Records`."""
         return self.records.label(int(self.positions[position]))
 
+    def missing(self) -> Sequence[int]:
+        """See `Records`."""
+        gone = set(self.records.missing())
+        return [position for position, number in enumerate(self.positions.tolist()) if number in gone]
+
     def image(self, position: int) -> bytes:
         """See `Records`."""
         return self.records.image(int(self.positions[position]))
@@ -165,19 +175,20 @@ def read_list(file: Path) -> list[int]:
         UserError: for a missing file or a line that is no number above 0.
     """
     try:
-        lines = file.read_text(encoding="utf-8").split()
+        lines = file.read_text(encoding="utf-8-sig").split()
     except FileNotFoundError:
         raise UserError(f"{file}: no such list of records") from None
     except UnicodeDecodeError:
         raise UserError(f"{file} is no text; a list of records has one number a line, counted from 1") from None
-    wrong = next((line for line in lines if not line.isascii() or not line.isdecimal() or int(line) < 1), None)
+    wrong = next((line for line in lines if not re.fullmatch("0*[1-9][0-9]{0,17}", line)), None)
     if wrong is not None or not lines:
         problem = f"has {wrong[:20]!r} in it" if wrong is not None else "is empty"
         raise UserError(f"{file} {problem}; a list of records has one number a line, counted from 1")
-    if len(set(lines)) < len(lines):
-        twice = next(line for line, count in Counter(lines).items() if count > 1)
+    numbers = [int(line) for line in lines]
+    if len(set(numbers)) < len(numbers):
+        twice = next(number for number, count in Counter(numbers).items() if count > 1)
         raise UserError(f"{file} names record {twice} twice; remove one of them")
-    return [int(line) - 1 for line in lines]
+    return [number - 1 for number in numbers]
 
 
 def cut_by_list(file: Path, records: Records) -> SubsetRecords:

@@ -214,11 +214,15 @@ def scores_from_report(file: str | Path, name: str) -> str:
     ]
     try:
         for title, score in reader["benchmarks"].items():
+            part, title = " (a part)" if score.get("partial") else "", title.replace("|", r"\|")
             lines.append(
-                f"| {title} | {score['words']} | {score['hits']} | {score['accuracy']:.2f} | "
+                f"| {title} | {score['words']}{part} | {score['hits']} | {score['accuracy']:.2f} | "
                 f"{score['interval'][0]:.1f} to {score['interval'][1]:.1f} | {score['one_minus_ned']:.2f} |"
             )
-        averages = f"Average by word {reader['average_by_word']:.2f}%, average by set {reader['average_by_set']:.2f}%."
+        over = f", over {', '.join(report['averaged_sets'])}" if "averaged_sets" in report else ""
+        averages = (
+            f"Average by word {reader['average_by_word']:.2f}%, average by set {reader['average_by_set']:.2f}%{over}."
+        )
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is no report of this version ({error!r}); evaluate again") from None
     return "\n".join(lines) + f"\n\n{averages}"

@@ -16,7 +16,7 @@ from distill.deployment.comparison_words import ComparisonWord, count_right, dra
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.parity import Parity, TargetParity, check_parity
 from distill.deployment.snippets import FILES, FLOAT_ONLY, TargetName, int8_file
-from distill.deployment.web_page import write_page
+from distill.deployment.web_page import holds_page, write_page
 from distill.deployment.web_runtime import WebRuntime, find_runtime
 from students import rounding
 from students.errors import UserError
@@ -160,6 +160,7 @@ def export(
         ParityError: when ONNX and PyTorch differ; nothing is left behind then.
         TargetParityError: when a file for another program computes other scores, or is read otherwise there.
     """
+    targets = list(targets)
     if unknown := [target for target in targets if target not in FILES]:
         raise UserError(f"no target {unknown[0]!r}; there are {', '.join(FILES)}")
     if dtype not in get_args(WeightType):
@@ -170,9 +171,12 @@ def export(
     if not isinstance(reader, str | Path | Reader):  # an ONNX file, say
         raise UserError(f"{type(reader).__name__} has no weights to export; give the folder of the student")
     model = load_reader(reader) if isinstance(reader, str | Path) else reader
-    card = Card(name or type(model).__name__.lower()) if model.source is None else fill_card(model.source, name)
-    if model.source is not None and not reads_as_stored(model):
-        card = replace(card, scores=UNKNOWN)
+    if model.source is None or not model.source.is_dir():  # its folder may be gone
+        card = Card(name or type(model).__name__.lower())
+    else:
+        card = fill_card(model.source, name)
+        if not reads_as_stored(model):
+            card = replace(card, scores=UNKNOWN)
     if mix is not None:
         model = copy.deepcopy(model)
         card = mix_in(model, card, *mix)
@@ -239,7 +243,9 @@ def holds_student(folder: Path) -> bool:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and config.get("format") in READERS and {p.name for p in folder.iterdir()} <= own
+    names = {path.name for path in folder.iterdir()}
+    known = isinstance(config, dict) and config.get("format") in READERS and names <= own
+    return known and ("web" not in names or holds_page(folder / "web"))
 
 
 def check_targets(student: Reader, targets: Sequence[TargetName]) -> None:

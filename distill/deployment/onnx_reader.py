@@ -48,7 +48,7 @@ class OnnxReader(PictureReader):
     description = "an ONNX file"
 
     def __init__(self, path: str | Path, threads: int | None = None) -> None:
-        path = self.path = Path(path)
+        path = self.path = Path(path).resolve()
         self.threads = threads
         data = read_file(path)
         check_tensors(data, path)
@@ -75,7 +75,7 @@ class OnnxReader(PictureReader):
 
     def __reduce__(self) -> tuple[type[OnnxReader], tuple[Path, int | None], dict[str, Any]]:
         """Pickle it by its file, which another process opens again: sessions of onnxruntime can't be sent to one."""
-        return type(self), (self.path.resolve(), self.threads), {"_language_model": self.language_model}
+        return type(self), (self.path, self.threads), {"_language_model": self.language_model}
 
     @property
     def image_size(self) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
-from distill.deployment.web_runtime import WebRuntime
+from distill.deployment.web_runtime import BESIDE, WebRuntime
 from students.files import write_file
 from students.reading import Reader
 
@@ -15,6 +15,12 @@ PARTS = ("page.css", "page.js", "reader.js", "pictures.js", "ctc.js", "beam_sear
 """Files that are the same in every folder; index.html has the runtime's host in it."""
 MODEL = "reader.onnx"
 """The reader's ONNX file in the folder."""
+
+
+def holds_page(folder: Path) -> bool:
+    """Tell whether a folder holds what `write_page` writes, and nothing else."""
+    own = {*PARTS, "index.html", "reader.json", MODEL, *BESIDE.values()}
+    return all(path.name in own or path.suffix == ".tsv" for path in folder.iterdir())
 
 
 def write_page(reader: Reader, name: str, model: Path, runtime: WebRuntime, folder: Path) -> None:

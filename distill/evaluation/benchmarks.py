@@ -79,11 +79,9 @@ class Benchmark:
         return COUNTS.get(self.name)
 
     @property
-    def part_of(self) -> str | None:
-        """Name of the set that this one is cut from."""
-        if isinstance(self.records, SubsetRecords):
-            return recognise(self.records.records.name)
-        return LARGER.get(self.name)
+    def larger(self) -> Path | None:
+        """Where the set is that a list has cut this one from."""
+        return self.records.records.path.resolve() if isinstance(self.records, SubsetRecords) else None
 
     @property
     def note(self) -> str | None:
@@ -162,6 +160,7 @@ def open_benchmark(
         dropped["stored beyond num-samples"] = beyond
     folded: Counter[str] = Counter()
     scored: list[tuple[int, str]] = []
+    missing = set(records.missing())
     for position, raw in records.labels():
         if raw is None:
             raise UserError(f"{path}: {records.describe(position)} has no readable label; check-lmdb names all of them")
@@ -169,6 +168,8 @@ def open_benchmark(
         if verdict.text is None:
             dropped[verdict.reason or "empty"] += 1
             continue
+        if position in missing:
+            raise UserError(f"{path}: {records.describe(position)} isn't there; check-lmdb names all such records")
         scored.append((position, verdict.text))
         folded.update(verdict.changed)
     if not len(records):
@@ -237,7 +238,8 @@ def averaged(benchmarks: Sequence[Benchmark]) -> list[str]:
     names = [benchmark.name for benchmark in benchmarks]
     if set(SIX) <= set(names):
         return list(SIX)
-    return [benchmark.name for benchmark in benchmarks if benchmark.part_of not in names]
+    paths = {benchmark.records.path.resolve() for benchmark in benchmarks}
+    return [each.name for each in benchmarks if LARGER.get(each.name) not in names and each.larger not in paths]
 
 
 def _key(name: str) -> str:
@@ -249,27 +251,28 @@ class OverlapCheck:
     """Test words that are among training words."""
 
     against: str
-    """The training tree that was searched."""
+    """The training trees that were searched."""
     overlaps: tuple[str, ...]
     """One line for each test word that is there too."""
 
 
-def check_overlap(benchmarks: Sequence[Benchmark], against: Path, cache: Path | None = None) -> OverlapCheck:
-    """Search a training tree for the pictures of test sets, by content and by perceptual hash.
+def check_overlap(benchmarks: Sequence[Benchmark], *against: Path, cache: Path | None = None) -> OverlapCheck:
+    """Search training trees for the pictures of test sets, by content and by perceptual hash.
 
     Each picture is listed once, also when two sets have it.
 
     Args:
         benchmarks: the test sets.
-        against: the training tree.
+        against: the training trees.
         cache: where fingerprints are cached; None takes the user's cache.
 
     Raises:
         UserError: when there is no such tree.
     """
-    overlaps = find_overlaps(against, [benchmark.records for benchmark in benchmarks], cache)
+    learned = [records for tree in against for records in open_all(tree)]
+    overlaps = find_overlaps(learned, [benchmark.records for benchmark in benchmarks], cache)
     lines = (f"{overlap.test} ({overlap.label}) is {overlap.train} too: {overlap.kind}" for overlap in overlaps)
-    return OverlapCheck(str(against), tuple(dict.fromkeys(lines)))
+    return OverlapCheck(", ".join(map(str, against)), tuple(dict.fromkeys(lines)))
 
 
 def find_training(data: Path, against: Path | None) -> Path | None:

@@ -53,10 +53,12 @@ def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
         listed = "; ".join(f"{path}: {len(charset)}" for path, charset in charsets.items())
         raise UserError(f"other characters are scored in each ({listed}); evaluate all readers with the same --charset")
     names = [name for _, name, _, _ in found]
+    short = {path: Path(path).name for path, _, _, _ in found}
     places = [
         Place(
-            name if names.count(name) == 1 else f"{name} ({Path(path).name})", ms,
-            Mark(number, tally.accuracy, tally.interval),
+            name if names.count(name) == 1
+            else f"{name} ({short[path] if list(short.values()).count(short[path]) == 1 else path})",
+            ms, Mark(number, tally.accuracy, tally.interval),
         )
         for number, (path, name, ms, tally) in enumerate(found)
     ]  # fmt: skip

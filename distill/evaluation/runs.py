@@ -202,12 +202,14 @@ def name_groups(groups: Sequence[Sequence[Run]]) -> list[str]:
     """Name groups by the runs' name, or by what their folders have in common where a name stands for several."""
     names = [str(group[0].config.get("name") or group[0].reader["name"]) for group in groups]
     folders = [shared_beginning([Path(run.folder).name for run in group]) for group in groups]
-    return [
+    chosen = [
         name if names.count(name) == 1
         else folder if folder and folders.count(folder) == 1
         else group[0].folder
         for name, folder, group in zip(names, folders, groups, strict=True)
     ]  # fmt: skip
+    # A folder's name may be the name of another group.
+    return [name if chosen.count(name) == 1 else group[0].folder for name, group in zip(chosen, groups, strict=True)]
 
 
 def shared_beginning(names: Sequence[str]) -> str:

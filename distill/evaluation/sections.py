@@ -20,6 +20,7 @@ class EvalSection:
     charset: str | None = None
     """Alphabet that is scored, such as 36; null takes the student's own."""
     train_root: str | None = None
-    """Training words that the overlap check searches for test words (relative paths start at data.root)."""
+    """Training words that are searched for test words, beside those that are learned from (relative paths start at
+    data.root); null searches none."""
     onnx: bool = True
     """Export the student to ONNX too."""

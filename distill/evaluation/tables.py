@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +26,8 @@ PAIR_COUNTS = {"words": "words", "both": "both", "only_a": "only a", "only_b": "
 AGREEMENT_COUNTS = PAIR_COUNTS | {"only_a": "student only", "only_b": "teacher only"}
 MAX_OVERLAPS = 20
 """Overlaps that are listed; the rest is counted."""
+MARKUP = re.compile(r"[\\`*\[<&]")
+"""What Markdown and HTML take for more than a character."""
 AVERAGES = (("average by word", "average_by_word"), ("average by set", "average_by_set"))
 
 
@@ -32,7 +37,8 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
         readers = [reader for reader in report["readers"] if reader["reading"] == reading]
         if readers:
             console.print(Text(title, style="bold"))
-            console.print(reading_table(readers))
+            for table in reading_tables(readers, console):
+                console.print(table)
     if report["pairs"]:
         console.print(Text("Same words, two readers: McNemar's exact test", style="bold"))
         console.print(pair_table(report["pairs"]))
@@ -44,16 +50,34 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
-def reading_table(readers: Sequence[Mapping[str, Any]]) -> Table:
+def reading_tables(readers: Sequence[Mapping[str, Any]], console: Console) -> Iterator[Table]:
+    """Format readers in one table where the console is wide enough, else with two lines a set, in as few as fit."""
+    unlimited = console.options.update(width=sys.maxsize)
+
+    def fits(table: Table) -> bool:
+        return Measurement.get(console, unlimited, table).maximum <= console.width
+
+    if fits(table := reading_table(readers)):
+        yield table
+        return
+    start = 0
+    for stop in range(2, len(readers) + 1):
+        if not fits(reading_table(readers[start:stop], "\n")):
+            yield reading_table(readers[start : stop - 1], "\n")
+            start = stop - 1
+    yield reading_table(readers[start:], "\n")
+
+
+def reading_table(readers: Sequence[Mapping[str, Any]], between: str = " ") -> Table:
     """Format sets by reader: a column a reader, so that any number of sets fits a narrow terminal."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("set", no_wrap=True)
     table.add_column("words", justify="right")
     for reader in readers:
-        table.add_column(Text(f"{reader['name']}\n({reader['role']})"), justify="right")
+        table.add_column(Text(f"{reader['name']}\n({reader['role']})"), justify="right", overflow="fold")
     for name, first in readers[0]["benchmarks"].items():
         counted = f"{first['words']}{' (part)' if first.get('partial') else ''}"
-        table.add_row(Text(name), counted, *(cell(reader["benchmarks"][name]) for reader in readers))
+        table.add_row(Text(name), counted, *(cell(reader["benchmarks"][name], between) for reader in readers))
     table.add_section()
     for title, key in AVERAGES:
         table.add_row(title, "", *(Text(f"{reader[key]:.2f}", style="bold") for reader in readers))
@@ -68,12 +92,11 @@ def millions(params: int | None) -> str:
     return "–" if params is None else f"{params / 1e6:.2f} M"
 
 
-def cell(entry: Mapping[str, Any]) -> str:
-    """Format one score: percent with its interval, and the lexicon's size where there is one."""
-    if "lexicon" in entry:
-        return f"{entry['accuracy']:.2f} (of {entry['lexicon']} words)"
+def cell(entry: Mapping[str, Any], between: str = " ") -> str:
+    """Format one score: percent with its interval, or with the lexicon's size where there is one."""
     low, high = entry["interval"]
-    return f"{entry['accuracy']:.2f} ({low:.1f}–{high:.1f})"
+    beside = f"of {entry['lexicon']} words" if "lexicon" in entry else f"{low:.1f}–{high:.1f}"
+    return f"{entry['accuracy']:.2f}{between}({beside})"
 
 
 def pair_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
@@ -84,8 +107,13 @@ def pair_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
     for title in (*PAIR_COUNTS.values(), "p"):
         table.add_column(title, justify="right")
     for pair in pairs:
-        table.add_row(Text(pair["a"]), Text(pair["b"]), *(str(pair[key]) for key in PAIR_COUNTS), f"{pair['p']:.3g}")
+        table.add_row(Text(pair["a"]), Text(pair["b"]), *(str(pair[key]) for key in PAIR_COUNTS), p_value(pair["p"]))
     return table
+
+
+def p_value(p: float) -> str:
+    """Format McNemar's p; below what a float holds, a bound."""
+    return f"{p:.3g}" if p else "< 1e-300"
 
 
 def student_teacher(report: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
@@ -151,7 +179,7 @@ def to_markdown(report: Mapping[str, Any]) -> str:
             parts += ["### Every set", detail_lines(readers)]
     if report["pairs"]:
         rows = [
-            [pair["a"], pair["b"], *(pair[key] for key in PAIR_COUNTS), f"{pair['p']:.3g}"] for pair in report["pairs"]
+            [pair["a"], pair["b"], *(pair[key] for key in PAIR_COUNTS), p_value(pair["p"])] for pair in report["pairs"]
         ]
         table = grid(["a", "b", *PAIR_COUNTS.values(), "p"], rows)
         parts += ["## Pairs", "McNemar's exact test on the same words.", table]
@@ -161,7 +189,8 @@ def to_markdown(report: Mapping[str, Any]) -> str:
             table = grid(["student", "teacher", "set", *AGREEMENT_COUNTS.values()], agreement_rows(couples))
             parts += [f"## {heading}", f"{explanation.capitalize()}.", table]
     if lines := warnings(report):
-        parts += ["## Warnings", "\n".join(f"- {line}" for line in lines)]
+        # Labels and characters in them may look like Markdown or HTML.
+        parts += ["## Warnings", "\n".join("- " + MARKUP.sub(r"\\\g<0>", line) for line in lines)]
     return "\n\n".join(parts) + "\n"
 
 

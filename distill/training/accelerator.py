@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ def own_process_state() -> Iterator[None]:
 
 
 def choose_precision(precision: Literal["auto", "no", "bf16", "fp16"]) -> Precision:
-    """Turn `auto` into bf16 where the GPU or the processor has bf16 arithmetic, into no elsewhere."""
+    """Turn `auto` into bf16 where GPU or processor has bf16 arithmetic, into fp16 on other GPUs, else into no."""
     if precision != "auto":
         return precision
     if has_bf16():
@@ -81,6 +82,7 @@ def make_accelerator(train: TrainSection, find_unused_parameters: bool = False) 
     if train.threads > 0:
         torch.set_num_threads(train.threads)
     if train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which cuBLAS has no such products
         torch.use_deterministic_algorithms(True)
     precision = choose_precision(train.precision)
     try:

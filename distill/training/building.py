@@ -109,7 +109,8 @@ def start_from(
             log(f"{init} with {', '.join(f'{key} {value}' for key, value in changed.items())}: {growth.describe()}")
     if section.remap:
         student = remap_reader(student, init, section.charset, section.max_length, seed, log)
-    student.language_model = reader.language_model
+    if reader.language_model is not None and student.language_model is None:
+        log(f"the language model of {init} is left out: it is for decoding ctc, not {student.config.decoding}")
     return student
 
 

@@ -139,7 +139,7 @@ class DistillRun(TrainingRun[Config]):
         if chosen is not None:
             data.check_sources()
             try:
-                self.task.student.language_model = open_language_model(chosen, data.resolve_or_here)
+                self.task.student.language_model = open_language_model(chosen, data.resolve_or_here, data.charset)
             except UserError as error:
                 raise UserError(f"student.language_model={chosen}: {error}") from None
         return data
@@ -246,7 +246,8 @@ class DistillRun(TrainingRun[Config]):
         )  # fmt: skip
         comparison = compare(self._readers(student, charset), benchmarks, charset)
         self.seconds["compare"] = time.monotonic() - started
-        overlaps = check_overlap(benchmarks, self._train_root) if self._train_root is not None else None
+        root = self._train_root
+        overlaps = None if root is None else check_overlap(benchmarks, *self._learned_trees(root))
         metrics = read_metrics(out)
         curves = {comparison.readers[0].name: learning_curve(metrics)}
         if config.eval.baseline:
@@ -296,6 +297,12 @@ class DistillRun(TrainingRun[Config]):
     def _train_root(self) -> Path | None:
         """Training words that the overlap check searches; None leaves it out."""
         return None if self.config.eval.train_root is None else self.data.resolve(self.config.eval.train_root)
+
+    def _learned_trees(self, root: Path) -> list[Path]:
+        """List what the overlap check searches: `eval.train_root`, and what is learned from and lies elsewhere."""
+        sources = [self.data.resolve(source.path) for source in self.config.data.train if source.ratio > 0]
+        elsewhere = [path for path in sources if not path.resolve().is_relative_to(root.resolve())]
+        return [root, *dict.fromkeys(elsewhere)]
 
     def _test_charset(self, student: Reader) -> Charset:
         """Return the alphabet that is scored."""

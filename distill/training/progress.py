@@ -78,7 +78,7 @@ class TrainingProgress:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         if not self.live:
-            self.console.print(line, highlight=False, soft_wrap=True)
+            self.console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def hours(seconds: float) -> str:

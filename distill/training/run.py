@@ -172,7 +172,8 @@ class TrainingRun(ABC, Generic[Settings]):
 
     def log(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        # Paths may look like markup.
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
     def training_note(self, step: int, result: Validation | None = None) -> str:
         """Describe the training, for the card."""

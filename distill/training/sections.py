@@ -165,7 +165,7 @@ class OptimSection:
     """Optimizer and schedule."""
 
     name: Literal["adamw", "muon"] = "adamw"
-    """AdamW as in the reference implementation, or Muon for weights of two and more dimensions beside it."""
+    """AdamW as in the reference implementation, or Muon for most weights of two and more dimensions beside it."""
     lr: float = field(default=1.4e-3, metadata={"least": 0})
     """Base learning rate; see `scale_lr`."""
     scale_lr: bool = True
@@ -199,7 +199,7 @@ class TrainSection:
     grad_accum: int = field(default=1, metadata={"least": 1})
     """Batches whose gradients are added up for one optimizer step."""
     precision: Literal["auto", "no", "bf16", "fp16"] = "no"
-    """Mixed precision; `auto` is bf16 where processor or GPU computes in it, else no."""
+    """Mixed precision; `auto` is bf16 where processor or GPU computes in it, fp16 on other GPUs, else no."""
     threads: int = field(default=0, metadata={"least": 0})
     """CPU threads per process; 0 leaves torch's choice."""
     validate_every: int = field(default=1000, metadata={"least": 1})

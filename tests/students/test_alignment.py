@@ -92,6 +92,18 @@ def test_words_that_do_not_fit_have_no_alignment() -> None:
         assert log_probs.grad.isfinite().all()
 
 
+def test_what_no_path_reads_has_no_alignment() -> None:
+    columns = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.9, 0.1, 0.0]])
+    log_probs = columns.log().expand(2, 3, 3).clone().requires_grad_()
+    targets, widths, lengths = torch.tensor([[1, 2], [1, 0]]), torch.tensor([3, 3]), torch.tensor([2, 1])
+    weights = occupancy(log_probs, targets, widths, lengths)
+    assert weights[0].eq(0).all()
+    assert weights[1, :, 0].sum() >= 1
+    weights.square().sum().backward()
+    assert log_probs.grad is not None
+    assert log_probs.grad[0].eq(0).all()
+
+
 def test_what_is_all_but_impossible_stays_a_number() -> None:
     targets, widths, lengths = torch.tensor([[1, 2, 1]]), torch.tensor([40]), torch.tensor([3])
     log_probs = torch.full((1, 40, 4), -2e4)

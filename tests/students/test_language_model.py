@@ -14,6 +14,7 @@ from students.charset import CHARSETS, Charset
 from students.ctc import CtcReader, learner
 from students.decoding import SURE, Reading, decode_ctc
 from students.errors import UserError
+from students.growing import grow
 from students.language_model import (
     CODE_SHARE,
     EVENLY,
@@ -27,6 +28,7 @@ from students.language_model import (
     load_language_model,
     read_counts,
 )
+from students.remap import remap
 from students.student import Student, StudentConfig
 
 CHARSET = Charset(CHARSETS["94"])
@@ -177,6 +179,9 @@ def test_a_file_has_words_and_perhaps_counts(tmp_path: Path) -> None:
         (b"a\tnan", "line 1 says 'nan'"),
         (b"\xff\xfe\xff", "no UTF-8 text"),
         (b"...\n", "has no words; give a text file with a word a line"),
+        (b"0.png\t412\n1.png\t1999\n", "looks like a label file, which names pictures; give the folder"),
+        (b"file,label\n000.JPG,Brot\n", "looks like a label file"),
+        (b'{"file": "000.png", "label": "Brot"}\n', "looks like a label file"),
     ],
 )
 def test_a_file_that_is_none_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
@@ -220,6 +225,7 @@ def test_names_of_language_models(tmp_path: Path) -> None:
     assert combined is not None
     assert combined.name == "european+own"
     assert combined.own_text == "harbour\t2\nab12\t1\n"
+    assert listed(a=12345678, b=0.1, c=1e-7).own_text == "a\t12345678\nb\t0.1\nc\t1e-07\n"
 
 
 @pytest.fixture
@@ -236,7 +242,14 @@ def test_a_reader_keeps_it_in_its_folder(reader: CtcReader, tmp_path: Path) -> N
     assert loaded.language_model.lists[0].counts == {"house": 2, "ab12": 1}
     assert loaded.config.language_model == OWN
     again = learner(loaded, decoder=False)
-    assert again.config.language_model == OWN
+    remapped, _ = remap(loaded, Charset("abcd"), 5)
+    grown, _ = grow(loaded, dataclasses.replace(loaded.config, depth=loaded.config.depth + 1))
+    for made in (again, remapped, grown):
+        assert made.config.language_model == OWN
+        assert made.language_model is loaded.language_model
+    for decoding in ("ar", "nar"):
+        otherwise = learner(loaded, decoding)
+        assert (otherwise.config.language_model, otherwise.language_model) == ("none", None), "it is for CTC alone"
     loaded.language_model = None
     loaded.save_pretrained(tmp_path / "without")
     assert CtcReader.from_pretrained(tmp_path / "without").language_model is None

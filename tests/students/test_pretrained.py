@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from torch import Tensor
 from students import pretrained
 from students.charset import Charset
 from students.errors import UserError
+from students.pretrained import locate
 from students.student import Student
 
 
@@ -141,6 +143,22 @@ def test_an_unknown_name_lists_what_works(folder: Path, tmp_path: Path, monkeypa
         assert "config.json and model.safetensors" in message
         assert "saved" in message, "the shipped ones are named"
     assert Student.from_pretrained("saved").parameters_count > 0
+
+
+def test_a_path_is_never_taken_for_a_shipped_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(folder, tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    for own in (Path("tiny"), "./tiny", Path("./tiny"), tmp_path / "tiny"):
+        assert locate(own).resolve() == tmp_path / "tiny"
+        assert Student.from_pretrained(own).source == tmp_path / "tiny"
+    assert not caplog.records
+    assert locate("tiny") == pretrained.SHIPPED / "tiny"
+    assert locate("tiny") == pretrained.SHIPPED / "tiny"
+    assert [each.message for each in caplog.records] == [
+        "tiny is the shipped reader; for the folder of that name give ./tiny"
+    ]
 
 
 def test_a_hub_model_without_network_lists_what_works(monkeypatch: pytest.MonkeyPatch) -> None:

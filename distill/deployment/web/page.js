@@ -63,7 +63,8 @@ async function add(file) {
     const reader = await opening;
     const reading = await reader.read(file);
     showReading(article, file, reading);
-    rows.push([file.name, reading.text, reading.confidence.toFixed(4), reading.milliseconds.toFixed(1)]);
+    // Cleared while it was being read, it is no longer shown.
+    if (article.isConnected) rows.push([file.name, reading.text, reading.confidence.toFixed(4), reading.milliseconds.toFixed(1)]);
   } catch (error) {
     if (!(error instanceof PictureError)) console.error(error);
     article.classList.add("failed");

@@ -18,7 +18,7 @@ from distill.evaluation.page.svg import drawing
 from distill.evaluation.page.word_sections import WordSections, legend
 from distill.evaluation.readings import ReadWord, collect_readings, write_readings
 from distill.evaluation.stored import averaged_sets, total
-from distill.evaluation.tables import TITLES, millions, warnings
+from distill.evaluation.tables import TITLES, millions, p_value, warnings
 from students.files import write_file
 
 PAGE = "report.html"
@@ -180,7 +180,7 @@ class ReportPage:
         rows = [
             [
                 pair["a"], pair["b"], f"{pair['difference']:+.2f}",
-                f"{pair['interval'][0]:+.1f} to {pair['interval'][1]:+.1f}", write_p(pair["p"]),
+                f"{pair['interval'][0]:+.1f} to {pair['interval'][1]:+.1f}", p_value(pair["p"]),
                 pair["only_a"], pair["only_b"], pair["both"], pair["neither"],
             ]
             for pair in self.report["pairs"]
@@ -251,11 +251,6 @@ class ReportPage:
         machine, versions = self.report["machine"], self.report["versions"]
         rows = [[key, value] for key, value in machine.items()] + [[key, value] for key, value in versions.items()]
         return Table(["machine and versions", ""], rows, texts=2)
-
-
-def write_p(p: float) -> str:
-    """Write McNemar's p; below what a float holds, a bound."""
-    return f"{p:.2g}" if p else "< 1e-300"
 
 
 def tally_of(entry: Mapping[str, Any]) -> Tally:

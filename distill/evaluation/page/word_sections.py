@@ -110,13 +110,13 @@ class WordSections:
                 accepted = ["–", "–", "–"]
             else:
                 low, high = best.accepted.interval
-                accepted = [f"{best.confidence:.4f}", f"{best.covered:.1f}", f"{low:.1f} to {high:.1f}"]
+                accepted = [f"{best.confidence:.6f}", f"{best.covered:.1f}", f"{low:.1f} to {high:.1f}"]
             rows.append([name, *accepted, f"{each.error:.1f}"])
         own = found[self.subject].threshold
         sentence = (
             f"No threshold of its confidence makes {AIM:g}% of what is accepted from {self.subject} right."
             if own is None
-            else f"Accept {self.subject}'s readings from a confidence of {own.confidence:.4f} on, and {AIM:g}% of them "
+            else f"Accept {self.subject}'s readings from a confidence of {own.confidence:.6f} on, and {AIM:g}% of them "
             f"are right; that covers {own.covered:.1f}% of the words. The threshold was chosen on these very words, so "
             "expect a little less on others."
         )

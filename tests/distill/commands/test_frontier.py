@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from distill.commands.frontier import main
+from distill.evaluation.frontier import collect_places
 from tests.distill.evaluation.fakes import fake_report, read_words
 
 
@@ -39,6 +40,13 @@ def test_readers_of_several_reports_are_in_one_picture(tmp_path: Path, capsys: p
     assert main([one, "--out", str(out)]) == 2
     assert f"{out}.svg exists" in capsys.readouterr().err
     assert main([one, "--out", str(out), "--overwrite"]) == 0
+
+
+def test_readers_of_one_name_can_be_told_apart(tmp_path: Path) -> None:
+    files = [f"{write_report(tmp_path / name, ['a', 'bc'], mine='student')}/report.json" for name in ("one", "two")]
+    assert [place.name for place in collect_places(files)[0]] == [f"mine ({file})" for file in files]
+    folders = [str(Path(file).parent) for file in files]
+    assert [place.name for place in collect_places(folders)[0]] == ["mine (one)", "mine (two)"]
 
 
 def test_a_mistake_is_one_line_and_writes_nothing(

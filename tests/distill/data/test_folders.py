@@ -22,6 +22,7 @@ from distill.data.samples import WordOptions
 from distill.data.sections import SourceSection
 from distill.data.trees import open_all, open_sets
 from distill.data.writing import LmdbWriter
+from distill.evaluation.benchmarks import open_benchmarks
 from students.charset import Charset
 from students.errors import UserError
 
@@ -267,6 +268,22 @@ def test_the_overlap_check_searches_them_too(tree: Path, tmp_path: Path) -> None
     assert [(overlap.label, overlap.train) for overlap in actual] == [
         ("word3", "deep/z.webp of tree"), ("word9", "record 1 of stored"),
     ]  # fmt: skip
+
+
+def test_a_picture_that_is_not_there_is_found_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(noise(number))
+    lines = "".join(f"{number}.png\tword{number}\n" for number in range(4))
+    (tmp_path / "labels.tsv").write_text(lines, encoding="utf-8")
+    records, charset = FolderRecords(tmp_path), Charset.load("36")
+    assert list(records.missing()) == [3]
+    for allowed in (0.0, 0.2):
+        with pytest.raises(UserError, match=r"1 of 4 records corrupt, the last: 3\.png of .* isn't there"):
+            WordDataset(records, charset, options=WordOptions(max_corrupt=allowed))
+    assert len(WordDataset(records, charset, options=WordOptions(max_corrupt=0.25))) == 4
+    assert "skipped (1 of 4 so far): 3.png" in caplog.text
+    with pytest.raises(UserError, match=r"3\.png of .* isn't there; check-lmdb names all such records"):
+        open_benchmarks(tmp_path, "all", charset)
 
 
 def test_a_set_in_a_set_is_refused(tree: Path) -> None:

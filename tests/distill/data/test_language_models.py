@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from distill.data.language_models import open_language_model, write_shipped
+from students.charset import CHARSETS, Charset
 from students.errors import UserError
 from students.language_model import SHIPPED
 
@@ -32,6 +33,28 @@ def test_labels_and_files_are_counted_together(labelled: Path, tmp_path: Path) -
     assert model.name == "european+own"
     assert dict(model.lists[1].counts) == {"ab12": 1, "xy34": 1, "taxi": 5, "bus": 1}
     assert model.prior("ZZ99") > model.prior("Z9Z9")
+
+
+def test_labels_go_through_the_rules_that_the_student_learns_by(tmp_path: Path) -> None:
+    for number, label in enumerate(("Straße", "Café", "1,99 €")):
+        Image.new("RGB", (20, 10)).save(tmp_path / f"{number}.png")
+        with (tmp_path / "labels.tsv").open("a", encoding="utf-8") as file:
+            file.write(f"{number}.png\t{label}\n")
+    ascii_only = CHARSETS["36"]
+    for characters, words in ((ascii_only, {"strae", "cafe", "199"}), (ascii_only + "ß", {"strasse", "cafe", "199"})):
+        model = open_language_model(tmp_path, charset=Charset(characters))
+        assert model is not None
+        assert set(model.lists[0].counts) == words
+
+
+def test_a_path_may_have_a_plus_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a+b").mkdir()
+    (tmp_path / "a+b" / "words.txt").write_text("taxi\t3\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for given in (tmp_path / "a+b" / "words.txt", Path("a+b/words.txt"), "a+b/words.txt"):
+        model = open_language_model(given)
+        assert model is not None
+        assert dict(model.lists[0].counts) == {"taxi": 3}
 
 
 def test_no_language_model() -> None:

@@ -232,6 +232,7 @@ def test_a_list_cuts_a_set_from_the_larger_one(tmp_path: Path) -> None:
     [
         ("IC13_3", "1\n2\n9\n", "record 9"), ("IC13_3", "0\n", "counted from 1"), ("IC13_3", "one\n", "'one'"),
         ("IC13_3", "", "empty"), ("IC13_3", "1\n2\n1\n", "names record 1 twice"),
+        ("IC13_3", "1\n2\n01\n", "names record 1 twice"), ("IC13_3", f"{'9' * 5000}\n", "'99999999999999999999'"),
         ("IC15_3", "1\n", "IC15_COUNT"), ("plain", "1\n", "larger set"),
     ],
 )  # fmt: skip
@@ -240,6 +241,12 @@ def test_a_list_that_fits_nothing_is_refused(tmp_path: Path, name: str, text: st
     (tmp_path / f"{name}.indices.txt").write_text(text)
     with pytest.raises(UserError, match=message):
         open_set(tmp_path / name)
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    words(tmp_path / "IC13_5", ["a", "b", "c", "d", "e"])
+    (tmp_path / "IC13_2.indices.txt").write_text("2\r\n5\r\n", encoding="utf-8-sig")
+    assert list(open_set(tmp_path / "IC13_2").labels()) == [(0, "b"), (1, "e")]
 
 
 def test_real_sets_have_their_counts(shared: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -192,6 +193,26 @@ def test_existing_folder_is_only_replaced_when_asked_and_a_students(learned, tmp
         save_folder(learned.student, out / "thesis.txt", Card("fourth"), overwrite=True)
 
 
+def test_pages_of_somebodys_own_are_not_replaced(learned, tmp_path: Path) -> None:
+    folder = save_folder(learned.student, tmp_path / "mini", Card("mini")).folder
+    (folder / "web").mkdir()
+    (folder / "web" / "reader.js").write_text("//")
+    save_folder(learned.student, folder, Card("mini"), overwrite=True)
+    (folder / "web").mkdir()
+    (folder / "web" / "shop.html").write_text("mine")
+    with pytest.raises(UserError, match="it is not replaced"):
+        save_folder(learned.student, folder, Card("mini"), overwrite=True)
+    assert (folder / "web" / "shop.html").read_text() == "mine"
+
+
+def test_a_reader_whose_folder_is_gone_can_be_exported(learned, tmp_path: Path) -> None:
+    save_folder(learned.student, tmp_path / "mini", Card("mini", "Ten drawn words.", "None."))
+    reader = load_reader(tmp_path / "mini")
+    assert "Ten drawn words." in (export(reader, tmp_path / "first") / "README.md").read_text()
+    shutil.rmtree(tmp_path / "mini")
+    assert "Ten drawn words." not in (export(reader, tmp_path / "second") / "README.md").read_text()
+
+
 def test_a_difference_leaves_nothing_behind(learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def differ(folder: Path, name: str, targets: list[str], words: None) -> None:
         (folder / "student.onnx").write_bytes(b"")
@@ -224,6 +245,12 @@ def test_scores_come_from_the_report(tmp_path: Path) -> None:
     assert "| SVT | 647 | 500 | 77.28 | 73.9 to 80.3 | 90.10 |" in table
     assert "Average by word 80.00%, average by set 75.50%." in table
     assert scores_from_report(file, "called otherwise") == f"Evaluated as `mini`.\n\n{table}", "said on the card"
+    score = {**REPORT["readers"][0]["benchmarks"]["SVT"], "partial": True}
+    part = {**REPORT["readers"][0], "benchmarks": {"SVT": score, "a|b": score}}
+    file.write_text(json.dumps({**REPORT, "readers": [part], "averaged_sets": ["SVT"]}))
+    table = scores_from_report(file, "mini")
+    assert "| a\\|b | 647 (a part) | 500 |" in table
+    assert "average by set 75.50%, over SVT." in table
 
 
 @pytest.mark.parametrize(

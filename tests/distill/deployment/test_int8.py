@@ -156,6 +156,7 @@ def test_what_cannot_be_measured_or_run_is_refused(tmp_path: Path, capsys: pytes
         (crops, "add --onnx or --target"),
         (["--target", "opencv", *crops], "opencv runs no 8-bit weights"),
         (["--target", "onnx", *crops, "--int8-limit", "101"], "101 won't do; give a number from 0 to 100"),
+        (["--target", "onnx", "--words", "20"], "--words says how many of --verify; add --verify"),
     ):
         assert main([*start, *arguments]) == 2
         assert message in capsys.readouterr().err

@@ -117,6 +117,7 @@ def test_it_is_sent_to_another_process_by_its_file(
     monkeypatch.chdir(tmp_path)
     again = pickle.loads(stored)  # noqa: S301 - made here
     assert (again.path, again.threads, again.language_model) == (onnx_file.resolve(), 1, None)
+    assert reader.place("cpu", threads=1).path == reader.path
     images = np.random.default_rng(0).random((2, 3, 32, 128), dtype=np.float32) * 2 - 1
     assert np.array_equal(again.logits(images), reader.logits(images))
 

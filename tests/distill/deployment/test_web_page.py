@@ -256,6 +256,7 @@ def test_pictures_of_every_kind_are_seen_alike(tab: Tab, page: Path) -> None:
         encode(picture.convert("L"), "JPEG"), encode(picture.quantize(16)), encode(picture, icc_profile=profile),
         encode(picture, "WEBP", lossless=True), encode(picture, "BMP"), encode(ink),
         *(encode(picture.resize(size)) for size in ((1, 1), (3, 200), (3000, 5), (2100, 2100), (128, 32))),
+        *(encode(Image.fromarray(noise.choice(np.uint8([0, 255]), size))) for size in ((65, 71), (54, 41), (40, 120))),
     ]  # fmt: skip
     check_readings(tab, OnnxReader(page / "reader.onnx"), encoded)
 

@@ -103,6 +103,9 @@ def test_no_word_counts_twice_in_averages(tmp_path: Path, charset: Charset, make
     assert {each.name: each.labels for each in benchmark}["own_2"] == ("b", "d")
     assert averaged(benchmark) == ["other", "own_4"]
     assert averaged(open_benchmarks(tmp_path, "own_2,other", charset)) == ["own_2", "other"]
+    make_set(tmp_path / "test" / "below" / "mine_3", ["a", "b", "c"])
+    (tmp_path / "test" / "below" / "mine_1.indices.txt").write_text("1\n")
+    assert averaged(open_benchmarks(tmp_path, "all", charset)) == ["below/mine_3", "other", "own_4"]
 
 
 def test_a_set_that_a_link_reaches_again_is_scored_once(tmp_path: Path, charset: Charset, make_set: MakeSet) -> None:

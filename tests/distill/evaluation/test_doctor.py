@@ -108,6 +108,7 @@ def test_a_teacher_of_a_plugin_is_examined(
         (["--charset", "nothing"], "no alphabet 'nothing'"),
         (["--data", "."], "leave --data out"),
         (["--closed-lexicon"], "leave --closed-lexicon out"),
+        (["--device", "cuda"], "leave --device out"),
     ],
 )
 def test_a_mistake_is_one_line(

@@ -113,6 +113,27 @@ def test_what_is_unusual_is_said(comparison: Comparison) -> None:
     assert "1 test words are among those of train" in to_markdown(report)
 
 
+@pytest.mark.parametrize("width", [50, 80, 300])
+def test_no_number_is_cut_off_in_a_narrow_terminal(comparison: Comparison, width: int) -> None:
+    report = build_report(comparison, "x")
+    first = report["readers"][0]
+    report["readers"] = [{**first, "name": f"reader-{number}"} for number in range(9)]
+    report["pairs"] = report["unlike_pairs"] = []
+    printed = io.StringIO()
+    print_report(report, Console(file=printed, width=width))
+    assert "…" not in printed.getvalue()
+    assert printed.getvalue().count("50.00 (15.0–85.0)" if width > 80 else "50.00") == 9
+    assert printed.getvalue().count("reader-") == 9
+
+
+def test_what_looks_like_markdown_is_text_there(comparison: Comparison) -> None:
+    report = build_report(comparison, "x") | {"warnings": ["x: <b>1</b> & `[a](b)` *c*, IC13_857"]}
+    report["pairs"] = [{**report["pairs"][0], "p": 0.0}]
+    text = to_markdown(report)
+    assert r"- x: \<b>1\</b> \& \`\[a](b)\` \*c\*, IC13_857" in text
+    assert "| < 1e-300 |" in text
+
+
 def test_report_is_written_whole(tmp_path: Path, comparison: Comparison) -> None:
     from distill.deployment.card import scores_from_report
 

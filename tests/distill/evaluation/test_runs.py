@@ -55,6 +55,18 @@ def test_runs_that_share_the_seed_too_stay_apart(tmp_path: Path) -> None:
     assert [group.name for group in open_groups(*folders)] == ["before", "after"]
 
 
+def test_no_two_groups_have_one_name(tmp_path: Path) -> None:
+    folders = [
+        write_run(tmp_path / "mine", 0, hits(18), name="own"),
+        write_run(tmp_path / "tiny", 0, hits(10), name="own"),
+        write_run(tmp_path / "x", 0, hits(16), name="tiny"),
+    ]
+    groups = open_groups(*folders)
+    assert [group.name for group in groups] == ["mine", folders[1], folders[2]]
+    verdict = build_comparison(groups, "x")["verdict"]
+    assert verdict.startswith("mine reads most of 20 words, 90.00%: 10.00 points more than")
+
+
 def test_intervals_of_means_are_students() -> None:
     seeds = [Tally(1000, count) for count in (244, 243, 251)]
     estimate = mean_of(seeds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -194,6 +195,25 @@ def test_what_has_changed_is_listed_and_counts(config: Path, capfd: pytest.Captu
     assert rates == pytest.approx([1e-3, 5e-4, 2.5e-4, 5e-4 * (2 - 2**0.5) / 4]), "of the new peak and the new length"
     assert main([*arguments, "train.steps=4", "optim.lr=5e-4", "train.batch_size=5", "--resume", "auto"]) == 0
     assert "changed since then" not in capfd.readouterr().out
+
+
+def test_paths_that_look_like_markup_are_printed_as_they_are(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--config", str(config), "train.checkpoint_every=2"]
+    assert main([*arguments, "train.steps=2"]) == 0
+    fonts = "data.synthetic.fonts=[/usr/share/fonts]"
+    assert main([*arguments, "train.steps=4", fonts, "data.synthetic.languages=[de]", "--resume", "auto"]) == 0
+    out = capfd.readouterr().out
+    assert "data.synthetic.fonts [] -> [/usr/share/fonts]" in out
+    assert "data.synthetic.languages [] -> [de]" in out
+
+
+def test_all_that_is_learned_from_is_searched_for_test_words(config: Path, material: Path) -> None:
+    sources = f"data.train=[{{path: {material}/train}}, {{path: {material}/validation}}]"
+    root = f"eval.train_root={material}/train"
+    assert main(["--config", str(config), "train.steps=1", sources, root]) == 0
+    overlaps = json.loads((config.parent / "run" / "report.json").read_text())["overlaps"]
+    assert overlaps["against"] == f"{material}/train, {material}/validation"
+    assert overlaps["words"] == 7, "the validation words"
 
 
 def test_another_way_from_an_earlier_checkpoint(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
