@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
@@ -295,6 +296,13 @@ class DataModule:
         if path is not None and not labels:
             raise UserError(f"{self.resolve(path)}: no label to take codes from; give labelled words (codes_from)")
         return labels
+
+    @cached_property
+    def validated_labels(self) -> int:
+        """A number that is another one when the labels to validate on are."""
+        parts = self.validation.parts if isinstance(self.validation, ConcatWords) else (self.validation,)
+        stored = [part for part in parts if isinstance(part, WordDataset)]
+        return zlib.crc32("\n".join(part.label(number) for part in stored for number in range(len(part))).encode())
 
     @property
     def summary(self) -> str:

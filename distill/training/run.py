@@ -285,7 +285,9 @@ class TrainingRun(ABC, Generic[Settings]):
         other = path.parent.resolve() != self.checkpoints.folder.resolve()  # whose best weights lie there
         if other or self.checkpoints.after(self.state.step):  # the best weights may be of those steps
             self._forget_best()
-        elif any(validates(key, self.config) for key in changes or ()):
+        elif any(validates(key, self.config) for key in changes or ()) or (
+            self.state.validated_labels not in (None, self.data.validated_labels)
+        ):
             self._forget_best()
             self.log("the words to validate on have changed: the best weights are chosen anew")
         self.accelerator.wait_for_everyone()  # before later checkpoints are set aside
@@ -369,7 +371,7 @@ class TrainingRun(ABC, Generic[Settings]):
             for buffer in weights.buffers():
                 torch.distributed.broadcast(buffer, src=0)
         result = self.validate(weights, state.step)
-        state.validated_step = state.step
+        state.validated_step, state.validated_labels = state.step, self.data.validated_labels
         if result.accuracy > state.best_accuracy or self.config.train.select == "last":
             state.best_accuracy, state.best_step = result.accuracy, state.step
             if self.accelerator.is_main_process:

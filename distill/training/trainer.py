@@ -33,6 +33,8 @@ class TrainState:
     """Optimizer step of it."""
     validated_step: int = -1
     """Optimizer step of the latest validation; -1 before the first."""
+    validated_labels: int | None = None
+    """Stands for the labels of that; see `DataModule.validated_labels`."""
     seconds: float = 0.0
     """Wall time of the loop, validation included."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -240,6 +241,21 @@ def test_other_words_to_validate_on_have_another_best(
     assert main([*arguments, *changed]) == 0
     assert "the words to validate on have changed: the best weights are chosen anew" in capfd.readouterr().out
     assert "Step 4 of 4" in (config.parent / "run" / "student" / "README.md").read_text()
+
+
+def test_labels_that_were_mended_in_their_place_have_another_best(
+    config: Path, make_words: Callable[[Path, list[str]], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = make_words(config.parent / "mine", ["shop", "bus", "stop"])
+    arguments = ["--config", str(config), f"data.validation={words}", "train.validate_every=2"]
+    arguments += ["train.checkpoint_every=2"]
+    assert main([*arguments, "train.steps=2"]) == 0
+    assert main([*arguments, "train.steps=4", "--resume", "auto"]) == 0
+    assert "the words to validate on have changed" not in capfd.readouterr().out
+    shutil.rmtree(words)
+    make_words(words, ["shop", "bus", "step"])
+    assert main([*arguments, "train.steps=6", "--resume", "auto"]) == 0
+    assert "the words to validate on have changed: the best weights are chosen anew" in capfd.readouterr().out
 
 
 def test_teachers_guide_every_few_steps_not_batches(config: Path) -> None:
