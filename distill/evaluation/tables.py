@@ -69,7 +69,7 @@ def reading_tables(readers: Sequence[Mapping[str, Any]], console: Console) -> It
 
 
 def reading_table(readers: Sequence[Mapping[str, Any]], between: str = " ") -> Table:
-    """Format sets by reader: a column a reader, so that any number of sets fits a narrow terminal."""
+    """Format sets by reader, a column a reader; `between` stands between a score and its interval."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("set", no_wrap=True)
     table.add_column("words", justify="right")
