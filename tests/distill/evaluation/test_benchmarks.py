@@ -159,7 +159,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_test_word_among_training_words_is_named(data: Path, tmp_path: Path, charset: Charset) -> None:
-    benchmarks = check_overlap(open_benchmarks(data, "all", charset), data / "train", tmp_path / "cache")
+    benchmarks = check_overlap(open_benchmarks(data, "all", charset), data / "train", cache=tmp_path / "cache")
     assert benchmarks.against == str(data / "train")
     (line,) = benchmarks.overlaps
     assert "record 2 of SVT (word1) is record 2 of mine too: equal bytes" in line

@@ -140,7 +140,7 @@ def test_a_validation_leaves_a_resting_image_tower_at_rest() -> None:
     task = build(Clip4StrSection(image_freeze=12)).train()
     run = SimpleNamespace(
         task=task, weights=task.exported_model, validate=lambda weights, step: Validation(1.0, 1), tracker=None,
-        accelerator=SimpleNamespace(num_processes=1, is_main_process=False), progress=MagicMock(),
+        accelerator=SimpleNamespace(num_processes=1, is_main_process=False), progress=MagicMock(), data=MagicMock(),
     )  # fmt: skip
     before = {name: module.training for name, module in task.named_modules()}
     TrainingRun._validate_now(run, TrainState(step=1))  # type: ignore[arg-type]
