@@ -192,10 +192,15 @@ class WordDataset(Dataset[Sample]):
         return f"{self.records.path}: {count} of {len(self.records)} records {what}; {most}; check_lmdb lists them"
 
 
+def stored_parts(words: Words) -> list[WordDataset]:
+    """List the parts of words that are stored; none for those that are drawn."""
+    parts = words.parts if isinstance(words, ConcatWords) else (words,)
+    return [part for part in parts if isinstance(part, WordDataset)]
+
+
 def stored_in(words: Words) -> list[Records]:
     """List the sets that words are stored in, whole ones where a list cuts them out; none for those that are drawn."""
-    parts = words.parts if isinstance(words, ConcatWords) else (words,)
-    return [part.records.whole for part in parts if isinstance(part, WordDataset)]
+    return [part.records.whole for part in stored_parts(words)]
 
 
 class ConcatWords(Dataset[Sample]):

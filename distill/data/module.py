@@ -14,7 +14,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from distill.data.batch import Batch
-from distill.data.datasets import ConcatWords, WordDataset, load_words, stored_in
+from distill.data.datasets import ConcatWords, WordDataset, load_words, stored_in, stored_parts
 from distill.data.folders import list_names
 from distill.data.loading import Source, build_loader, build_test_loader
 from distill.data.rendering.codes import CodeSampler
@@ -300,9 +300,8 @@ class DataModule:
     @cached_property
     def validated_labels(self) -> int:
         """A number that is another one when the labels to validate on are."""
-        parts = self.validation.parts if isinstance(self.validation, ConcatWords) else (self.validation,)
-        stored = [part for part in parts if isinstance(part, WordDataset)]
-        return zlib.crc32("\n".join(part.label(number) for part in stored for number in range(len(part))).encode())
+        labels = (part.label(number) for part in stored_parts(self.validation) for number in range(len(part)))
+        return zlib.crc32("\n".join(labels).encode())
 
     @property
     def summary(self) -> str:

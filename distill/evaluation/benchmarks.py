@@ -19,7 +19,7 @@ from distill.data.holding_out import HELD_OUT
 from distill.data.label_files import LABEL_FILES
 from distill.data.lmdb_reader import DATA_FILE
 from distill.data.overlap import find_overlaps
-from distill.data.records import LIST_SUFFIX, BadRecordError, Records, SubsetRecords, decode_record
+from distill.data.records import LIST_SUFFIX, BadRecordError, Records, decode_record
 from distill.data.sampling import spread
 from distill.data.trees import find_sets, is_set, open_all, open_set
 from students.charset import Charset
@@ -77,11 +77,6 @@ class Benchmark:
     def known(self) -> int | None:
         """How many words the set is known to have."""
         return COUNTS.get(self.name)
-
-    @property
-    def larger(self) -> Path | None:
-        """Where the set is that a list has cut this one from."""
-        return self.records.records.path.resolve() if isinstance(self.records, SubsetRecords) else None
 
     @property
     def note(self) -> str | None:
@@ -239,7 +234,12 @@ def averaged(benchmarks: Sequence[Benchmark]) -> list[str]:
     if set(SIX) <= set(names):
         return list(SIX)
     paths = {benchmark.records.path.resolve() for benchmark in benchmarks}
-    return [each.name for each in benchmarks if LARGER.get(each.name) not in names and each.larger not in paths]
+
+    def is_part(each: Benchmark) -> bool:
+        whole = each.records.whole
+        return LARGER.get(each.name) in names or (whole is not each.records and whole.path.resolve() in paths)
+
+    return [each.name for each in benchmarks if not is_part(each)]
 
 
 def _key(name: str) -> str:
