@@ -14,6 +14,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from students.errors import UserError
+from students.stages import Taps
 
 TapSpacing = Literal["published", "even"]
 EXAMPLE = "vit_tiny_patch16_224"
@@ -56,7 +57,7 @@ class Encoder(Protocol):
     width: int
     taps: tuple[int, int, int]
 
-    def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def stages(self, images: Tensor) -> tuple[Tensor, Taps]:
         """Encode (N, 3, H, W) to the normalised final tokens (N, S, D) and the three raw taps."""
         ...
 
@@ -98,7 +99,7 @@ class TimmEncoder(FixedEncoder):
         with torch.no_grad():
             self.tokens = self.stages(torch.zeros(1, 3, *size))[0].shape[1]
 
-    def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def stages(self, images: Tensor) -> tuple[Tensor, Taps]:
         """Encode (N, 3, H, W): final tokens (N, S, D) and three taps of the same shape."""
         final, taken = self.model.forward_intermediates(
             images, indices=[tap - 1 for tap in self.taps], return_prefix_tokens=True, output_fmt="NLC"
@@ -230,16 +231,14 @@ class ConvEncoder(FixedEncoder):
         """Return the positions (1, 1 + columns, D) of class token and columns."""
         return self.pos_embed
 
-    def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def stages(self, images: Tensor) -> tuple[Tensor, Taps]:
         """Encode (N, 3, H, W): final tokens (N, 1 + W / 4, D), class token first, and three taps of that shape."""
         mean = images.mean(dim=(2, 3), keepdim=True)
         spread = (images - mean).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
         images = (images - mean) / (spread + 1e-3)
         return self.encode_columns(self.collapse(self.stem(images.contiguous(memory_format=torch.channels_last))))
 
-    def encode_columns(
-        self, columns: Tensor, attn_mask: Tensor | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def encode_columns(self, columns: Tensor, attn_mask: Tensor | None = None) -> tuple[Tensor, Taps]:
         """Run the blocks over columns (N, D, 1, T): final tokens and taps, see `stages`.
 
         Args:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from students.encoders import ConvEncoder
 from students.padding import half, keep_real, normalize_real, real_widths
+from students.stages import Taps
 
 POOLED_COLUMNS = 32
 """Columns that a picture of any width is pooled to for guidance and for a decoder in training."""
@@ -35,7 +36,7 @@ class FreeWidthEncoder(ConvEncoder):
         nn.init.zeros_(self.position.bias)
         self.tokens = 1 + POOLED_COLUMNS
 
-    def stages(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def stages(self, images: Tensor) -> tuple[Tensor, Taps]:
         """Encode (N, 3, H, W) padded pictures: final tokens (N, 1 + ceil(W / 4), D), class token first, three taps."""
         widths = real_widths(images)
         # What a graph computes can't depend on what it is given; elsewhere a batch without padding needs no masks.

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Taps = tuple[Tensor, Tensor, Tensor]
+"""Features of three depths, shallow first."""
+
 
 @dataclass(frozen=True)
 class StudentShape:
@@ -26,9 +29,9 @@ class Stages:
 
     logits: Tensor | None
     """(N, T, C + 1) character logits, the end token first; None for a student that learns without a decoder."""
-    encoder: tuple[Tensor, Tensor, Tensor]
+    encoder: Taps
     """Encoder taps 1 to 3, each (N, S, D): raw values of the residual stream, no norm."""
-    decoder: tuple[Tensor, Tensor, Tensor] | None
+    decoder: Taps | None
     """Decoder taps 1 to 3, each (N, T, D): every one through the decoder's one final norm; None as above."""
     word: Tensor
     """(N, D) the encoder's final class token."""

@@ -33,7 +33,7 @@ from students.free_width import POOLED_COLUMNS, FreeWidthEncoder
 from students.language_model import NO_MODEL
 from students.pictures import COLUMN
 from students.reading import Decoding, Reader
-from students.stages import Stages, StudentShape
+from students.stages import Stages, StudentShape, Taps
 from students.two_stream import CharacterDecoder
 
 StudentDecoding = Literal[Decoding, "ctc"]
@@ -180,9 +180,7 @@ def build_encoder(config: StudentConfig) -> Encoder:
     return TimmEncoder(model, config.image_size, config.taps)
 
 
-def encode_views(
-    encoder: Encoder, images: Tensor, second: Tensor | None
-) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], Tensor | None]:
+def encode_views(encoder: Encoder, images: Tensor, second: Tensor | None) -> tuple[Tensor, Taps, Tensor | None]:
     """Encode pictures, and a second view of them in the same pass: tokens and taps of the first, tokens of the second.
 
     A BatchNorm takes its statistics over both.
@@ -194,9 +192,7 @@ def encode_views(
     return tokens[: len(images)], (one, two, three), tokens[len(images) :]
 
 
-def pool_stages(
-    encoder: Encoder, tokens: Tensor, taps: tuple[Tensor, Tensor, Tensor], lengths: Tensor | None
-) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+def pool_stages(encoder: Encoder, tokens: Tensor, taps: Taps, lengths: Tensor | None) -> tuple[Tensor, Taps]:
     """Pool final tokens and taps of pictures of any width to the number that guidance compares; others stay."""
     if lengths is None:
         return tokens, taps

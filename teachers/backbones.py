@@ -18,8 +18,6 @@ from teachers.small import SmallTeacher, SmallTeacherConfig
 from teachers.tokens import AlignedTokenizer, CharacterTokens, WordPieceTokens
 from teachers.zoo import load_clip, zoo_config
 
-HALF = (0.5, 0.5, 0.5)
-
 
 @dataclass(frozen=True)
 class ClipSizes:
@@ -39,10 +37,10 @@ class ClipSizes:
     """Input deviation of the image tower, by channel."""
 
     @classmethod
-    def of_zoo(cls, name: str, quick_gelu: bool = True) -> ClipSizes:
+    def of_zoo(cls, name: str) -> ClipSizes:
         """Take the sizes of a model of open_clip's zoo; raises `UserError` for one that can't be a backbone."""
         config = zoo_config(name)
-        return cls(config["embed_dim"], config["vision_cfg"], config["text_cfg"], quick_gelu)
+        return cls(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
 
     @property
     def joint_width(self) -> int:
@@ -150,16 +148,6 @@ def resize_input(clip: CLIP, image_size: tuple[int, int]) -> None:
     positions = fit_positions(visual.positional_embedding.detach(), visual.grid_size, grid, "interpolate")
     visual.positional_embedding = nn.Parameter(positions)
     visual.grid_size, visual.image_size = grid, image_size
-
-
-def normalisation(backbone: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the image tower's input mean and deviation; a small teacher takes pictures as students do."""
-    return (HALF, HALF) if isinstance(backbone, SmallTeacherConfig) else (backbone.mean, backbone.std)
-
-
-def longest_context(backbone: Backbone) -> int:
-    """Return the number of positions of the text tower."""
-    return backbone.max_length + 2 if isinstance(backbone, SmallTeacherConfig) else backbone.longest_context
 
 
 def spelling(backbone: Backbone) -> AlignedTokenizer:

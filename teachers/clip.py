@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from students.errors import UserError
+from students.stages import Taps
 from teachers.attention import use_plain_attention
 from teachers.feature_cache import FeatureCache, autocast_dtype
 from teachers.guidance import FeatureRequest, Guidance, TeacherShape
 from teachers.small import SmallTeacher
 from teachers.teacher import Teacher
-from teachers.tokens import TokenizerLike, WordPieceTokens
-from teachers.towers import label_features, run_image, run_words, tap_blocks
+from teachers.tokens import AlignedTokenizer, WordPieceTokens
+from teachers.towers import embed_words, label_features, run_image, tap_blocks
 from teachers.zoo import LoadedClip
 
 Position = Literal["crop", "interpolate"]
@@ -33,7 +34,7 @@ class ClipTeacher(Teacher):
         self,
         name: str,
         clip: CLIP,
-        tokens: TokenizerLike,
+        tokens: AlignedTokenizer,
         mean: Sequence[float],
         std: Sequence[float],
         position: Position = "crop",
@@ -129,7 +130,7 @@ class ClipTeacher(Teacher):
         caches = {"text": self._text_cache, "image": self._image_cache}
         return {name: cache for name, cache in caches.items() if cache is not None}
 
-    def _image_features(self, images: Tensor, request: FeatureRequest) -> tuple[Tensor, Tensor, Tensor]:
+    def _image_features(self, images: Tensor, request: FeatureRequest) -> Taps:
         def run(pictures: Tensor) -> list[Tensor]:
             return run_image(self.clip.visual, self.normalize(pictures), self.image_taps)
 
@@ -151,12 +152,9 @@ class ClipTeacher(Teacher):
         return F.normalize(self.clip.visual(self.normalize(images)).float(), dim=-1)
 
     @torch.no_grad()
-    def embed_words(self, words: Sequence[str], batch_size: int = 1024) -> Tensor:
-        """Embed the words of a lexicon in the joint space: (M, joint_width), normalised."""
-        device = self.clip.token_embedding.weight.device
-        batches = (words[i : i + batch_size] for i in range(0, len(words), batch_size))
-        parts = [run_words(self.clip, self.tokens(batch).to(device)) for batch in batches]
-        return F.normalize(torch.cat(parts).float(), dim=-1)
+    def embed_words(self, words: Sequence[str]) -> Tensor:
+        """Embed the words of a lexicon: (M, joint width), normalised."""
+        return embed_words(self.clip, self.tokens, words)
 
 
 def fit_positions(positions: Tensor, trained: tuple[int, int], grid: tuple[int, int], position: Position) -> Tensor:

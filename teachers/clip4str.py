@@ -31,8 +31,6 @@ from teachers.backbones import (
     backbone_from_dict,
     backbone_to_dict,
     build_backbone,
-    longest_context,
-    normalisation,
 )
 from teachers.captions import Captioner, caption_tokens, distinct
 from teachers.towers import image_tokens, run_text, text_tokens
@@ -88,9 +86,9 @@ class Clip4StrConfig:
         if self.text_features not in get_args(TextFeatures) or self.decoding not in get_args(Decoding):
             choices = ", ".join((*get_args(TextFeatures), *get_args(Decoding)))
             raise UserError(f"{self.text_features!r} or {self.decoding!r} is unknown; there are {choices}")
-        if self.context > longest_context(self.clip):
+        if self.context > self.clip.longest_context:
             raise UserError(
-                f"captions of {self.context} tokens don't fit the text tower's {longest_context(self.clip)} positions"
+                f"captions of {self.context} tokens don't fit the text tower's {self.clip.longest_context} positions"
             )
         if self.language and self.text_features == "embedding" and self.clip.text_width != self.clip.joint_width:
             raise UserError(
@@ -112,32 +110,20 @@ class Clip4StrConfig:
 
 
 @dataclass(frozen=True)
-class Pass:
-    """One pass over N pictures: the first reading, or a refinement."""
+class BranchLogits:
+    """Logits of both branches over N pictures: of one pass of reading, or of one permuted order of a known word."""
 
     visual: Tensor
-    """(N, S, C + 1) logits of the visual branch."""
+    """(N, S, C + 1) of the visual branch."""
+    cross: Tensor | None
+    """(N, S, C + 1) of the cross branch; None without one."""
     captions: list[str]
     """The texts of the text tower; empty without a cross branch."""
-    cross: Tensor | None
-    """(N, S, C + 1) logits of the cross branch."""
 
     @property
     def logits(self) -> Tensor:
-        """The final reading: the cross branch's, where there is one."""
+        """Those that are read: the cross branch's, where there is one."""
         return self.visual if self.cross is None else self.cross
-
-
-@dataclass(frozen=True)
-class OrderLogits:
-    """Teacher-forced logits of one permuted order."""
-
-    visual: Tensor
-    """(N, T, C + 1)."""
-    cross: Tensor | None
-    """(N, T, C + 1); None without a cross branch."""
-    captions: list[str]
-    """The texts of the text tower."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +165,7 @@ class Clip4Str(Reader):
         self.cross_decoder = self._decoder(config.clip.joint_width) if config.language else None
         self.captioner = Captioner(self.charset, Charset(config.caption_charset))
         self.tokens = caption_tokens(config.clip, config.context)
-        mean, std = normalisation(config.clip)
+        mean, std = config.clip.mean, config.clip.std
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
@@ -226,7 +212,9 @@ class Clip4Str(Reader):
         """
         return list(self.passes(images, max_length, refine_iters))[-1].logits
 
-    def passes(self, images: Tensor, max_length: int | None = None, refine_iters: int | None = None) -> Iterator[Pass]:
+    def passes(
+        self, images: Tensor, max_length: int | None = None, refine_iters: int | None = None
+    ) -> Iterator[BranchLogits]:
         """Read pictures and yield every pass: the first reading, then `refine_iters` (None: as configured)."""
         features = self.encode(images)
         memory, cross = self.visual_decoder.memory_keys(features), self._cross(features)
@@ -237,17 +225,17 @@ class Clip4Str(Reader):
             captions = self.captioner(visual.argmax(dim=-1))
             # As many steps as the visual branch took, without a stop of its own, as in the reference implementation.
             read = cross.decoder.first_pass(cross.memory(captions), nar, visual.shape[1], stop=False)
-        yield Pass(visual, captions, read)
+        yield BranchLogits(visual, read, captions)
         for _ in range(self.config.refine_iters if refine_iters is None else refine_iters):
             visual = self.visual_decoder.refine(memory, visual, steps)
             if cross is not None and read is not None:
                 captions = self.captioner(visual.argmax(dim=-1))
                 read = cross.decoder.refine(cross.memory(captions), read, steps)
-            yield Pass(visual, captions, read)
+            yield BranchLogits(visual, read, captions)
 
     def permuted(
         self, features: Tensor, target_ids: Tensor, orders: Sequence[Order], training: CrossTraining = CrossTraining()
-    ) -> list[OrderLogits]:
+    ) -> list[BranchLogits]:
         """Predict known words in several orders; each different caption of the batch is encoded once.
 
         Args:
@@ -262,13 +250,13 @@ class Clip4Str(Reader):
             for order in orders
         ]
         if cross is None:
-            return [OrderLogits(logits, None, []) for logits in visual]
+            return [BranchLogits(logits, None, []) for logits in visual]
         captions = self.captioner(torch.cat(visual).argmax(dim=-1))
         outputs = []
         for number, joined in enumerate(cross.memories(captions, len(features))):
             own = captions[number * len(features) : (number + 1) * len(features)]
             read = self._cross_order(cross.decoder, joined, target_ids, orders[number], visual[number], training)
-            outputs.append(OrderLogits(visual[number], read, own))
+            outputs.append(BranchLogits(visual[number], read, own))
         return outputs
 
     def _cross_order(

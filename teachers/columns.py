@@ -16,6 +16,7 @@ from torch import Tensor
 
 from students.alignment import RAREST, label_characters, occupancy, pool_columns
 from students.ctc import CtcReader
+from students.stages import Taps
 from teachers.guidance import TeacherShape
 from teachers.reading import ReaderFeatures, ReadingTeacher
 
@@ -31,7 +32,7 @@ class Frames:
     """(N, W, C_t + 1) log-probabilities of its columns over its own alphabet, the blank first."""
     lengths: Tensor | None = None
     """(N,) how many of a picture's columns are its own, the others are padding on the right; None for all."""
-    image: tuple[Tensor, Tensor, Tensor] | None = None
+    image: Taps | None = None
     """See `Guidance.image`."""
     word: Tensor | None = None
     """See `Guidance.word`."""

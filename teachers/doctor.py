@@ -24,7 +24,7 @@ from teachers.clip4str import Clip4Str
 from teachers.names import CLIP_ZOO, resolve
 from teachers.reading import ReadingTeacher
 from teachers.registry import is_registered, load_model
-from teachers.tokens import TokenizerLike, WordPieceTokens
+from teachers.tokens import AlignedTokenizer, WordPieceTokens
 from teachers.zoo import zoo_config, zoo_tags
 
 LONGEST = 25
@@ -101,7 +101,7 @@ def examine(name: str, charset: Charset) -> Checkup:
     return Checkup(model.name, model.description, charset.characters, refused, "", (), model.longest_label)
 
 
-def examine_tokens(name: str, description: str, charset: Charset, tokens: TokenizerLike) -> Checkup:
+def examine_tokens(name: str, description: str, charset: Charset, tokens: AlignedTokenizer) -> Checkup:
     """Examine a teacher that sees labels through a tokenizer."""
     unguided = unguided_characters(charset, tokens)
     groups: dict[int, str] = defaultdict(str)
@@ -113,7 +113,7 @@ def examine_tokens(name: str, description: str, charset: Charset, tokens: Tokeni
 
 
 def examine_reader(
-    name: str, description: str, charset: Charset, own: Charset, longest: int, tokens: TokenizerLike | None = None
+    name: str, description: str, charset: Charset, own: Charset, longest: int, tokens: AlignedTokenizer | None = None
 ) -> Checkup:
     """Examine a teacher that reads words of up to `longest` characters of the alphabet `own`.
 
@@ -131,7 +131,7 @@ def examine_reader(
     return Checkup(name, description, charset.characters, unguided, outside, same, longest)
 
 
-def unguided_characters(charset: Charset, tokens: TokenizerLike) -> dict[str, str]:
+def unguided_characters(charset: Charset, tokens: AlignedTokenizer) -> dict[str, str]:
     """Find the characters that are not exactly one token, with the reason."""
     reasons = {}
     for char in charset.characters:

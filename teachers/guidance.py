@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from students.charset import Charset
+from students.stages import Taps
 
 Part = Literal["image", "text", "word", "characters", "columns"]
 PARTS: frozenset[Part] = frozenset(get_args(Part))
@@ -24,10 +25,10 @@ class Guidance:
     requested, or when the teacher hasn't got it; the latter is stated by `TeacherShape.parts` and nowhere else.
     """
 
-    image: tuple[Tensor, Tensor, Tensor] | None
+    image: Taps | None
     """Image taps 1, 2, 3, each (N, tokens, image_width): raw residual values, a class token first where there is one,
     no norm."""
-    text: tuple[Tensor, Tensor, Tensor] | None
+    text: Taps | None
     """Each (N, T, text_width): a CLIP's text taps reversed (3, 2, 1), start token dropped, raw residual values; or a
     reader's decoder taps 1, 2, 3."""
     word: Tensor | None

@@ -23,6 +23,7 @@ from students.errors import UserError
 from students.parseq import Parseq
 from students.permuted import permuted_orders
 from students.reading import Reader
+from students.stages import Taps
 from students.student import Student
 from teachers.backbones import spelling
 from teachers.clip4str import Clip4Str
@@ -30,8 +31,6 @@ from teachers.feature_cache import FeatureCache
 from teachers.guidance import FeatureRequest, Guidance, TeacherShape
 from teachers.teacher import Teacher
 from teachers.towers import image_stages, label_features, tap_blocks
-
-Taps = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg
@@ -26,7 +26,7 @@ from students.files import write_file
 from students.pretrained import read_stored
 from teachers.attention import use_plain_attention
 from teachers.tokens import CharacterTokens
-from teachers.towers import run_words
+from teachers.towers import embed_words
 
 LOWER_CASE_94 = string.digits + string.ascii_lowercase + string.punctuation
 """The charset of 94 characters without its capitals: the vocabulary of the small teacher."""
@@ -55,6 +55,16 @@ class SmallTeacherConfig:
     text_heads: int = 4
     joint_width: int = 128
     """Channels of the joint space of pictures and words."""
+
+    mean: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
+    """Input mean of the image tower, by channel: it takes pictures as students do."""
+    std: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5)
+    """Input deviation of the image tower, by channel."""
+
+    @property
+    def longest_context(self) -> int:
+        """Positions of the text tower."""
+        return self.max_length + 2
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -112,7 +122,7 @@ class SmallTeacher(CLIP):
                 patch_size=(height // rows, width // columns),  # type: ignore[arg-type]
             ),
             CLIPTextCfg(
-                context_length=config.max_length + 2,
+                context_length=config.longest_context,
                 vocab_size=tokens.vocabulary_size,
                 width=config.text_width,
                 heads=config.text_heads,
@@ -128,10 +138,6 @@ class SmallTeacher(CLIP):
         """Bring a label to the vocabulary's case: labels that fold alike are the same word to this teacher."""
         return label.lower() if self.config.characters == self.config.characters.lower() else label
 
-    def encode_words(self, words: Sequence[str]) -> Tensor:
-        """Embed words, not normalised: (M, joint width); raises `UserError` for a word outside the vocabulary."""
-        return run_words(self, self.tokens(words).to(self.token_embedding.weight.device))
-
     def encode_columns(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Embed pictures, with their column tokens.
 
@@ -145,10 +151,9 @@ class SmallTeacher(CLIP):
         return outputs["image_features"], outputs["image_intermediates"][0]
 
     @torch.no_grad()
-    def embed_words(self, words: Sequence[str], batch_size: int = 1024) -> Tensor:
-        """Embed words for reading from a lexicon: (M, joint width), normalised."""
-        parts = [self.encode_words(words[i : i + batch_size]) for i in range(0, len(words), batch_size)]
-        return F.normalize(torch.cat(parts).float(), dim=-1)
+    def embed_words(self, words: Sequence[str]) -> Tensor:
+        """Embed the words of a lexicon: (M, joint width), normalised."""
+        return embed_words(self, self.tokens, words)
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Protocol
 
 import torch
 from open_clip import SimpleTokenizer
@@ -19,29 +18,6 @@ from students.errors import UserError
 
 PRINTABLE = "".join(map(chr, range(33, 127)))
 """The 94 printable ASCII characters: those of charset 94."""
-
-
-class TokenizerLike(Protocol):
-    """The interface of a teacher's tokenizer."""
-
-    max_length: int
-    """The longest label in characters."""
-
-    def __call__(self, labels: Sequence[str]) -> Tensor:
-        """Encode labels to (N, longest + 2) ids: start, one id per character, end, padding of id 0."""
-        ...
-
-    def check(self, labels: Sequence[str]) -> None:
-        """Raise `UserError` that names the first label which can't be aligned."""
-        ...
-
-    def accepts(self, label: str) -> bool:
-        """Tell whether a label can be aligned."""
-        ...
-
-    def pieces(self, character: str) -> list[int]:
-        """Tokenise one character, into however many ids."""
-        ...
 
 
 class AlignedTokenizer:
@@ -66,11 +42,6 @@ class AlignedTokenizer:
         for i, row in enumerate(rows):
             ids[i, : len(row)] = torch.tensor(row)
         return ids
-
-    def check(self, labels: Sequence[str]) -> None:
-        """Raise `UserError` that names the first label which can't be aligned."""
-        for label in labels:
-            self.character_ids(label)
 
     def accepts(self, label: str) -> bool:
         """Tell whether a label can be split into one token per character, within the longest label."""

@@ -17,13 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from students.errors import UserError
+from students.stages import Taps
 from teachers.feature_cache import FeatureCache, autocast_dtype
 from teachers.guidance import Part
-from teachers.tokens import TokenizerLike
+from teachers.tokens import AlignedTokenizer
 
 STRIDE = 8
 """Labels are cached at padded lengths that are multiples of it."""
-Taps = tuple[Tensor, Tensor, Tensor]
+EMBEDDED_AT_ONCE = 1024
+"""Words of a lexicon that are embedded together."""
 
 
 def tap_blocks(depth: int, tower: str) -> tuple[int, int, int]:
@@ -70,20 +72,32 @@ def text_stream(
     return taps, x
 
 
-def run_words(clip: CLIP, ids: Tensor, buckets: int = 4) -> Tensor:
-    """Embed texts (N, L) in `buckets` groups of similar length, each group at its own length: (N, joint width).
+def run_words(clip: CLIP, ids: Tensor) -> Tensor:
+    """Embed texts (N, L) in four groups of similar length, each at its own length: (N, joint width), not normalised.
 
     The causal mask keeps padding out of the result, so the groups change the cost and nothing else.
     """
     lengths = (ids != 0).sum(dim=1)
     order = lengths.argsort(stable=True)
-    groups = [group for group in order.tensor_split(buckets) if len(group)]
+    groups = [group for group in order.tensor_split(4) if len(group)]
     parts = [run_text(clip, ids[group, : int(lengths[group[-1]])])[1] for group in groups]
     return torch.cat(parts)[order.argsort()]
 
 
+def embed_words(clip: CLIP, tokens: AlignedTokenizer, words: Sequence[str]) -> Tensor:
+    """Embed the words of a lexicon in the joint space, `EMBEDDED_AT_ONCE` at a time: (M, joint width), normalised.
+
+    Raises:
+        UserError: a word that can't be split into one token per character.
+    """
+    device = clip.token_embedding.weight.device
+    batches = (words[i : i + EMBEDDED_AT_ONCE] for i in range(0, len(words), EMBEDDED_AT_ONCE))
+    parts = [run_words(clip, tokens(batch).to(device)) for batch in batches]
+    return F.normalize(torch.cat(parts).float(), dim=-1)
+
+
 def label_features(
-    clip: CLIP, tokens: TokenizerLike, taps: Sequence[int], labels: Sequence[str], parts: Collection[Part],
+    clip: CLIP, tokens: AlignedTokenizer, taps: Sequence[int], labels: Sequence[str], parts: Collection[Part],
     cache: FeatureCache | None = None,
 ) -> tuple[Taps | None, Tensor | None, Tensor]:  # fmt: skip
     """Compute `Guidance.text`, `Guidance.word` and `Guidance.mask` of N labels.

@@ -42,11 +42,6 @@ class WeightAverage:
         averaged: nn.Module = self._averaged.module
         return averaged
 
-    @property
-    def steps(self) -> int:
-        """Number of updates so far."""
-        return int(self._averaged.n_averaged)
-
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Average in the weights of `module`; call it after every optimizer step."""

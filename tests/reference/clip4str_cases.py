@@ -19,7 +19,7 @@ from distill.training.permuted import PermutedInputs
 from distill.training.teacher_sections import Clip4StrSection
 from students.permuted import PermutationOptions
 from students.pictures import normalize
-from teachers.clip4str import Clip4Str, Pass
+from teachers.clip4str import BranchLogits, Clip4Str
 from tests.reference.cases import Case
 
 TAG = re.compile(r"(?P<whole>batch|single(?P<row>\d+)|maxlen(?P<length>\d+))_refine(?P<count>\d+)")
@@ -77,7 +77,7 @@ def gradient_norms(reader: Clip4Str) -> dict[str, float | None]:
 
 
 @cache
-def passes_of(case: Case, whole: str, count: int) -> list[Pass]:
+def passes_of(case: Case, whole: str, count: int) -> list[BranchLogits]:
     """Read a case's pictures `whole` (see `TAG`) with `count` refine_iters, and give every pass."""
     match = TAG.fullmatch(f"{whole}_refine{count}")
     assert match is not None

@@ -14,7 +14,7 @@ from distill.training.clip4str import Clip4StrTask
 from distill.training.optim import build_optimizer, build_schedule
 from students.decoding import decode_probabilities
 from students.permuted import permuted_orders
-from teachers.clip4str import Clip4Str, OrderLogits
+from teachers.clip4str import BranchLogits, Clip4Str
 from tests.reference.cases import Case, cases, close, close_gradient, near
 from tests.reference.clip4str_cases import fresh_reader, gradient_norms, images_of, stored_name, trained_on
 
@@ -47,7 +47,7 @@ def test_logits_and_captions_of_every_order(case: Case) -> None:
         close(reader.encode_captions(reader.tokens(actual[0].captions)), case.tensor("train_text_features0"))
 
 
-def logits_of(case: Case, reader: Clip4Str) -> list[OrderLogits]:
+def logits_of(case: Case, reader: Clip4Str) -> list[BranchLogits]:
     ids, permutations = reader.charset.encode(case.numbers["labels"]), case.tensor("permutations")
     with torch.no_grad():
         features = reader.encode(images_of(case))

@@ -103,9 +103,9 @@ def test_sizes_are_read_from_the_weights(small_clip: CLIP, tmp_path: Path, caplo
     assert actual.image_taps == (1, 2, 3)
     assert actual.text_taps == (1, 2, 3)
     assert (actual.shape.image_tokens, actual.shape.image_width, actual.shape.text_width) == (17, 32, 8)
-    actual.tokens.check(["x" * 28])
+    actual.tokens(["x" * 28])
     with pytest.raises(UserError, match="1 to 28"):
-        actual.tokens.check(["x" * 29])
+        actual.tokens(["x" * 29])
 
 
 def test_the_file_decides_the_activation_or_nothing_does(small_clip: CLIP, tmp_path: Path) -> None:

@@ -243,4 +243,4 @@ def test_the_shipped_teacher_is_a_clip() -> None:
     teacher = load_teacher("words-small")
     assert isinstance(teacher, ClipTeacher)
     assert teacher.name == "words-small"
-    teacher.tokens.check([Charset.load("36").characters[:20]])
+    teacher.tokens([Charset.load("36").characters[:20]])

@@ -52,17 +52,17 @@ def test_texts_are_padded_to_the_longest_and_never_to_the_context() -> None:
 
 
 def test_length_limits_name_the_label() -> None:
-    TOKENS.check(["x" * 75])
+    TOKENS(["x" * 75])
     for label in ("x" * 76, ""):
         with pytest.raises(UserError, match="takes 1 to 75"):
-            TOKENS.check([label])
+            TOKENS([label])
 
 
 def test_a_cleaning_that_drops_punctuation_refuses_it() -> None:
     canonical = WordPieceTokens(SimpleTokenizer(clean="canonicalize"), 77)
     assert canonical.character_ids("abc") == TOKENS.character_ids("abc")
     with pytest.raises(UserError, match="one token per character"):
-        canonical.check(["a.c"])
+        canonical(["a.c"])
 
 
 def test_character_vocabulary_folds_case_and_refuses_strangers() -> None:
@@ -72,7 +72,7 @@ def test_character_vocabulary_folds_case_and_refuses_strangers() -> None:
     assert ids[0, 1:-1].tolist() == list(range(1, 26))
     assert ids.max() == tokens.end_id == tokens.vocabulary_size - 1
     with pytest.raises(UserError, match="'é'"):
-        tokens.check(["café"])
+        tokens(["café"])
 
 
 def test_a_vocabulary_with_both_cases_tells_them_apart() -> None:

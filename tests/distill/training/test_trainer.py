@@ -87,7 +87,7 @@ def test_it_counts_steps_batches_words_and_rates() -> None:
         [0.05, 0.1, 0.1 * 0.853553, 0.05, 0.1 * 0.146447], rel=1e-5
     )
     assert loop.average is not None
-    assert loop.average.steps == 5
+    assert loop.average.state_dict()["n_averaged"] == 5
     assert all(report.loss == pytest.approx(sum(report.terms.values())) for report in reports)
     assert reports[-1].loss < reports[0].loss
 
