@@ -20,8 +20,8 @@ LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_", "R
 """Prefixes of the variables by which a launcher makes a process one of several."""
 MISTAKE = 2
 """Exit code of a run that a user's mistake ended."""
-LOOK_S, CONNECT_S, PATIENCE_S = 0.2, 10.0, 5.0
-"""Between two looks for a mistake of another process; for the way to its store; until all have seen it."""
+POLL_SECONDS, CONNECT_SECONDS, PATIENCE_SECONDS = 0.2, 10.0, 5.0
+"""Seconds between polls for another process's mistake, to connect to the store, and until all have seen it."""
 
 _leaving = threading.Lock()
 """Held from when this process begins to leave: its main thread with its own mistake, or its watch with another's."""
@@ -59,9 +59,9 @@ def report_once(line: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # this process is on its way out already
     if store.add(_key(), 1) == 1:
         print(line, file=sys.stderr, flush=True)
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + PATIENCE_SECONDS
     while store.add(_key(), 0) < _world() and time.monotonic() < until:
-        time.sleep(LOOK_S / 10)
+        time.sleep(POLL_SECONDS / 10)
 
 
 def exit_with_others() -> None:
@@ -91,7 +91,7 @@ def without_launcher(environment: dict[str, str]) -> dict[str, str]:
 def _watch(store: TCPStore, ending: threading.Event) -> None:
     try:
         while store.add(_key(), 0) == 0:
-            if ending.wait(LOOK_S):
+            if ending.wait(POLL_SECONDS):
                 return
     except RuntimeError:  # the store has gone with the process that held it
         return
@@ -108,7 +108,9 @@ def _meet() -> TCPStore | None:
 
     try:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        return TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=CONNECT_S))
+        return TCPStore(
+            address, port, is_master=False, wait_for_workers=False, timeout=timedelta(seconds=CONNECT_SECONDS)
+        )
     except (KeyError, ValueError, RuntimeError):
         return None
 

@@ -263,7 +263,7 @@ def _parts(start: int, end: int, columns: float) -> tuple[float, float]:
 
 
 def _restrict(logits: Any, allowed: np.ndarray | None) -> Any:
-    """Give the classes (C + 1,) that are not allowed no chance."""
+    """Mask the logits of classes (C + 1,) that are not allowed."""
     if allowed is None:
         return logits
     if isinstance(logits, np.ndarray):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SURE = 30.0
+BLANK_LEAD = 30.0
 """Logit by which the blank is ahead in a column of padding."""
 
 
@@ -44,7 +44,7 @@ def half(widths: Tensor) -> Tensor:
 def blank_padding(columns: Tensor, lengths: Tensor) -> Tensor:
     """Make the blank certain in the columns (N, T, C + 1) of padding, so that they read as nothing."""
     padding = (torch.arange(columns.shape[1], device=columns.device) >= lengths[:, None])[..., None]
-    blank = F.pad(columns.new_zeros(1), (0, columns.shape[-1] - 1), value=-SURE)
+    blank = F.pad(columns.new_zeros(1), (0, columns.shape[-1] - 1), value=-BLANK_LEAD)
     return torch.where(padding, blank, columns)
 
 

@@ -38,7 +38,7 @@ def shipped() -> list[str]:
 
 
 def typed(name_or_path: str | Path) -> str:
-    """Write down what is given: a `Path` is one, also where it is called as a shipped reader is."""
+    """Return a name or path as text; a `Path` is never taken for a shipped name."""
     return name_or_path if isinstance(name_or_path, str) else os.path.join(os.curdir, name_or_path)
 
 
@@ -113,7 +113,7 @@ def read_stored(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}); allow it, or give another reader") from None
     if not isinstance(stored, dict) or not isinstance(stored.get("format"), str):
-        raise UserError(f"{path} does not describe a reader; give a folder that tools/export.py wrote")
+        raise UserError(f"{path} does not describe a reader; give a folder that `symdistill export` wrote")
     return stored
 
 

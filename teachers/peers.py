@@ -1,4 +1,4 @@
-"""Readers from elsewhere by name: `rapidocr`, `tesseract`, and ONNX files of other programs.
+"""Readers of other programs by name: `rapidocr`, `tesseract`, and ONNX files of other programs.
 
 The module imports no torch.
 """

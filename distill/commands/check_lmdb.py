@@ -17,6 +17,7 @@ from distill.data.audit import SetReport, examine, sample_items
 from distill.data.columns import COLUMNS
 from distill.data.folders import list_names
 from distill.data.overlap import Overlap, find_overlaps
+from distill.data.progress import PLAIN
 from distill.data.records import Records
 from distill.data.sheets import write_sheet
 from distill.data.trees import describe_loose, open_all, open_set, open_sets
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     draws = not (given.no_sheet or unasked)
     check_outputs(sheet if draws else None, given.json, inputs)
 
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
+    console = Console(**PLAIN)
     if not console.is_terminal:
         console.width = 120
     reports = [examine(records, charset, given.max_length, given.keep_illegible) for records in sets]
@@ -119,7 +120,7 @@ def check_outputs(sheet: Path | None, findings: Path | None, inputs: Sequence[Pa
         for data in inputs:
             check_outside(file, data)
         if file.exists() and not is_own(file):
-            raise UserError(f"{file} exists, and check_lmdb has not written it; give another name")
+            raise UserError(f"{file} exists, and check-lmdb has not written it; give another name")
 
 
 def is_sheet(file: Path) -> bool:

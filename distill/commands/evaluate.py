@@ -139,7 +139,7 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str]) -> None:
 
 
 def identify(name: str) -> str:
-    """Return what stands for a reader whichever way it is written: the path of its folder or file."""
+    """Return a key that is equal for every spelling of one reader: the path of its folder or file."""
     from students.pretrained import SHIPPED, shipped
 
     path = SHIPPED / name if name in shipped() else Path(name)

@@ -11,6 +11,7 @@ from rich.console import Console
 from distill.commands import CommandParser, integer
 from distill.data.holding_out import hold_out
 from distill.data.lmdb_reader import describe_unread
+from distill.data.progress import PLAIN
 from distill.data.trees import describe_loose, open_sets
 from distill.errors import exit_on_user_error
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser().parse_args(argv)
     sets = open_sets(given.data)
     counts = hold_out(sets, given.data, given.out, given.every)
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
+    console = Console(**PLAIN)
     console.print(f"{given.out / 'held-out'}: {counts.held_out} of {counts.total} words")
     if not 0.5 < given.every * counts.held_out / counts.total < 2:
         console.print("  few labels: each goes by itself, and the share may be far from one in N; try another --every")

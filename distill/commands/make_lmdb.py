@@ -11,7 +11,7 @@ from rich.console import Console
 
 from distill.commands import CommandParser, integer
 from distill.data.folders import FolderRecords, list_names
-from distill.data.progress import followed
+from distill.data.progress import PLAIN, followed
 from distill.data.records import BadRecordError, decode_record
 from distill.data.report import name_characters
 from distill.data.writing import LmdbWriter, check_outside
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if writer.count == 0:
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the label file is empty"
             raise UserError(f"{given.folder}: no word is left to write ({reasons}){named and f'; first: {named[0]}'}")
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)  # paths may look like markup
+    console = Console(**PLAIN)
     console.print(f"{given.out}: {writer.count} of {len(records)} words written")
     for reason, count in dropped.most_common():
         console.print(f"  dropped: {count} {reason}")

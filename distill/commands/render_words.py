@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from distill.commands import CommandParser, integer, number
+from distill.data.progress import PLAIN
 from distill.data.rendering.render_set import RenderRequest, describe_renderer, rendering_warnings, write_set
 from distill.data.sheets import CELL, INK, SheetItem, write_sheet
 from distill.data.writing import check_lmdb_folder
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     arguments = parser().parse_args(argv)
     _check(arguments)
-    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    console = Console(**PLAIN)
     request = RenderRequest(
         words=arguments.words,
         split=arguments.split,

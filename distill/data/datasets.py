@@ -6,7 +6,6 @@ import bisect
 import dataclasses
 import itertools
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +15,7 @@ from torch.utils.data import Dataset
 
 from distill.data.batch import Sample
 from distill.data.columns import unpack_columns
-from distill.data.distributions import DistributionReader, WordDistributions
+from distill.data.distributions import DistributionReader
 from distill.data.label_index import Positions, Selection, select_records
 from distill.data.pixels import PixelCache, decode
 from distill.data.records import BadRecordError, Records
@@ -33,6 +32,10 @@ LOG = logging.getLogger(__name__)
 
 class Words(Protocol):
     """Anything that gives samples by index and epoch: a set, several, or words rendered on the fly."""
+
+    @property
+    def name(self) -> str:
+        """The set's name, or those of several."""
 
     def __len__(self) -> int:
         """Count the words."""
@@ -108,11 +111,12 @@ class WordDataset(Dataset[Sample]):
                     picture, label, unpack_columns(codes), number, self.source.augmentation_epoch(epoch), position,
                     self.source.version(epoch),
                 )  # fmt: skip
-                taught = self._read_distributions(position, label)
-                return sample if taught is None else dataclasses.replace(sample, distributions=taught)
+                if self.distributions is None:
+                    return sample
+                return dataclasses.replace(sample, distributions=self.distributions.read(position, label))
             except BadRecordError as error:
                 self._count_corrupt(position, str(error))
-        raise UserError(f"no picture of {self.records.path} can be read; check it with check_lmdb")
+        raise UserError(f"no picture of {self.records.path} can be read; check it with check-lmdb")
 
     def label(self, index: int) -> str:
         """Return the cleaned label of a word without its picture; "" when a teacher is to label it."""
@@ -135,11 +139,6 @@ class WordDataset(Dataset[Sample]):
         """The set's name."""
         return self.records.name
 
-    @property
-    def dropped(self) -> Counter[str]:
-        """How many records were left out, by reason."""
-        return Counter() if self.selection is None else self.selection.dropped
-
     def _select(self) -> Sequence[int] | Positions:
         if not self.labelled:
             return range(len(self.records))
@@ -158,9 +157,6 @@ class WordDataset(Dataset[Sample]):
     def _missing(self) -> list[int]:
         gone = set(self.records.missing())
         return [position for number in range(len(self)) if (position := self.positions[number]) in gone] if gone else []
-
-    def _read_distributions(self, position: int, label: str) -> WordDistributions | None:
-        return None if self.distributions is None else self.distributions.read(position, label)
 
     def _picture(self, position: int) -> np.ndarray:
         """Decode a picture, or take it, resized, from the cache.
@@ -189,13 +185,17 @@ class WordDataset(Dataset[Sample]):
     def _too_many_corrupt(self, count: int, what: str) -> str:
         share = self.options.max_corrupt
         most = f"{share:.2%} may be (data.max_corrupt)" if share > 0 else "none may be"
-        return f"{self.records.path}: {count} of {len(self.records)} records {what}; {most}; check_lmdb lists them"
+        return f"{self.records.path}: {count} of {len(self.records)} records {what}; {most}; check-lmdb lists them"
+
+
+def parts_of(words: Words) -> tuple[Words, ...]:
+    """Return the sets that words are put together from, or the one that they are."""
+    return words.parts if isinstance(words, ConcatWords) else (words,)
 
 
 def stored_parts(words: Words) -> list[WordDataset]:
     """List the parts of words that are stored; none for those that are drawn."""
-    parts = words.parts if isinstance(words, ConcatWords) else (words,)
-    return [part for part in parts if isinstance(part, WordDataset)]
+    return [part for part in parts_of(words) if isinstance(part, WordDataset)]
 
 
 def stored_in(words: Words) -> list[Records]:
@@ -214,6 +214,11 @@ class ConcatWords(Dataset[Sample]):
         self.parts = tuple(parts)
         self.ends = list(itertools.accumulate(len(part) for part in parts))
 
+    @property
+    def name(self) -> str:
+        """Names of the sets."""
+        return ", ".join(part.name for part in self.parts)
+
     def __len__(self) -> int:
         return self.ends[-1] if self.ends else 0
 
@@ -225,13 +230,16 @@ class ConcatWords(Dataset[Sample]):
         """Return a word."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return self.part_sample(bisect.bisect_right(self.ends, index), index, epoch)
+        part = bisect.bisect_right(self.ends, index)
+        return self.part_sample(part, index - self._start(part), epoch)
 
-    def part_sample(self, part: int, index: int, epoch: int) -> Sample:
-        """Return a word of a part; `index` counts over all parts."""
-        start = self.ends[part - 1] if part else 0
-        sample = self.parts[part].sample(index - start, epoch)
-        return dataclasses.replace(sample, index=sample.index + start) if start else sample
+    def part_sample(self, part: int, number: int, epoch: int) -> Sample:
+        """Return the word of a number within a part."""
+        start, sample = self._start(part), self.parts[part].sample(number, epoch)
+        return dataclasses.replace(sample, index=start + sample.index) if start else sample
+
+    def _start(self, part: int) -> int:
+        return self.ends[part - 1] if part else 0
 
 
 class MixtureWords(ConcatWords):
@@ -239,8 +247,7 @@ class MixtureWords(ConcatWords):
 
     def __getitem__(self, draw: Draw) -> Sample:  # type: ignore[override]
         """Return the drawn word."""
-        start = self.ends[draw.source - 1] if draw.source else 0
-        return self.part_sample(draw.source, start + draw.word, draw.epoch)
+        return self.part_sample(draw.source, draw.word, draw.epoch)
 
 
 def load_words(

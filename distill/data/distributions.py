@@ -174,7 +174,7 @@ class DistributionReader:
         return self._fold(word, rows + [len(text)] * (len(word.ids) > len(text)))
 
     def describe(self) -> list[str]:
-        """Say in lines for people who teaches how many words, and what this alphabet leaves out."""
+        """Describe in lines whose distributions are stored for how many words, and what this alphabet lacks."""
         names = ", ".join(self.stored.readers)
         left_out = "".join(
             char for char, own in zip(self.stored.characters, self._classes[1:], strict=True) if own == LEFT_OUT

@@ -65,7 +65,7 @@ def find_label_file(folder: Path) -> Path | None:
     """
     names = [name for name in LABEL_FILES if (folder / name).is_file()]
     if len(names) > 1:
-        raise UserError(f"{folder} has {' and '.join(names)}; remove all but one, or name one: make_lmdb --labels FILE")
+        raise UserError(f"{folder} has {' and '.join(names)}; remove all but one, or name one: make-lmdb --labels FILE")
     return folder / names[0] if names else None
 
 

@@ -37,9 +37,9 @@ class LmdbRecords(Records):
         self._shared: _Environment | None = None
         count = self._get(b"num-samples")
         if count is None:
-            raise UserError(f"{path} has no `num-samples`; it is no LMDB of words: write one with make_lmdb")
+            raise UserError(f"{path} has no `num-samples`; it is no LMDB of words: write one with make-lmdb")
         if not count.isdigit():
-            raise UserError(f"{path}: `num-samples` is {count[:20]!r}, no number; write the LMDB again with make_lmdb")
+            raise UserError(f"{path}: `num-samples` is {count[:20]!r}, no number; write the LMDB again with make-lmdb")
         self._count = int(count)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _open(path: Path) -> lmdb.Environment:
         pages = opened.info()["last_pgno"] + 1
         whole = pages * opened.stat()["psize"]
     except lmdb.Error as error:
-        raise UserError(f"{file} can't be opened as an LMDB ({error}); copy it again, or run make_lmdb") from None
+        raise UserError(f"{file} can't be opened as an LMDB ({error}); copy it again, or run make-lmdb") from None
     if file.stat().st_size < whole:
         # Reading past the end of a mapped file kills the process, so this is checked now.
         opened.close()

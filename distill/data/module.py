@@ -17,12 +17,13 @@ from distill.data.batch import Batch
 from distill.data.datasets import ConcatWords, WordDataset, load_words, stored_in, stored_parts
 from distill.data.folders import list_names
 from distill.data.loading import Source, build_loader, build_test_loader
+from distill.data.progress import print_lines
 from distill.data.rendering.codes import CodeSampler
 from distill.data.rendering.labels import MAX_LENGTH, Split
 from distill.data.rendering.render_set import RenderRequest, describe_renderer, render_once, rendering_warnings
 from distill.data.rendering.synthetic import SyntheticWords
 from distill.data.rendering.vocabulary import check_languages
-from distill.data.report import describe_words, name_words
+from distill.data.report import describe_words
 from distill.data.samples import WordOptions
 from distill.data.sampling import check_ratios
 from distill.data.sections import DataSection, SourceSection
@@ -30,6 +31,11 @@ from distill.data.trees import is_set, open_words
 from distill.processes import without_main_module
 from students.charset import CHARSETS, Charset
 from students.errors import UserError
+
+DRY_RUN_WORDS = 64
+"""Words that a dry run renders, at most."""
+VALIDATED_AT_ONCE = 100
+"""Words of a batch of validation."""
 
 
 class DataModule:
@@ -127,10 +133,7 @@ class DataModule:
                 )
             if source.labels == "distributions" and not distributions:
                 raise UserError(f"{source.path} has labels: distributions, which only students learn from; set own")
-            path = self.resolve(source.path)
-            if not path.exists():
-                root = "" if section.root or Path(source.path).is_absolute() else " (data.root is not set)"
-                raise UserError(f"{path}: no such folder{root}; give one that holds LMDBs, at any depth")
+        self.check_sources()
         check_ratios([source.ratio for source in self._train_sections])
         used = [source for source in self._train_sections if source.ratio > 0]
         if self.options.second_view and all(source.augmentation == "none" for source in used):
@@ -181,9 +184,11 @@ class DataModule:
         root = None if self.section.root is None else Path(self.section.root)
         for source in self.section.train:
             path = self.resolve(source.path)
-            if source.ratio == 0 or path.exists():
+            if path.exists():
                 continue
-            if root is None:
+            if Path(source.path).is_absolute():
+                hint = "give one that holds LMDBs or pictures with their labels, at any depth"
+            elif root is None:
                 hint = f"set data.root to the folder that holds {source.path}"
             elif not root.is_dir():
                 hint = f"{root}, which data.root names, is no folder"
@@ -191,15 +196,15 @@ class DataModule:
                 hint = f"{root} is a set of words itself: `symdistill hold-out {root} WORDS`, then data.root=WORDS"
             else:
                 hint = f"{root}, which data.root names, has no {source.path}"
-            raise UserError(f"data.train: {path}: nothing there to learn from; {hint}")
+            raise UserError(f"data.train: {path}: no such folder to learn from; {hint}")
 
-    def limit_for_dry_run(self, folder: Path, words: int = 64) -> None:
+    def limit_for_dry_run(self, folder: Path) -> None:
         """Render only a few words, into `folder`, of those that are missing, and cache nothing."""
         section, synthetic = self.section, self.section.synthetic
         tested = synthetic.test_words if section.validation is None else 0
         counts = zip((synthetic.words, tested), self.synthetic_folders, strict=True)
         if any(count > 0 and not (stored / "data.mdb").is_file() for count, stored in counts):
-            train, test = min(synthetic.words, words), min(synthetic.test_words, words)
+            train, test = min(synthetic.words, DRY_RUN_WORDS), min(synthetic.test_words, DRY_RUN_WORDS)
             synthetic = dataclasses.replace(synthetic, words=train, test_words=test, folder=str(folder), workers=1)
         self.section = dataclasses.replace(
             section, synthetic=dataclasses.replace(synthetic, cache="none"),
@@ -232,17 +237,17 @@ class DataModule:
             self.validation = load_words(test_folder, self.charset, options=test_options)
         for opened in self.sources:
             purpose = "to train on" if len(self.sources) == 1 else f"to train on (ratio {opened.ratio:g})"
-            _print_lines(console, describe_words(opened.words, purpose))
+            print_lines(console, *describe_words(opened.words, purpose))
         used = [source for source in self._train_sections if source.ratio > 0]
         plain = [one.path or "rendered words" for one in used if one.augmentation == "none"]
         if self.options.second_view and plain:
-            _print_lines(console, [f"not augmented, so that both views are the same: {', '.join(plain)}"])
-        _print_lines(console, describe_words(self.validation, "to validate on"))
+            print_lines(console, f"not augmented, so that both views are the same: {', '.join(plain)}")
+        print_lines(console, *describe_words(self.validation, "to validate on"))
         learned = {records.path.resolve() for one in self.sources if one.ratio > 0 for records in stored_in(one.words)}
         shared = [str(records.path) for records in stored_in(self.validation) if records.path.resolve() in learned]
         if shared:
             line = f"  these are learned from too, so that validation says little: {list_names(shared)}"
-            _print_lines(console, [line])
+            print_lines(console, line)
 
     def _source_options(self) -> WordOptions:
         """Return the options of the next source: each has its own seed."""
@@ -266,26 +271,26 @@ class DataModule:
         request = self._request(split)
         missing = not (folder / "data.mdb").is_file()
         if missing:
-            _print_lines(console, [f"rendering {request.words:,} words to {folder}"])
+            print_lines(console, f"rendering {request.words:,} words to {folder}")
         recipe = render_once(request, folder, self.section.synthetic.workers)
         if missing and recipe:
             fonts = f"{len(recipe['fonts'])} fonts of {len(recipe['families'])} families"
-            _print_lines(console, [f"{request.words:,} words in {recipe['seconds']:.0f} s, {fonts}"])
-        _print_lines(console, rendering_warnings(recipe))
+            print_lines(console, f"{request.words:,} words in {recipe['seconds']:.0f} s, {fonts}")
+        print_lines(console, *rendering_warnings(recipe))
 
     def _render_live(self, console: Console) -> SyntheticWords:
         synthetic, request = self.section.synthetic, self._request("train")
         # Drawing fonts takes a while: labels that can't be read are found before.
         labels = self._code_labels()
         renderer, fonts = request.build_renderer()
-        _print_lines(console, rendering_warnings(describe_renderer(request, renderer, fonts)))
+        print_lines(console, *rendering_warnings(describe_renderer(request, renderer, fonts)))
         if labels:
             renderer.words = codes = CodeSampler(renderer.words, labels, synthetic.codes_ratio)
             examples = ", ".join(codes.draw_code(Random(number)) for number in range(3))
             line = f"{synthetic.codes_ratio:.0%} of the rendered words are codes such as {examples}"
             if left_out := len(labels) - len(codes.labels):
                 line += f"; {left_out:,} of {len(labels):,} labels are too long, illegible, or no codes"
-            _print_lines(console, [line])
+            print_lines(console, line)
         return SyntheticWords(renderer, self.charset, synthetic.words, synthetic.source, self._source_options())
 
     def _code_labels(self) -> list[str]:
@@ -299,14 +304,14 @@ class DataModule:
 
     @cached_property
     def validated_labels(self) -> int:
-        """A number that is another one when the labels to validate on are."""
+        """Checksum of the labels to validate on."""
         labels = (part.label(number) for part in stored_parts(self.validation) for number in range(len(part)))
         return zlib.crc32("\n".join(labels).encode())
 
     @property
     def summary(self) -> str:
         """Name the sources with their counts, for cards."""
-        return ", ".join(f"{name_words(source.words)} ({len(source.words)} words)" for source in self.sources)
+        return ", ".join(f"{source.words.name} ({len(source.words)} words)" for source in self.sources)
 
     def batches(self, batch_size: int, accelerator: Accelerator) -> Callable[[int], Iterator[Batch]]:
         """Return a function from a position to this process's endless batches from there on."""
@@ -322,15 +327,10 @@ class DataModule:
 
         return start
 
-    def validation_loader(self, accelerator: Accelerator, batch_size: int = 100) -> DataLoader[Batch]:
-        """Load this process's share of the validation words, none twice."""
-        return build_test_loader(
-            self.validation, batch_size, rank=accelerator.process_index, world=accelerator.num_processes
-        )
-
-    def whole_validation_loader(self, batch_size: int = 100) -> DataLoader[Batch]:
-        """Load all validation words, on every process."""
-        return build_test_loader(self.validation, batch_size)
+    def validation_loader(self, accelerator: Accelerator | None = None) -> DataLoader[Batch]:
+        """Load this process's share of the validation words, none twice; without an accelerator all of them."""
+        rank, world = (0, 1) if accelerator is None else (accelerator.process_index, accelerator.num_processes)
+        return build_test_loader(self.validation, VALIDATED_AT_ONCE, rank=rank, world=world)
 
 
 def without_worker_traceback(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -343,8 +343,3 @@ def without_worker_traceback(batches: Iterator[Batch]) -> Iterator[Batch]:
         yield from batches
     except UserError as error:
         raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
-
-
-def _print_lines(console: Console, lines: list[str]) -> None:
-    for line in lines:  # paths may hold brackets, which are no markup
-        console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)

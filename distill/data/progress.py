@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 Item = TypeVar("Item")
+PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+"""How a console prints lines that may name paths: brackets in them are no markup."""
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_OF_MEASURING = 5.0
 """Time after the first item before the time left is shown: at first it would be that of starting, not of going on."""
+
+
+def print_lines(console: Console, *lines: str) -> None:
+    """Print lines as they are, however long."""
+    for line in lines:
+        console.print(line, **PLAIN)
 
 
 def followed(items: Iterable[Item], total: int, activity: str, console: Console | None = None) -> Iterator[Item]:
@@ -41,7 +49,7 @@ def followed(items: Iterable[Item], total: int, activity: str, console: Console 
         if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             line = f"{activity}: {done}/{total}" + (f", {left}" if left else "")
-            console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
+            print_lines(console, line)
         yield item
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from distill.data.datasets import ConcatWords, WordDataset, Words
+from distill.data.datasets import Words, parts_of, stored_parts
 from distill.data.rendering.synthetic import SyntheticWords
 
 REASONS = {
@@ -25,17 +25,16 @@ def describe_words(words: Words, purpose: str) -> list[str]:
         words: a set, several, or words that are rendered while training runs.
         purpose: what they are for, such as `to train on`.
     """
-    parts = _parts(words)
-    stored = [part for part in parts if isinstance(part, WordDataset)]
+    stored = stored_parts(words)
     selections = [part.selection for part in stored if part.selection is not None]
     dropped: Counter[str] = sum((selection.dropped for selection in selections), Counter())
     folded: Counter[str] = sum((selection.folded for selection in selections), Counter())
     too_long = sum(selection.too_long_for_ctc for selection in selections)
 
-    line = f"{len(words):,} words {purpose}: {name_words(words)}"
+    line = f"{len(words):,} words {purpose}: {words.name}"
     if any(part.drawn_from is not None for part in stored):
         line += f", drawn from {sum(part.drawn_from or len(part) for part in stored):,}"
-    if any(isinstance(part, SyntheticWords) for part in parts):
+    if any(isinstance(part, SyntheticWords) for part in parts_of(words)):
         line += ", other ones in each epoch"
     if any(not part.labelled for part in stored):
         line += ", read by the teacher"
@@ -64,13 +63,3 @@ def name_characters(counts: Counter[str]) -> str:
     """Name characters with how often each occurs, the most frequent of many."""
     named = " ".join(f"{char} ({count:,})" for char, count in counts.most_common(MOST_CHARACTERS))
     return named + (f" and {len(counts) - MOST_CHARACTERS} more" if len(counts) > MOST_CHARACTERS else "")
-
-
-def name_words(words: Words) -> str:
-    """Name the sets that words come from."""
-    return ", ".join(part.name for part in _parts(words))
-
-
-def _parts(words: Words) -> list[WordDataset | SyntheticWords]:
-    parts = words.parts if isinstance(words, ConcatWords) else (words,)
-    return [part for part in parts if isinstance(part, WordDataset | SyntheticWords)]

@@ -112,7 +112,7 @@ def check_ratios(ratios: Sequence[float]) -> None:
         UserError: when one is negative, or all are 0.
     """
     if min(ratios, default=0) < 0 or sum(ratios) <= 0:
-        raise UserError(f"sources with ratios of {list(ratios)}: give each at least 0, and one more")
+        raise UserError(f"sources with ratios of {list(ratios)}: give each 0 or more, and at least one above 0")
 
 
 def draw_order(length: int, seed: int, source: int, epoch: int) -> Permutation:

@@ -49,9 +49,7 @@ def open_sets(root: Path | str) -> list[Records]:
     if not sets:
         tables = [path for path in Path(root).rglob("*") if path.suffix.lower() in TABLES and path.is_file()]
         near = min(tables, key=lambda path: (path.stem.lower() != "labels", path), default=None)
-        hint = (
-            f"; {near} is none by its name: give it another, or write an LMDB with make-lmdb --labels" if near else ""
-        )
+        hint = f"; {near} is no label file by its name: call it labels.tsv, .csv or .jsonl" if near else ""
         names = f"{', '.join(LABEL_FILES[:-1])} or {LABEL_FILES[-1]}"
         raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures with {names}, at any depth{hint}")
     return sets

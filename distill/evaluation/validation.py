@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
@@ -21,34 +21,26 @@ UNIT = 10**9
 
 
 @dataclass(frozen=True)
-class ValidationResult:
-    """Counts over all processes."""
+class Validation:
+    """Scores of one validation."""
 
+    accuracy: float
+    """What the best weights are chosen by, percent: word accuracy, or a CLIP's closed-lexicon accuracy."""
     words: int
-    """Words validated."""
-    hits: int
-    """Words read exactly."""
-    one_minus_ned_sum: float
-    """Sum over words of 1 - edit distance / length of the longer string."""
-    hits_without_spaces: int | None
-    """Lines that were read exactly but for their spaces; None for an alphabet without the space."""
+    """Words validated, over all processes."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Further scores by name, percent."""
+    label: str = "word accuracy"
+    """What `accuracy` is called in progress lines."""
     samples: tuple[GalleryItem, ...] = ()
     """Some of this process's misread and read words."""
 
-    @property
-    def accuracy(self) -> float:
-        """Word accuracy, percent."""
-        return percent(self.hits, self.words)
-
-    @property
-    def accuracy_without_spaces(self) -> float | None:
-        """Accuracy when spaces don't count, percent; None for an alphabet without the space."""
-        return None if self.hits_without_spaces is None else percent(self.hits_without_spaces, self.words)
-
-    @property
-    def one_minus_ned(self) -> float:
-        """1-NED, percent."""
-        return percent(self.one_minus_ned_sum, self.words)
+    def named_scores(self) -> dict[str, float]:
+        """Return all scores by the names that people read."""
+        named = {
+            {"one_minus_ned": "1-NED"}.get(name, name.replace("_", " ")): score for name, score in self.metrics.items()
+        }
+        return {self.label: self.accuracy, **named}
 
 
 def validate(
@@ -58,7 +50,7 @@ def validate(
     accelerator: Accelerator | None = None,
     size: int | None = None,
     samples: int = 24,
-) -> ValidationResult:
+) -> Validation:
     """Read a validation set; every process calls this with its own part of the words.
 
     Args:
@@ -97,9 +89,10 @@ def validate(
     # The loader replaces a broken record by the next one; then the sum of positions does not fit.
     if size is not None and positions != size * (size - 1) // 2:
         raise UserError("a validation word's picture can't be read; check-lmdb names all such records")
-    return ValidationResult(
-        words, hits, similarities / UNIT, next(iter(without_spaces), None), tuple(pick(gallery, samples))
-    )
+    metrics = {"one_minus_ned": percent(similarities / UNIT, words)}
+    for joined in without_spaces:
+        metrics["accuracy_without_spaces"] = percent(joined, words)
+    return Validation(percent(hits, words), words, metrics, samples=tuple(pick(gallery, samples)))
 
 
 def add_samples(

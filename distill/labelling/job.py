@@ -77,7 +77,7 @@ class LabelRequest:
 
 
 @dataclass(frozen=True)
-class Word:
+class LabelledPicture:
     """One picture, labelled or left out."""
 
     verdict: Verdict
@@ -95,7 +95,7 @@ class Word:
         return {**dataclasses.asdict(self), "distribution": packed}
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Word:
+    def from_json(cls, stored: dict[str, Any]) -> LabelledPicture:
         """Read what `to_json` wrote."""
         verdict = Verdict(**{**stored["verdict"], "readers": tuple(stored["verdict"]["readers"])})
         packed = None if stored["distribution"] is None else base64.b64decode(stored["distribution"])
@@ -125,14 +125,14 @@ class PartReader:
     def work(self, part: Part) -> int:
         """Read a part and write its file; returns its number."""
         records = self.records[part.set_number]
-        words: list[Word] = []
+        words: list[LabelledPicture] = []
         for start in range(part.start, part.stop, BATCH):
             words += self._read(records, range(start, min(start + BATCH, part.stop)))
         content = json.dumps([word.to_json() for word in words])
         write_file(part.file(self.folder), content)
         return part.number
 
-    def _read(self, records: Records, positions: range) -> list[Word]:
+    def _read(self, records: Records, positions: range) -> list[LabelledPicture]:
         pictures: list[Image.Image] = []
         there: list[int] = []
         for position in positions:
@@ -145,7 +145,7 @@ class PartReader:
         reads = [reader.read(pictures) for reader in self.readers] if pictures else []
         for number, position in enumerate(there):
             words[position] = self._word([each[number] for each in reads], self._own_label(records, position))
-        return [words.get(position) or Word(DAMAGED, None, (), None) for position in positions]
+        return [words.get(position) or LabelledPicture(DAMAGED, None, (), None) for position in positions]
 
     def _own_label(self, records: Records, position: int) -> str | None:
         if self.request.relabel:
@@ -155,12 +155,13 @@ class PartReader:
         except BadRecordError:
             return None
 
-    def _word(self, reads: Sequence[Read], own: str | None) -> Word:
+    def _word(self, reads: Sequence[Read], own: str | None) -> LabelledPicture:
         verdict = judge([read.reading for read in reads], own, self.rules)
         packed = None
         if verdict.label is not None and self.request.likeliest > 0:
             packed = self._pack(reads, verdict)
-        return Word(verdict, own, tuple((each.reading.text, each.reading.confidence) for each in reads), packed)
+        readings = tuple((each.reading.text, each.reading.confidence) for each in reads)
+        return LabelledPicture(verdict, own, readings, packed)
 
     def _pack(self, reads: Sequence[Read], verdict: Verdict) -> bytes | None:
         """Average and pack the distributions of the readers that read a word with as many characters as its label."""
@@ -228,7 +229,7 @@ def open_job(request: LabelRequest, sets: Sequence[Records], folder: Path) -> No
         write_file(file, content)
     elif file.read_text(encoding="utf-8") != content:
         raise UserError(
-            f"{folder} holds a labelling that was stopped, of other pictures or with other options; go on with those, "
+            f"{folder} holds an unfinished labelling of other pictures or with other options; run that command again, "
             "or remove the folder"
         )
 
@@ -262,9 +263,9 @@ def work(request: LabelRequest, parts: Sequence[Part], folder: Path, workers: in
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def read_part(part: Part, folder: Path) -> list[Word]:
+def read_part(part: Part, folder: Path) -> list[LabelledPicture]:
     """Read the words of a part that is done."""
-    return [Word.from_json(word) for word in json.loads(part.file(folder).read_text(encoding="utf-8"))]
+    return [LabelledPicture.from_json(word) for word in json.loads(part.file(folder).read_text(encoding="utf-8"))]
 
 
 class _Worker:

@@ -14,7 +14,7 @@ from distill.data.records import Records
 from distill.data.sampling import spread
 from distill.data.sheets import INK, SheetItem, reading_line, record_item, write_sheet
 from distill.data.writing import LmdbWriter
-from distill.labelling.job import LabelRequest, Part, Word, read_part
+from distill.labelling.job import LabelledPicture, LabelRequest, Part, read_part
 from students.errors import UserError
 from students.files import write_file
 
@@ -46,7 +46,7 @@ class Counts:
     mistakes: Counter[str] = field(default_factory=Counter)
     """Others of these, by how they differ."""
 
-    def add(self, word: Word) -> None:
+    def add(self, word: LabelledPicture) -> None:
         """Count one picture."""
         verdict = word.verdict
         self.pictures += 1
@@ -69,7 +69,7 @@ class Finding:
 
     records: Records
     position: int
-    word: Word
+    word: LabelledPicture
 
     @property
     def row(self) -> list[str]:
@@ -192,7 +192,9 @@ def describe_counts(counts: Counts, request: LabelRequest, names: Sequence[str],
     return lines
 
 
-def _words(sets: Sequence[Records], parts: Sequence[Part], folder: Path) -> Iterator[tuple[Records, int, Word]]:
+def _words(
+    sets: Sequence[Records], parts: Sequence[Part], folder: Path
+) -> Iterator[tuple[Records, int, LabelledPicture]]:
     for part in parts:
         for position, word in zip(range(part.start, part.stop), read_part(part, folder), strict=True):
             yield sets[part.set_number], position, word

@@ -37,7 +37,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What comes of one picture."""
+    """The decision on one picture."""
 
     label: str | None
     """The label to write, as it will stand; None for a picture that is left out."""
@@ -50,7 +50,7 @@ class Verdict:
     readers: tuple[int, ...]
     """Which readers read it."""
     sure: bool
-    """Whether what was read would do as a label."""
+    """Whether the reading is good enough to be a label."""
     mistake: Mistake | None = None
     """How it differs from the picture's own label."""
 

@@ -129,7 +129,7 @@ def check_splitting(accelerator: Accelerator) -> None:
     plugin = accelerator.state.fsdp_plugin
     if plugin.fsdp_version != 2:
         raise UserError("FSDP 1 can't train this; give --fsdp_version 2 (FSDP_VERSION=2), or leave FSDP out")
-    # It would move the task to the meta device and load its weights again; the frozen teacher's are not among them.
+    # Otherwise Accelerate moves the task to the meta device and reloads its weights, without the frozen teacher's.
     plugin.cpu_ram_efficient_loading = False
 
 

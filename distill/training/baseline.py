@@ -18,8 +18,8 @@ from distill.training.sections import TeacherSection
 from distill.training.stopping import STOPPED, StopRequest
 from losses.registry import find_loss
 
-LOOK_S = 0.2
-"""Between two looks whether the baseline has ended."""
+POLL_SECONDS = 0.2
+"""Seconds between polls of the baseline's process."""
 
 
 def baseline_config(config: Config, processes: int, peak: float) -> Config:
@@ -123,7 +123,7 @@ class Baseline:
             return True
         with StopRequest() as stop:
             while self._process.poll() is None and stop.signalled is None:
-                time.sleep(LOOK_S)
+                time.sleep(POLL_SECONDS)
         if self._process.returncode is None:
             self.stop()
             return False

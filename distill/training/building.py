@@ -136,8 +136,8 @@ def remap_reader(reader: AnyReader, folder: str, charset: str, max_length: int, 
     return remapped
 
 
-def check_kept(reader: Reader, section: Any, key: str, remap: bool, log: Log) -> None:
-    """Compare a loaded teacher with its section of the configuration, which describes new ones.
+def check_init_settings(reader: Reader, section: Any, key: str, remap: bool, log: Log) -> None:
+    """Check the settings of a section against a loaded teacher, which keeps its own.
 
     Args:
         reader: the teacher that training starts from.
@@ -152,7 +152,7 @@ def check_kept(reader: Reader, section: Any, key: str, remap: bool, log: Log) ->
     kept = []
     for each in dataclasses.fields(section):
         name, asked = each.name, getattr(section, each.name)
-        # What only makes a new reader is in no configuration of one; what only training reads isn't either.
+        # Keys that only build a new reader, or that only training reads, are not in a reader's configuration.
         own: Any = None if name in ("size", "clip", "weights") else getattr(reader.config, name, asked)
         wanted = Charset.load(asked).characters if name.endswith("charset") else asked
         if asked in (each.default, None) or wanted == own or name in ("image_size", "patch"):  # with rules of their own
@@ -167,7 +167,7 @@ def check_kept(reader: Reader, section: Any, key: str, remap: bool, log: Log) ->
 
 
 def resized(config: StudentConfig, changed: dict[str, Any]) -> StudentConfig:
-    """Change sizes of a student; what only goes with the old ones (heads, the column head) follows.
+    """Change a student's sizes, and adapt the number of heads and the column head to them.
 
     Raises:
         UserError: for sizes that can't be had.

@@ -131,7 +131,7 @@ def check_alphabet(path: Path, characters: str) -> None:
 
 
 def describe_differences(path: Path, processes: int, words: str) -> list[str]:
-    """Say what a run has otherwise than when a checkpoint of it was written; those of before don't know.
+    """List what differs from the run that wrote a checkpoint; checkpoints of version 0.1 don't record it.
 
     Args:
         path: the checkpoint.
@@ -143,7 +143,7 @@ def describe_differences(path: Path, processes: int, words: str) -> list[str]:
     if stored.get("processes", processes) != processes:
         before = stored["processes"]
         lines.append(
-            f"{processes} processes instead of {before}: steps learn from other words, so that the run ends otherwise"
+            f"{processes} processes instead of {before}: each step sees other words, so the result will differ"
         )
     if (before := stored.get("words") or words) != words:
         lines.append(f"the words to learn from have changed: {before} -> {words}")

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from distill.data.batch import Batch
 from distill.schema import TeacherConfig
-from distill.training.building import Log, check_kept, remap_reader
+from distill.training.building import Log, check_init_settings, remap_reader
 from distill.training.permuted import PermutedInputs, order_losses, prepare_orders
 from distill.training.task import Task, batch_seed
 from distill.training.teacher_sections import Clip4StrSection
@@ -180,7 +180,7 @@ def build_clip4str(config: TeacherConfig, log: Log = lambda _: None) -> Clip4Str
         reader = build_reader(config)
     else:
         reader = Clip4Str.from_pretrained(config.init)
-        check_kept(reader, section, "clip4str", config.remap, log)
+        check_init_settings(reader, section, "clip4str", config.remap, log)
         if config.remap:
             reader = remap_reader(reader, config.init, section.charset, section.max_length, config.seed, log)
         resize(reader, picture_size(section), log)

@@ -65,10 +65,10 @@ class ContrastiveInputs:
 class ContrastiveTask(Task):
     """A small teacher under training, with auxiliary terms that have it recognise characters.
 
-    One head reads the image columns, first as drawn, later by CTC: CTC from the start would learn to say "nothing"
-    everywhere first. The other spells words from embeddings: the same linear map must name the first, second, ...
-    and the last, last but one, ... character from a picture's embedding and from its word's, so that both write
-    in the same code. The heads belong to the task and aren't part of the exported model.
+    One head classifies image columns, at first by the rendered character under each, later by CTC; CTC from the start
+    would collapse to blanks first. The other spells words from embeddings: the same linear map must name the first,
+    second, ... and the last, last but one, ... character from a picture's embedding and from its word's, so that both
+    write in the same code. The heads belong to the task and aren't part of the exported model.
 
     Args:
         teacher: trained in place.
@@ -317,7 +317,7 @@ def hard_negatives(
             drawn[candidate] = None
     if len(drawn) == count:
         return list(drawn)
-    raise UserError(f"{word!r} has hardly {count} words so near; set contrastive.hard_negatives lower")
+    raise UserError(f"fewer than {count} words lie as near to {word!r}; set contrastive.hard_negatives lower")
 
 
 def edit(word: str, characters: str, random_source: random.Random) -> str:

@@ -29,6 +29,7 @@ from distill.evaluation.lexicon import teacher_reader
 from distill.evaluation.page.report_page import write_page
 from distill.evaluation.report import build_report, write_report
 from distill.evaluation.tables import print_report
+from distill.evaluation.validation import Validation
 from distill.plugins import import_plugins
 from distill.schema import Config
 from distill.training.accelerator import own_process_state, splits_weights
@@ -37,7 +38,7 @@ from distill.training.branches import distinct
 from distill.training.building import build_task
 from distill.training.distillation import DistillationTask
 from distill.training.layer_map import gradient_shares, layer_map
-from distill.training.run import TrainingRun, Validation
+from distill.training.run import TrainingRun
 from distill.training.run_folder import check_run_folder
 from students.charset import Charset
 from students.errors import UserError

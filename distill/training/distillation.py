@@ -112,7 +112,7 @@ class DistillationTask(Task):
         branches = make_branches(student, taught, [*weights, *[1.0] * more], [*shuffled, *[False] * more], sections)
         self.branches = branches[: len(given)]
         self.stored = branches[-1] if stored else None
-        """The branch of stored distributions, which has no teacher that is run."""
+        """The branch of stored distributions; no teacher runs for it."""
         self._no_linguistic = (
             []
             if student.shape.decoder_width or not sections["linguistic"].weight
@@ -169,7 +169,7 @@ class DistillationTask(Task):
         return self.student.exported_model()
 
     def warnings(self) -> list[str]:
-        """List what the student will not be taught by its teachers, for want of characters, or by losses."""
+        """List what teachers and losses can't teach this student, and why."""
         lines = []
         for branch in self.branches:
             name, lacking = branch.teacher.name, branch.teacher.lacking(self.student.charset.characters)
@@ -241,7 +241,9 @@ class DistillationTask(Task):
             # Indices on a GPU are read back only where a teacher caches pictures by them.
             pictures = batch.pictures if "image" in branch.teacher.caches else ()
             request = FeatureRequest(frozenset(need for each in active.values() for need in each.loss.needs), pictures)
-            extracted.append(branch.extract(self.shown(batch.images, branch.teacher), batch.labels, request, seed))
+            extracted.append(
+                branch.extract(self.pictures_for(batch.images, branch.teacher), batch.labels, request, seed)
+            )
         compared = any(loss.loss.second_view and weights[name] > 0 for name, loss in self.own_losses.items())
         if compared and batch.second is None:
             raise RuntimeError("a loss compares two views, and the batch has one")
@@ -261,7 +263,7 @@ class DistillationTask(Task):
             placeholder=labelled is not None and labelled.placeholder,
         )
 
-    def shown(self, images: Tensor, teacher: Teacher) -> Tensor:
+    def pictures_for(self, images: Tensor, teacher: Teacher) -> Tensor:
         """Return pictures as a teacher takes them: stretched to one size, if only the student keeps their aspect."""
         if not self.student.keep_aspect or teacher.keep_aspect:
             return images
@@ -274,7 +276,7 @@ class DistillationTask(Task):
         if self.reader is None:
             raise RuntimeError("words without labels, and no teacher that reads")
         charset, longest = self.student.charset, self.student.config.max_length
-        images = self.shown(batch.images, self.reader)
+        images = self.pictures_for(batch.images, self.reader)
         return label_words(batch, images, self.reader, charset, longest, self.guidance.pseudo_label_threshold)
 
     def forward(self, inputs: DistillationInputs) -> dict[str, Tensor]:
@@ -305,7 +307,7 @@ class DistillationTask(Task):
         if self.stored is not None and inputs.stored is not None:
             more = self.stored.terms(stages, inputs.stored, None, inputs.target_ids, inputs.weights, inputs.seed)
             terms = join_terms(terms, more, "stored distributions")
-        # Times 0 rather than left out: every weight gets its gradient, and every process its collective calls.
+        # Multiplied by 0, not left out: every weight gets a gradient, every process makes the same collective calls.
         return {name: 0 * term for name, term in terms.items()} if inputs.placeholder else terms
 
     def _character_terms(self, stages: Stages, target_ids: Tensor, rows: Tensor | None = None) -> dict[str, Tensor]:

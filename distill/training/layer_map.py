@@ -29,7 +29,7 @@ def layer_map(task: DistillationTask, batch: Batch, number: int = 0) -> Table:
     student, branch, options = task.student, task.branches[number], task.guidance
     with torch.no_grad():
         stages = student.stages(batch.images, student.charset.encode(batch.labels).to(batch.images.device))
-        shown = task.shown(batch.images, branch.teacher)
+        shown = task.pictures_for(batch.images, branch.teacher)
         guidance, chosen = branch.extract(shown, batch.labels, FeatureRequest(), 0)
     if chosen is not None:
         stages = select_words(stages, chosen if len(chosen) else chosen.new_zeros(1), guidance.mask.shape[1])

@@ -26,7 +26,7 @@ REFERENCE_BATCH = 256
 def learning_rate(base: float, grad_accum: int, devices: int, batch_per_device: int) -> float:
     """Scale a base learning rate to a run: `base * grad_accum * sqrt(devices) * batch / 256`.
 
-    The square root of the devices and the batch of one of them are the reference implementation's, not the linear rule.
+    As in the reference implementation: linear in the batch of one device, with the square root of how many there are.
     """
     return base * grad_accum * math.sqrt(devices) * batch_per_device / REFERENCE_BATCH
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from distill.data.batch import Batch
 from distill.schema import TeacherConfig
-from distill.training.building import Log, check_kept, remap_reader
+from distill.training.building import Log, check_init_settings, remap_reader
 from distill.training.task import Task, batch_seed
 from distill.training.teacher_sections import ParseqSection
 from students.charset import Charset
@@ -120,7 +120,7 @@ def build_parseq(config: TeacherConfig, log: Log = lambda _: None) -> ParseqTask
     else:
         reader = Parseq.from_pretrained(config.init)
         check_pictures(reader, section)
-        check_kept(reader, section, "parseq", config.remap, log)
+        check_init_settings(reader, section, "parseq", config.remap, log)
         if config.remap:
             reader = remap_reader(reader, config.init, section.charset, section.max_length, config.seed, log)
     return ParseqTask(

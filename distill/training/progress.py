@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 from typing_extensions import Self
 
+from distill.data.progress import print_lines
 from students.files import write_file
 
 
@@ -62,7 +63,7 @@ class TrainingProgress:
         self._bar.update(self._task, completed=step, status=f"{status}  {self._accuracy}")
         if logged:
             left = elapsed / max(step - self._first, 1) * (self.steps - step)
-            self._line(step, f"{status}  {hours(left)} left" if step < self.steps else status)
+            self._line(step, f"{status}  {format_duration(left)} left" if step < self.steps else status)
 
     def validated(self, step: int, scores: Mapping[str, float]) -> None:
         """Show the scores of a validation, percent by name; the bar keeps the first of them."""
@@ -78,10 +79,10 @@ class TrainingProgress:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
         if not self.live:
-            self.console.print(line, highlight=False, soft_wrap=True, markup=False, emoji=False)
+            print_lines(self.console, line)
 
 
-def hours(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Write a time in hours and minutes, rounded up to whole minutes."""
     minutes = math.ceil(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
@@ -114,7 +115,7 @@ class Tracker:
         for name, value in values.items():
             self.writer.add_scalar(f"{group}/{name}", value, step)
 
-    def watch(self, step: int, group: str, values: dict[str, float]) -> None:
+    def log_to_tensorboard(self, step: int, group: str, values: dict[str, float]) -> None:
         """Write numbers that describe this process and not the run, such as cache rates: to TensorBoard only.
 
         In metrics.jsonl they would make a resumed run differ from an unbroken one.

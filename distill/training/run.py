@@ -6,7 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -18,10 +17,11 @@ from torch import nn
 from distill.config import save_config
 from distill.data.batch import Batch
 from distill.data.module import DataModule
+from distill.data.progress import print_lines
 from distill.deployment.card import Card
 from distill.deployment.folder import save_folder
 from distill.evaluation.gallery import draw_gallery
-from distill.evaluation.validation import validate
+from distill.evaluation.validation import Validation, validate
 from distill.schema import Config, TeacherConfig
 from distill.training.accelerator import GatheredModel, describe_processes, make_accelerator, splits_weights
 from distill.training.checkpoint import CheckpointKeeper, check_alphabet, describe_differences, load_checkpoint
@@ -38,27 +38,6 @@ from students.reading import Reader
 
 Settings = TypeVar("Settings", Config, TeacherConfig)
 """The configuration of a run."""
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Scores of one validation."""
-
-    accuracy: float
-    """What the best weights are chosen by, percent: word accuracy, or a CLIP's closed-lexicon accuracy."""
-    words: int
-    """Words validated, over all processes."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """Further scores by name, percent."""
-    label: str = "word accuracy"
-    """What `accuracy` is called in progress lines."""
-
-    def described(self) -> dict[str, float]:
-        """Return all scores by the names that people read."""
-        named = {
-            {"one_minus_ned": "1-NED"}.get(name, name.replace("_", " ")): score for name, score in self.metrics.items()
-        }
-        return {self.label: self.accuracy, **named}
 
 
 class TrainingRun(ABC, Generic[Settings]):
@@ -106,35 +85,28 @@ class TrainingRun(ABC, Generic[Settings]):
 
     def word_format(self) -> tuple[Charset, int, tuple[int, int]]:
         """Return alphabet, longest word, and height and width of pictures that the model takes."""
-        reader = self.task.exported_model()
-        if not isinstance(reader, Reader):
-            raise TypeError(f"a reader is trained, not a {type(reader).__name__}")
+        reader = as_reader(self.task.exported_model())
         return reader.charset, reader.max_length, reader.image_size
 
     def check(self) -> None:
         """Refuse what can't be trained or scored; raises `UserError`."""
         self.data.check()
 
-    def validate(self, weights: nn.Module, step: int) -> Validation:
+    def validate(self, model: nn.Module, step: int) -> Validation:
         """Read the validation words; called by every process with the exported model."""
-        if not isinstance(weights, Reader):
-            raise TypeError(f"a reader is validated, not a {type(weights).__name__}")
+        reader = as_reader(model)
         result = validate(
-            weights.read_batch, self.data.validation_loader(self.accelerator), weights.charset, self.accelerator,
+            reader.read_batch, self.data.validation_loader(self.accelerator), reader.charset, self.accelerator,
             size=len(self.data.validation),
         )  # fmt: skip
         if self.tracker is not None and result.samples:
             self.tracker.picture(step, "words", draw_gallery(result.samples))
-        metrics = {"one_minus_ned": result.one_minus_ned}
-        if result.accuracy_without_spaces is not None:
-            metrics["accuracy_without_spaces"] = result.accuracy_without_spaces
-        return Validation(result.accuracy, result.words, metrics)
+        return result
 
-    def save_best(self, weights: nn.Module, result: Validation) -> None:
+    def save_best(self, model: nn.Module, result: Validation) -> None:
         """Write the exported model and its card; called by the main process when a validation is the best so far."""
-        if isinstance(weights, Reader):
-            card = self.card(self.training_note(self.state.step, result))
-            save_folder(weights, self.out / self.exported, card, overwrite=True)
+        card = self.card(self.training_note(self.state.step, result))
+        save_folder(as_reader(model), self.out / self.exported, card, overwrite=True)
 
     def card(self, training: str) -> Card:
         """Return what the exported model's card says of its training and its terms."""
@@ -172,8 +144,7 @@ class TrainingRun(ABC, Generic[Settings]):
 
     def log(self, text: str) -> None:
         """Print a line."""
-        # Paths may look like markup.
-        self.console.print(text, highlight=False, soft_wrap=True, markup=False, emoji=False)
+        print_lines(self.console, text)
 
     def training_note(self, step: int, result: Validation | None = None) -> str:
         """Describe the training, for the card."""
@@ -271,7 +242,7 @@ class TrainingRun(ABC, Generic[Settings]):
             return
         check_alphabet(path, self.data.charset.characters)
         load_checkpoint(self.accelerator, path)
-        self.accelerator.step = 0  # a checkpoint has whole steps alone, perhaps of another number of batches
+        self.accelerator.step = 0  # checkpoints are saved between steps; `grad_accum` may have changed since
         self._configured.apply(self.optimizer, self.schedule, self.config.train.steps)
         self._saved_step = self.state.step
         self.log(f"resumed {path} at step {self.state.step}")
@@ -284,18 +255,15 @@ class TrainingRun(ABC, Generic[Settings]):
             self.log(line)
         other = path.parent.resolve() != self.checkpoints.folder.resolve()  # whose best weights lie there
         if other or self.checkpoints.after(self.state.step):  # the best weights may be of those steps
-            self._forget_best()
+            self.state.forget_best()
         elif any(validates(key, self.config) for key in changes or ()) or (
             self.state.validated_labels not in (None, self.data.validated_labels)
         ):
-            self._forget_best()
+            self.state.forget_best()
             self.log("the words to validate on have changed: the best weights are chosen anew")
         self.accelerator.wait_for_everyone()  # before later checkpoints are set aside
 
-    def _forget_best(self) -> None:
-        self.state.best_accuracy, self.state.validated_step = -1.0, -1
-
-    def weights(self) -> nn.Module:
+    def current_model(self) -> nn.Module:
         """Return the exported model as it is now, averaged when averaging is on; every process calls it."""
         return self.average.module if self.average is not None else self.gathered.gather()
 
@@ -353,7 +321,7 @@ class TrainingRun(ABC, Generic[Settings]):
             rates = {"gradient_norm": report.gradient_norm, "learning_rate": report.learning_rate}
             speed = {"words_per_second": self.progress.words_per_second, "seconds": self._clock()}
             self.tracker.log(state.step, "train", {"loss": report.loss, **report.terms, **rates, **speed})
-            self.tracker.watch(state.step, "teacher", self.task.log_metrics())
+            self.tracker.log_to_tensorboard(state.step, "teacher", self.task.log_metrics())
         if self.tracker is not None:
             for group, values in self.observed.items():
                 self.tracker.log(state.step, group, values)
@@ -364,20 +332,27 @@ class TrainingRun(ABC, Generic[Settings]):
             self._save()
 
     def _validate_now(self, state: TrainState) -> None:
-        weights = self.weights()
-        weights.eval()
+        model = self.current_model()
+        model.eval()
         if self.accelerator.num_processes > 1:
             # Each BatchNorm saw its own process's words in the last step; what is validated is what is exported.
-            for buffer in weights.buffers():
+            for buffer in model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-        result = self.validate(weights, state.step)
+        result = self.validate(model, state.step)
         state.validated_step, state.validated_labels = state.step, self.data.validated_labels
         if result.accuracy > state.best_accuracy or self.config.train.select == "last":
             state.best_accuracy, state.best_step = result.accuracy, state.step
             if self.accelerator.is_main_process:
-                self.save_best(weights, result)
+                self.save_best(model, result)
         self.task.train()  # not the weights alone: a task may keep some of its parts in eval mode
-        self.progress.validated(state.step, result.described())
+        self.progress.validated(state.step, result.named_scores())
         if self.tracker is not None:
             row = {"accuracy": result.accuracy, **result.metrics, "words": float(result.words)}
             self.tracker.log(state.step, "validation", row)
+
+
+def as_reader(model: nn.Module) -> Reader:
+    """Return the model that is trained, which is a reader unless a run says otherwise; raises `TypeError`."""
+    if not isinstance(model, Reader):
+        raise TypeError(f"a reader is trained, not a {type(model).__name__}")
+    return model

@@ -20,9 +20,9 @@ WRITTEN = (
     "checkpoints", "student", "teacher", "tensorboard", "baseline", "config.yaml", "metrics.jsonl", "report.json",
     "report.md", "report.html", "readings.jsonl", "log.txt", "console.txt",
 )  # fmt: skip
-"""What a run writes into its folder, beside its lock."""
+"""Names that a run writes in its folder, other than its lock."""
 LOCK = ".lock"
-PATIENCE_S = 30.0
+PATIENCE_SECONDS = 30.0
 """How long a run waits for an earlier one that is on its way out, such as the baseline of a run that was killed."""
 
 
@@ -105,7 +105,7 @@ def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = acquire_lock(out / LOCK, PATIENCE_S)
+        lock = acquire_lock(out / LOCK, PATIENCE_SECONDS)
     except OSError as error:
         raise UserError(f"{out} can't be created ({error.strerror}); give another out=FOLDER") from None
     if lock is None:
@@ -121,7 +121,7 @@ def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]
 def find_changes(folder: Path, config: Schema) -> dict[str, tuple[Any, Any]] | None:
     """Find what `config` has changed since the run in `folder` began: by key, the value of then and that of now.
 
-    None when nobody knows.
+    None when the run has no config.yaml that can be read.
     """
     try:
         before = load_config(type(config), folder / "config.yaml")

@@ -18,15 +18,15 @@ if TYPE_CHECKING:  # takes seconds to import, and a parent may end before
 
 STOPPED = 75
 """Exit code of a run that saved and stopped on request (EX_TEMPFAIL: try again, with --resume auto)."""
-LOOK_S, GRACE_S = 0.5, 20.0
+POLL_SECONDS, GRACE_SECONDS = 0.5, 20.0
 """Seconds between two checks whether the parent lives, and for saving once it does not."""
 
 
 def stop_with_parent(parent: int) -> None:
     """Watch, in a thread, for the end of the process that started this one, and stop then as if asked to.
 
-    However the parent ends: a baseline must not go on beside the one that a resumed run starts. Where processes have no
-    parent (Windows) this one goes on.
+    This covers a killed parent too: otherwise a resumed run would start a second baseline beside the first. Where
+    processes have no parent (Windows) this one goes on.
 
     Args:
         parent: the parent's number, as the parent knows it; it may be gone already.
@@ -34,9 +34,9 @@ def stop_with_parent(parent: int) -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(LOOK_S)
+            time.sleep(POLL_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(GRACE_S)
+        time.sleep(GRACE_SECONDS)
         os._exit(STOPPED)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -70,8 +70,8 @@ def interrupted_when_asked() -> Iterator[None]:
 class StopRequest:
     """Remember that the process was asked to stop; a second Ctrl-C interrupts at once.
 
-    Used as a context, so that the handlers of before come back. Outside of the main thread, where Python takes no
-    handlers, it hears nothing.
+    Use it as a context manager: the earlier handlers are restored. Outside of the main thread it ignores signals,
+    because Python installs no handlers there.
     """
 
     SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))

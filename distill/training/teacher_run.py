@@ -12,12 +12,13 @@ from torch import nn
 
 from distill.config import differences
 from distill.evaluation.report import describe_machine, versions
+from distill.evaluation.validation import Validation
 from distill.schema import TeacherConfig
 from distill.training.accelerator import own_process_state
 from distill.training.clip4str import build_clip4str
 from distill.training.contrastive import ContrastiveTask, score_teacher
 from distill.training.permuted import build_parseq
-from distill.training.run import TrainingRun, Validation
+from distill.training.run import TrainingRun
 from distill.training.run_folder import check_run_folder
 from distill.training.task import Task
 from students.charset import Charset
@@ -119,30 +120,35 @@ class ContrastiveRun(TeacherRun):
         sizes = self.task.teacher.config
         return Charset(sizes.characters), sizes.max_length, sizes.image_size
 
-    def validate(self, weights: nn.Module, step: int) -> Validation:
+    def validate(self, model: nn.Module, step: int) -> Validation:
         """Score by closed lexicon, and against hard negatives."""
         # Every process scores all words: the lexicon is the whole set, and it is small.
-        if not isinstance(weights, SmallTeacher):
-            raise TypeError(f"a small teacher is scored, not a {type(weights).__name__}")
-        loader = self.data.whole_validation_loader()
+        teacher = as_small_teacher(model)
+        loader = self.data.validation_loader()
         with self.accelerator.autocast():
-            scores = score_teacher(weights, (batch.to(self.accelerator.device) for batch in loader))
+            scores = score_teacher(teacher, (batch.to(self.accelerator.device) for batch in loader))
         metrics = {"hard_negative_accuracy": scores.hard_negative}
         return Validation(scores.closed_lexicon, scores.words, metrics, "closed-lexicon accuracy")
 
-    def save_best(self, weights: nn.Module, result: Validation) -> None:
+    def save_best(self, model: nn.Module, result: Validation) -> None:
         """Write folder, card and report."""
-        if not isinstance(weights, SmallTeacher):
-            return
+        teacher = as_small_teacher(model)
         config, step, near = self.config, self.state.step, result.metrics["hard_negative_accuracy"]
         card = CARD.format(
-            name=config.name, weights=sum(weight.numel() for weight in weights.parameters()), step=step,
+            name=config.name, weights=sum(weight.numel() for weight in teacher.parameters()), step=step,
             steps=config.train.steps, batch=config.train.batch_size * config.train.grad_accum, seed=config.seed,
             words=self.data.summary, count=result.words, closed=result.accuracy, near=near,
         )  # fmt: skip
-        weights.save(self.out / self.exported, card)
+        teacher.save(self.out / self.exported, card)
         report = {
             "schema": 1, "command": self.command, "machine": describe_machine(), "versions": versions(), "step": step,
             "seed": config.seed, "words": result.words, "closed_lexicon": result.accuracy, "hard_negative": near,
         }  # fmt: skip
         write_file(self.out / "report.json", json.dumps(report, indent=2) + "\n")
+
+
+def as_small_teacher(model: nn.Module) -> SmallTeacher:
+    """Return the model that a contrastive run trains; raises `TypeError`."""
+    if not isinstance(model, SmallTeacher):
+        raise TypeError(f"a small teacher is trained, not a {type(model).__name__}")
+    return model

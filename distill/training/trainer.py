@@ -34,9 +34,13 @@ class TrainState:
     validated_step: int = -1
     """Optimizer step of the latest validation; -1 before the first."""
     validated_labels: int | None = None
-    """Stands for the labels of that; see `DataModule.validated_labels`."""
+    """Checksum of the labels of the latest validation; see `DataModule.validated_labels`."""
     seconds: float = 0.0
     """Wall time of the loop, validation included."""
+
+    def forget_best(self) -> None:
+        """Have the best weights chosen anew: those that were best don't count any more."""
+        self.best_accuracy, self.validated_step = -1.0, -1
 
     def state_dict(self) -> dict[str, Any]:
         """Return the fields."""
@@ -59,7 +63,7 @@ class StepReport:
 
 
 class NonFiniteLossError(UserError):
-    """The loss is NaN or infinite, as it is with too large a learning rate; names step, terms and batch."""
+    """The loss or the gradient is NaN or infinite, often from too high a learning rate; names step, terms and batch."""
 
 
 @dataclass(frozen=True)

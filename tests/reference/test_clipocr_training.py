@@ -15,10 +15,11 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from distill.data.batch import Batch
+from distill.evaluation.validation import Validation
 from distill.schema import Config
 from distill.training.accelerator import own_process_state
 from distill.training.distillation import DistillationTask
-from distill.training.run import TrainingRun, Validation
+from distill.training.run import TrainingRun
 from distill.training.sections import OptimSection, TrainSection
 from students.student import Student
 from tests.reference.cases import Case, Converted, cases, close

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from random import Random
 
-from distill.data.rendering.labels import WordSampler, script_of
+from distill.data.rendering.labels import LabelSampler, script_of
 from distill.data.rendering.vocabulary import is_held_out
 from students.charset import Charset
 from students.errors import UserError
@@ -18,7 +18,7 @@ TRIES = 100
 """Codes that are drawn for one that isn't held out for testing, before a word takes its place."""
 
 
-class CodeSampler(WordSampler):
+class CodeSampler(LabelSampler):
     """Draw codes of the shapes that given labels have, and words between them.
 
     A shape says which places hold capitals, small letters, digits and which mark: `AB12-xyz` and `QK70-abc` have the
@@ -37,9 +37,9 @@ class CodeSampler(WordSampler):
         UserError: when no label is left that has a letter or digit.
     """
 
-    def __init__(self, words: WordSampler, labels: Sequence[str], ratio: float) -> None:
+    def __init__(self, words: LabelSampler, labels: Sequence[str], ratio: float) -> None:
+        super().__init__(words.split, words.charset, words.languages)
         self.others, self.ratio = words, ratio
-        self.split, self.charset, self.extra, self.languages = words.split, words.charset, words.extra, words.languages
         alphabet = Charset("".join(sorted(self.charset)))
         cleaned = map(alphabet.clean, labels)
         self.labels = tuple(label for label in cleaned if label is not None and any(map(str.isalnum, label)))
@@ -53,7 +53,7 @@ class CodeSampler(WordSampler):
             self._of_shape[shape(label)].append(label)
 
     def draw(self, random: Random) -> str:
-        """Draw a code, or a word as `WordSampler.draw` does."""
+        """Draw a code, or what stands between them."""
         if random.random() < self.ratio:
             for _ in range(TRIES):
                 code = self.draw_code(random)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 import unicodedata
+from abc import ABC, abstractmethod
 from bisect import bisect
 from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
@@ -26,8 +27,52 @@ MAX_LENGTH = 25
 LETTERS, DIGITS = frozenset(string.ascii_letters), frozenset(string.digits)
 
 
-class WordSampler:
+class LabelSampler(ABC):
     """Draw labels of one split; the same random generator state always gives the same label.
+
+    Args:
+        split: which part of all words they come from.
+        charset: the characters that may occur.
+        languages: those that words are drawn from.
+
+    Attributes:
+        extra: the characters beyond ASCII among them, in order.
+    """
+
+    def __init__(self, split: Split, charset: frozenset[str], languages: Collection[str]) -> None:
+        self.split, self.charset, self.languages = split, charset, tuple(languages)
+        self.extra = "".join(sorted(charset - ASCII))
+
+    @abstractmethod
+    def draw(self, random: Random) -> str:
+        """Draw one label; raises `UserError` if the charset leaves (nearly) nothing of the split."""
+
+    def distinct(self, count: int, random: Random, accepts: Callable[[str], bool] = lambda label: True) -> list[str]:
+        """Draw `count` labels, no two of which are the same word (case and punctuation aside).
+
+        Args:
+            count: how many.
+            random: what they follow from.
+            accepts: labels that it refuses are passed over.
+
+        Raises:
+            UserError: if the split does not hold that many words.
+        """
+        labels: dict[str, str] = {}
+        misses = 0
+        while len(labels) < count:
+            text = self.draw(random)
+            is_new = word_key(text) not in labels and accepts(text)
+            misses = 0 if is_new else misses + 1
+            if is_new:
+                labels[word_key(text)] = text
+            if misses > 2_000:
+                raise UserError(f"found only {len(labels)} different words for split {self.split}; ask for fewer")
+        return list(labels.values())
+
+
+class WordSampler(LabelSampler):
+    """Draw words by frequency, and what else stands on signs.
 
     An alphabet of printable ASCII gets English words. For one with other characters, words of the languages that use
     them join, and random strings, in which each of these characters is as frequent as any other.
@@ -38,7 +83,6 @@ class WordSampler:
         languages: wordfreq's codes of the languages of the words; empty: chosen by the characters.
 
     Attributes:
-        languages: those that words are drawn from.
         max_length: longest word in characters; longer ones are drawn again.
 
     Raises:
@@ -48,13 +92,12 @@ class WordSampler:
     def __init__(self, split: Split = "all", charset: str | None = None, languages: Collection[str] = ()) -> None:
         if split not in ("train", "test", "all"):
             raise UserError(f"unknown split {split!r}; one of train, test, all would work")
-        self.split: Split = split
-        self.max_length = MAX_LENGTH
-        self.charset = ASCII if charset is None else frozenset(c for c in charset if c in ASCII or _is_drawn(c))
-        self.extra = "".join(sorted(self.charset - ASCII))
-        if not any(char.isalnum() for char in self.charset):
+        characters = ASCII if charset is None else frozenset(c for c in charset if c in ASCII or _is_drawn(c))
+        if not any(char.isalnum() for char in characters):
             raise UserError("the charset holds no letters and no digits; words can't be drawn from it")
-        self.languages = tuple(languages) or (choose_languages(self.charset) if self.extra else ("en",))
+        chosen = languages or (choose_languages(characters) if characters - ASCII else ("en",))
+        super().__init__(split, characters, chosen)
+        self.max_length = MAX_LENGTH
         self.words, self.cumulative = load_vocabulary(self.languages, self.charset)
         kinds = self._kinds_of_signs() if self.extra else self._kinds_of_ascii()
         self._kinds = [kind for _, kind in kinds]
@@ -107,30 +150,7 @@ class WordSampler:
                 self.split == "all" or is_held_out(text) == (self.split == "test")
             ):
                 return text
-        raise UserError(f"hardly a word of split {self.split} is left with this charset; a wider one would work")
-
-    def distinct(self, count: int, random: Random, accepts: Callable[[str], bool] = lambda label: True) -> list[str]:
-        """Draw `count` labels, no two of which are the same word (case and punctuation aside).
-
-        Args:
-            count: how many.
-            random: what they follow from.
-            accepts: labels that it refuses are passed over.
-
-        Raises:
-            UserError: if the split does not hold that many words.
-        """
-        labels: dict[str, str] = {}
-        misses = 0
-        while len(labels) < count:
-            text = self.draw(random)
-            is_new = word_key(text) not in labels and accepts(text)
-            misses = 0 if is_new else misses + 1
-            if is_new:
-                labels[word_key(text)] = text
-            if misses > 2_000:
-                raise UserError(f"found only {len(labels)} different words for split {self.split}; ask for fewer")
-        return list(labels.values())
+        raise UserError(f"the charset leaves almost no words of split {self.split}; use one with more")
 
     def _random_string(self, random: Random) -> str:
         """Draw a string with one character beyond ASCII for sure, the others of its script, and sometimes a digit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from distill.data.rendering.atlas import CAP_HEIGHT
-from distill.data.rendering.labels import WordSampler
+from distill.data.rendering.labels import LabelSampler
 from distill.data.rendering.layout import SetWord
 
 MAX_LINE_WIDTH = 640
@@ -14,7 +14,7 @@ WORD_EXTENT = 6.0
 """Width of a word in cap heights up to which it may be bent and turned as any; longer lines proportionally less."""
 
 
-class LineSampler(WordSampler):
+class LineSampler(LabelSampler):
     """Draw lines of words that a sampler of words draws; each word is of its split.
 
     Args:
@@ -23,12 +23,12 @@ class LineSampler(WordSampler):
         max_length: longest line in characters; words that would make it longer are left out.
     """
 
-    def __init__(self, words: WordSampler, line_words: tuple[int, int], max_length: int) -> None:
+    def __init__(self, words: LabelSampler, line_words: tuple[int, int], max_length: int) -> None:
+        super().__init__(words.split, words.charset, words.languages)
         self.single, self.line_words, self.max_length = words, line_words, max_length
-        self.split, self.charset, self.extra, self.languages = words.split, words.charset, words.extra, words.languages
 
     def draw(self, random: Random) -> str:
-        """Draw one line; raises `UserError` as `WordSampler.draw` does."""
+        """Draw one line."""
         count = random.randint(*self.line_words)
         words = [self.single.draw(random) for _ in range(count)]
         if count > 1:

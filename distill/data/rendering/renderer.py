@@ -19,7 +19,7 @@ from distill.data.columns import COLUMNS
 from distill.data.rendering import effects
 from distill.data.rendering.atlas import FontAtlas
 from distill.data.rendering.colours import draw_palette
-from distill.data.rendering.labels import MAX_LENGTH, Split, WordSampler
+from distill.data.rendering.labels import MAX_LENGTH, LabelSampler, Split, WordSampler
 from distill.data.rendering.layout import draw_setting, set_word
 from distill.data.rendering.lines import MAX_LINE_WIDTH, LineSampler, long_line_factor
 from distill.data.rendering.texture import NoiseBank, TextureBank
@@ -84,11 +84,10 @@ class WordRenderer:
         self.difficulty = difficulty
         self.fonts = tuple(fonts)
         self.seed, self.split = seed, split
-        self.words = self._make_sampler(charset, languages)
-        self.words.max_length = min(max_length, MAX_LENGTH)
+        words = self._make_sampler(charset, languages)
+        words.max_length = min(max_length, MAX_LENGTH)
         self.renders_lines = line_words != (1, 1)
-        if self.renders_lines:
-            self.words = LineSampler(self.words, line_words, max_length)
+        self.words: LabelSampler = LineSampler(words, line_words, max_length) if self.renders_lines else words
         self.labels: tuple[str, ...] | None = None
         weights = _weights(self.fonts)
         self._font_sums = list(accumulate(weights))

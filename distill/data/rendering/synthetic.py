@@ -34,21 +34,23 @@ class SyntheticWords(Dataset[Sample]):
         words: length of an epoch.
         source: augmentation; `strong`, `photo` and a cache make no sense here and are refused.
         options: what the run asks of all words.
-        name: the set's name.
 
     Raises:
         UserError: for an augmentation or cache that isn't possible.
     """
 
+    name = "rendered"
+    """The set's name, which its augmentation follows from too."""
+
     def __init__(
         self, renderer: Renderer, charset: Charset, words: int, source: SourceSection | None = None,
-        options: WordOptions | None = None, name: str = "rendered",
+        options: WordOptions | None = None,
     ) -> None:  # fmt: skip
-        self.renderer, self.charset, self.words, self.name = renderer, charset, words, name
+        self.renderer, self.charset, self.words = renderer, charset, words
         self.source, self.options = source or SourceSection(), options or WordOptions()
         if self.source.augmentation in ON_ORIGINALS or self.source.cache != "none":
             raise UserError("words rendered while training runs take augmentation none or light, and cache none")
-        self._builder = SampleBuilder(charset, self.source, self.options, name)
+        self._builder = SampleBuilder(charset, self.source, self.options, self.name)
 
     def __len__(self) -> int:
         return self.words

@@ -263,5 +263,5 @@ def test_label_files_of_other_names_are_named(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "Labels.csv").write_text("a.png,word\n", encoding="utf-8")
     assert main(["mine", "--no-sheet"]) == 2
-    told = "no pictures with labels.tsv, labels.csv or labels.jsonl, at any depth; mine/Labels.csv is none by its name"
+    told = "no pictures with labels.tsv, labels.csv or labels.jsonl, at any depth; mine/Labels.csv is no label file by its name"
     assert told in capsys.readouterr().err

@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_keeps_what_the_alphabet_can_write(folder: Path) -> None:
     words = WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.5))
-    assert (len(words), words.dropped) == (3, {"empty": 1, "too long": 1})
+    assert (len(words), words.selection and words.selection.dropped) == (3, {"empty": 1, "too long": 1})
     assert [words.label(index) for index in range(3)] == ["hello", "broken", "world5"]
     sample = words[0]
     assert (sample.label, sample.index, sample.source) == ("hello", 0, "words")
@@ -135,9 +135,9 @@ def test_missing_labels_count_as_corrupt(tmp_path: Path) -> None:
     with LmdbWriter(tmp_path / "words") as writer:
         writer.add(picture(1), "a")
         writer.count += 1
-    assert WordDataset(LmdbRecords(tmp_path / "words"), CHARSET, options=WordOptions(max_corrupt=0.5)).dropped == {
-        "no label": 1
-    }
+    assert WordDataset(
+        LmdbRecords(tmp_path / "words"), CHARSET, options=WordOptions(max_corrupt=0.5)
+    ).selection.dropped == {"no label": 1}
     with pytest.raises(UserError, match="1 of 2 records without a label"):
         WordDataset(LmdbRecords(tmp_path / "words"), CHARSET)
 

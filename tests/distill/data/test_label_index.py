@@ -186,7 +186,9 @@ def test_missing_labels_are_counted_as_without_an_index(folder: Path) -> None:
     put(folder, b"label-000000001", None)
     with pytest.raises(UserError, match="1 of 14 records without a label that can be read"):
         WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.05))
-    assert WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.1)).dropped["no label"] == 1
+    selection = WordDataset(LmdbRecords(folder), CHARSET, options=WordOptions(max_corrupt=0.1)).selection
+    assert selection is not None
+    assert selection.dropped["no label"] == 1
 
 
 def test_what_is_replaced_and_what_ctc_can_not_spell_is_counted_with_and_without_an_index(folder: Path) -> None:

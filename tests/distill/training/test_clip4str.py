@@ -11,9 +11,10 @@ import torch
 
 from distill.commands.train_teacher import main
 from distill.data.batch import Batch
+from distill.evaluation.validation import Validation
 from distill.schema import TeacherConfig
 from distill.training.clip4str import Clip4StrTask, build_clip4str, freeze
-from distill.training.run import TrainingRun, Validation
+from distill.training.run import TrainingRun
 from distill.training.teacher_sections import Clip4StrSection
 from distill.training.trainer import TrainState, check_gradients
 from students.errors import UserError
@@ -139,7 +140,7 @@ def test_statistics_of_a_resting_image_tower_rest(batch: Batch) -> None:
 def test_a_validation_leaves_a_resting_image_tower_at_rest() -> None:
     task = build(Clip4StrSection(image_freeze=12)).train()
     run = SimpleNamespace(
-        task=task, weights=task.exported_model, validate=lambda weights, step: Validation(1.0, 1), tracker=None,
+        task=task, current_model=task.exported_model, validate=lambda model, step: Validation(1.0, 1), tracker=None,
         accelerator=SimpleNamespace(num_processes=1, is_main_process=False), progress=MagicMock(), data=MagicMock(),
     )  # fmt: skip
     before = {name: module.training for name, module in task.named_modules()}

@@ -57,5 +57,5 @@ def test_a_list_is_found_below_the_words_or_where_the_command_is_run(
     ]  # fmt: skip
     assert main([*given, "data.root=root"]) == 0, capsys.readouterr().err
     assert main([*given, "data.root=nowhere"]) == 2
-    told = "data.train: nowhere/words: nothing there to learn from; nowhere, which data.root names, is no folder"
+    told = "data.train: nowhere/words: no such folder to learn from; nowhere, which data.root names, is no folder"
     assert told in capsys.readouterr().err

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from distill.training.progress import Tracker, TrainingProgress, hours
+from distill.training.progress import Tracker, TrainingProgress, format_duration
 
 
 def test_numbers_go_to_both(tmp_path: Path) -> None:
@@ -89,4 +89,4 @@ def test_other_processes_print_nothing(tmp_path: Path) -> None:
     ("seconds", "written"), [(1, "1 min"), (60, "1 min"), (3601, "1 h 01 min"), (36000, "10 h 00 min")]
 )
 def test_times_are_hours_and_minutes(seconds: float, written: str) -> None:
-    assert hours(seconds) == written
+    assert format_duration(seconds) == written

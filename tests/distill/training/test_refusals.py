@@ -346,7 +346,7 @@ def test_a_torn_validation_picture_costs_no_step(torn: Path, config: Path, capfd
     assert main([*arguments, f"data.validation={torn}"]) == 2
     message = capfd.readouterr().err
     assert message.count("\n") == 1
-    assert "none may be; check_lmdb" in message, "data.max_corrupt is for training words"
+    assert "none may be; check-lmdb" in message, "data.max_corrupt is for training words"
     assert [path.name for path in (config.parent / "run" / "checkpoints").iterdir()] == ["step-00000003"]
     assert main([*arguments, "--resume", "auto"]) == 0
 
