@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import math
 import re
 import textwrap
 import types
@@ -32,15 +33,17 @@ def check_bounds(section: Any, prefix: str = "") -> None:
     """Check every field of a section, and of the sections, lists and dictionaries in it, against its bounds.
 
     Raises:
-        UserError: naming the first key that is out of bounds, and what would work.
+        UserError: naming the first key that is out of bounds, or no finite number, and what would work.
     """
     for each in dataclasses.fields(section):
         key, value = prefix + each.name, getattr(section, each.name)
         for inner_key, inner in inner_sections(key, value):
             check_bounds(inner, f"{inner_key}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}={value} is no finite number; give {describe_bounds(each) or 'one'}")
         for kind, bound in each.metadata.items():
             wrong, holds = BOUNDS[kind]
-            if value is not None and not holds(value, bound):  # NaN holds for none
+            if value is not None and not holds(value, bound):
                 raise UserError(f"{key}={value} {wrong.format(bound)}")
 
 

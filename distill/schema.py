@@ -64,7 +64,7 @@ class TeacherConfig:
 
     kind: Literal["clip", "clip4str", "parseq"] = "clip"
     """What is trained: a small CLIP of words (contrastively), a CLIP that reads, or a PARSeq."""
-    name: str = "words-small"
+    name: str = "teacher"
     """Name of the teacher, on its card."""
     out: str = "runs/teacher"
     """The run's folder."""

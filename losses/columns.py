@@ -12,6 +12,7 @@ from torch import Tensor
 from losses.kd import kd_loss
 from losses.registry import register_loss
 from students.decoding import BLANK_ID
+from students.errors import UserError
 from students.stages import Stages
 from teachers.guidance import Guidance
 
@@ -28,7 +29,10 @@ def column_kd(stages: Stages, guidance: Guidance, *, temperature: float = 1.0, i
 
     Raises:
         ValueError: when the sides differ in columns or classes.
+        UserError: for a temperature that isn't above 0.
     """
+    if not temperature > 0:
+        raise UserError(f"losses.column_kd has a temperature of {temperature}; give more than 0")
     if stages.columns is None or guidance.columns is None or stages.columns.shape != guidance.columns.shape:
         raise ValueError("a student and a teacher of the same columns and classes are needed")
     chosen = stages.own_columns[:, None] > torch.arange(stages.columns.shape[1], device=stages.columns.device)

@@ -32,6 +32,8 @@ CHARSETS: dict[str, str] = {
 ILLEGIBLE = re.compile(r"#+|\*+|\.")
 """Labels that mark a word nobody can read: `###` and `*` (ICDAR), `#` (Total-Text), `.` (TextOCR)."""
 SIGMA, FINAL_SIGMA = "\u03c3", "\u03c2"
+DOTLESS, DOTTED = "\u0131", "\u0130"
+"""Turkish's small i without a dot, and its capital I with one."""
 
 DropReason = Literal["too long", "empty", "illegible"]
 """Why a label is dropped: too many characters, none that the alphabet has, or a mark for an illegible word."""
@@ -146,10 +148,15 @@ class Charset:
         """Turn `text` to the alphabet's case, if it has one case only, by Unicode's rules.
 
         Characters of the alphabet stay as they are. A Greek final sigma becomes a sigma where the alphabet lacks it.
+        An alphabet of one case that has both of Turkish's letters i, with and without a dot, turns them by its rule.
         """
         if self.case == "lower":
+            if DOTLESS in self.ids and "i" in self.ids:
+                text = text.replace("I", DOTLESS).replace(DOTTED, "i")
             text = text.lower()
         elif self.case == "upper":
+            if DOTTED in self.ids and "I" in self.ids:
+                text = text.replace("i", DOTTED).replace(DOTLESS, "I")
             text = "".join(char if char in self.ids else self._capitals.get(char, char.upper()) for char in text)
         return text if FINAL_SIGMA in self.ids else text.replace(FINAL_SIGMA, SIGMA)
 
@@ -203,7 +210,8 @@ class Charset:
             if not any(map(self._has, plain)):
                 removed.append("" if part.isspace() else part)
             elif plain != part:
-                folded.append(part)
+                # Of a letter that the alphabet has, with marks that it lacks, the marks go.
+                folded.append("".join(char for char in part if not self._has(char)) or part)
         return LabelVerdict(text, reason, "".join(folded), "".join(removed))
 
     def clean(

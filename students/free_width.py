@@ -59,7 +59,8 @@ class FreeWidthEncoder(ConvEncoder):
         """Compute the positions (1, 1 + columns, D) of class token and columns; the class token has none."""
         places = torch.arange(columns, device=like.device, dtype=torch.float32)
         waves = places[:, None] * (2 * math.pi / torch.logspace(2, 10, WAVES, base=2.0, device=like.device))
-        return F.pad(self.position(torch.cat([waves.sin(), waves.cos()], dim=-1)), (0, 0, 1, 0))[None]
+        sines = torch.cat([waves.sin(), waves.cos()], dim=-1).to(self.position.weight.dtype)
+        return F.pad(self.position(sines), (0, 0, 1, 0))[None]
 
     def column_lengths(self, images: Tensor) -> Tensor:
         """Count the columns (N,) of padded pictures (N, 3, H, W) that are none of padding."""

@@ -31,9 +31,12 @@ NO_MODEL, OWN = "none", "own"
 OWN_FILE = "language_model.tsv"
 """Such a list in the reader's folder."""
 
-_COUNT_WITHOUT_TAB = re.compile(r"[^\d\t]*[^\W\d_][^\d\t]*?(?P<sign>[ ,;])\s*(?P<count>\d+(\.\d+)?)")
+_COUNT_WITHOUT_TAB = re.compile(r"[^\d\t]*[^\W\d_][^\d\t]*?(?P<sign>[ ,;:|])\s*(?P<count>\d+(\.\d+)?)")
+_COUNT_FIRST = re.compile(r"\s*(?P<count>\d+(\.\d+)?)\s*(?P<sign>[ ,;:|])\s*[^\W\d_][^\d\t]*")
 _LABEL_LINE = re.compile(r'\s*\{|[^\t,;]+\.(?:png|jpe?g|webp|bmp|tiff?|gif)"?\s*[\t,;]', re.IGNORECASE)
 """The beginning of a line of a file that names pictures and their labels."""
+NOTE = "# "
+"""What a line of a list begins with that is no word."""
 _RUN = re.compile(r"[^\W_]+")
 """Letters and digits without anything between them."""
 
@@ -147,7 +150,7 @@ def load_language_model(name: str, own: Path | str | None = None) -> LanguageMod
 def read_counts(path: Path) -> dict[str, float]:
     """Read a list: UTF-8 text with a word a line, and behind a tab how often it occurs, 1 where that is left out.
 
-    Lines that start with `#` are left out. The text may be compressed (`.xz`).
+    Lines that start with `#` and a space are notes. The text may be compressed (`.xz`).
 
     Raises:
         UserError: when it can't be read, has no words, or a count that is none.
@@ -181,7 +184,7 @@ def parse_counts(lines: Iterable[str], name: str) -> dict[str, float]:
     counts: dict[str, float] = defaultdict(float)
     for number, line in enumerate(lines, 1):
         word, _, count = line.partition("\t")
-        if not (key := fold(word)) or line.startswith("#"):
+        if not (key := fold(word)) or line.startswith(NOTE):
             continue
         try:
             often = float(count or 1)
@@ -199,20 +202,24 @@ def parse_counts(lines: Iterable[str], name: str) -> dict[str, float]:
 
 
 def _refuse_counts_without_tabs(lines: Sequence[str], name: str) -> None:
-    """Raise `UserError` for a list whose counts stand behind other signs than tabs: they would be taken for codes.
+    """Raise `UserError` for a list whose counts don't stand behind tabs: they would be taken for codes.
 
-    `KA 1234` may be a plate; so a space tells a count only in a list that begins with the most frequent word.
+    `KA 1234` and `12 ABC` may be plates; so a space tells a count only in a list that begins with the most frequent
+    word, or before words that are set flush right, as `uniq -c` does.
     """
-    rows: list[re.Match[str]] = []
-    for number, line in enumerate(line for line in lines if line.strip() and not line.startswith("#")):
-        row = _COUNT_WITHOUT_TAB.fullmatch(line.strip())
-        if row is not None:
-            rows.append(row)
-        elif number > 0:  # the first may be a header
-            return
-    counts = [float(row["count"]) for row in rows]
-    if counts and (all(row["sign"] in ",;" for row in rows) or (len(counts) > 4 and counts == sorted(counts)[::-1])):
-        raise UserError(f"{name}: {rows[0][0]!r} looks like a word with a count; put a tab between the two")
+    words = [line for line in lines if line.strip() and not line.startswith(NOTE)]
+    padded = all(line[0] == " " for line in words)
+    for form, is_padded in ((_COUNT_WITHOUT_TAB, False), (_COUNT_FIRST, padded)):
+        rows = [form.fullmatch(line.rstrip() if form is _COUNT_FIRST else line.strip()) for line in words]
+        found = [row for row in rows if row is not None]
+        if not found or None in rows[1:]:  # the first may be a header
+            continue
+        counts = [float(row["count"]) for row in found]
+        signs = all(row["sign"] in ",;:|" for row in found)
+        if signs or is_padded or (len(counts) > 4 and counts == sorted(counts)[::-1]):
+            raise UserError(
+                f"{name}: {found[0][0].strip()!r} looks like a word with a count; put the word first, and a tab between"
+            )
 
 
 def fold(text: str) -> str:

@@ -25,6 +25,10 @@ SHIPPED = Path(__file__).parent / "weights"
 """Folder of the shipped students."""
 HUB_FILES = ("config.json", "model.safetensors", "README.md", OWN_FILE)
 """What a reader's repository on the hub is asked for: also its card, which has its terms."""
+SCHEMA = 1
+"""Version of the form of config.json."""
+MOST_LAYERS, LARGEST_SIZE = 1000, 2**16
+"""Of a stored configuration; more comes from an accident, and would be built before the weights are looked at."""
 RENAMED = {"refinements": "refine_iters"}
 """Keys of config.json as version 0.1 wrote them, with their names today."""
 RENAMED_DECODINGS = {"greedy": "ar", "one-shot": "nar"}
@@ -38,7 +42,9 @@ def shipped() -> list[str]:
 
 
 def typed(name_or_path: str | Path) -> str:
-    """Return a name or path as text; a `Path` is never taken for a shipped name."""
+    """Return a name or path as text; a `Path` is never taken for a shipped name, and "" raises `UserError`."""
+    if name_or_path == "":
+        raise UserError("an empty name is no reader; give a name or a path")
     return name_or_path if isinstance(name_or_path, str) else os.path.join(os.curdir, name_or_path)
 
 
@@ -124,7 +130,8 @@ def config_from(kind: type[Config], stored: Mapping[str, Any], path: Path) -> Co
         UserError: for unknown keys, and in the package's own configurations values of another type than the default's.
     """
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    values.pop("schema", None)
+    if values.pop("schema", SCHEMA) != SCHEMA:  # missing in folders of 0.1
+        raise UserError(f"{path} has another schema than {SCHEMA}: a later version wrote it, which reads it")
     for old, new in RENAMED.items():  # written by 0.1
         if old in values:
             values[new] = values.pop(old)
@@ -138,6 +145,10 @@ def config_from(kind: type[Config], stored: Mapping[str, Any], path: Path) -> Co
     wrong = [key for key, value in values.items() if ours and not _same_type(value, getattr(kind, key))]
     if wrong:
         raise UserError(f"{path}: {wrong[0]} can't be {values[wrong[0]]!r}; export the student again")
+    for key, value in values.items() if ours else ():
+        most = MOST_LAYERS if key.endswith(("depth", "layers", "refine_iters")) else LARGEST_SIZE
+        if any(type(number) is int and number > most for number in (value if isinstance(value, tuple) else (value,))):
+            raise UserError(f"{path}: {key} can't be {value!r}, more than {most}; export the student again")
     return kind(**values)
 
 

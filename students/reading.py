@@ -22,7 +22,7 @@ from students.files import replacing, write_file
 from students.language_model import NO_MODEL, OWN, OWN_FILE, LanguageModel, load_language_model
 from students.padding import real_widths
 from students.picture_reader import PictureReader, read_by_width
-from students.pretrained import config_from, load_weights, locate, read_stored
+from students.pretrained import SCHEMA, config_from, load_weights, locate, read_stored
 
 Decoding = Literal["ar", "nar"]
 """`ar`: one character after the other (autoregressive); `nar`: all at once."""
@@ -153,13 +153,17 @@ class Reader(PictureReader, nn.Module):
         return readings
 
     def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
-        """Read normalised pictures (N, 3, H, W) float32 in eval mode, whatever mode it is in."""
-        was_training = self.training
+        """Read normalised pictures (N, 3, H, W) float32 in eval mode; each of its modules has its own mode again after.
+
+        They are computed in the precision of the weights.
+        """
+        training = [module for module in self.modules() if module.training]
         self.eval()
         try:
-            return self.read_batch(torch.from_numpy(images).to(self.device), allowed)
+            return self.read_batch(torch.from_numpy(images).to(self.device, next(self.parameters()).dtype), allowed)
         finally:
-            self.train(was_training)
+            for module in training:
+                module.training = True
 
     def save_pretrained(self, folder: str | Path, dtype: Literal["float32", "float16"] = "float32") -> None:
         """Write config.json and model.safetensors into `folder`, and the language model's own list, if it has one.
@@ -182,7 +186,7 @@ class Reader(PictureReader, nn.Module):
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"format": self.FORMAT, "schema": 1, **self.config_to_dict()}
+        config = {"format": self.FORMAT, "schema": SCHEMA, **self.config_to_dict()}
         stored_dtype = getattr(torch, dtype)
         weights = {
             name: (value.to(stored_dtype) if value.is_floating_point() else value).detach().cpu().contiguous()
@@ -224,7 +228,8 @@ class Reader(PictureReader, nn.Module):
                 f"{folder}: has an alphabet of {len(config.charset)} characters ({config.charset[:40]}), not "
                 f"the {len(charset.characters)} asked for; set student.charset to its own, or student.remap=true"
             )
-        reader = cls(config)
+        with torch.random.fork_rng(devices=[]):  # the weights that are drawn are replaced
+            reader = cls(config).float()
         load_weights(reader, folder)
         reader.source = folder.resolve()
         name = str(getattr(config, "language_model", NO_MODEL))

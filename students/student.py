@@ -99,6 +99,12 @@ class StudentConfig:
             raise UserError(f"a dropout of {self.dropout}; give 0 to below 1, such as 0.1")
         if self.encoder in ("vit", "conv"):
             check_heads(self.width, self.heads, "the encoder")
+        height, width = self.image_size
+        if self.encoder == "conv" and (height % 8 or width % 4 or (self.keep_aspect and width < height)):
+            raise UserError(
+                f"pictures of {height} x {width} pixels; give encoder conv a height that 8 divides and a width that 4 "
+                "divides, with keep_aspect at least as wide as high"
+            )
         if self.encoder == "conv" and (len(self.stem) != 3 or min(self.stem) < 1):
             raise UserError(f"a stem of channels {list(self.stem)}; give three numbers, such as 24, 48, 96")
         if self.encoder == "conv" and (len(self.stem_blocks) != 2 or min(self.stem_blocks) < 1):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from students.ctc import CtcReader
 from students.errors import UserError
 from students.parseq import Parseq
-from students.pretrained import shipped
+from students.pretrained import shipped, typed
 from students.reading import Reader
 from students.student import Student
 from teachers.clip import ClipTeacher, Position
@@ -112,8 +112,8 @@ def load_reader(name: str | Path) -> Reader:
     Raises:
         UserError: when there is none, its files are broken, or the name is that of a CLIP, which only chooses.
     """
-    if str(name) in TEACHERS:
-        teacher = load_teacher(str(name))
+    if isinstance(name, str) and name in TEACHERS:
+        teacher = load_teacher(name)
         if isinstance(teacher, ReadingTeacher):
             return teacher.reader
         raise UserError(f"teacher {name} does not read; give it as a teacher, or a reader in its place")
@@ -138,7 +138,7 @@ def load_model(name: str) -> Reader | Teacher:
 
 
 def load_teacher(
-    name: str, weights: str | None = None, position: Position = "crop", image_size: tuple[int, int] = (32, 128),
+    name: str | Path, weights: str | None = None, position: Position = "crop", image_size: tuple[int, int] = (32, 128),
     kind: str = "auto",
 ) -> Teacher:  # fmt: skip
     """Load a frozen teacher.
@@ -154,6 +154,9 @@ def load_teacher(
     Raises:
         UserError: when there is no such teacher, it is of another kind, can't teach, or its weights can't be read.
     """
+    if not isinstance(name, str | Path):
+        raise UserError(f"a {type(name).__name__} is no name of a teacher; give a name or a path")
+    name = typed(name)
     kinds = ("auto", "clip", *dict.fromkeys(entry.kind for entry in READERS.values()), PEER)
     if kind not in kinds:
         raise UserError(f"no kind of teacher is called {kind!r}; choose one of {', '.join(kinds)}")

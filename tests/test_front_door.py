@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -144,6 +145,62 @@ def test_export_keeps_what_the_card_of_a_loaded_reader_says(tmp_path: Path) -> N
         assert [each.text for each in symdistill.load(folder).read([draw(word) for word in WORDS])] == WORDS
     with pytest.raises(symdistill.UserError, match="exists"):
         symdistill.export("tiny", folder)
+
+
+def test_a_path_is_the_folder_and_not_the_shipped_reader_of_its_name(
+    small: symdistill.Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data, path = write_words(tmp_path / "words", WORDS), Path("tiny")
+    symdistill.export(small, path)
+    for readers in (path, {"mine": path}, [path]):
+        (entry,) = symdistill.evaluate(readers, data, overlap_check=False)["readers"]
+        assert entry["params"] == small.parameters_count
+    _, teacher = symdistill.evaluate("tiny-free", data, teachers=path, overlap_check=False)["readers"]
+    assert teacher["params"] == small.parameters_count
+    assert symdistill.load_teacher(path).parameters_count == small.parameters_count
+
+
+def test_reading_and_loading_leave_everything_as_it_was(small: symdistill.Reader) -> None:
+    state = torch.get_rng_state()
+    symdistill.load("tiny-free")
+    assert torch.equal(torch.get_rng_state(), state), "loading draws nothing"
+    reader = copy.deepcopy(small).train()
+    reader.encoder.eval()
+    reader.read(draw("open"))
+    assert (reader.training, reader.encoder.training) == (True, False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_reader_reads_in_the_precision_of_its_weights(dtype: torch.dtype) -> None:
+    reader = symdistill.load("tiny-free")
+    assert isinstance(reader, symdistill.Reader)
+    assert [each.text for each in reader.to(dtype).read([draw(word) for word in WORDS])] == WORDS
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert symdistill.load("tiny-free").read(draw("street")).text == "street"
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_what_can_not_be_meant_is_a_user_error(reader: symdistill.Reader, tmp_path: Path) -> None:
+    data, out = write_words(tmp_path / "words", WORDS), tmp_path / "out"
+    for call, text in (
+        (lambda: symdistill.load(""), "an empty name"), (lambda: symdistill.load_teacher(""), "an empty name"),
+        (lambda: symdistill.load_teacher(None), "no name of a teacher"),  # type: ignore[arg-type]
+        (lambda: symdistill.open_language_model(""), "has an empty name in it"),
+        (lambda: symdistill.open_language_model(None), "None is no language model"),  # type: ignore[arg-type]
+        (lambda: symdistill.evaluate(reader, ""), "'' is no folder of words"),
+        (lambda: symdistill.evaluate(reader, data, benchmarks=5), "benchmarks is 5"),  # type: ignore[arg-type]
+        (lambda: symdistill.evaluate(reader, data, limit=True), "limit is True"),
+        (lambda: symdistill.export(reader, ""), "'' is no folder to export to"),
+        (lambda: symdistill.export(reader, out, mix="tiny"), "mix is 'tiny'"),  # type: ignore[arg-type]
+        (lambda: symdistill.export(reader, out, targets="onnxx"), "no target 'onnxx'"),  # type: ignore[arg-type]
+        (lambda: symdistill.export(reader, out, web_runtime="x"), "add it to targets"),
+    ):  # fmt: skip
+        with pytest.raises(symdistill.UserError, match=text):
+            call()
+    assert not out.exists()
 
 
 def test_distil_twice_in_one_process(tmp_path: Path) -> None:

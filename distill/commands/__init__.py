@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import ast
 import pkgutil
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -32,6 +34,15 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, **options: Any) -> None:
         super().__init__(f"symdistill {prog.replace('_', '-')}", **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse arguments; raise `UserError` for an empty one, which would stand for the folder where one is."""
+        args = list(sys.argv[1:] if args is None else args)
+        for before, given in zip(["", *args], args, strict=False):
+            if given == "" or re.fullmatch(r"--[\w-]+=", given):
+                after = f" after {before}" if not given and before else f" {given}" if given else ""
+                raise UserError(f"an empty argument{after}, of a variable that isn't set perhaps; give a value")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raise `UserError`."""

@@ -16,6 +16,7 @@ from distill.commands import CommandParser, integer
 from distill.data.audit import SetReport, examine, sample_items
 from distill.data.columns import COLUMNS
 from distill.data.folders import list_names
+from distill.data.label_files import describe_quoted
 from distill.data.overlap import Overlap, find_overlaps
 from distill.data.progress import PLAIN
 from distill.data.records import Records
@@ -179,6 +180,8 @@ def print_findings(console: Console, report: SetReport) -> None:
             f"{name}: {len(report.reformatted)} labels look as a spreadsheet changes them; format the column as text "
             f"and type them again: {list_names(report.reformatted, MAX_LISTED)}"
         )
+    if report.quoted:
+        console.print(f"{name}: {describe_quoted(report.quoted)}")
     if report.copies:
         console.print(f"{name}: {report.copies} pictures are stored more than once, to the byte")
     if report.contradictions:

@@ -11,9 +11,12 @@ from rich.console import Console
 
 from distill.commands import CommandParser, integer
 from distill.data.folders import FolderRecords, list_names
+from distill.data.label_files import describe_quoted, is_quoted
+from distill.data.lmdb_reader import DATA_FILE
 from distill.data.progress import PLAIN, followed
 from distill.data.records import BadRecordError, decode_record
 from distill.data.report import name_characters
+from distill.data.trees import refuse_inner_set
 from distill.data.writing import LmdbWriter, check_outside
 from distill.errors import exit_on_user_error
 from students.charset import Charset
@@ -62,6 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given.folder.is_dir():
         raise UserError(f"{given.folder}: no such folder; give one of pictures with labels.tsv in it")
     check_outside(given.out, given.folder)
+    if given.labels is None:
+        if (given.folder / DATA_FILE).is_file():
+            raise UserError(f"{given.folder} is an LMDB already; check-lmdb examines it")
+        refuse_inner_set(given.folder)
     records = FolderRecords(given.folder, given.labels)
     charset = Charset.load(given.charset)
     with LmdbWriter(given.out, given.overwrite) as writer:
@@ -80,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"  outside the alphabet in so many of the words written: {name_characters(outside)}; they stay in the "
             "labels, and where such an alphabet is read or taught they are replaced or left out"
         )
+    if quoted := [label for _, label in records.labels() if label and is_quoted(label)]:
+        console.print(f"  {describe_quoted(quoted)}")
     if records.repeated:
         console.print(f"  {records.repeated} entries repeat a picture with its label and count once")
     unlisted = records.unlisted()

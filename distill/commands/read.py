@@ -21,6 +21,7 @@ from distill.commands import (
     integer,
 )
 from distill.errors import exit_on_user_error
+from students.errors import UserError
 
 if TYPE_CHECKING:
     from students.charset import Charset
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"left out, no pictures by their names: {list_names(files.others)}", file=sys.stderr)
     if several := [str(path) for path in files.pictures if has_pages(path)]:
         print(f"of pictures with several pages or frames the first is read: {list_names(several)}", file=sys.stderr)
+    if not given.json and (unfit := [path for path in files.pictures if {"\t", "\n", "\r"} & set(str(path))]):
+        raise UserError(f"{str(unfit[0])!r} has a tab or a line end in its name, where lines are printed; add --json")
     import_plugins(given.plugin)
     reader = open_model(given.student)
     choose_decoding([reader], decoding, refine_iters)

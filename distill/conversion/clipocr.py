@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.conversion import UNKNOWN
 from distill.conversion.checkpoints import Checkpoint, read_checkpoint
-from distill.conversion.layout import ConversionOptions, Converted, Sizes, count_blocks, fill, list_names, need
+from distill.conversion.layout import ConversionOptions, Converted, Sizes, fill, list_names, need, vit_sizes
 from losses.heads import GuidanceHeads, published_name, save_heads
 from students.errors import UserError
 from students.student import Student, StudentConfig
@@ -59,29 +59,8 @@ def convert(checkpoint: Checkpoint, options: ConversionOptions) -> Converted:
 
 
 def student_config(checkpoint: Checkpoint, sizes: Sizes) -> StudentConfig:
-    """Read the student's sizes from the weights, and from the settings what no shape tells."""
-    queries, patches, grid, hidden, decoder_hidden, head = need(
-        checkpoint, "pos_queries", "encoder.patch_embed.proj.weight", "encoder.pos_embed",
-        "encoder.blocks.0.mlp.fc1.weight", "decoder.layers.0.linear1.weight", "head.weight",
-    )  # fmt: skip
-    width = queries.shape[2]
-    patch = (patches.shape[2], patches.shape[3])
-    return StudentConfig(
-        charset=sizes.charset(len(head)),
-        max_length=queries.shape[1] - 1,
-        image_size=sizes.image(patch, grid.shape[1] - 1),
-        encoder="vit",
-        patch=patch,
-        width=width,
-        depth=count_blocks(checkpoint.tensors, "encoder.blocks."),
-        heads=sizes.heads("encoder", width),
-        mlp_ratio=len(hidden) / width,
-        decoder_depth=count_blocks(checkpoint.tensors, "decoder.layers."),
-        decoder_heads=sizes.heads("decoder", width),
-        decoder_mlp_ratio=len(decoder_hidden) / width,
-        dropout=sizes.dropout(),
-        taps="published",
-    )
+    """Read the student's sizes; raises `UserError` for what isn't there or can't be told."""
+    return StudentConfig(**vit_sizes(checkpoint, sizes, prefix_tokens=1), encoder="vit", taps="published")
 
 
 def stored_name(name: str) -> str:

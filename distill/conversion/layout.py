@@ -209,6 +209,40 @@ class Sizes:
         return float(stored) if type(stored) in (int, float) else DEFAULT_DROPOUT
 
 
+def vit_sizes(checkpoint: Checkpoint, sizes: Sizes, prefix_tokens: int) -> dict[str, Any]:
+    """Read the sizes that CLIP-OCR and PARSeq have in common: from weights, and what no shape tells from `sizes`.
+
+    Args:
+        checkpoint: the file.
+        sizes: says what no weight does.
+        prefix_tokens: positions of the encoder before those of the patches.
+
+    Raises:
+        UserError: when a weight is missing or of another program, or a size can't be told.
+    """
+    queries, patches, grid, hidden, decoder_hidden, head = need(
+        checkpoint, "pos_queries", "encoder.patch_embed.proj.weight", "encoder.pos_embed",
+        "encoder.blocks.0.mlp.fc1.weight", "decoder.layers.0.linear1.weight", "head.weight",
+    )  # fmt: skip
+    if queries.ndim != 3 or patches.ndim != 4:
+        raise UserError(f"{checkpoint.path}: its weights have other shapes; it is a checkpoint of another program")
+    width, patch = queries.shape[2], (patches.shape[2], patches.shape[3])
+    return {
+        "charset": sizes.charset(len(head)),
+        "max_length": queries.shape[1] - 1,
+        "image_size": sizes.image(patch, grid.shape[1] - prefix_tokens),
+        "patch": patch,
+        "width": width,
+        "depth": count_blocks(checkpoint.tensors, "encoder.blocks."),
+        "heads": sizes.heads("encoder", width),
+        "mlp_ratio": len(hidden) / width,
+        "decoder_depth": count_blocks(checkpoint.tensors, "decoder.layers."),
+        "decoder_heads": sizes.heads("decoder", width),
+        "decoder_mlp_ratio": len(decoder_hidden) / width,
+        "dropout": sizes.dropout(),
+    }
+
+
 def count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
     """Count the blocks whose names start with `prefix`."""
     return len({name[len(prefix) :].partition(".")[0] for name in tensors if name.startswith(prefix)})

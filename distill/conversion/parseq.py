@@ -10,7 +10,7 @@ from typing import Any
 
 from distill.conversion import UNKNOWN
 from distill.conversion.checkpoints import Checkpoint
-from distill.conversion.layout import ConversionOptions, Converted, Sizes, count_blocks, fill, need
+from distill.conversion.layout import ConversionOptions, Converted, Sizes, fill, vit_sizes
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
 
@@ -39,29 +39,11 @@ def parseq_config(checkpoint: Checkpoint, sizes: Sizes) -> ParseqConfig:
     """
     if CLASS_TOKEN in checkpoint.tensors:
         raise UserError(f"{checkpoint.path}: has {CLASS_TOKEN}, PARSeq has none; convert it as clipocr")
-    queries, patches, grid, hidden, decoder_hidden, head = need(
-        checkpoint, "pos_queries", "encoder.patch_embed.proj.weight", "encoder.pos_embed",
-        "encoder.blocks.0.mlp.fc1.weight", "decoder.layers.0.linear1.weight", "head.weight",
-    )  # fmt: skip
-    if queries.ndim != 3 or patches.ndim != 4:
-        raise UserError(f"{checkpoint.path}: its weights have other shapes; it is a checkpoint of another program")
-    width, patch = queries.shape[2], (patches.shape[2], patches.shape[3])
     settings = checkpoint.settings
     autoregressive: Any = settings.get("decode_ar")
     refine_iters: Any = settings.get("refine_iters")
     return ParseqConfig(
-        charset=sizes.charset(len(head)),
-        max_length=queries.shape[1] - 1,
-        image_size=sizes.image(patch, grid.shape[1]),
-        patch=patch,
-        width=width,
-        depth=count_blocks(checkpoint.tensors, "encoder.blocks."),
-        heads=sizes.heads("encoder", width),
-        mlp_ratio=len(hidden) / width,
-        decoder_depth=count_blocks(checkpoint.tensors, "decoder.layers."),
-        decoder_heads=sizes.heads("decoder", width),
-        decoder_mlp_ratio=len(decoder_hidden) / width,
-        dropout=sizes.dropout(),
+        **vit_sizes(checkpoint, sizes, prefix_tokens=0),
         decoding="nar" if autoregressive is False else "ar",
         refine_iters=refine_iters if type(refine_iters) is int and refine_iters >= 0 else ParseqConfig.refine_iters,
     )

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.data.columns import COLUMNS
+from distill.data.columns import COLUMNS, unpack_columns
+from distill.data.distributions import DistributionReader
+from distill.data.label_files import is_quoted
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records, decode_record
 from distill.data.sampling import spread
@@ -57,6 +59,8 @@ class SetReport:
     """Entries of a label file left out because an earlier one names the same picture and label."""
     reformatted: list[str]
     """Labels that a spreadsheet has changed, by their looks."""
+    quoted: list[str]
+    """Labels in quotation marks, which may be a spreadsheet's."""
     copies: int
     """Records whose picture, to the byte, an earlier one has."""
     contradictions: list[str]
@@ -81,6 +85,8 @@ def examine(
 ) -> SetReport:
     """Read every label and decode every picture of a set.
 
+    What is stored with a word (confidence, distributions) is read too.
+
     Args:
         records: the set.
         charset: the alphabet whose rules are applied.
@@ -94,13 +100,20 @@ def examine(
     corrupt: list[str] = []
     too_long_for_ctc: list[str] = []
     usable = with_columns = copies = 0
+    distributions = None if records.distributions() is None else DistributionReader(records, charset)
     seen: dict[bytes, tuple[str, str]] = {}
     contradictions: list[str] = []
     reformatted: list[str] = []
+    quoted: list[str] = []
     for position, label in followed(records.labels(), len(records), f"checking {records.name}"):
         try:
             label = records.label(position) if label is None else label
             sizes.append(decode_record(records, position).size)
+            records.confidence(position)
+            if distributions is not None:
+                distributions.read(position, "")
+            elif records.distribution(position) is not None:
+                raise BadRecordError(f"{records.describe(position)} has distributions that its set doesn't describe")
         except BadRecordError as error:
             corrupt.append(str(error))
             continue
@@ -111,6 +124,8 @@ def examine(
             contradictions.append(f"{first} {other!r}, {place} {label!r}")
         if SPREADSHEET.fullmatch(label.strip()):
             reformatted.append(label)
+        if is_quoted(label.strip()):
+            quoted.append(label)
         verdict = charset.examine(label, max_length, keep_illegible=keep_illegible)
         if verdict.reason != "illegible":
             removed.update(verdict.removed)
@@ -122,7 +137,7 @@ def examine(
                 examples[reason].append(label)
             continue
         usable += 1
-        with_columns += records.columns(position) is not None
+        with_columns += unpack_columns(records.columns(position)) is not None
         if ctc_columns_needed(verdict.text) > columns:
             too_long_for_ctc.append(verdict.text)
     widths, heights = ([size[side] for size in sizes] for side in (0, 1))
@@ -132,7 +147,7 @@ def examine(
         folded=dict(folded.most_common()), too_long_for_ctc=len(too_long_for_ctc),
         too_long_for_ctc_examples=too_long_for_ctc[:EXAMPLES], corrupt=len(corrupt), corrupt_records=corrupt,
         beyond=records.count_beyond(), repeated=records.repeated,
-        reformatted=reformatted, copies=copies, contradictions=contradictions,
+        reformatted=reformatted, quoted=quoted, copies=copies, contradictions=contradictions,
         unlisted=records.unlisted(),
         widths=_quantiles(widths), heights=_quantiles(heights), with_columns=with_columns,
     )  # fmt: skip

@@ -136,10 +136,14 @@ def find_pictures(paths: Sequence[str | Path]) -> PictureSearch:
     """
     pictures: list[Path] = []
     others: list[Path] = []
-    for path in map(Path, paths):
+    for given in paths:
+        path = Path(given)
         if not os.path.isdir(path):
             if not os.path.exists(path):
-                raise UserError(f"{path}: no such file or folder; give pictures of one word each, or folders of them")
+                hint = "download it first, and " if "://" in str(given) else ""
+                raise UserError(
+                    f"{given}: no such file or folder; {hint}give pictures of one word each, or folders of them"
+                )
             pictures.append(path)
             continue
         files = walk_files(path)

@@ -14,7 +14,7 @@ from distill.data.distributions import StoredDistributions
 from distill.data.records import BadRecordError, Records
 from distill.data.writing import LmdbWriter, check_outside
 from students.errors import UserError
-from students.files import check_output
+from students.files import check_output, replacing
 
 HELD_OUT, TRAIN = "held-out", "train"
 
@@ -65,22 +65,26 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
         other = "a smaller" if sides and not any(sides) else "another"
         raise UserError(f"{root}: of {len(sides)} words one part would have none; choose {other} --every")
     counts = HeldOut()
-    with ExitStack() as stack:
-        held = stack.enter_context(LmdbWriter(out / HELD_OUT))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as beside, ExitStack() as stack:
+        held = stack.enter_context(LmdbWriter(beside / HELD_OUT))
         for records in sets:
             name = records.path.relative_to(root).as_posix() if records.path != root else root.resolve().name
             writer, with_distributions = None, 0
             for position, label in records.labels():
-                image = _image(records, position)
+                try:
+                    image, confidence = records.image(position), records.confidence(position)
+                except BadRecordError:
+                    image, confidence = b"", None
                 if label is None or not label.strip() or not image:
                     counts.unreadable += 1
                     continue
-                columns, confidence = records.columns(position), records.confidence(position)
+                columns = records.columns(position)
                 if is_held_out(label, every):
                     held.add(image, label, columns, confidence=confidence)
                     continue
                 if writer is None:  # a set of which nothing is left is not written
-                    writer = stack.enter_context(LmdbWriter(out / TRAIN / name))
+                    writer = stack.enter_context(LmdbWriter(beside / TRAIN / name))
                 distribution = records.distribution(position)
                 writer.add(image, label, columns, distribution, confidence)
                 with_distributions += distribution is not None
@@ -95,11 +99,3 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
                 "--every, or look at them with check-lmdb"
             )
     return counts
-
-
-def _image(records: Records, position: int) -> bytes:
-    """Read an encoded picture; nothing where it is missing."""
-    try:
-        return records.image(position)
-    except BadRecordError:
-        return b""

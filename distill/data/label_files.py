@@ -8,7 +8,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -123,7 +123,9 @@ def _check_entries(file: Path, entries: list[LabelEntry], folder: Path) -> Label
         if path.is_absolute() and (within := Path(os.path.normpath(path))).is_relative_to(root):
             path = PurePosixPath(within.relative_to(root))
         outside = path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", entry.file)  # a drive of Windows
-        if not entry.file or "\0" in entry.file or outside:
+        if not entry.file:
+            raise UserError(f"{file}, line {entry.line}: names no file; put a file name before {entry.label[:80]!r}")
+        if "\0" in entry.file or outside:
             raise UserError(
                 f"{file}, line {entry.line}: {entry.file!r} leads out of the folder; name files inside {folder}"
             )
@@ -154,7 +156,28 @@ def _split_at_tabs(file: Path, lines: list[str]) -> list[_Row]:
                     f"{file}, line {line}: {cell[:80]} is quoted as in a csv, and here nothing is; write it as it "
                     f"stands in the picture ({cell[1:-1].replace(chr(34) * 2, chr(34))[:80]}), or write labels.csv"
                 )
-    return [row for row in rows if any(row.cells)]
+    rows = [row for row in rows if any(row.cells)]
+    last = [row.cells[-1] for row in rows[1:] or rows]  # the first may be a header
+    if len(rows) > 1 and all(is_quoted(cell) for cell in last):
+        raise UserError(
+            f"{file}: all labels stand in quotation marks, and in a {file.suffix[1:]} nothing is quoted: they would be "
+            "learned; write the labels without, or labels.csv"
+        )
+    return rows
+
+
+def describe_quoted(labels: Sequence[str]) -> str:
+    """Say in a line that labels stand in quotation marks; they may be there in the picture, or a spreadsheet's."""
+    stand = "label stands" if len(labels) == 1 else "labels stand"
+    return (
+        f"{len(labels)} {stand} in quotation marks, which count as part of the word: {', '.join(labels[:3])}; where a "
+        "spreadsheet has put them there, save its table as csv"
+    )
+
+
+def is_quoted(label: str) -> bool:
+    """Tell whether a label stands in quotation marks, its own or a spreadsheet's."""
+    return len(label) > 2 and label[0] == label[-1] == '"'
 
 
 def _parse_csv(file: Path, text: str, delimiter: str) -> list[_Row]:
@@ -168,9 +191,11 @@ def _parse_csv(file: Path, text: str, delimiter: str) -> list[_Row]:
                 rows.append(_Row([cell.strip() for cell in cells], line))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(
-            f"{file}, line {line}: can't be read as CSV ({error}); put whole cells in double quotes"
-        ) from None
+        row = (_LINE_ENDS.split(text)[line - 1 : line] or [""])[0]
+        hint = "put whole cells in double quotes"
+        if '\\"' in row:
+            hint = 'write quotation marks within a cell twice (""), not as \\"'
+        raise UserError(f"{file}, line {line}: can't be read as CSV ({error}); {hint}") from None
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -95,7 +96,13 @@ class LmdbRecords(Records):
     def confidence(self, position: int) -> float | None:
         """See `Records`."""
         stored = self._get(b"confidence-%09d" % (position + 1))
-        return None if stored is None else float(stored)
+        try:
+            confidence = None if stored is None else float(stored)
+        except ValueError:
+            confidence = math.nan
+        if confidence is not None and not 0 <= confidence <= 1:
+            raise BadRecordError(f"the confidence of {self.describe(position)} is no number from 0 to 1")
+        return confidence
 
     def describe(self, position: int) -> str:
         """Name a record by its number counted from 1, as in its keys."""

@@ -74,7 +74,11 @@ class Records(ABC):
         return None
 
     def confidence(self, position: int) -> float | None:
-        """Read how sure whoever labelled a word was, 0 to 1; None where that isn't stored."""
+        """Read how sure whoever labelled a word was, 0 to 1; None where that isn't stored.
+
+        Raises:
+            BadRecordError: for anything else.
+        """
         return None
 
     def count_beyond(self) -> int:

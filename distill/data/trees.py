@@ -32,6 +32,8 @@ def open_set(path: Path | str) -> Records:
         if listed.is_file():
             return _cut(listed)
         raise UserError(f"{path}: no such folder; give the folder of an LMDB, or one of pictures with {LABEL_FILES[0]}")
+    if path.is_file():
+        raise UserError(f"{path} is a file; give a folder: an LMDB in a single file goes into one as {DATA_FILE}")
     if (path / DATA_FILE).is_file():
         return LmdbRecords(path)
     if find_label_file(path) is not None:
@@ -132,7 +134,7 @@ def find_sets(root: Path | str, lists: bool = False, besides: Collection[str] = 
         real = os.path.realpath(parent)
         if is_set(Path(parent)):
             sets.append(Path(parent))
-            _refuse_inner_set(Path(parent))
+            refuse_inner_set(Path(parent))
             folders.clear()
         elif real in seen:
             folders.clear()
@@ -151,7 +153,7 @@ def is_set(path: Path) -> bool:
     return (path / DATA_FILE).is_file() or has_label_file(path)
 
 
-def _refuse_inner_set(folder: Path) -> None:
+def refuse_inner_set(folder: Path) -> None:
     """Raise `UserError` when a set lies below a set: which pictures are whose would be guessed."""
     for parent, folders, _ in os.walk(folder, onerror=refuse_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

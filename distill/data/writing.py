@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -24,7 +21,7 @@ _CACHES = ("pixels-", "readable-", ".")
 _FIRST_SIZE = 64 * 2**20
 _RECORDS_A_TRANSACTION = 1000
 _LEAST_FREE = 2**20
-"""Bytes; a disk with less is full when a write fails."""
+"""Bytes that can still be written unless a disk, a quota or a limit is why a write has failed."""
 
 
 class LmdbWriter:
@@ -121,9 +118,16 @@ class LmdbWriter:
             except lmdb.MapFullError:
                 self._opened.set_mapsize(2 * self._opened.info()["map_size"])
             except lmdb.Error as error:  # it says no more than `Input/output error`
-                if shutil.disk_usage(self._beside).free < _LEAST_FREE:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder)) from error
+                self._raise_if_full(error)
                 raise
+
+    def _raise_if_full(self, error: lmdb.Error) -> None:
+        """Raise the `OSError` that a disk, a quota or a limit on files gives, if that is why a write has failed."""
+        try:
+            with (self._beside / DATA_FILE).open("ab") as file:  # which is thrown away
+                file.write(bytes(_LEAST_FREE))
+        except OSError as full:
+            raise OSError(full.errno, full.strerror, str(self.folder)) from error
 
 
 def check_lmdb_folder(folder: Path, overwrite: bool) -> None:

@@ -132,7 +132,7 @@ def export(
     folder: str | Path,
     *,
     onnx: bool = False,
-    targets: Sequence[TargetName] = (),
+    targets: TargetName | Sequence[TargetName] = (),
     web_runtime: str | Path | None = None,
     mix: tuple[str | Path, float] | None = None,
     name: str | None = None,
@@ -160,7 +160,13 @@ def export(
         ParityError: when ONNX and PyTorch differ; nothing is left behind then.
         TargetParityError: when a file for another program computes other scores, or is read otherwise there.
     """
-    targets = list(targets)
+    targets = [targets] if isinstance(targets, str) else list(targets)
+    if not isinstance(folder, str | Path) or not str(folder):
+        raise UserError(f"{folder!r} is no folder to export to; give its path")
+    if mix is not None and (isinstance(mix, str | Path) or len(mix) != 2):
+        raise UserError(f'mix is {mix!r}; give a reader and the part of its weights, such as ("tiny", 0.25)')
+    if web_runtime is not None and "web" not in targets:
+        raise UserError("web_runtime is for the page of the target web; add it to targets, or leave web_runtime out")
     if unknown := [target for target in targets if target not in FILES]:
         raise UserError(f"no target {unknown[0]!r}; there are {', '.join(FILES)}")
     if dtype not in get_args(WeightType):

@@ -20,6 +20,7 @@ from distill.evaluation.page.report_page import write_page
 from distill.evaluation.report import build_report, check_report_folder, write_report
 from students.charset import Charset
 from students.errors import UserError
+from students.pretrained import typed
 from students.reading import Reader
 from teachers.peers import Peer
 
@@ -83,21 +84,29 @@ def evaluate(
         opened = [_open(readers)]
     opened += [open_reader(name, "teacher", charset=scored) for name in _names(teachers)]
     opened += [open_reader(name, "peer") for name in _names(peers)]
+    if not isinstance(benchmarks, str | Sequence):
+        raise UserError(f"benchmarks is {benchmarks!r}; give six, all, or names")
     sets = benchmarks if isinstance(benchmarks, str) else ",".join(benchmarks)
-    return run_evaluation(
-        opened, data, scored, benchmarks=sets, limit=limit, max_length=max_length,
-        overlap_check=overlap_check, device=device, out=out, overwrite=overwrite, command="symdistill.evaluate",
-    ).report  # fmt: skip
+    models = [each.model for each in opened if isinstance(each, ModelReader)]
+    homes = [(model, model.device) for model in models if isinstance(model, Reader)]
+    try:
+        return run_evaluation(
+            opened, data, scored, benchmarks=sets, limit=limit, max_length=max_length,
+            overlap_check=overlap_check, device=device, out=out, overwrite=overwrite, command="symdistill.evaluate",
+        ).report  # fmt: skip
+    finally:
+        for model, home in homes:
+            model.to(home)
 
 
 def _names(given: str | Path | Iterable[str | Path]) -> list[str]:
-    return [str(given)] if isinstance(given, str | Path) else [str(name) for name in given]
+    return [typed(name) for name in ([given] if isinstance(given, str | Path) else given)]
 
 
 def _open(reader: ReaderLike, name: str | None = None) -> WordReader:
     if not isinstance(reader, ReaderLike):
         raise UserError(f"{reader!r} is no reader; give what symdistill.load returns, or a name that it opens")
-    opened = open_reader(str(reader)) if isinstance(reader, str | Path) else ModelReader(reader)
+    opened = open_reader(typed(reader)) if isinstance(reader, str | Path) else ModelReader(reader)
     opened.name = name or opened.name
     return opened
 
@@ -143,9 +152,9 @@ def run_evaluation(
         UserError: for missing data, readers that cannot be opened, or an `out` that may not be replaced.
     """
     for name, value in {"limit": limit, "max_length": max_length}.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (type(value) is not int or value < 1):
             raise UserError(f"{name} is {value!r}; give a whole number, 1 or more")
-    if not isinstance(data, str | Path):
+    if not isinstance(data, str | Path) or not str(data):
         raise UserError(f"{data!r} is no folder of words; give its path")
     chosen_device = choose_device(device)
     started = time.monotonic()

@@ -44,6 +44,11 @@ class TeacherBranch:
     stand_in: str = ""
     """A label that the teacher takes, for a batch without any such label."""
 
+    @property
+    def guides(self) -> bool:
+        """Whether any term of it counts."""
+        return bool(self.losses) and self.weight > 0
+
     def active(self, weights: Mapping[str, float]) -> dict[str, BuiltLoss]:
         """Select the losses that weigh something now."""
         return {name: loss for name, loss in self.losses.items() if weights[name] > 0}

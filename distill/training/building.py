@@ -155,13 +155,16 @@ def check_init_settings(reader: Reader, section: Any, key: str, remap: bool, log
         # Keys that only build a new reader, or that only training reads, are not in a reader's configuration.
         own: Any = None if name in ("size", "clip", "weights") else getattr(reader.config, name, asked)
         wanted = Charset.load(asked).characters if name.endswith("charset") else asked
-        if asked in (each.default, None) or wanted == own or name in ("image_size", "patch"):  # with rules of their own
+        if asked is None or wanted == own or name in ("image_size", "patch"):  # with rules of their own
             continue
-        if name not in ("charset", "max_length"):
-            kept.append(f"{key}.{name}={asked}")
-        elif not remap:
+        if name in ("charset", "max_length"):
             has = f"{len(own)} characters" if name == "charset" else f"words of up to {own}"
-            raise UserError(f"{key}.{name}={asked}: the teacher of init has {has}; set remap=true, or leave it out")
+            if not remap and asked == each.default:  # which may have been asked for, or not
+                log(f"the teacher of init keeps its {has}, not {key}.{name}={asked}; remap=true changes them")
+            elif not remap:
+                raise UserError(f"{key}.{name}={asked}: the teacher of init has {has}; set remap=true, or leave it out")
+        elif asked != each.default:
+            kept.append(f"{key}.{name}={asked}")
     if kept:
         log(f"without effect, since the teacher of init keeps what it has: {', '.join(kept)}")
 

@@ -150,8 +150,13 @@ def describe_differences(path: Path, processes: int, words: str) -> list[str]:
     return lines
 
 
-def load_checkpoint(accelerator: Accelerator, path: Path) -> None:
+def load_checkpoint(accelerator: Accelerator, path: Path, changes: str = "") -> None:
     """Restore everything that was saved in `path`.
+
+    Args:
+        accelerator: has prepared what is restored.
+        path: the checkpoint.
+        changes: what has changed in the configuration, for the message.
 
     Raises:
         UserError: when it belongs to another configuration, or is damaged.
@@ -159,7 +164,7 @@ def load_checkpoint(accelerator: Accelerator, path: Path) -> None:
     try:
         accelerator.load_state(str(path))
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = changes or " ".join(str(error).split())[:200]
         raise UserError(
             f"{path} does not fit this run ({reason}); resume with the configuration it was made with"
         ) from None

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from distill.data.batch import Batch
 from distill.schema import TeacherConfig
 from distill.training.building import Log, check_init_settings, remap_reader
-from distill.training.permuted import PermutedInputs, order_losses, prepare_orders
+from distill.training.permuted import PermutedInputs, order_losses, permutation_options, prepare_orders
 from distill.training.task import Task, batch_seed
 from distill.training.teacher_sections import Clip4StrSection
 from students.charset import Charset
@@ -175,7 +175,7 @@ def build_clip4str(config: TeacherConfig, log: Log = lambda _: None) -> Clip4Str
     Raises:
         UserError: for a CLIP, alphabet, folder or size that doesn't serve.
     """
-    section, permutations = config.clip4str, config.permutations
+    section = config.clip4str
     if config.init is None:
         reader = build_reader(config)
     else:
@@ -184,8 +184,7 @@ def build_clip4str(config: TeacherConfig, log: Log = lambda _: None) -> Clip4Str
         if config.remap:
             reader = remap_reader(reader, config.init, section.charset, section.max_length, config.seed, log)
         resize(reader, picture_size(section), log)
-    orders = PermutationOptions(permutations.count, permutations.forward, permutations.mirrored)
-    return Clip4StrTask(reader.train(), section, orders, config.seed)
+    return Clip4StrTask(reader.train(), section, permutation_options(config.permutations, log), config.seed)
 
 
 def picture_size(section: Clip4StrSection) -> tuple[int, int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -183,10 +184,13 @@ class DistillRun(TrainingRun[Config]):
 
     def training_note(self, step: int, result: Validation | None = None) -> str:
         """Describe the training, and what guided it."""
-        names = ", ".join(f"`{teacher.name}`" for teacher in self.task.teachers)
-        interval = self.config.guidance.interval
-        guided = f"guided by {names} every {interval} steps" if names else "without a teacher"
-        return f"{super().training_note(step, result)} Trained {guided}."
+        task, data = self.task, self.config.data
+        names = ", ".join(f"`{branch.teacher.name}`" for branch in task.branches if branch.guides)
+        pseudo = any(source.labels == "pseudo" and source.ratio > 0 for source in data.train)
+        taught = [f"guided by {names} every {self.config.guidance.interval} steps"] if names else []
+        taught += ["with distributions that are stored with its words"] if task.stored is not None else []
+        taught += [f"on labels that `{task.reader.name}` gave"] if pseudo and task.reader is not None else []
+        return f"{super().training_note(step, result)} Trained {', '.join(taught) or 'without a teacher'}."
 
     def card(self, training: str) -> Card:
         """See `TrainingRun.card`; a student that started from another inherits its terms."""
@@ -285,7 +289,12 @@ class DistillRun(TrainingRun[Config]):
         task.train()
         with torch.no_grad():
             inputs = task.prepare(batch, 0, 0.0)
-        for name, (value, share) in gradient_shares(task, task(inputs)).items():
+        for note in task.notes():
+            self.log(note)
+        shares = gradient_shares(task, task(inputs))
+        if infinite := [name for name, numbers in shares.items() if not all(map(math.isfinite, numbers))]:
+            raise UserError(f"{', '.join(infinite)}: not finite in the first step; lower the weights, or mend options")
+        for name, (value, share) in shares.items():
             self.log(f"{name:12} {value:9.4f}  gradient share {100 * share:5.1f}%")
 
     @property

@@ -26,7 +26,7 @@ from distill.training.task import Task, batch_seed
 from distill.training.term_weights import TermWeights
 from losses.heads import HEADS
 from losses.labels import character_loss, column_loss, ctc_fits, ctc_loss
-from losses.registry import LossContext, find_loss
+from losses.registry import BUILT_IN, LossContext, find_loss
 from students.ctc import Learner
 from students.errors import UserError
 from students.padding import stretch
@@ -135,7 +135,8 @@ class DistillationTask(Task):
         self.guidance, self.aux, self.seed = guidance, aux, seed
         self._left_out_of_ctc = torch.zeros(())
         self._unlabelled = self._not_labelled = 0
-        self._left_out = [name for name in losses or {} if name in alone and find_loss(name).needs and not taught]
+        optional = ("kd", "dkd", *(losses or {}))  # the other losses of the package weigh something unless turned off
+        self._left_out = [name for name in optional if name in alone and find_loss(name).needs and not taught]
 
     @property
     def teachers(self) -> list[Teacher]:
@@ -179,7 +180,13 @@ class DistillationTask(Task):
                 lines.append(f"teacher {name}: {lost}")
         for name in self._no_linguistic:
             lines.append(f"the student learns without a decoder, so without the linguistic terms of teacher {name}")
-        return lines + [f"losses.{name} needs a teacher, and there is none: left out" for name in self._left_out]
+        for branch in self.branches:
+            if not branch.guides:
+                why = "no loss that it has the parts for has a weight" if branch.weight else "its weight is 0"
+                reads = ": it only labels words that have no label" if branch.teacher is self.reader else ""
+                lines.append(f"teacher {branch.teacher.name} guides nothing, {why}{reads}")
+        keys = [f"guidance.{name}" if name in BUILT_IN else f"losses.{name}" for name in self._left_out]
+        return lines + [f"{key} needs a teacher, and there is none: left out" for key in keys]
 
     def no_weight_decay(self) -> set[str]:
         """Name the student's positions and embeddings (docs/method.md, section 1.4)."""
@@ -200,10 +207,7 @@ class DistillationTask(Task):
         )
 
     def log_metrics(self) -> dict[str, float]:
-        """Return percentages since the last call, where they apply, and the words that CTC can't spell.
-
-        Of words whose features a teacher had cached, and of those without labels that it wasn't sure enough of.
-        """
+        """Return the percentages of words whose features a teacher had cached, and the words that CTC can't spell."""
         rates = {
             f"{branch.prefix}{name}_cache": cache.take_hit_rate()
             for branch in self.branches for name, cache in branch.teacher.caches.items()
@@ -212,10 +216,17 @@ class DistillationTask(Task):
         if left_out := float(self._left_out_of_ctc):
             metrics["words_without_ctc"] = left_out
             self._left_out_of_ctc = torch.zeros(())
-        if self._unlabelled:
-            metrics["words_not_labelled"] = 100 * self._not_labelled / self._unlabelled
-            self._unlabelled = self._not_labelled = 0
         return metrics
+
+    def notes(self) -> list[str]:
+        """Say how many words without a label were left out since the last call, of how many."""
+        left_out, asked = self._not_labelled, self._unlabelled
+        self._unlabelled = self._not_labelled = 0
+        if self.reader is None or not left_out:
+            return []
+        why = f"{self.reader.name} is less sure than guidance.pseudo_label_threshold="
+        threshold = f"{self.guidance.pseudo_label_threshold:g}"
+        return [f"{left_out:,} of {asked:,} words without a label were left out: {why}{threshold}"]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move the teachers to another device or type too, although they are no part of this module."""
@@ -228,7 +239,7 @@ class DistillationTask(Task):
         labelled = self.label(batch)
         if labelled is not None:
             self._unlabelled += batch.labels.count("")
-            self._not_labelled += len(batch.labels) - (0 if labelled.placeholder else len(labelled.batch.labels))
+            self._not_labelled += labelled.left_out
             batch = labelled.batch
         weights = self.weights.at(progress)
         seed = batch_seed(self.seed, step, part)
@@ -241,9 +252,8 @@ class DistillationTask(Task):
             # Indices on a GPU are read back only where a teacher caches pictures by them.
             pictures = batch.pictures if "image" in branch.teacher.caches else ()
             request = FeatureRequest(frozenset(need for each in active.values() for need in each.loss.needs), pictures)
-            extracted.append(
-                branch.extract(self.pictures_for(batch.images, branch.teacher), batch.labels, request, seed)
-            )
+            images = self.pictures_for(batch.images, branch.teacher)
+            extracted.append(branch.extract(images, batch.labels, request, seed))
         compared = any(loss.loss.second_view and weights[name] > 0 for name, loss in self.own_losses.items())
         if compared and batch.second is None:
             raise RuntimeError("a loss compares two views, and the batch has one")

@@ -18,7 +18,7 @@ from distill.data.batch import Batch
 from distill.schema import TeacherConfig
 from distill.training.building import Log, check_init_settings, remap_reader
 from distill.training.task import Task, batch_seed
-from distill.training.teacher_sections import ParseqSection
+from distill.training.teacher_sections import ParseqSection, PermutationsSection
 from students.charset import Charset
 from students.errors import UserError
 from students.parseq import SIZES, Parseq, ParseqConfig
@@ -114,7 +114,7 @@ def build_parseq(config: TeacherConfig, log: Log = lambda _: None) -> ParseqTask
     Raises:
         UserError: for an alphabet, folder or size that doesn't serve.
     """
-    section, permutations = config.parseq, config.permutations
+    section = config.parseq
     if config.init is None:
         reader = Parseq(parseq_config(section))
     else:
@@ -123,12 +123,15 @@ def build_parseq(config: TeacherConfig, log: Log = lambda _: None) -> ParseqTask
         check_init_settings(reader, section, "parseq", config.remap, log)
         if config.remap:
             reader = remap_reader(reader, config.init, section.charset, section.max_length, config.seed, log)
-    return ParseqTask(
-        reader.train(),
-        PermutationOptions(permutations.count, permutations.forward, permutations.mirrored),
-        config.seed,
-        section.spare_embeddings,
-    )
+    options = permutation_options(config.permutations, log)
+    return ParseqTask(reader.train(), options, config.seed, section.spare_embeddings)
+
+
+def permutation_options(section: PermutationsSection, log: Log) -> PermutationOptions:
+    """Read how orders are drawn; `log` gets a line where mirror images leave one out."""
+    if section.mirrored and section.count % 2:
+        log(f"permutations.count={section.count}: with mirror images there are {section.count - 1} orders")
+    return PermutationOptions(section.count, section.forward, section.mirrored)
 
 
 def check_pictures(reader: Parseq, section: ParseqSection) -> None:

@@ -71,14 +71,18 @@ class TrainingProgress:
         self._accuracy = lines[0]
         self._line(step, "  ".join(lines))
 
-    def _line(self, step: int, text: str) -> None:
+    def note(self, step: int, text: str) -> None:
+        """Print a line, above the bar too."""
+        self._line(step, text, above_bar=True)
+
+    def _line(self, step: int, text: str, above_bar: bool = False) -> None:
         if not self.visible:
             return
         line = f"step {step}/{self.steps}  {text}"
         if self.log is not None:
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
-        if not self.live:
+        if above_bar or not self.live:
             print_lines(self.console, line)
 
 

@@ -22,6 +22,8 @@ class LabelledBatch:
     """(N,) bool: labelled by the teacher."""
     placeholder: bool
     """Whether no word was left: the one word here only stands in, and must not count."""
+    left_out: int
+    """How many words without a label the teacher wasn't sure enough of."""
 
 
 def label_words(
@@ -47,9 +49,9 @@ def label_words(
         ended = len(reading.text) <= teacher.reader.max_length
         if cleaned is not None and ended and reading.confidence >= confidence:
             labels[index] = cleaned
-    placeholder = not labels
+    placeholder, left_out = not labels, len(batch.labels) - len(labels)
     if placeholder:  # every process takes part in every step: any label will do
         labels = {0: charset.characters[0]}
     chosen = sorted(labels)
     read = torch.tensor([index in set(unlabelled) for index in chosen], device=batch.images.device)
-    return LabelledBatch(batch.select(chosen, [labels[index] for index in chosen]), read, placeholder)
+    return LabelledBatch(batch.select(chosen, [labels[index] for index in chosen]), read, placeholder, left_out)

@@ -241,16 +241,21 @@ class TrainingRun(ABC, Generic[Settings]):
                 self.log(f"no checkpoint in {self.checkpoints.folder}: starting from the beginning")
             return
         check_alphabet(path, self.data.charset.characters)
-        load_checkpoint(self.accelerator, path)
+        changes = find_changes(path.parent.parent, self.config)
+        told = describe_changes(changes) if changes else ""
+        if changes and "optim.name" in changes:
+            raise UserError(f"{path} has the state of another optimizer ({told}); resume with that one")
+        load_checkpoint(self.accelerator, path, told)
         self.accelerator.step = 0  # checkpoints are saved between steps; `grad_accum` may have changed since
         self._configured.apply(self.optimizer, self.schedule, self.config.train.steps)
         self._saved_step = self.state.step
         self.log(f"resumed {path} at step {self.state.step}")
-        changes = find_changes(path.parent.parent, self.config)
+        if self.state.step > self.config.train.steps:
+            self.log(f"that is past train.steps={self.config.train.steps}: nothing is left to train")
         if changes is None:
             self.log(f"what has changed since then can't be listed: {path.parent.parent} has no config.yaml to read")
-        elif changes:
-            self.log(describe_changes(changes))
+        elif told:
+            self.log(told)
         for line in describe_differences(path, self.accelerator.num_processes, self.data.summary):
             self.log(line)
         other = path.parent.resolve() != self.checkpoints.folder.resolve()  # whose best weights lie there
@@ -317,10 +322,12 @@ class TrainingRun(ABC, Generic[Settings]):
         settings, last = self.config.train, state.step == self.config.train.steps
         logged = last or state.step % settings.log_every == 0
         self.progress.step(state.step, report.loss, report.words * self.accelerator.num_processes, logged)
+        state.add(report)
+        means = state.take_means() if logged else {}
         if logged and self.tracker is not None:
             rates = {"gradient_norm": report.gradient_norm, "learning_rate": report.learning_rate}
             speed = {"words_per_second": self.progress.words_per_second, "seconds": self._clock()}
-            self.tracker.log(state.step, "train", {"loss": report.loss, **report.terms, **rates, **speed})
+            self.tracker.log(state.step, "train", {**means, **rates, **speed})
             self.tracker.log_to_tensorboard(state.step, "teacher", self.task.log_metrics())
         if self.tracker is not None:
             for group, values in self.observed.items():
@@ -345,6 +352,8 @@ class TrainingRun(ABC, Generic[Settings]):
             if self.accelerator.is_main_process:
                 self.save_best(model, result)
         self.task.train()  # not the weights alone: a task may keep some of its parts in eval mode
+        for note in self.task.notes():
+            self.progress.note(state.step, note)
         self.progress.validated(state.step, result.named_scores())
         if self.tracker is not None:
             row = {"accuracy": result.accuracy, **result.metrics, "words": float(result.words)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -101,7 +102,7 @@ def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]
         A lock: no other run opens the folder until it is closed or this process ends.
 
     Raises:
-        UserError: when it can't be created, or another run is at work in it.
+        UserError: when it can't be created, what a run writes can't be written, or another run is at work in it.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,10 @@ def open_run_folder(out: Path, overwrite: bool, resume: str | None) -> IO[bytes]
         raise UserError(f"{out} can't be created ({error.strerror}); give another out=FOLDER") from None
     if lock is None:
         raise UserError(f"another run is at work in {out}; wait for its end, stop it, or give another out=FOLDER")
+    for path in (out / name for name in WRITTEN):
+        if path.exists() and not os.access(path, os.W_OK):  # of another user's run
+            lock.close()
+            raise UserError(f"{path} can't be written to; allow it, or give another out=FOLDER")
     for folder in (out, out / "checkpoints"):
         repair(folder)
     if overwrite and resume is None and (out / "config.yaml").is_file():

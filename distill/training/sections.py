@@ -136,9 +136,9 @@ class GuidanceSection:
     """What learns by `kd` and `dkd`: the decoder, the columns (pooled by character), or both; auto: what reads."""
     temperature: float = field(default=4.0, metadata={"above": 0})
     """Temperature of `kd` and `dkd`."""
-    dkd_alpha: float = 1.0
+    dkd_alpha: float = field(default=1.0, metadata={"least": 0})
     """Weight of the target part within `dkd`."""
-    dkd_beta: float = 8.0
+    dkd_beta: float = field(default=8.0, metadata={"least": 0})
     """Weight of the non-target part within `dkd`."""
     pseudo_label_weight: float = field(default=1.0, metadata={"least": 0})
     """Weight of the character loss on words that a teacher labelled (sources with `labels: pseudo`)."""
@@ -180,7 +180,7 @@ class OptimSection:
     """Decay of AdamW's first moment."""
     beta2: float = field(default=0.999, metadata={"least": 0, "below": 1})
     """Decay of AdamW's second moment."""
-    eps: float = field(default=1e-8, metadata={"least": 0})
+    eps: float = field(default=1e-8, metadata={"above": 0})
     """AdamW's epsilon."""
     grad_clip: float = field(default=20.0, metadata={"least": 0})
     """Largest gradient norm; 0 does not clip."""

@@ -81,6 +81,10 @@ class Task(nn.Module, ABC):
         """Return further numbers for TensorBoard, over the steps since the last call."""
         return {}
 
+    def notes(self) -> list[str]:
+        """Say in lines what was left out of the steps since the last call."""
+        return []
+
     def find_unused_parameters(self) -> bool:
         """Tell DDP whether some trainable weights get no gradient in some steps."""
         return bool(self.unused_parameters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -37,6 +37,20 @@ class TrainState:
     """Checksum of the labels of the latest validation; see `DataModule.validated_labels`."""
     seconds: float = 0.0
     """Wall time of the loop, validation included."""
+    logged: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Sums of loss and terms since they were last logged, and of how many steps each."""
+
+    def add(self, report: StepReport) -> None:
+        """Count a step's loss and terms among those that are logged next."""
+        for name, value in {"loss": report.loss, **report.terms}.items():
+            total, steps = self.logged.get(name, (0.0, 0))
+            self.logged[name] = total + value, steps + 1
+
+    def take_means(self) -> dict[str, float]:
+        """Return the means of loss and terms since the last call, each over the steps that had it."""
+        means = {name: total / steps for name, (total, steps) in self.logged.items()}
+        self.logged = {}
+        return means
 
     def forget_best(self) -> None:
         """Have the best weights chosen anew: those that were best don't count any more."""

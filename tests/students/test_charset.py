@@ -120,7 +120,15 @@ def test_a_sigma_is_final_where_the_alphabet_has_it() -> None:
 def test_an_accent_without_a_composed_form_is_folded_with_its_letter() -> None:
     # б́ marks a stress and has no code point of its own.
     verdict = Charset(RUSSIAN).examine("хлеб\u0301")
-    assert verdict == LabelVerdict("хлеб", None, "б\u0301", "")
+    assert verdict == LabelVerdict("хлеб", None, "\u0301", ""), "the letter is there, and only its mark is lost"
+
+
+def test_the_two_letters_i_of_turkish_keep_apart_in_an_alphabet_of_one_case() -> None:
+    small, large = Charset(digits + "abcçdefgğhıijklmnoöprsştuüvyz"), Charset("ABCÇDEFGĞHIİJKLMNOÖPRSŞTUÜVYZ")
+    assert [small.examine(label).text for label in ("Iğdır", "İSTANBUL")] == ["ığdır", "istanbul"]
+    assert small.examine("Iğdır").changed == set()
+    assert [large.examine(label).text for label in ("istanbul", "Iğdır")] == ["İSTANBUL", "IĞDIR"]
+    assert Charset.load("36").clean("IĞDIR") == "igdir"
 
 
 def test_case_is_never_turned_in_an_alphabet_of_both() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from students import pretrained
 from students.charset import Charset
+from students.ctc import CtcReader
 from students.errors import UserError
 from students.pretrained import locate
 from students.student import Student
@@ -75,6 +76,22 @@ def test_another_alphabet_is_refused(folder: Path) -> None:
     assert "student.charset" in message
 
 
+@pytest.mark.parametrize("size", [[33, 320], [32, 4], [32, 321], [32, 2**17]])
+def test_sizes_of_pictures_that_a_reader_of_any_width_can_not_have(size: list[int], tmp_path: Path) -> None:
+    shutil.copytree(pretrained.SHIPPED / "tiny-free", tmp_path / "reader")
+    file = tmp_path / "reader" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "image_size": size}))
+    with pytest.raises(UserError, match=r"pictures of|image_size"):
+        CtcReader.from_pretrained(tmp_path / "reader")
+
+
+def test_a_folder_without_a_schema_is_of_version_0_1(folder: Path) -> None:
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del stored["schema"]
+    (folder / "config.json").write_text(json.dumps(stored), encoding="utf-8")
+    Student.from_pretrained(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -90,6 +107,10 @@ def test_another_alphabet_is_refused(folder: Path) -> None:
         (lambda stored: stored.update(encoder="nonsense"), "nonsense"),
         (lambda stored: stored.update(depth=6), "can't be loaded"),
         (lambda stored: stored.update(width=64), "can't be loaded"),
+        (lambda stored: stored.update(depth=10**12), "depth can't be 1000000000000, more than 1000"),
+        (lambda stored: stored.update(image_size=[32, 10**9]), "image_size can't be (32, 1000000000)"),
+        (lambda stored: stored.update(schema=2), "has another schema than 1"),
+        (lambda stored: stored.update(schema=None), "has another schema than 1"),
     ],
 )
 def test_a_changed_configuration(folder: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:

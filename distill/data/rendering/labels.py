@@ -150,7 +150,7 @@ class WordSampler(LabelSampler):
                 self.split == "all" or is_held_out(text) == (self.split == "test")
             ):
                 return text
-        raise UserError(f"the charset leaves almost no words of split {self.split}; use one with more")
+        raise UserError(f"the charset leaves almost no words of split {self.split}; a wider one would work")
 
     def _random_string(self, random: Random) -> str:
         """Draw a string with one character beyond ASCII for sure, the others of its script, and sometimes a digit."""

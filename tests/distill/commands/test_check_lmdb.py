@@ -205,8 +205,8 @@ def test_pictures_outside_of_all_sets_are_said(tmp_path: Path, capsys: pytest.Ca
         (["mine", "--json", "mine/labels.jsonl"], "mine/labels.jsonl is, or lies in, mine"),
         (["mine", "--sheet", "mine/a.png"], "mine/a.png is, or lies in, mine"),
         (["other", "--against", "mine", "--sheet", "mine/b.png"], "lies in, mine"),
-        (["mine", "--json", "notes.txt"], "notes.txt exists, and check_lmdb has not written it"),
-        (["mine", "--sheet", "photo.png"], "photo.png exists, and check_lmdb has not written it"),
+        (["mine", "--json", "notes.txt"], "notes.txt exists, and check-lmdb has not written it"),
+        (["mine", "--sheet", "photo.png"], "photo.png exists, and check-lmdb has not written it"),
         (["mine", "--sheet", "sheet.jpg"], "give a name that ends in .png"),
         (["mine", "--sheet", "x.png", "--json", "x.png"], "both name x.png"),
         (["mine", "--json", "/dev/null"], "/dev/null can't be written"),
@@ -263,5 +263,5 @@ def test_label_files_of_other_names_are_named(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "Labels.csv").write_text("a.png,word\n", encoding="utf-8")
     assert main(["mine", "--no-sheet"]) == 2
-    told = "no pictures with labels.tsv, labels.csv or labels.jsonl, at any depth; mine/Labels.csv is no label file by its name"
+    told = "no pictures with labels.tsv, labels.csv or labels.jsonl, at any depth; mine/Labels.csv is no label file"
     assert told in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from distill.commands.hold_out import main
@@ -130,3 +131,26 @@ def test_pictures_without_a_label_file_are_said(data: Path, tmp_path: Path, caps
     (data / "more" / "a.png").write_bytes(b"picture")
     assert main([str(data), str(tmp_path / "out"), "--every", "4"]) == 0
     assert "1 pictures belong to no set, for want of a label file" in capsys.readouterr().out
+
+
+def test_a_refused_division_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The labels go to both sides, and all pictures of one side are missing: that is found while they are written."""
+    with LmdbWriter(tmp_path / "data") as writer:
+        for word in WORDS:
+            writer.add(b"" if is_held_out(word, 4) else b"picture", word)
+    before = sorted(tmp_path.iterdir())
+    assert main([str(tmp_path / "data"), str(tmp_path / "out"), "--every", "4"]) == 2
+    assert "choose another --every" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    assert main([str(tmp_path / "data"), str(tmp_path / "out"), "--every", "3"]) == 0
+
+
+def test_a_confidence_that_is_no_number_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with LmdbWriter(tmp_path / "data") as writer:
+        for word in WORDS:
+            writer.add(b"picture", word)
+    with lmdb.open(str(tmp_path / "data")) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"confidence-000000001", b"abc")
+    assert main([str(tmp_path / "data"), str(tmp_path / "out")]) == 0
+    assert "1 " in capsys.readouterr().out
+    assert sum(len(stored(path.parent)) for path in (tmp_path / "out").rglob("data.mdb")) == len(WORDS) - 1

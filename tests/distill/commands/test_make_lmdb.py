@@ -163,3 +163,23 @@ def test_it_is_not_written_among_the_pictures(folder: Path, capsys: pytest.Captu
     assert main([str(folder), str(folder / "set")]) == 2
     assert "lies in" in capsys.readouterr().err
     assert not (folder / "set").exists()
+
+
+def test_what_is_a_set_already_is_refused(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(folder), str(tmp_path / "out")]) == 0
+    assert main([str(tmp_path / "out"), str(tmp_path / "again")]) == 2
+    assert "is an LMDB already" in capsys.readouterr().err
+    (folder / "inner").mkdir()
+    (folder / "inner" / "labels.tsv").write_text("a.png\tword\n", encoding="utf-8")
+    assert main([str(folder), str(tmp_path / "again")]) == 2
+    assert "inside it; move one of them elsewhere" in capsys.readouterr().err, "as check-lmdb says it"
+
+
+def test_labels_in_quotation_marks_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (90, 40), "white").save(mine / name)
+    (mine / "labels.tsv").write_text('a.png\t"1,99"\nb.png\tword\n', encoding="utf-8")
+    assert main([str(mine), str(tmp_path / "out")]) == 0
+    assert '1 label stands in quotation marks, which count as part of the word: "1,99"' in capsys.readouterr().out

@@ -248,6 +248,23 @@ def test_mistakes_are_one_line(reader_and_pictures, tmp_path: Path, capsys: pyte
     assert "did you mean tiny" in refused(capsys, "--student", "tinny", picture)
     assert "--batch" in refused(capsys, "--student", str(student), "--batch", "0", picture)
     assert "is no ONNX" in refused(capsys, "--student", picture, picture)
+    assert "download it first" in refused(capsys, "--student", str(student), "https://nowhere/a.png")
+    assert "an empty argument, of a variable" in refused(capsys, "--student", str(student), "")
+    assert "an empty argument after --language-model" in refused(capsys, "--language-model", "", picture)
+    assert "an empty argument --language-model=" in refused(capsys, "--language-model=", picture)
+    unset = refused(capsys, "--student", "tiny-free", "--language-model", "european+", picture)
+    assert "'european+' has an empty name in it" in unset
+
+
+def test_a_name_that_would_break_the_lines_needs_json(
+    reader_and_pictures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, pictures = reader_and_pictures
+    for name in ("a\tb.png", "a\nb.png"):
+        shutil.copy(pictures / "00.png", tmp_path / name)
+        assert "add --json" in refused(capsys, "--student", str(student), str(tmp_path / name))
+        assert main(["--student", str(student), "--json", str(tmp_path / name)]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["path"] == str(tmp_path / name)
 
 
 def test_a_language_model_for_reading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

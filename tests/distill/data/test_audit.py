@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -136,6 +137,30 @@ def test_each_record_is_usable_dropped_or_corrupt(tmp_path: Path) -> None:
     assert (report.folded, report.removed) == ({"\u00e9": 1}, {"\u00a7": 1})
     assert examine(LmdbRecords(folder), Charset.load("94"), keep_illegible=True).usable == 3
     assert examine(LmdbRecords(folder), Charset("caf\u00e9x")).folded == {}
+
+
+def test_labels_in_quotation_marks_are_named(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "set", [(encoded(scene(number)), label) for number, label in enumerate(['"1,99"', "Taj"])]
+    )
+    assert examine(LmdbRecords(folder), Charset.load("94")).quoted == ['"1,99"']
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        (b"confidence-000000002", b"abc", "the confidence of record 2 of set is no number from 0 to 1"),
+        (b"confidence-000000002", b"7", "the confidence of record 2 of set is no number from 0 to 1"),
+        (b"distribution-000000002", b"abc", "record 2 of set has distributions that its set doesn't describe"),
+    ],
+)
+def test_damage_beside_the_picture_is_found(key: bytes, value: bytes, problem: str, tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", [(encoded(scene(number)), "word") for number in range(3)])
+    with lmdb.open(str(folder)) as environment, environment.begin(write=True) as transaction:
+        transaction.put(key, value)
+        transaction.put(b"columns-000000001", b"abc")
+    report = examine(LmdbRecords(folder), Charset.load("36"))
+    assert (report.usable, report.corrupt_records, report.with_columns) == (2, [problem], 0)
 
 
 def test_words_that_ctc_can_not_spell_are_counted(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_every_form_gives_the_same_words(folder: Path, name: str) -> None:
     assert [words[index].label for index in range(2)] == ["sayit", "twothree"]
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../1.png", "sub/../../1.png", "..\\1.png", "C:/1.png", ""])
+@pytest.mark.parametrize("name", ["/etc/passwd", "../1.png", "sub/../../1.png", "..\\1.png", "C:/1.png"])
 def test_names_must_stay_inside(folder: Path, name: str) -> None:
     (folder / "labels.tsv").write_text(f"1.png\tok\n{name}\tword\n")
     with pytest.raises(UserError, match=r"line 2.*out of the folder"):

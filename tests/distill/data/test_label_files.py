@@ -115,6 +115,9 @@ def test_pictures_need_no_ending_when_they_are_there(tmp_path: Path) -> None:
         ("labels.json", "{}", "labels are read from"),
         ("labels.tsv", 'a.png\tok\nb.png\t"5"" pipe"\n', r'line 2: "5"" pipe" is quoted as in a csv.*\(5" pipe\)'),
         ("labels.jsonl", '{"file": "1.png", "label": "one", "label": "two"}\n', "line 1: .* each once"),
+        ("labels.csv", "a.png,x\n,y\n", "line 2: names no file; put a file name before 'y'"),
+        ("labels.csv", 'a.png, "Tired"\nb.png, "\\"Taj"\n', "line 2: .* write quotation marks within a cell twice"),
+        ("labels.tsv", 'a.png\t"1,99"\nb.png\t"wo"\n', "all labels stand in quotation marks, .* or labels.csv"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import lmdb
 import pytest
 
 from distill.data.lmdb_reader import LmdbRecords
 from distill.data.writing import LmdbWriter
 from students.errors import UserError
-from students.files import is_full
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -40,20 +39,24 @@ def test_an_error_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill.data.writing.shutil.disk_usage", lambda path: SimpleNamespace(free=4096))
+LIMITED = """
+import resource, sys
+from distill.data.writing import LmdbWriter
+from students.files import is_full
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+try:
+    with LmdbWriter(sys.argv[1]) as writer:
+        for number in range(300):
+            writer.add(bytes(9000), f"word {number}")
+except OSError as error:
+    print(is_full(error), error.filename)
+"""
 
-    class Full:
-        def __init__(self, *arguments: object, **options: object) -> None: ...
-        def begin(self, **options: object) -> None:
-            raise lmdb.Error("mdb_txn_commit: Input/output error")
 
-        def close(self) -> None: ...
-
-    monkeypatch.setattr("distill.data.writing.lmdb.open", Full)
-    with pytest.raises(OSError, match="No space left on device") as raised, LmdbWriter(tmp_path / "set") as writer:
-        writer.add(b"x", "y")
-    assert is_full(raised.value)
+def test_a_limit_that_stops_the_writing_is_said(tmp_path: Path) -> None:
+    """A file size limit stands for a full disk and a quota: LMDB says `Input/output error` of all three."""
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path / "set")], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.returncode) == (f"True {tmp_path / 'set'}", 0), done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

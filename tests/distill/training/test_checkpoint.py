@@ -209,6 +209,15 @@ def test_other_places_that_are_refused(earlier: Path, tmp_path: Path) -> None:
         open_run_folder(earlier / "notes.txt" / "run", overwrite=False, resume=None)
 
 
+def test_what_belongs_to_somebody_else_is_named(earlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (earlier / "tensorboard").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: path != earlier / "tensorboard")
+    with pytest.raises(UserError, match="tensorboard can't be written to; allow it"):
+        open_run_folder(earlier, overwrite=False, resume="auto")
+    monkeypatch.undo()
+    open_run_folder(earlier, overwrite=False, resume="auto").close()
+
+
 def test_a_checkpoint_of_another_run_is_not_mixed_into_a_run(earlier: Path, tmp_path: Path) -> None:
     for run in (earlier, tmp_path / "other"):
         (run / "checkpoints" / "step-00000007").mkdir(parents=True)

@@ -246,6 +246,11 @@ def test_sizes_that_can_not_be(change: str, reason: str, refuse: Refuse) -> None
         ("optim.ema=1", "optim.ema=1.0 is too large; give less than 1"),
         ("optim.warmup=1", "optim.warmup=1.0 is too large; give less than 1"),
         ("optim.lr=-1", "optim.lr=-1.0 is too small; give 0 or more"),
+        ("optim.lr=.inf", "optim.lr=inf is no finite number; give at least 0"),
+        ("optim.eps=0", "optim.eps=0.0 is too small; give more than 0"),
+        ("guidance.bridge=.inf", "guidance.bridge=inf is no finite number; give at least 0"),
+        ("guidance.dkd_alpha=.nan", "guidance.dkd_alpha=nan is no finite number; give at least 0"),
+        ("teacher.weight=1e400", "teacher.weight=inf is no finite number; give at least 0"),
     ],
 )
 def test_an_optimizer_that_can_not_be(change: str, reason: str, refuse: Refuse) -> None:
@@ -271,7 +276,13 @@ def test_a_checkpoint_of_another_student(config: Path, refuse: Refuse, capfd: py
     capfd.readouterr()
     run = config.parent / "run"
     message = refuse("--resume", "auto", "student.width=64")
-    assert "resume with the configuration it was made with" in message
+    assert "changed since then: student.width 32 -> 64); resume with the configuration it was made with" in message
+    for change, told in (
+        ("optim.name=muon", "has the state of another optimizer (changed since then: optim.name adamw -> muon)"),
+        ("optim.ema=0", "changed since then: optim.ema 0.9 -> 0.0"),
+        ("optim.schedule=cosine", "changed since then: optim.schedule onecycle -> cosine"),
+    ):
+        assert told in refuse("--resume", "auto", change)
     assert "width: 32" in (run / "config.yaml").read_text(encoding="utf-8"), "nothing is lost"
     assert "--resume auto" in refuse()
     assert "one of them" in refuse("--resume", "auto", "--overwrite")

@@ -64,3 +64,18 @@ def test_a_rehearsal_renders_a_few_words_and_keeps_none(
     assert "characters" in output
     assert "linguistic1" not in output, "a baseline is not guided"
     assert tree(tmp_path) == before
+
+
+def test_words_that_the_teacher_is_not_sure_of_are_counted(
+    config: Path, material: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = f"data.train=[{{path: {material}/train, labels: pseudo}}]"
+    given = [source, "teacher.name=tiny-free", "guidance.pseudo_label_threshold=1", "eval.baseline=false"]
+    assert main(["--config", str(config), "--dry-run", *given]) == 0
+    told = "6 of 6 words without a label were left out: tiny-free is less sure than guidance.pseudo_label_threshold=1"
+    assert told in capfd.readouterr().out
+
+
+def test_a_first_step_that_is_not_finite_is_refused(config: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(config), "--dry-run", "guidance.bridge=1e39"]) == 2
+    assert "bridge: not finite in the first step" in capfd.readouterr().err

@@ -265,6 +265,39 @@ def test_teachers_guide_every_few_steps_not_batches(config: Path) -> None:
     assert ["bridge" in row for row in logged] == [True, False, True, False, True]
 
 
+def test_rows_are_means_over_the_steps_since_the_last(config: Path, tmp_path: Path) -> None:
+    arguments = ["--config", str(config), "guidance.interval=2", "train.steps=6", "train.checkpoint_every=3"]
+    assert main([*arguments, f"out={tmp_path / 'each'}"]) == 0
+    assert main([*arguments, "train.log_every=2"]) == 0
+    each, pairs = (
+        [row for row in rows(run) if row["group"] == "train"] for run in (tmp_path / "each", tmp_path / "run")
+    )
+    assert [row["step"] for row in pairs] == [2, 4, 6]
+    assert [row["loss"] for row in pairs] == pytest.approx(
+        [(first["loss"] + second["loss"]) / 2 for first, second in zip(each[::2], each[1::2], strict=True)]
+    )
+    assert [row["bridge"] for row in pairs] == [row["bridge"] for row in each[::2]], "over the guided steps alone"
+    checkpoint = str(tmp_path / "run" / "checkpoints" / "step-00000003")
+    assert main([*arguments, "train.log_every=2", "--resume", checkpoint]) == 0
+    assert [row for row in rows(tmp_path / "run") if row["group"] == "train"] == pairs, "a resumed run has the same"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (["guidance.bridge=0", "guidance.visual=0", "guidance.linguistic=0"], "no loss that it has the parts for"),
+        (["teacher.weight=0"], "guides nothing, its weight is 0"),
+        (["teacher.name=null", "guidance.kd=1"], "guidance.kd needs a teacher, and there is none: left out"),
+    ],
+)
+def test_a_teacher_that_teaches_nothing_is_said(
+    changes: list[str], line: str, config: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--config", str(config), "train.steps=1", *changes]) == 0
+    assert line in capfd.readouterr().out
+    assert read_sections(config.parent / "run" / "student")["Training"].endswith("Trained without a teacher.")
+
+
 @pytest.mark.parametrize("resumable", [False, True])
 def test_a_loss_that_is_not_finite_is_one_line(
     resumable: bool, config: Path, capfd: pytest.CaptureFixture[str]
@@ -305,7 +338,9 @@ def test_a_student_inherits_the_terms_of_the_one_it_started_from(config: Path, t
     assert sections["Training"].endswith("Started from `start`.")
 
 
-def test_a_run_that_is_resumed_with_no_step_left_exports_what_it_has(config: Path) -> None:
+def test_a_run_that_is_resumed_with_no_step_left_exports_what_it_has(
+    config: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     run, more = config.parent / "run", ["train.steps=4", "train.checkpoint_every=2"]
     assert main(["--config", str(config), *more]) == 0
     checkpoint = str(run / "checkpoints" / "step-00000002")
@@ -316,6 +351,9 @@ def test_a_run_that_is_resumed_with_no_step_left_exports_what_it_has(config: Pat
     names = [name for name in exported if name.endswith("weight")]
     assert names
     assert [row["step"] for row in rows(run) if row["group"] == "validation"] == [2]
+    assert "past train.steps" not in capfd.readouterr().out
+    assert main(["--config", str(config), "train.steps=1", "--resume", checkpoint]) == 0
+    assert "that is past train.steps=1: nothing is left to train" in capfd.readouterr().out
     assert all(torch.equal(exported[name], stored[f"module.{name}"]) for name in names)
 
 

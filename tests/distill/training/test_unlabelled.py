@@ -69,8 +69,10 @@ def test_a_word_below_the_threshold_contributes_nothing(student: Student, sure: 
     without = terms_of(task, shaded(["", "own"], 0.1, 0.7))
     assert set(whole) == set(without) == {"characters", "ctc", "pseudo", "pseudo_ctc", "kd", *FEATURES}
     torch.testing.assert_close(whole, without)
-    assert task.log_metrics()["words_not_labelled"] == 50, "two of four in both batches together"
-    assert "words_not_labelled" not in task.log_metrics(), "none since the last time"
+    (note,) = task.notes()
+    assert note.startswith("2 of 4 words without a label were left out: "), "in both batches together"
+    assert "guidance.pseudo_label_threshold=0.9" in note
+    assert task.notes() == [], "none since the last time"
 
 
 def test_read_words_have_a_weight_of_their_own(student: Student, sure: SureTeacher) -> None:
