@@ -10,12 +10,12 @@ from pathlib import Path
 from rich.console import Console
 
 from distill.commands import CommandParser, integer
+from distill.data.describing import name_characters
 from distill.data.folders import FolderRecords, list_names
 from distill.data.label_files import describe_quoted, is_quoted
 from distill.data.lmdb_reader import DATA_FILE
 from distill.data.progress import PLAIN, followed
 from distill.data.records import BadRecordError, decode_record
-from distill.data.report import name_characters
 from distill.data.trees import refuse_inner_set
 from distill.data.writing import LmdbWriter, check_outside
 from distill.errors import exit_on_user_error

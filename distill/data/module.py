@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from distill.data.batch import Batch
 from distill.data.datasets import ConcatWords, WordDataset, load_words, stored_in, stored_parts
+from distill.data.describing import describe_words
 from distill.data.folders import list_names
 from distill.data.loading import Source, build_loader, build_test_loader
 from distill.data.progress import print_lines
@@ -23,7 +24,6 @@ from distill.data.rendering.labels import MAX_LENGTH, Split
 from distill.data.rendering.render_set import RenderRequest, describe_renderer, render_once, rendering_warnings
 from distill.data.rendering.synthetic import SyntheticWords
 from distill.data.rendering.vocabulary import check_languages
-from distill.data.report import describe_words
 from distill.data.samples import WordOptions
 from distill.data.sampling import check_ratios
 from distill.data.sections import DataSection, SourceSection

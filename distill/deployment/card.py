@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distill.deployment.onnx_program import onnx_program
 from distill.deployment.snippets import FILES, TargetName, snippet
-from distill.evaluation.stored import load_report
+from distill.evaluation.stored_reports import load_report
 from students.charset import show_characters
 from students.decoding import LogitsKind
 from students.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.evaluation.metrics import Tally
 from distill.evaluation.page.charts import Mark, Place
-from distill.evaluation.stored import averaged_sets, find_reports, load_report, total
+from distill.evaluation.stored_reports import averaged_sets, find_reports, load_report, total
 from students.errors import UserError
 
 

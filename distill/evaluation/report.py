@@ -16,7 +16,7 @@ import torch
 from distill.evaluation.benchmarks import OverlapCheck
 from distill.evaluation.compare import Comparison, ReaderResult
 from distill.evaluation.metrics import Agreement, Pair, Tally, percent
-from distill.evaluation.stored import REPORT
+from distill.evaluation.stored_reports import REPORT
 from distill.evaluation.tables import to_markdown
 from distill.evaluation.verdict import verdict
 from students.files import check_output, write_file

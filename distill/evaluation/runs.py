@@ -14,7 +14,7 @@ from typing import Any, Literal
 from distill.evaluation.curves import learning_curve, read_metrics
 from distill.evaluation.metrics import Tally, agreement, paired_interval
 from distill.evaluation.readings import READINGS, ReadWord, load_readings
-from distill.evaluation.stored import averaged_sets, find_report, find_reports, load_report, total
+from distill.evaluation.stored_reports import averaged_sets, find_report, find_reports, load_report, total
 from distill.fields import as_yaml
 from students.errors import UserError
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill.evaluation.metrics import Agreement
-from distill.evaluation.stored import averaged_sets, total
+from distill.evaluation.stored_reports import averaged_sets, total
 
 
 def verdict(report: Mapping[str, Any]) -> str:

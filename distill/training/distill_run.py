@@ -292,8 +292,10 @@ class DistillRun(TrainingRun[Config]):
         for note in task.notes():
             self.log(note)
         shares = gradient_shares(task, task(inputs))
-        if infinite := [name for name, numbers in shares.items() if not all(map(math.isfinite, numbers))]:
-            raise UserError(f"{', '.join(infinite)}: not finite in the first step; lower the weights, or mend options")
+        infinite = [name for name, (value, _) in shares.items() if not math.isfinite(value)]
+        if infinite or not all(math.isfinite(share) for _, share in shares.values()):
+            what = ", ".join(infinite) or "the gradient"
+            raise UserError(f"{what}: not finite in the first step; lower its weight, or mend its options")
         for name, (value, share) in shares.items():
             self.log(f"{name:12} {value:9.4f}  gradient share {100 * share:5.1f}%")
 

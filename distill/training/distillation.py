@@ -21,7 +21,7 @@ from distill.training.branches import (
 )
 from distill.training.pseudo_labels import LabelledBatch, label_words
 from distill.training.sections import AuxSection, GuidanceSection, LossSection
-from distill.training.stored import StoredTeacher, stored_guidance
+from distill.training.stored_teacher import StoredTeacher, stored_guidance
 from distill.training.task import Task, batch_seed
 from distill.training.term_weights import TermWeights
 from losses.heads import HEADS

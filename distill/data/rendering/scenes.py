@@ -7,7 +7,7 @@ from random import Random
 import cv2
 import numpy as np
 
-from distill.data.rendering.texture import HEIGHT, WIDTH, octaves
+from distill.data.rendering.texture import HEIGHT, WIDTH, cut_piece, octaves
 
 COUNT = 96
 
@@ -26,13 +26,7 @@ class SceneBank:
 
     def cut(self, width: int, height: int, random: Random) -> np.ndarray:
         """Cut a piece at a random place, zoom and orientation, channels in random order: planes (3, h, w) float32."""
-        scene = self.scenes[int(random.random() * len(self.scenes))]
-        zoom = random.uniform(0.4, 1.6)
-        w, h = min(WIDTH, max(6, int(width * zoom))), min(HEIGHT, max(6, int(height * zoom)))
-        x, y = int(random.random() * (WIDTH - w + 1)), int(random.random() * (HEIGHT - h + 1))
-        piece = cv2.resize(scene[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_LINEAR)
-        if random.random() < 0.5:
-            piece = piece[:, ::-1]
+        piece = cut_piece(self.scenes, width, height, random)
         return piece.transpose(2, 0, 1)[list(random.choice(_ORDERS))].astype(np.float32)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 
 import cv2
@@ -33,15 +33,17 @@ class TextureBank:
 
     def cut(self, width: int, height: int, random: Random) -> np.ndarray:
         """Cut a piece at a random place, zoom and orientation: (height, width) float32, about -1 to 1."""
-        texture = self.textures[int(random.random() * len(self.textures))]
-        zoom = random.uniform(0.4, 1.6)
-        w = min(WIDTH, max(6, int(width * zoom)))
-        h = min(HEIGHT, max(6, int(height * zoom)))
-        x, y = int(random.random() * (WIDTH - w + 1)), int(random.random() * (HEIGHT - h + 1))
-        piece = cv2.resize(texture[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_LINEAR)
-        if random.random() < 0.5:
-            piece = piece[:, ::-1]
-        return (piece.astype(np.float32) - 128.0) * np.float32(1 / 127)
+        return (cut_piece(self.textures, width, height, random).astype(np.float32) - 128.0) * np.float32(1 / 127)
+
+
+def cut_piece(pictures: Sequence[np.ndarray], width: int, height: int, random: Random) -> np.ndarray:
+    """Cut a piece of any of some pictures (128, 352, ...), at a random place and zoom, mirrored half of the time."""
+    picture = pictures[int(random.random() * len(pictures))]
+    zoom = random.uniform(0.4, 1.6)
+    w, h = min(WIDTH, max(6, int(width * zoom))), min(HEIGHT, max(6, int(height * zoom)))
+    x, y = int(random.random() * (WIDTH - w + 1)), int(random.random() * (HEIGHT - h + 1))
+    piece = cv2.resize(picture[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_LINEAR)
+    return piece[:, ::-1] if random.random() < 0.5 else piece
 
 
 class NoiseBank:

@@ -17,7 +17,7 @@ from distill.evaluation.page.rendering import Chart, Table, chart, render
 from distill.evaluation.page.svg import drawing
 from distill.evaluation.page.word_sections import WordSections, legend
 from distill.evaluation.readings import ReadWord, collect_readings, write_readings
-from distill.evaluation.stored import averaged_sets, total
+from distill.evaluation.stored_reports import averaged_sets, total
 from distill.evaluation.tables import TITLES, millions, p_value, warnings
 from students.files import write_file
 

@@ -14,7 +14,7 @@ from distill.evaluation.page.charts import Line, Mark, Place
 from distill.evaluation.page.rendering import Chart, Table, chart, render
 from distill.evaluation.page.svg import drawing, write_pictures
 from distill.evaluation.runs import Difference, Estimate, Group, differences, differing_keys, shared_sets, warnings_of
-from distill.evaluation.stored import averaged_sets
+from distill.evaluation.stored_reports import averaged_sets
 from distill.evaluation.tables import millions
 from students.files import write_file
 

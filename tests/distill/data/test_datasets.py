@@ -15,8 +15,8 @@ from PIL import Image, features
 
 from distill.data.batch import collate
 from distill.data.datasets import ConcatWords, WordDataset, load_words
+from distill.data.describing import describe_words
 from distill.data.lmdb_reader import LmdbRecords
-from distill.data.report import describe_words
 from distill.data.samples import WordOptions
 from distill.data.sections import SourceSection
 from distill.data.writing import LmdbWriter
