@@ -213,6 +213,8 @@ def _checked_section(schema: type, section: type, key: str, given: Any, texts: A
     if section is LossSection and not isinstance(given, Mapping | list):
         given = {"weight": given}
     if not isinstance(given, Mapping):
+        if isinstance(given, str) and "name" in field_types(section):
+            raise UserError(f"{key} is a section; write {key}.name={given}")
         names = ", ".join(field_types(section))
         raise UserError(f"{key or 'a configuration'} is a section with the keys {names}; write them below it")
     checked = {}

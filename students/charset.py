@@ -144,18 +144,24 @@ class Charset:
         capitals = all(char.upper() == char or len(char.upper()) > 1 for char in self.characters)
         return "upper" if capitals else None
 
+    @cached_property
+    def is_turkish(self) -> bool:
+        """Whether it has one case with both of Turkish's letters i, and not all of q, w and x, as Turkish does."""
+        own, foreign = (DOTTED + "I", "QWX") if self.case == "upper" else (DOTLESS + "i", "qwx")
+        return self.case is not None and set(own) <= self.ids.keys() and not set(foreign) <= self.ids.keys()
+
     def apply_case(self, text: str) -> str:
         """Turn `text` to the alphabet's case, if it has one case only, by Unicode's rules.
 
         Characters of the alphabet stay as they are. A Greek final sigma becomes a sigma where the alphabet lacks it.
-        An alphabet of one case that has both of Turkish's letters i, with and without a dot, turns them by its rule.
+        One that `is_turkish` turns its two letters i by Turkish's rule.
         """
         if self.case == "lower":
-            if DOTLESS in self.ids and "i" in self.ids:
+            if self.is_turkish:
                 text = text.replace("I", DOTLESS).replace(DOTTED, "i")
             text = text.lower()
         elif self.case == "upper":
-            if DOTTED in self.ids and "I" in self.ids:
+            if self.is_turkish:
                 text = text.replace("i", DOTTED).replace(DOTLESS, "I")
             text = "".join(char if char in self.ids else self._capitals.get(char, char.upper()) for char in text)
         return text if FINAL_SIGMA in self.ids else text.replace(FINAL_SIGMA, SIGMA)

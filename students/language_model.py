@@ -31,12 +31,10 @@ NO_MODEL, OWN = "none", "own"
 OWN_FILE = "language_model.tsv"
 """Such a list in the reader's folder."""
 
-_COUNT_WITHOUT_TAB = re.compile(r"[^\d\t]*[^\W\d_][^\d\t]*?(?P<sign>[ ,;:|])\s*(?P<count>\d+(\.\d+)?)")
+_COUNT_LAST = re.compile(r"\s*[^\d\t]*[^\W\d_][^\d\t]*?(?P<sign>[ ,;:|])\s*(?P<count>\d+(\.\d+)?)")
 _COUNT_FIRST = re.compile(r"\s*(?P<count>\d+(\.\d+)?)\s*(?P<sign>[ ,;:|])\s*[^\W\d_][^\d\t]*")
 _LABEL_LINE = re.compile(r'\s*\{|[^\t,;]+\.(?:png|jpe?g|webp|bmp|tiff?|gif)"?\s*[\t,;]', re.IGNORECASE)
 """The beginning of a line of a file that names pictures and their labels."""
-NOTE = "# "
-"""What a line of a list begins with that is no word."""
 _RUN = re.compile(r"[^\W_]+")
 """Letters and digits without anything between them."""
 
@@ -150,7 +148,7 @@ def load_language_model(name: str, own: Path | str | None = None) -> LanguageMod
 def read_counts(path: Path) -> dict[str, float]:
     """Read a list: UTF-8 text with a word a line, and behind a tab how often it occurs, 1 where that is left out.
 
-    Lines that start with `#` and a space are notes. The text may be compressed (`.xz`).
+    Lines that start with `#` are notes, but for numbers such as `#12`. The text may be compressed (`.xz`).
 
     Raises:
         UserError: when it can't be read, has no words, or a count that is none.
@@ -184,7 +182,7 @@ def parse_counts(lines: Iterable[str], name: str) -> dict[str, float]:
     counts: dict[str, float] = defaultdict(float)
     for number, line in enumerate(lines, 1):
         word, _, count = line.partition("\t")
-        if not (key := fold(word)) or line.startswith(NOTE):
+        if _is_note(line) or not (key := fold(word)):
             continue
         try:
             often = float(count or 1)
@@ -204,22 +202,39 @@ def parse_counts(lines: Iterable[str], name: str) -> dict[str, float]:
 def _refuse_counts_without_tabs(lines: Sequence[str], name: str) -> None:
     """Raise `UserError` for a list whose counts don't stand behind tabs: they would be taken for codes.
 
-    `KA 1234` and `12 ABC` may be plates; so a space tells a count only in a list that begins with the most frequent
-    word, or before words that are set flush right, as `uniq -c` does.
+    `KA 1234`, `12 ABC` and `Gate: 3` may stand on plates and doors. So counts are told by a comma, semicolon or bar
+    behind the words, or by their order, the most frequent first; before words also by being set flush right, as
+    `uniq -c` does.
     """
-    words = [line for line in lines if line.strip() and not line.startswith(NOTE)]
-    padded = all(line[0] == " " for line in words)
-    for form, is_padded in ((_COUNT_WITHOUT_TAB, False), (_COUNT_FIRST, padded)):
-        rows = [form.fullmatch(line.rstrip() if form is _COUNT_FIRST else line.strip()) for line in words]
-        found = [row for row in rows if row is not None]
-        if not found or None in rows[1:]:  # the first may be a header
-            continue
-        counts = [float(row["count"]) for row in found]
-        signs = all(row["sign"] in ",;:|" for row in found)
-        if signs or is_padded or (len(counts) > 4 and counts == sorted(counts)[::-1]):
+    words = [line.rstrip() for line in lines if line.strip() and not _is_note(line)]
+    for form, signs in ((_COUNT_LAST, ",;|"), (_COUNT_FIRST, "|")):
+        rows: list[re.Match[str]] = []
+        for number, line in enumerate(words):
+            row = form.fullmatch(line)
+            if row is not None:
+                rows.append(row)
+            elif number > 0:  # the first may be a header
+                rows.clear()
+                break
+        counts = [float(row["count"]) for row in rows]
+        falling = len(counts) > 4 and counts == sorted(counts)[::-1] and counts[0] > counts[-1]
+        flush = form is _COUNT_FIRST and len(rows) > 1 and _is_flush_right(rows)
+        if rows and (all(row["sign"] in signs for row in rows) or falling or flush):
             raise UserError(
-                f"{name}: {found[0][0].strip()!r} looks like a word with a count; put the word first, and a tab between"
+                f"{name}: {rows[0][0].strip()!r} looks like a word with a count; put the word first and a tab between, "
+                "or, if all of it is a word, a tab and 1 behind it"
             )
+
+
+def _is_flush_right(rows: Sequence[re.Match[str]]) -> bool:
+    """Whether numbers of different lengths begin their lines and end in the same column."""
+    ends = {row.end("count") for row in rows}
+    return len(ends) == 1 and len({row.start("count") for row in rows}) > 1
+
+
+def _is_note(line: str) -> bool:
+    """Whether a line is a note: `#` and anything but a number, as house numbers are written."""
+    return line.startswith("#") and not line[1:].partition("\t")[0].strip().isdigit()
 
 
 def fold(text: str) -> str:

@@ -28,7 +28,7 @@ HUB_FILES = ("config.json", "model.safetensors", "README.md", OWN_FILE)
 SCHEMA = 1
 """Version of the form of config.json."""
 MOST_LAYERS, LARGEST_SIZE = 1000, 2**16
-"""Of a stored configuration; more comes from an accident, and would be built before the weights are looked at."""
+"""Of a stored configuration; larger values are damage, and would be built before the weights are looked at."""
 RENAMED = {"refinements": "refine_iters"}
 """Keys of config.json as version 0.1 wrote them, with their names today."""
 RENAMED_DECODINGS = {"greedy": "ar", "one-shot": "nar"}
@@ -130,8 +130,8 @@ def config_from(kind: type[Config], stored: Mapping[str, Any], path: Path) -> Co
         UserError: for unknown keys, and in the package's own configurations values of another type than the default's.
     """
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
-    if values.pop("schema", SCHEMA) != SCHEMA:  # missing in folders of 0.1
-        raise UserError(f"{path} has another schema than {SCHEMA}: a later version wrote it, which reads it")
+    if (schema := values.pop("schema", SCHEMA)) != SCHEMA:  # missing in folders of 0.1
+        raise UserError(f"{path} was written by a later version (schema {schema!r}); update symdistill to read it")
     for old, new in RENAMED.items():  # written by 0.1
         if old in values:
             values[new] = values.pop(old)

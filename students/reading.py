@@ -153,9 +153,9 @@ class Reader(PictureReader, nn.Module):
         return readings
 
     def read_arrays(self, images: np.ndarray, allowed: np.ndarray | None = None) -> list[Reading]:
-        """Read normalised pictures (N, 3, H, W) float32 in eval mode; each of its modules has its own mode again after.
+        """Read normalised pictures (N, 3, H, W) float32, in eval mode and the precision of the weights.
 
-        They are computed in the precision of the weights.
+        Then every module's mode is restored.
         """
         training = [module for module in self.modules() if module.training]
         self.eval()

@@ -99,11 +99,13 @@ class StudentConfig:
             raise UserError(f"a dropout of {self.dropout}; give 0 to below 1, such as 0.1")
         if self.encoder in ("vit", "conv"):
             check_heads(self.width, self.heads, "the encoder")
+        if len(self.image_size) != 2:
+            raise UserError(f"pictures of {self.image_size} pixels; give height and width, such as (32, 128)")
         height, width = self.image_size
-        if self.encoder == "conv" and (height % 8 or width % 4 or (self.keep_aspect and width < height)):
+        if self.encoder == "conv" and (height % 8 or (width < height if self.keep_aspect else width % 4)):
             raise UserError(
-                f"pictures of {height} x {width} pixels; give encoder conv a height that 8 divides and a width that 4 "
-                "divides, with keep_aspect at least as wide as high"
+                f"pictures of {height} x {width} pixels; give encoder conv a height that 8 divides, and a width that 4 "
+                "divides or, with keep_aspect, that is at least the height"
             )
         if self.encoder == "conv" and (len(self.stem) != 3 or min(self.stem) < 1):
             raise UserError(f"a stem of channels {list(self.stem)}; give three numbers, such as 24, 48, 96")

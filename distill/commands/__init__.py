@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import pkgutil
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from students.reading import Decoding
 
 Number = TypeVar("Number", int, float)
+MAY_BE_EMPTY = ("--terms", "--training", "--host")
+"""Options whose empty value means something: text of a card as it was, all interfaces."""
 
 
 def commands() -> dict[str, str]:
@@ -36,12 +37,14 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(f"symdistill {prog.replace('_', '-')}", **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse arguments; raise `UserError` for an empty one, which would stand for the folder where one is."""
+        """Parse arguments; raise `UserError` for an empty one, which as a path would be the folder that one is in."""
         args = list(sys.argv[1:] if args is None else args)
         for before, given in zip(["", *args], args, strict=False):
-            if given == "" or re.fullmatch(r"--[\w-]+=", given):
-                after = f" after {before}" if not given and before else f" {given}" if given else ""
-                raise UserError(f"an empty argument{after}, of a variable that isn't set perhaps; give a value")
+            option = before if given == "" else given.removesuffix("=") if before != "--" else ""
+            empty = given == "" or (given.endswith("=") and given.startswith("--"))
+            if empty and option not in MAY_BE_EMPTY:
+                where = f" for {option}" if option.startswith("--") else ""
+                raise UserError(f"an empty argument{where}; perhaps a variable isn't set: give a value")
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:

@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     command = CommandParser(
         prog="check_lmdb",
         description="Check sets of words: counts, what the label rules drop, picture sizes, what can't be read, and "
-        "overlaps. Exit 1 when a record is corrupt, is stored beyond num-samples, or overlaps.",
+        "overlaps. Exit 1 when a record is damaged, is stored beyond num-samples, or overlaps.",
     )
     command.add_argument("data", type=Path, help="LMDB, image folder, list of records, or a folder that holds sets")
     command.add_argument(
@@ -200,6 +200,8 @@ def print_findings(console: Console, report: SetReport) -> None:
         )
     for line in report.corrupt_records[:MAX_CORRUPT_LISTED]:
         console.print(f"{name}: corrupt: {line}")
+    for line in report.beside[:MAX_CORRUPT_LISTED]:
+        console.print(f"{name}: damaged beside picture and label: {line}")
     if report.corrupt > MAX_CORRUPT_LISTED:
         console.print(f"{name}: corrupt: {report.corrupt - MAX_CORRUPT_LISTED} more; --json FILE names all")
 

@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"  {line}")
     if counts.unreadable:
         console.print(f"  left out: {counts.unreadable} without a readable label or picture")
+    if counts.damaged:
+        console.print(f"  {counts.damaged} without their confidence, which is no number from 0 to 1")
     for line in describe_unread(sets):
         console.print(line)
     return 0

@@ -12,7 +12,7 @@ from rich.console import Console
 from distill.commands import CommandParser, integer
 from distill.data.describing import name_characters
 from distill.data.folders import FolderRecords, list_names
-from distill.data.label_files import describe_quoted, is_quoted
+from distill.data.label_files import describe_quoted, has_label_file, is_quoted
 from distill.data.lmdb_reader import DATA_FILE
 from distill.data.progress import PLAIN, followed
 from distill.data.records import BadRecordError, decode_record
@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.labels is None:
         if (given.folder / DATA_FILE).is_file():
             raise UserError(f"{given.folder} is an LMDB already; check-lmdb examines it")
-        refuse_inner_set(given.folder)
+        if has_label_file(given.folder):
+            refuse_inner_set(given.folder)
     records = FolderRecords(given.folder, given.labels)
     charset = Charset.load(given.charset)
     with LmdbWriter(given.out, given.overwrite) as writer:

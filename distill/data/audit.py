@@ -19,6 +19,7 @@ from distill.data.sampling import spread
 from distill.data.sheets import INK, WRONG, Line, SheetItem, record_item
 from students.charset import Charset
 from students.decoding import ctc_columns_needed
+from students.errors import UserError
 
 EXAMPLES = 5
 """Labels that are shown for each reason."""
@@ -53,6 +54,8 @@ class SetReport:
     """Records without a label or a picture that can be read."""
     corrupt_records: list[str]
     """Each of them, and why."""
+    beside: list[str]
+    """Confidences and distributions that can't be read; learning from labels doesn't need them."""
     beyond: int
     """Records that are stored beyond `num-samples`."""
     repeated: int
@@ -77,7 +80,7 @@ class SetReport:
     @property
     def is_damaged(self) -> bool:
         """Whether something is stored that can't be read, or is never read."""
-        return self.corrupt > 0 or self.beyond > 0
+        return self.corrupt > 0 or bool(self.beside) or self.beyond > 0
 
 
 def examine(
@@ -100,7 +103,11 @@ def examine(
     corrupt: list[str] = []
     too_long_for_ctc: list[str] = []
     usable = with_columns = copies = 0
-    distributions = None if records.distributions() is None else DistributionReader(records, charset)
+    beside, distributions = [], None
+    try:
+        distributions = None if records.distributions() is None else DistributionReader(records, charset)
+    except UserError as error:
+        beside.append(str(error))
     seen: dict[bytes, tuple[str, str]] = {}
     contradictions: list[str] = []
     reformatted: list[str] = []
@@ -109,14 +116,17 @@ def examine(
         try:
             label = records.label(position) if label is None else label
             sizes.append(decode_record(records, position).size)
-            records.confidence(position)
-            if distributions is not None:
-                distributions.read(position, "")
-            elif records.distribution(position) is not None:
-                raise BadRecordError(f"{records.describe(position)} has distributions that its set doesn't describe")
         except BadRecordError as error:
             corrupt.append(str(error))
             continue
+        try:
+            records.confidence(position)
+            if distributions is not None:
+                distributions.read(position, "")
+            elif not beside and records.distribution(position) is not None:
+                raise BadRecordError(f"{records.describe(position)} has distributions that its set doesn't describe")
+        except BadRecordError as error:
+            beside.append(str(error))
         digest = hashlib.blake2b(records.image(position), digest_size=16).digest()
         first, other = seen.setdefault(digest, (place := records.describe(position), label))
         copies += first != place
@@ -145,7 +155,8 @@ def examine(
         name=records.name, path=str(records.path), records=len(records), usable=usable,
         dropped=dict(dropped.most_common()), examples=dict(examples), removed=dict(removed.most_common()),
         folded=dict(folded.most_common()), too_long_for_ctc=len(too_long_for_ctc),
-        too_long_for_ctc_examples=too_long_for_ctc[:EXAMPLES], corrupt=len(corrupt), corrupt_records=corrupt,
+        too_long_for_ctc_examples=too_long_for_ctc[:EXAMPLES],
+        corrupt=len(corrupt), corrupt_records=corrupt, beside=beside,
         beyond=records.count_beyond(), repeated=records.repeated,
         reformatted=reformatted, quoted=quoted, copies=copies, contradictions=contradictions,
         unlisted=records.unlisted(),

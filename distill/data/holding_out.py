@@ -27,6 +27,8 @@ class HeldOut:
     train: dict[str, int] = field(default_factory=dict)
     """Words of each set that are left to learn from."""
     unreadable: int = 0
+    damaged: int = 0
+    """Words whose confidence is no number, which they lose."""
 
     @property
     def total(self) -> int:
@@ -72,14 +74,15 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
             name = records.path.relative_to(root).as_posix() if records.path != root else root.resolve().name
             writer, with_distributions = None, 0
             for position, label in records.labels():
-                try:
-                    image, confidence = records.image(position), records.confidence(position)
-                except BadRecordError:
-                    image, confidence = b"", None
+                image = _image(records, position)
                 if label is None or not label.strip() or not image:
                     counts.unreadable += 1
                     continue
-                columns = records.columns(position)
+                columns, confidence = records.columns(position), None
+                try:
+                    confidence = records.confidence(position)
+                except BadRecordError:
+                    counts.damaged += 1
                 if is_held_out(label, every):
                     held.add(image, label, columns, confidence=confidence)
                     continue
@@ -99,3 +102,11 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
                 "--every, or look at them with check-lmdb"
             )
     return counts
+
+
+def _image(records: Records, position: int) -> bytes:
+    """Read an encoded picture; nothing where it is missing."""
+    try:
+        return records.image(position)
+    except BadRecordError:
+        return b""

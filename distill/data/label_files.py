@@ -104,7 +104,7 @@ def read_label_file(file: Path, folder: Path | None = None) -> LabelFile:
     if suffix == ".jsonl":
         entries = _read_json_lines(file, lines)
     elif suffix == ".tsv" or (suffix == ".txt" and "\t" in first):
-        entries = _read_rows(file, _split_at_tabs(file, lines), folder, "a tab")
+        entries = _unquoted(file, _read_rows(file, _split_at_tabs(file, lines), folder, "a tab"))
     else:
         # Where the comma is the decimal sign, spreadsheets write semicolons.
         semicolons = not _is_understood(_first_cells(first, ","), folder) and _is_understood(
@@ -156,22 +156,26 @@ def _split_at_tabs(file: Path, lines: list[str]) -> list[_Row]:
                     f"{file}, line {line}: {cell[:80]} is quoted as in a csv, and here nothing is; write it as it "
                     f"stands in the picture ({cell[1:-1].replace(chr(34) * 2, chr(34))[:80]}), or write labels.csv"
                 )
-    rows = [row for row in rows if any(row.cells)]
-    last = [row.cells[-1] for row in rows[1:] or rows]  # the first may be a header
-    if len(rows) > 1 and all(is_quoted(cell) for cell in last):
+    return [row for row in rows if any(row.cells)]
+
+
+def _unquoted(file: Path, given: Iterator[LabelEntry]) -> Iterator[LabelEntry]:
+    """Pass entries on; raise `UserError` where the labels of all are quoted, and quotation marks would be learned."""
+    entries = list(given)
+    if len(entries) > 1 and all(is_quoted(entry.label) for entry in entries):
         raise UserError(
             f"{file}: all labels stand in quotation marks, and in a {file.suffix[1:]} nothing is quoted: they would be "
-            "learned; write the labels without, or labels.csv"
+            'learned; write the labels without, or labels.csv, where `"""OPEN"""` is a word that has them'
         )
-    return rows
+    return iter(entries)
 
 
 def describe_quoted(labels: Sequence[str]) -> str:
     """Say in a line that labels stand in quotation marks; they may be there in the picture, or a spreadsheet's."""
     stand = "label stands" if len(labels) == 1 else "labels stand"
     return (
-        f"{len(labels)} {stand} in quotation marks, which count as part of the word: {', '.join(labels[:3])}; where a "
-        "spreadsheet has put them there, save its table as csv"
+        f"{len(labels)} {stand} in quotation marks, which are taken for part of the word: {', '.join(labels[:3])}; "
+        "where a spreadsheet has put them there, save its table as csv"
     )
 
 

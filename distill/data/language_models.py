@@ -49,7 +49,7 @@ def open_language_model(
     if not isinstance(given, str | Path):
         known = ", ".join([*SHIPPED, NO_MODEL])
         raise UserError(f"{given!r} is no language model; give {known}, a text file, or labelled words")
-    if "" in str(given).split("+") and not os.path.exists(given or "+"):
+    if given == "" or (isinstance(given, str) and "" in given.split("+") and not os.path.exists(resolve(given))):
         raise UserError(f"{str(given)!r} has an empty name in it; give names or paths, with + between several")
     parts = [str(given)] if isinstance(given, Path) or os.path.exists(resolve(given)) else given.split("+")
     if given == NO_MODEL:

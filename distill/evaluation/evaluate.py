@@ -44,7 +44,7 @@ def evaluate(
     *,
     teachers: str | Path | Iterable[str | Path] = (),
     peers: str | Path | Iterable[str | Path] = (),
-    benchmarks: str | Sequence[str] = "six",
+    benchmarks: str | Iterable[str] = "six",
     charset: str | Charset = "36",
     limit: int | None = None,
     max_length: int = 25,
@@ -84,7 +84,7 @@ def evaluate(
         opened = [_open(readers)]
     opened += [open_reader(name, "teacher", charset=scored) for name in _names(teachers)]
     opened += [open_reader(name, "peer") for name in _names(peers)]
-    if not isinstance(benchmarks, str | Sequence):
+    if not isinstance(benchmarks, str | Iterable):
         raise UserError(f"benchmarks is {benchmarks!r}; give six, all, or names")
     sets = benchmarks if isinstance(benchmarks, str) else ",".join(benchmarks)
     models = [each.model for each in opened if isinstance(each, ModelReader)]

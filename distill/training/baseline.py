@@ -41,7 +41,8 @@ def baseline_config(config: Config, processes: int, peak: float) -> Config:
         optim = dataclasses.replace(optim, lr=peak, scale_lr=False)
     return dataclasses.replace(
         config, name=f"{config.name}-baseline", out=str(Path(config.out) / "baseline"),
-        teacher=TeacherSection(name=None), teachers=[], losses=losses, data=data, optim=optim, train=train,
+        teacher=TeacherSection(name=None), teachers=[], losses=losses, data=data,
+        guidance=dataclasses.replace(config.guidance, kd=0.0, dkd=0.0), optim=optim, train=train,
         eval=dataclasses.replace(config.eval, baseline=False, teacher=False, onnx=False),
     )  # fmt: skip
 

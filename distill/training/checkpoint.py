@@ -164,7 +164,8 @@ def load_checkpoint(accelerator: Accelerator, path: Path, changes: str = "") -> 
     try:
         accelerator.load_state(str(path))
     except UNREADABLE as error:
-        reason = changes or " ".join(str(error).split())[:200]
+        reason = "; ".join(filter(None, [changes, " ".join(str(error).split())[:200]]))
         raise UserError(
-            f"{path} does not fit this run ({reason}); resume with the configuration it was made with"
+            f"{path} does not fit this run ({reason}); resume with the configuration it was made with, or from an "
+            "earlier checkpoint where this one is damaged"
         ) from None

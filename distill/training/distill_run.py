@@ -208,6 +208,9 @@ class DistillRun(TrainingRun[Config]):
         if self.baseline is not None and self.baseline.failed and not self._baseline_failure_said:
             self._baseline_failure_said = True
             self.log(f"the baseline has ended in an error; see {self.baseline.console_file}. The student trains on")
+        plain = [name for name, term in terms.items() if not term.requires_grad]
+        if step == 0 and plain:
+            self.log(f"{', '.join(plain)}: no gradient in the first step; what a loss detaches teaches nothing")
         interval = self.config.guidance.interval
         every = max(self.config.train.validate_every // interval, 1) * interval
         if self.tracker is None or step % every or len(terms) < 2 or splits_weights(self.accelerator):
@@ -292,12 +295,12 @@ class DistillRun(TrainingRun[Config]):
         for note in task.notes():
             self.log(note)
         shares = gradient_shares(task, task(inputs))
+        for name, (value, share) in shares.items():
+            self.log(f"{name:12} {value:9.4f}  gradient share {100 * share:5.1f}%")
         infinite = [name for name, (value, _) in shares.items() if not math.isfinite(value)]
         if infinite or not all(math.isfinite(share) for _, share in shares.values()):
             what = ", ".join(infinite) or "the gradient"
-            raise UserError(f"{what}: not finite in the first step; lower its weight, or mend its options")
-        for name, (value, share) in shares.items():
-            self.log(f"{name:12} {value:9.4f}  gradient share {100 * share:5.1f}%")
+            raise UserError(f"{what}: not finite in the first step; lower its weight, or correct the loss's options")
 
     @property
     def _test(self) -> Path | None:

@@ -253,7 +253,7 @@ class TrainingRun(ABC, Generic[Settings]):
         if self.state.step > self.config.train.steps:
             self.log(f"that is past train.steps={self.config.train.steps}: nothing is left to train")
         if changes is None:
-            self.log(f"what has changed since then can't be listed: {path.parent.parent} has no config.yaml to read")
+            self.log(f"what has changed since then can't be listed: {path.parent.parent} has no readable config.yaml")
         elif told:
             self.log(told)
         for line in describe_differences(path, self.accelerator.num_processes, self.data.summary):

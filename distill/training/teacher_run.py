@@ -24,6 +24,8 @@ from distill.training.task import Task
 from students.charset import Charset
 from students.errors import UserError
 from students.files import write_file
+from teachers.names import resolve
+from teachers.small import FORMAT as SMALL_TEACHER
 from teachers.small import SmallTeacher
 
 BUILDERS = {"clip4str": build_clip4str, "parseq": build_parseq}
@@ -112,7 +114,7 @@ class ContrastiveRun(TeacherRun):
 
     def build_task(self, log: Callable[[str], None]) -> ContrastiveTask:
         """Build the small teacher, or load the one to start from."""
-        teacher = SmallTeacher() if self.config.init is None else SmallTeacher.load(self.config.init)
+        teacher = SmallTeacher() if self.config.init is None else load_small(self.config.init)
         return ContrastiveTask(teacher, self.config.contrastive, self.config.seed)
 
     def word_format(self) -> tuple[Charset, int, tuple[int, int]]:
@@ -152,3 +154,15 @@ def as_small_teacher(model: nn.Module) -> SmallTeacher:
     if not isinstance(model, SmallTeacher):
         raise TypeError(f"a small teacher is trained, not a {type(model).__name__}")
     return model
+
+
+def load_small(name: str) -> SmallTeacher:
+    """Load the small teacher to start from: `words-small`, or a folder.
+
+    Raises:
+        UserError: when there is none.
+    """
+    found = resolve(name)
+    if found.format != SMALL_TEACHER:
+        raise UserError(f"init={name} is no small CLIP of words, which kind=clip trains; give words-small or a folder")
+    return SmallTeacher.load(found.path, found.stored)

@@ -123,6 +123,7 @@ def test_a_count_of_0_is_refused(file: Path, key: str) -> None:
     ("wrong", "message"),
     [
         ("data.workers=-1", "data.workers=-1 is too small; give 0 or more"),
+        ("teacher=words-small", "teacher is a section; write teacher.name=words-small"),
         ("data.synthetic.difficulty=1.5", "data.synthetic.difficulty=1.5 is too large; give 1 or less"),
         ("data.max_corrupt=2", "give 1 or less"),
         ("data.train=[{path: a}, {path: b, ratio: -1}]", "data.train[1].ratio=-1.0 is too small; give 0 or more"),

@@ -129,6 +129,7 @@ def test_the_two_letters_i_of_turkish_keep_apart_in_an_alphabet_of_one_case() ->
     assert small.examine("Iğdır").changed == set()
     assert [large.examine(label).text for label in ("istanbul", "Iğdır")] == ["İSTANBUL", "IĞDIR"]
     assert Charset.load("36").clean("IĞDIR") == "igdir"
+    assert Charset(ascii_lowercase + "çğışöüéàñ").clean("MINI") == "mini", "an alphabet of many languages"
 
 
 def test_case_is_never_turned_in_an_alphabet_of_both() -> None:

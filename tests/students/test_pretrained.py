@@ -76,7 +76,7 @@ def test_another_alphabet_is_refused(folder: Path) -> None:
     assert "student.charset" in message
 
 
-@pytest.mark.parametrize("size", [[33, 320], [32, 4], [32, 321], [32, 2**17]])
+@pytest.mark.parametrize("size", [[33, 320], [32, 4], [32, 2**17]])
 def test_sizes_of_pictures_that_a_reader_of_any_width_can_not_have(size: list[int], tmp_path: Path) -> None:
     shutil.copytree(pretrained.SHIPPED / "tiny-free", tmp_path / "reader")
     file = tmp_path / "reader" / "config.json"
@@ -109,8 +109,8 @@ def test_a_folder_without_a_schema_is_of_version_0_1(folder: Path) -> None:
         (lambda stored: stored.update(width=64), "can't be loaded"),
         (lambda stored: stored.update(depth=10**12), "depth can't be 1000000000000, more than 1000"),
         (lambda stored: stored.update(image_size=[32, 10**9]), "image_size can't be (32, 1000000000)"),
-        (lambda stored: stored.update(schema=2), "has another schema than 1"),
-        (lambda stored: stored.update(schema=None), "has another schema than 1"),
+        (lambda stored: stored.update(schema=2), "was written by a later version"),
+        (lambda stored: stored.update(schema=None), "was written by a later version"),
     ],
 )
 def test_a_changed_configuration(folder: Path, change: Callable[[dict[str, Any]], None], message: str) -> None:

@@ -152,5 +152,5 @@ def test_a_confidence_that_is_no_number_is_counted(tmp_path: Path, capsys: pytes
     with lmdb.open(str(tmp_path / "data")) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"confidence-000000001", b"abc")
     assert main([str(tmp_path / "data"), str(tmp_path / "out")]) == 0
-    assert "1 " in capsys.readouterr().out
-    assert sum(len(stored(path.parent)) for path in (tmp_path / "out").rglob("data.mdb")) == len(WORDS) - 1
+    assert "1 without their confidence, which is no number from 0 to 1" in capsys.readouterr().out
+    assert sum(len(stored(path.parent)) for path in (tmp_path / "out").rglob("data.mdb")) == len(WORDS)

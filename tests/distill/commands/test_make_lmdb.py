@@ -182,4 +182,4 @@ def test_labels_in_quotation_marks_are_said(tmp_path: Path, capsys: pytest.Captu
         Image.new("RGB", (90, 40), "white").save(mine / name)
     (mine / "labels.tsv").write_text('a.png\t"1,99"\nb.png\tword\n', encoding="utf-8")
     assert main([str(mine), str(tmp_path / "out")]) == 0
-    assert '1 label stands in quotation marks, which count as part of the word: "1,99"' in capsys.readouterr().out
+    assert '1 label stands in quotation marks, which are taken for part of the word: "1,99"' in capsys.readouterr().out

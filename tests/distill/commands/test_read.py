@@ -249,9 +249,9 @@ def test_mistakes_are_one_line(reader_and_pictures, tmp_path: Path, capsys: pyte
     assert "--batch" in refused(capsys, "--student", str(student), "--batch", "0", picture)
     assert "is no ONNX" in refused(capsys, "--student", picture, picture)
     assert "download it first" in refused(capsys, "--student", str(student), "https://nowhere/a.png")
-    assert "an empty argument, of a variable" in refused(capsys, "--student", str(student), "")
-    assert "an empty argument after --language-model" in refused(capsys, "--language-model", "", picture)
-    assert "an empty argument --language-model=" in refused(capsys, "--language-model=", picture)
+    assert "an empty argument; perhaps a variable isn't set" in refused(capsys, "--student", str(student), "")
+    assert "an empty argument for --language-model;" in refused(capsys, "--language-model", "", picture)
+    assert "an empty argument for --language-model;" in refused(capsys, "--language-model=", picture)
     unset = refused(capsys, "--student", "tiny-free", "--language-model", "european+", picture)
     assert "'european+' has an empty name in it" in unset
 

@@ -160,7 +160,17 @@ def test_damage_beside_the_picture_is_found(key: bytes, value: bytes, problem: s
         transaction.put(key, value)
         transaction.put(b"columns-000000001", b"abc")
     report = examine(LmdbRecords(folder), Charset.load("36"))
-    assert (report.usable, report.corrupt_records, report.with_columns) == (2, [problem], 0)
+    assert (report.usable, report.corrupt, report.beside, report.with_columns) == (3, 0, [problem], 0)
+
+
+def test_distributions_that_can_not_be_read_are_found_once(tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", [(encoded(scene(number)), "word") for number in range(3)])
+    with lmdb.open(str(folder)) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"distributions", b"{}")
+        transaction.put(b"distribution-000000001", b"abc")
+    report = examine(LmdbRecords(folder), Charset.load("36"))
+    assert report.usable == 3
+    assert [("of another version" in line) for line in report.beside] == [True]
 
 
 def test_words_that_ctc_can_not_spell_are_counted(tmp_path: Path) -> None:

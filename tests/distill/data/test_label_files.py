@@ -118,6 +118,7 @@ def test_pictures_need_no_ending_when_they_are_there(tmp_path: Path) -> None:
         ("labels.csv", "a.png,x\n,y\n", "line 2: names no file; put a file name before 'y'"),
         ("labels.csv", 'a.png, "Tired"\nb.png, "\\"Taj"\n', "line 2: .* write quotation marks within a cell twice"),
         ("labels.tsv", 'a.png\t"1,99"\nb.png\t"wo"\n', "all labels stand in quotation marks, .* or labels.csv"),
+        ("labels.tsv", 'label\tfile\n"1,99"\ta.png\n"wo"\tb.png\n', "all labels stand in quotation marks"),
     ],
 )
 def test_what_is_not_understood_is_refused_with_its_line(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -132,6 +133,8 @@ def test_quotation_marks_that_belong_to_a_label(tmp_path: Path) -> None:
     stand = [("a.png", '"OPEN"'), ("b.png", '5" pipe'), ("c.png", '""""')]
     text = "".join(f"{file}\t{label}\n" for file, label in stand)
     assert pairs(read_label_file(write(tmp_path, text, "labels.tsv"))) == stand
+    for text in ('a.png\tword\nb.png\t"1,99"\n', 'file\tlabel\tnote\na.png\tword\t"1"\nb.png\t"1,99"\t"2"\n'):
+        assert pairs(read_label_file(write(tmp_path, text, "labels.tsv"))) == [("a.png", "word"), ("b.png", '"1,99"')]
 
 
 def test_absolute_names_within_the_folder(tmp_path: Path) -> None:

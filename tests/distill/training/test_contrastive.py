@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import random
 import re
 from pathlib import Path
@@ -22,7 +23,7 @@ from distill.training.contrastive import (
     score_teacher,
     word_to_image,
 )
-from distill.training.teacher_run import train_teacher
+from distill.training.teacher_run import load_small, train_teacher
 from distill.training.teacher_sections import ContrastiveSection
 from students.errors import UserError
 from teachers import load_teacher
@@ -254,8 +255,10 @@ def test_the_deliverable_has_no_reading_heads(task: ContrastiveTask) -> None:
     assert all(name.startswith("teacher.") for name, _ in bare.named_parameters())
 
 
-def test_the_allocator_can_be_tuned_or_says_no() -> None:
-    assert tune_allocator() in (True, False)
+def test_the_allocator_is_tuned_where_there_is_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tune_allocator() == (platform.libc_ver()[0] == "glibc")
+    monkeypatch.setattr("sys.platform", "win32")
+    assert not tune_allocator()
 
 
 def test_the_command_trains_a_small_clip_and_names_its_scores(
@@ -297,3 +300,9 @@ def test_a_small_clip_goes_on_from_its_checkpoint(texts: int, material: Path, tm
 def test_pictures_are_moved_to_no_words_that_are_random(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is none; set init"):
         train_teacher(load_config(TeacherConfig, {"contrastive.train_text": False, "out": str(tmp_path / "run")}))
+
+
+def test_the_clip_to_start_from_goes_by_its_name() -> None:
+    assert load_small("words-small").tokens.accepts("street")
+    with pytest.raises(UserError, match="init=tiny is no small CLIP of words"):
+        load_small("tiny")

@@ -383,3 +383,16 @@ def test_asked_to_stop_while_it_compares_leaves_and_compares_when_resumed(
     assert not (config.parent / "run" / "report.json").exists()
     assert main(["--config", str(config), "--resume", "auto"]) == 0
     assert (config.parent / "run" / "report.json").exists()
+
+
+def test_a_loss_without_a_gradient_is_said(config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "from symdistill import register_loss\n\n\n"
+        "@register_loss('cut', needs=())\n"
+        "def cut(stages):\n    return stages.word.detach().square().mean()\n",
+        encoding="utf-8",
+    )
+    given = [f"plugins=[{plugin}]", "losses.cut=1", "train.steps=1", "eval.baseline=false"]
+    assert main(["--config", str(config), *given]) == 0
+    assert "cut: no gradient in the first step; what a loss detaches teaches nothing" in capfd.readouterr().out
