@@ -160,7 +160,7 @@ def check_init_settings(reader: Reader, section: Any, key: str, remap: bool, log
         if name in ("charset", "max_length"):
             has = f"{len(own)} characters" if name == "charset" else f"words of up to {own}"
             if not remap and asked == each.default:  # which may have been asked for, or not
-                log(f"the teacher of init keeps its {has}, not {key}.{name}={asked}; remap=true changes them")
+                log(f"the teacher of init keeps its {has}; for {key}.{name}={asked} set remap=true")
             elif not remap:
                 raise UserError(f"{key}.{name}={asked}: the teacher of init has {has}; set remap=true, or leave it out")
         elif asked != each.default:

@@ -27,6 +27,7 @@ from distill.training.distill_run import DistillRun, distill
 from distill.training.progress import Tracker
 from distill.training.run import TrainingRun
 from distill.training.stopping import STOPPED, StopRequest
+from losses.registry import LOSSES
 from teachers.registry import load_reader
 from tests.runs import rows, same_end
 
@@ -385,7 +386,10 @@ def test_asked_to_stop_while_it_compares_leaves_and_compares_when_resumed(
     assert (config.parent / "run" / "report.json").exists()
 
 
-def test_a_loss_without_a_gradient_is_said(config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_without_a_gradient_is_said(
+    config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("losses.registry.LOSSES", dict(LOSSES))
     plugin = tmp_path / "mine.py"
     plugin.write_text(
         "from symdistill import register_loss\n\n\n"
