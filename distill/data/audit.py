@@ -88,8 +88,6 @@ def examine(
 ) -> SetReport:
     """Read every label and decode every picture of a set.
 
-    What is stored with a word (confidence, distributions) is read too.
-
     Args:
         records: the set.
         charset: the alphabet whose rules are applied.
@@ -103,11 +101,7 @@ def examine(
     corrupt: list[str] = []
     too_long_for_ctc: list[str] = []
     usable = with_columns = copies = 0
-    beside, distributions = [], None
-    try:
-        distributions = None if records.distributions() is None else DistributionReader(records, charset)
-    except UserError as error:
-        beside.append(str(error))
+    beside = find_damage_beside(records, charset)
     seen: dict[bytes, tuple[str, str]] = {}
     contradictions: list[str] = []
     reformatted: list[str] = []
@@ -119,14 +113,6 @@ def examine(
         except BadRecordError as error:
             corrupt.append(str(error))
             continue
-        try:
-            records.confidence(position)
-            if distributions is not None:
-                distributions.read(position, "")
-            elif not beside and records.distribution(position) is not None:
-                raise BadRecordError(f"{records.describe(position)} has distributions that its set doesn't describe")
-        except BadRecordError as error:
-            beside.append(str(error))
         digest = hashlib.blake2b(records.image(position), digest_size=16).digest()
         first, other = seen.setdefault(digest, (place := records.describe(position), label))
         copies += first != place
@@ -162,6 +148,25 @@ def examine(
         unlisted=records.unlisted(),
         widths=_quantiles(widths), heights=_quantiles(heights), with_columns=with_columns,
     )  # fmt: skip
+
+
+def find_damage_beside(records: Records, charset: Charset) -> list[str]:
+    """Read what is stored with words beside picture and label, and name what can't be read."""
+    damage, distributions = [], None
+    try:
+        distributions = None if records.distributions() is None else DistributionReader(records, charset)
+    except UserError as error:
+        return [str(error)]
+    for position in range(len(records)):
+        try:
+            records.confidence(position)
+            if distributions is not None:
+                distributions.read(position, "")
+            elif records.distribution(position) is not None:
+                raise BadRecordError(f"{records.describe(position)} has distributions that its set doesn't describe")
+        except BadRecordError as error:
+            damage.append(str(error))
+    return damage
 
 
 def sample_items(sets: Sequence[Records], count: int = 100) -> list[SheetItem]:
