@@ -51,11 +51,14 @@ class LabelVerdict:
     """Characters that the alphabet lacks and that were replaced (`é` by `e`), in their order."""
     removed: str
     """Characters that the alphabet lacks and that were left out, in their order; white space is not listed."""
+    joined: bool = False
+    """Whether words were joined, for want of the space in the alphabet."""
 
     @property
     def changed(self) -> set[str]:
         """Characters whose replacement or loss changes the word: all but ASCII punctuation, which the field ignores."""
-        return {char for char in self.folded + self.removed if not char.isascii() or char.isalnum()}
+        changed = {char for char in self.folded + self.removed if not char.isascii() or char.isalnum()}
+        return changed | {" "} if self.joined else changed
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,8 @@ class Charset:
             elif plain != part:
                 # Of a letter that the alphabet has, with marks that it lacks, the marks go.
                 folded.append("".join(char for char in part if not self._has(char)) or part)
-        return LabelVerdict(text, reason, "".join(folded), "".join(removed))
+        joined = " " not in self.ids and remove_whitespace is not False and len(label.split()) > 1
+        return LabelVerdict(text, reason, "".join(folded), "".join(removed), joined)
 
     def clean(
         self,

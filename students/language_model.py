@@ -32,8 +32,10 @@ OWN_FILE = "language_model.tsv"
 """Such a list in the reader's folder."""
 
 _COUNT_LAST = re.compile(r"\s*[^\d\t]*[^\W\d_][^\d\t]*?(?P<sign>[ ,;:|])\s*(?P<count>\d+(\.\d+)?)")
+_CODE_COUNT_LAST = re.compile(r"(?=[^,]*$|.*[^\W\d_])[^\t]*?\s*(?P<sign>[,;|])\s*(?P<count>\d+)")
+"""A code, which may have digits, with a count; by a comma only behind letters: `1,50` is a price."""
 _COUNT_FIRST = re.compile(r"\s*(?P<count>\d+(\.\d+)?)\s*(?P<sign>[ ,;:|])\s*[^\W\d_][^\d\t]*")
-_LABEL_LINE = re.compile(r'\s*\{|[^\t,;]+\.(?:png|jpe?g|webp|bmp|tiff?|gif)"?\s*[\t,;]', re.IGNORECASE)
+_LABEL_LINE = re.compile(r'\s*\{|[^\t,;]+\.(?:png|jpe?g|webp|bmp|tiff?|gif)"?\s*[\t,; ]', re.IGNORECASE)
 """The beginning of a line of a file that names pictures and their labels."""
 _RUN = re.compile(r"[^\W_]+")
 """Letters and digits without anything between them."""
@@ -176,8 +178,7 @@ def _shortest(count: float) -> str:
 def parse_counts(lines: Iterable[str], name: str) -> dict[str, float]:
     """Read the lines of a list, see `read_counts`; `name` is for errors."""
     lines = list(lines)
-    if any(_LABEL_LINE.match(line) for line in lines[:3]):  # the first may be a header
-        raise UserError(f"{name} looks like a label file, which names pictures; give the folder that it lies in")
+    refuse_other_lists(lines, name)
     _refuse_counts_without_tabs(lines, name)
     counts: dict[str, float] = defaultdict(float)
     for number, line in enumerate(lines, 1):
@@ -199,6 +200,15 @@ def parse_counts(lines: Iterable[str], name: str) -> dict[str, float]:
     return dict(counts)
 
 
+def refuse_other_lists(lines: Sequence[str], name: str) -> None:
+    """Raise `UserError` for a label file, and for several words on each line."""
+    if any(_LABEL_LINE.match(line) for line in lines[:3]):  # the first may be a header
+        raise UserError(f"{name} looks like a label file, which names pictures; give the folder that it lies in")
+    words = [line for line in lines if line.strip() and not _is_note(line)]
+    if words and all(len([part for part in re.split("[,;|]", line) if fold(part)]) > 2 for line in words):
+        raise UserError(f"{name}: {words[0].strip()[:40]!r} looks like several words; write each in a line of its own")
+
+
 def _refuse_counts_without_tabs(lines: Sequence[str], name: str) -> None:
     """Raise `UserError` for a list whose counts don't stand behind tabs: they would be taken for codes.
 
@@ -207,7 +217,7 @@ def _refuse_counts_without_tabs(lines: Sequence[str], name: str) -> None:
     `uniq -c` does.
     """
     words = [line.rstrip() for line in lines if line.strip() and not _is_note(line)]
-    for form, signs in ((_COUNT_LAST, ",;|"), (_COUNT_FIRST, "|")):
+    for form, signs in ((_COUNT_LAST, ",;|"), (_CODE_COUNT_LAST, ",;|"), (_COUNT_FIRST, "|")):
         rows: list[re.Match[str]] = []
         for number, line in enumerate(words):
             row = form.fullmatch(line)

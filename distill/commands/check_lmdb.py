@@ -15,8 +15,9 @@ from rich.table import Table
 from distill.commands import CommandParser, integer
 from distill.data.audit import SetReport, examine, sample_items
 from distill.data.columns import COLUMNS
+from distill.data.describing import describe_lookalikes, name_characters
 from distill.data.folders import list_names
-from distill.data.label_files import describe_quoted
+from distill.data.label_files import describe_quoted, describe_structured
 from distill.data.overlap import Overlap, find_overlaps
 from distill.data.progress import PLAIN
 from distill.data.records import Records
@@ -27,7 +28,15 @@ from distill.errors import exit_on_user_error
 from students.charset import Charset
 from students.errors import UserError
 from students.files import check_file, write_file
+from students.turning import TALL
 
+LONGEST = 60
+"""Characters of a label that are printed."""
+MEANINGS = {
+    "illegible": " (marks for words that nobody can read)",
+    "empty": " (without a character of the alphabet)",
+}
+"""What reasons for dropping labels mean."""
 MAX_LISTED = 20
 """Overlaps, characters and file names that are printed of many."""
 MAX_CORRUPT_LISTED = 100
@@ -62,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; see `parser`."""
     given = parser().parse_args(argv)
     charset = Charset.load(given.charset)
@@ -82,10 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     reports = [examine(records, charset, given.max_length, given.keep_illegible) for records in sets]
     print_counts(console, reports)
     for report in reports:
-        print_findings(console, report)
-    if not single:
-        for line in describe_loose(given.data, sets):
-            console.print(line)
+        print_findings(console, report, charset)
+    for line in describe_loose(given.data, sets):
+        console.print(line)
     overlaps = find_overlaps(against, sets) if against is not None else None
     if overlaps is not None:
         print_overlaps(console, overlaps, given.against)
@@ -158,28 +166,35 @@ def print_counts(console: Console, reports: Sequence[SetReport]) -> None:
     console.print("width, height: smallest / median / largest; columns: records with the character under each column")
 
 
-def print_findings(console: Console, report: SetReport) -> None:
+def print_findings(console: Console, report: SetReport, charset: Charset) -> None:
     """Print what is dropped, replaced, corrupt or never read."""
     name = report.name
     for reason, count in report.dropped.items():
-        examples = ", ".join(map(repr, report.examples[reason]))
-        marks = " (marks for words that nobody can read)" if reason == "illegible" else ""
-        console.print(f"{name}: {count} labels dropped, {reason}{marks}: {examples}")
+        examples = ", ".join(repr(label[:LONGEST]) for label in report.examples[reason])
+        console.print(f"{name}: {count} labels dropped, {reason}{MEANINGS.get(reason, '')}: {examples}")
     for characters, treatment in ((report.removed, "left out"), (report.folded, "replaced")):
         if characters:
-            listed = "  ".join(f"{char!r} {count}" for char, count in list(characters.items())[:MAX_LISTED])
-            more = f"  and {len(characters) - MAX_LISTED} more" if len(characters) > MAX_LISTED else ""
-            console.print(f"{name}: characters outside the alphabet, {treatment}: {listed}{more}")
+            console.print(f"{name}: characters outside the alphabet, {treatment}: {name_characters(characters)}")
+            for line in describe_lookalikes(characters, charset):
+                console.print(f"{name}: {line}")
+    if report.joined:
+        words, examples = len(report.joined), list_names(report.joined, MAX_LISTED)
+        console.print(f"{name}: {words} labels lose their spaces, which alphabet 95 has: {examples}")
+    if report.tall:
+        console.print(
+            f"{name}: {report.tall} pictures of several characters are {TALL:g} times as high as wide: they are read "
+            "turned too, but learned from as they stand; turn those whose words run up or down"
+        )
     if report.too_long_for_ctc:
         examples = ", ".join(map(repr, report.too_long_for_ctc_examples))
         console.print(f"{name}: {report.too_long_for_ctc} words need more than {COLUMNS} columns with CTC: {examples}")
-    if report.repeated:
-        console.print(f"{name}: {report.repeated} entries repeat a picture with its label and count once")
     if report.reformatted:
         console.print(
             f"{name}: {len(report.reformatted)} labels look as a spreadsheet changes them; format the column as text "
             f"and type them again: {list_names(report.reformatted, MAX_LISTED)}"
         )
+    if report.structured:
+        console.print(f"{name}: {describe_structured(report.structured)}")
     if report.quoted:
         console.print(f"{name}: {describe_quoted(report.quoted)}")
     if report.copies:
@@ -189,21 +204,17 @@ def print_findings(console: Console, report: SetReport) -> None:
             f"{name}: {len(report.contradictions)} of them with another label: "
             f"{list_names(report.contradictions, MAX_LISTED)}"
         )
-    if report.unlisted:
-        console.print(
-            f"{name}: {len(report.unlisted)} pictures have no label: {list_names(report.unlisted, MAX_LISTED)}"
-        )
     if report.beyond:
         console.print(
             f"{name}: corrupt: {report.beyond} more records are stored than num-samples tells ({report.records}); "
             "they are never read: write the LMDB again"
         )
-    for line in report.corrupt_records[:MAX_CORRUPT_LISTED]:
-        console.print(f"{name}: corrupt: {line}")
-    for line in report.beside[:MAX_CORRUPT_LISTED]:
-        console.print(f"{name}: damaged beside picture and label: {line}")
-    if report.corrupt > MAX_CORRUPT_LISTED:
-        console.print(f"{name}: corrupt: {report.corrupt - MAX_CORRUPT_LISTED} more; --json FILE names all")
+    damaged = {"corrupt": report.corrupt_records, "damaged beside picture and label": report.beside}
+    for what, lines in damaged.items():
+        for line in lines[:MAX_CORRUPT_LISTED]:
+            console.print(f"{name}: {what}: {line}")
+        if len(lines) > MAX_CORRUPT_LISTED:
+            console.print(f"{name}: {what}: {len(lines) - MAX_CORRUPT_LISTED} more; --json FILE names all")
 
 
 def print_overlaps(console: Console, overlaps: Sequence[Overlap], against: Path) -> None:

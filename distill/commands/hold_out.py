@@ -15,6 +15,9 @@ from distill.data.progress import PLAIN
 from distill.data.trees import describe_loose, open_sets
 from distill.errors import exit_on_user_error
 
+NAMED = 3
+"""Records without a readable label or picture that are named."""
+
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
@@ -32,13 +35,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; see `parser`."""
     given = parser().parse_args(argv)
     sets = open_sets(given.data)
     counts = hold_out(sets, given.data, given.out, given.every)
     console = Console(**PLAIN)
     console.print(f"{given.out / 'held-out'}: {counts.held_out} of {counts.total} words")
+    if counts.signs:
+        console.print(f"  {counts.signs} of them have no letters or digits: labels such as `&` are all held out")
     if not 0.5 < given.every * counts.held_out / counts.total < 2:
         console.print("  few labels: each goes by itself, and the share may be far from one in N; try another --every")
     for name, count in counts.train.items():
@@ -46,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in describe_loose(given.data, sets):
         console.print(f"  {line}")
     if counts.unreadable:
-        console.print(f"  left out: {counts.unreadable} without a readable label or picture")
+        named = "; ".join(counts.unreadable[:NAMED]) + ("; ..." if len(counts.unreadable) > NAMED else "")
+        console.print(f"  left out: {len(counts.unreadable)} without a readable label or picture: {named}")
+    if counts.illegible:
+        console.print(f"  left out: {counts.illegible} marked as illegible (### and the like)")
     if counts.damaged:
         console.print(f"  {counts.damaged} without their confidence, which is no number from 0 to 1")
     for line in describe_unread(sets):

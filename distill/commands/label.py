@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; see `parser`. A run that was killed goes on when it is started again."""
     given = parser().parse_args(argv)
     names = given.reader or ["tiny"]
@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from distill.data.folders import PictureRecords, list_names, walk_files
     from distill.data.lmdb_reader import describe_unread
     from distill.data.progress import followed
+    from distill.data.trees import may_hold_labels
     from distill.data.writing import check_lmdb_folder, check_outside
     from distill.labelling.job import LabelRequest, open_job, split, work
     from distill.labelling.readers import check_charset, labels_charset, open_readers
@@ -74,6 +75,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.relabel, given.drop_mistakes, given.language_model, tuple(given.plugin),
     )  # fmt: skip
     sets = request.open_records()
+    for records in sets if not given.relabel else ():
+        if lost := records.count_undecodable():
+            raise UserError(
+                f"{records.path}: {lost} labels are no UTF-8, and would be replaced by what is read; mend them, or "
+                "make all labels anew with --relabel"
+            )
+    others = walk_files(given.data, [each.path for each in sets if not isinstance(each, PictureRecords)]).others
+    for other in filter(may_hold_labels, others):
+        print(f"{other} is no label file by its name, and is not used: labels.tsv, .csv or .jsonl would be", flush=True)
     parts, folder = split(sets), given.out.absolute().with_name(f".{given.out.name}.labelling")
     folder.mkdir(parents=True, exist_ok=True)
     lock = acquire_lock(folder / "lock", patience=0)
@@ -95,8 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     lock.close()
     remove(folder)
     print("\n".join(describe_counts(counts, request, names, given.out)))
-    labelled = [records.path for records in sets if not isinstance(records, PictureRecords)]
-    if len(labelled) < len(sets) and (others := walk_files(given.data, labelled).others):
+    if others and any(isinstance(records, PictureRecords) for records in sets):
         print(f"  passed over, no pictures by their names: {list_names(others)}")
     for line in describe_unread(sets):
         print(line)

@@ -10,9 +10,15 @@ from pathlib import Path
 from rich.console import Console
 
 from distill.commands import CommandParser, integer
-from distill.data.describing import name_characters
+from distill.data.describing import describe_lookalikes, name_characters
 from distill.data.folders import FolderRecords, list_names
-from distill.data.label_files import describe_quoted, has_label_file, is_quoted
+from distill.data.label_files import (
+    describe_quoted,
+    describe_structured,
+    has_label_file,
+    is_quoted,
+    is_structured,
+)
 from distill.data.lmdb_reader import DATA_FILE
 from distill.data.progress import PLAIN, followed
 from distill.data.records import BadRecordError, decode_record
@@ -59,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; see `parser`."""
     given = parser().parse_args(argv)
     if not given.folder.is_dir():
@@ -76,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         dropped, named, outside = copy_words(records, charset, given.max_length, given.keep_illegible, writer)
         if writer.count == 0:
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "the label file is empty"
-            raise UserError(f"{given.folder}: no word is left to write ({reasons}){named and f'; first: {named[0]}'}")
+            first = f"; first: {named[0]}" if named else ""
+            first += "; give the alphabet of these labels, --charset FILE" if dropped["outside the alphabet"] else ""
+            raise UserError(f"{given.folder}: no word is left to write ({reasons}){first}")
     console = Console(**PLAIN)
     console.print(f"{given.out}: {writer.count} of {len(records)} words written")
     for reason, count in dropped.most_common():
@@ -88,7 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"  outside the alphabet in so many of the words written: {name_characters(outside)}; they stay in the "
             "labels, and where such an alphabet is read or taught they are replaced or left out"
         )
-    if quoted := [label for _, label in records.labels() if label and is_quoted(label)]:
+        for line in describe_lookalikes(outside, charset):
+            console.print(f"  {line}")
+    labels = [label for _, label in records.labels() if label]
+    if structured := [label for label in labels if is_structured(label)]:
+        console.print(f"  {describe_structured(structured)}")
+    if quoted := [label for label in labels if is_quoted(label)]:
         console.print(f"  {describe_quoted(quoted)}")
     if records.repeated:
         console.print(f"  {records.repeated} entries repeat a picture with its label and count once")
@@ -118,7 +131,7 @@ def copy_words(
             try:
                 decode_record(records, position)
                 writer.add(records.image(position), label)
-                outside.update({*verdict.removed, *verdict.folded})
+                outside.update({*verdict.removed, *verdict.folded, *(" " if verdict.joined else "")})
                 continue
             except BadRecordError as error:
                 reason = (

@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command."""
     arguments = parser().parse_args(argv)
     _check(arguments)
@@ -122,6 +122,4 @@ def _check(arguments: argparse.Namespace) -> None:
             raise UserError(f"--sheet {arguments.sheet} is no PNG; a name that ends in .png would work")
         if arguments.out is not None and arguments.sheet.resolve().is_relative_to(arguments.out.resolve()):
             raise UserError(f"--sheet {arguments.sheet} lies in {arguments.out}, which holds the words alone; move it")
-        check_file(arguments.sheet, "--sheet")
-        if arguments.sheet.exists() and not arguments.overwrite:
-            raise UserError(f"--sheet {arguments.sheet} exists; replace it with --overwrite, or give another name")
+        check_file(arguments.sheet, "--sheet", arguments.overwrite)

@@ -12,7 +12,7 @@ import numpy as np
 
 from distill.data.columns import COLUMNS, unpack_columns
 from distill.data.distributions import DistributionReader
-from distill.data.label_files import is_quoted
+from distill.data.label_files import is_quoted, is_structured
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records, decode_record
 from distill.data.sampling import spread
@@ -20,11 +20,12 @@ from distill.data.sheets import INK, WRONG, Line, SheetItem, record_item
 from students.charset import Charset
 from students.decoding import ctc_columns_needed
 from students.errors import UserError
+from students.turning import TALL
 
 EXAMPLES = 5
 """Labels that are shown for each reason."""
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
-SPREADSHEET = re.compile(r"#(NAME\?|REF!|VALUE!|DIV/0!|N/A|NULL!|NUM!)|\d([.,]\d+)?E[+-]\d{2,3}")
+SPREADSHEET = re.compile(r"#(NAME\?|REF!|VALUE!|DIV/0!|N/A|NULL!|NUM!)|\d([.,]\d+)?E[+-]\d{2,3}|nan|NaN|<NA>")
 """What spreadsheets make of labels that look like a formula or a number: `=A1B` and `12E4`."""
 
 
@@ -64,6 +65,12 @@ class SetReport:
     """Labels that a spreadsheet has changed, by their looks."""
     quoted: list[str]
     """Labels in quotation marks, which may be a spreadsheet's."""
+    structured: list[str]
+    """Labels that are lists or objects of JSON."""
+    joined: list[str]
+    """Labels of several words, which are joined for want of the space in the alphabet."""
+    tall: int
+    """Tall pictures of several characters: they are read turned too, and learned from as they stand."""
     copies: int
     """Records whose picture, to the byte, an earlier one has."""
     contradictions: list[str]
@@ -83,9 +90,7 @@ class SetReport:
         return self.corrupt > 0 or bool(self.beside) or self.beyond > 0
 
 
-def examine(
-    records: Records, charset: Charset, max_length: int = 25, keep_illegible: bool = False, columns: int = COLUMNS
-) -> SetReport:
+def examine(records: Records, charset: Charset, max_length: int = 25, keep_illegible: bool = False) -> SetReport:
     """Read every label and decode every picture of a set.
 
     Args:
@@ -93,7 +98,6 @@ def examine(
         charset: the alphabet whose rules are applied.
         max_length: longest label in characters.
         keep_illegible: take marks for illegible words, such as `###`, for words.
-        columns: columns that a CTC student reads.
     """
     dropped, removed, folded = Counter[str](), Counter[str](), Counter[str]()
     examples: defaultdict[str, list[str]] = defaultdict(list)
@@ -106,6 +110,9 @@ def examine(
     contradictions: list[str] = []
     reformatted: list[str] = []
     quoted: list[str] = []
+    structured: list[str] = []
+    joined: list[str] = []
+    tall = 0
     for position, label in followed(records.labels(), len(records), f"checking {records.name}"):
         try:
             label = records.label(position) if label is None else label
@@ -122,6 +129,8 @@ def examine(
             reformatted.append(label)
         if is_quoted(label.strip()):
             quoted.append(label)
+        if is_structured(label):
+            structured.append(label)
         verdict = charset.examine(label, max_length, keep_illegible=keep_illegible)
         if verdict.reason != "illegible":
             removed.update(verdict.removed)
@@ -133,8 +142,12 @@ def examine(
                 examples[reason].append(label)
             continue
         usable += 1
+        if verdict.joined:
+            joined.append(label)
+        width, height = sizes[-1]
+        tall += height >= TALL * width and len(verdict.text) > 1
         with_columns += unpack_columns(records.columns(position)) is not None
-        if ctc_columns_needed(verdict.text) > columns:
+        if ctc_columns_needed(verdict.text) > COLUMNS:
             too_long_for_ctc.append(verdict.text)
     widths, heights = ([size[side] for size in sizes] for side in (0, 1))
     return SetReport(
@@ -144,7 +157,8 @@ def examine(
         too_long_for_ctc_examples=too_long_for_ctc[:EXAMPLES],
         corrupt=len(corrupt), corrupt_records=corrupt, beside=beside,
         beyond=records.count_beyond(), repeated=records.repeated,
-        reformatted=reformatted, quoted=quoted, copies=copies, contradictions=contradictions,
+        reformatted=reformatted, quoted=quoted, structured=structured, joined=joined, tall=tall,
+        copies=copies, contradictions=contradictions,
         unlisted=records.unlisted(),
         widths=_quantiles(widths), heights=_quantiles(heights), with_columns=with_columns,
     )  # fmt: skip

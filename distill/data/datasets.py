@@ -18,7 +18,8 @@ from distill.data.columns import unpack_columns
 from distill.data.distributions import DistributionReader
 from distill.data.label_index import Positions, Selection, select_records
 from distill.data.pixels import PixelCache, decode
-from distill.data.records import BadRecordError, Records
+from distill.data.progress import followed
+from distill.data.records import BadRecordError, Records, decode_record
 from distill.data.samples import SampleBuilder, WordOptions
 from distill.data.sampling import Draw, Permutation
 from distill.data.sections import ON_ORIGINALS, SourceSection
@@ -124,10 +125,22 @@ class WordDataset(Dataset[Sample]):
             return ""
         return self.charset.clean(self.records.label(self.positions[index]), self.options.max_length) or ""
 
-    def leave(self, numbers: np.ndarray) -> None:
-        """Leave those words only whose numbers (K,) are given."""
+    def keep(self, numbers: np.ndarray) -> None:
+        """Keep only the words whose numbers (K,) are given."""
         self.drawn_from = len(self)
         self.positions = Positions(np.asarray([self.positions[number] for number in numbers.tolist()], dtype=np.int64))
+
+    def check_pictures(self) -> None:
+        """Decode every picture.
+
+        Raises:
+            UserError: for the first that can't be read.
+        """
+        for number in followed(range(len(self)), len(self), f"checking {self.name}"):
+            try:
+                decode_record(self.records, self.positions[number])
+            except BadRecordError as error:
+                raise UserError(f"{error}; check-lmdb names all such records") from None
 
     @property
     def labelled(self) -> bool:
@@ -198,11 +211,6 @@ def stored_parts(words: Words) -> list[WordDataset]:
     return [part for part in parts_of(words) if isinstance(part, WordDataset)]
 
 
-def stored_in(words: Words) -> list[Records]:
-    """List the sets that words are stored in, whole ones where a list cuts them out; none for those that are drawn."""
-    return [part.records.whole for part in stored_parts(words)]
-
-
 class ConcatWords(Dataset[Sample]):
     """Several sets of words, one after the other; `Sample.index` counts over all of them.
 
@@ -266,7 +274,7 @@ def load_words(
 
 
 def draw_words(parts: Sequence[WordDataset], count: int) -> list[WordDataset]:
-    """Leave so many words of all sets together: the same ones in every run, and fewer of them are among more.
+    """Keep `count` words of all sets together: the same ones in every run, a smaller number of them among a larger.
 
     Args:
         parts: the sets; those of which no word is left are left out.
@@ -282,5 +290,5 @@ def draw_words(parts: Sequence[WordDataset], count: int) -> list[WordDataset]:
     drawn = np.sort(Permutation(ends[-1], (0,))(np.arange(count)))
     of_each = np.split(drawn, np.searchsorted(drawn, ends[:-1]))
     for part, start, numbers in zip(parts, [0, *ends[:-1]], of_each, strict=True):
-        part.leave(numbers - start)
+        part.keep(numbers - start)
     return [part for part in parts if len(part)]

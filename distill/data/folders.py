@@ -170,17 +170,17 @@ def refuse_unreadable(error: OSError) -> None:
     raise UserError(f"{printable(error.filename)} can't be opened ({error.strerror}); allow it, or move it elsewhere")
 
 
-def walk_files(folder: Path, besides: Collection[Path] = ()) -> PictureSearch:
+def walk_files(folder: Path, skip: Collection[Path] = ()) -> PictureSearch:
     """Find pictures at any depth by the endings of their names; hidden files and folders are passed over.
 
     Args:
         folder: where to look; links to folders are not followed, they may lead back, and count as other files.
-        besides: folders that are passed over, with all that is in them.
+        skip: folders that are passed over, with all that is in them.
 
     Raises:
         UserError: when a folder can't be opened.
     """
-    pictures, others, apart = [], [], set(besides)
+    pictures, others, apart = [], [], set(skip)
     for parent, folders, files in os.walk(folder, onerror=refuse_unreadable):
         inside = Path(parent) not in apart
         links = [Path(parent, name) for name in folders if inside and not name.startswith(".")]

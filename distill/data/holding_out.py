@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill.data.distributions import StoredDistributions
-from distill.data.records import BadRecordError, Records
+from distill.data.records import BadRecordError, Records, decode_record
 from distill.data.writing import LmdbWriter, check_outside
+from students.charset import ILLEGIBLE
 from students.errors import UserError
 from students.files import check_output, replacing
 
@@ -26,7 +27,12 @@ class HeldOut:
     held_out: int = 0
     train: dict[str, int] = field(default_factory=dict)
     """Words of each set that are left to learn from."""
-    unreadable: int = 0
+    unreadable: list[str] = field(default_factory=list)
+    """Records without a label or a picture that can be read, and why."""
+    illegible: int = 0
+    """Marks for words that nobody can read, such as `###`, which are left out."""
+    signs: int = 0
+    """Held-out words without letters and digits."""
     damaged: int = 0
     """Words whose confidence is no number, which they lose."""
 
@@ -40,10 +46,13 @@ def is_held_out(label: str, every: int) -> bool:
     """Tell by a label's letters and digits, whatever their case, whether it is held out; alike in all runs.
 
     Composed and decomposed letters are the same, letters with and without an accent are not. Labels without letters
-    and digits count as one label.
+    and digits count as one label, which is held out.
     """
-    key = "".join(char for char in unicodedata.normalize("NFC", label).lower() if char.isalnum())
-    return zlib.crc32(key.encode("utf-8")) % every == 0
+    return zlib.crc32(_key(label).encode("utf-8")) % every == 0
+
+
+def _key(label: str) -> str:
+    return "".join(char for char in unicodedata.normalize("NFC", label).lower() if char.isalnum())
 
 
 def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> HeldOut:
@@ -62,9 +71,14 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
     """
     check_outside(out, root)
     check_output(out, None, "sets", lambda folder: False, "folder")
-    sides = [is_held_out(label, every) for records in sets for _, label in records.labels() if label and label.strip()]
+    words = [label for records in sets for _, label in records.labels() if label and _is_word(label)]
+    sides = [is_held_out(label, every) for label in words]
+    if not words:
+        raise UserError(f"{root} has no labelled words; look at it with check-lmdb")
     if not 0 < sum(sides) < len(sides):
-        other = "a smaller" if sides and not any(sides) else "another"
+        if len(set(words)) == 1:
+            raise UserError(f"{root}: all words have one label, {words[0]!r}; there is nothing to divide them by")
+        other = "another" if any(sides) else "a smaller"
         raise UserError(f"{root}: of {len(sides)} words one part would have none; choose {other} --every")
     counts = HeldOut()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -74,9 +88,18 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
             name = records.path.relative_to(root).as_posix() if records.path != root else root.resolve().name
             writer, with_distributions = None, 0
             for position, label in records.labels():
-                image = _image(records, position)
-                if label is None or not label.strip() or not image:
-                    counts.unreadable += 1
+                if label is not None and ILLEGIBLE.fullmatch(label.strip()):
+                    counts.illegible += 1
+                    continue
+                try:
+                    label = records.label(position) if label is None else label
+                    decode_record(records, position)
+                    image = records.image(position)
+                except BadRecordError as error:
+                    counts.unreadable.append(str(error))
+                    continue
+                if not label.strip():
+                    counts.unreadable.append(f"{records.describe(position)} has an empty label")
                     continue
                 columns, confidence = records.columns(position), None
                 try:
@@ -85,6 +108,7 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
                     counts.damaged += 1
                 if is_held_out(label, every):
                     held.add(image, label, columns, confidence=confidence)
+                    counts.signs += not _key(label)
                     continue
                 if writer is None:  # a set of which nothing is left is not written
                     writer = stack.enter_context(LmdbWriter(beside / TRAIN / name))
@@ -104,9 +128,5 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
     return counts
 
 
-def _image(records: Records, position: int) -> bytes:
-    """Read an encoded picture; nothing where it is missing."""
-    try:
-        return records.image(position)
-    except BadRecordError:
-        return b""
+def _is_word(label: str) -> bool:
+    return bool(label.strip()) and not ILLEGIBLE.fullmatch(label.strip())

@@ -120,8 +120,11 @@ def _check_entries(file: Path, entries: list[LabelEntry], folder: Path) -> Label
     root = Path(os.path.abspath(folder))
     for entry in entries:
         path = PurePosixPath(entry.file.replace("\\", "/"))
-        if path.is_absolute() and (within := Path(os.path.normpath(path))).is_relative_to(root):
-            path = PurePosixPath(within.relative_to(root))
+        within = Path(os.path.normpath(path))
+        for start in (root, root.resolve()) if path.is_absolute() else ():
+            if within.is_relative_to(start):
+                path = PurePosixPath(within.relative_to(start))
+                break
         outside = path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", entry.file)  # a drive of Windows
         if not entry.file:
             raise UserError(f"{file}, line {entry.line}: names no file; put a file name before {entry.label[:80]!r}")
@@ -143,8 +146,11 @@ def _stored_name(folder: Path, name: str) -> str:
     """Return the form of a name that a folder has: file systems and archives differ in how they store accents."""
     if name.isascii() or os.path.lexists(folder / name):
         return name
-    forms = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-    return next((form for form in forms if os.path.lexists(folder / form)), name)
+    found = folder
+    for part in PurePosixPath(name).parts:
+        forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        found = next((found / form for form in forms if os.path.lexists(found / form)), found / part)
+    return found.relative_to(folder).as_posix()
 
 
 def _split_at_tabs(file: Path, lines: list[str]) -> list[_Row]:
@@ -177,6 +183,22 @@ def describe_quoted(labels: Sequence[str]) -> str:
         f"{len(labels)} {stand} in quotation marks, which are taken for part of the word: {', '.join(labels[:3])}; "
         "where a spreadsheet has put them there, save its table as csv"
     )
+
+
+def describe_structured(labels: Sequence[str]) -> str:
+    """Say in a line that labels are JSON, as annotation tools export several words of a picture."""
+    are = "label is" if len(labels) == 1 else "labels are"
+    return f"{len(labels)} {are} JSON, which no picture shows: {', '.join(labels[:3])[:120]}; write the words alone"
+
+
+def is_structured(label: str) -> bool:
+    """Tell whether a label is a list or an object of JSON."""
+    if not label.strip().startswith(("[", "{")):
+        return False
+    try:
+        return isinstance(json.loads(label), list | dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def is_quoted(label: str) -> bool:

@@ -38,7 +38,7 @@ EXAMPLES = 3
 """Words that CTC can't spell which are named."""
 NO_LABEL = b"\xff"
 """Stands for a label that is missing: no UTF-8, so it is read as none."""
-_VERSION = 5
+_VERSION = 6
 _TEXT, _ENDS, _POSITIONS, _STATE = "labels.bin", "ends.npy", "positions.npy", "state.json"
 Notes = dict[str, Any]
 

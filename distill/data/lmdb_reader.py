@@ -64,6 +64,10 @@ class LmdbRecords(Records):
         beyond = max(sum(1 for _ in self._walk(kind, self._count)) for kind in (b"image-", b"label-"))
         return beyond + (self._get(b"image-%09d" % 0) is not None)
 
+    def count_undecodable(self) -> int:
+        """See `Records`."""
+        return sum(_decode_utf8(bytes(value)) is None for _, value in self._walk(b"label-", 0))
+
     def label(self, position: int) -> str:
         """See `Records`."""
         stored = self._get(b"label-%09d" % (position + 1))

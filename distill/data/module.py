@@ -14,9 +14,8 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from distill.data.batch import Batch
-from distill.data.datasets import ConcatWords, WordDataset, load_words, stored_in, stored_parts
-from distill.data.describing import describe_words
-from distill.data.folders import list_names
+from distill.data.datasets import ConcatWords, WordDataset, load_words, stored_parts
+from distill.data.describing import describe_shared, describe_words
 from distill.data.loading import Source, build_loader, build_test_loader
 from distill.data.progress import print_lines
 from distill.data.rendering.codes import CodeSampler
@@ -198,6 +197,14 @@ class DataModule:
                 hint = f"{root}, which data.root names, has no {source.path}"
             raise UserError(f"data.train: {path}: no such folder to learn from; {hint}")
 
+    def open_sources(self) -> None:
+        """Open the words to learn from, to see whether that can be done; raises `UserError`."""
+        for source in self.section.train:
+            try:
+                open_words(self.resolve(source.path), source.labelled)
+            except UserError as error:
+                raise UserError(f"data.train: {error}") from None
+
     def limit_for_dry_run(self, folder: Path) -> None:
         """Render only a few words, into `folder`, of those that are missing, and cache nothing."""
         section, synthetic = self.section, self.section.synthetic
@@ -222,6 +229,8 @@ class DataModule:
         test_options = dataclasses.replace(self.options, max_corrupt=0.0, second_view=False)
         if section.validation is not None:
             self.validation = load_words(self.resolve(section.validation), self.charset, options=test_options)
+            for part in stored_parts(self.validation):
+                part.check_pictures()
         for source in section.train:
             words = load_words(self.resolve(source.path), self.charset, source, self._source_options())
             self.sources.append(Source(words, source.ratio))
@@ -243,11 +252,8 @@ class DataModule:
         if self.options.second_view and plain:
             print_lines(console, f"not augmented, so that both views are the same: {', '.join(plain)}")
         print_lines(console, *describe_words(self.validation, "to validate on"))
-        learned = {records.path.resolve() for one in self.sources if one.ratio > 0 for records in stored_in(one.words)}
-        shared = [str(records.path) for records in stored_in(self.validation) if records.path.resolve() in learned]
-        if shared:
-            line = f"  these are learned from too, so that validation says little: {list_names(shared)}"
-            print_lines(console, line)
+        learned = [one.words for one in self.sources if one.ratio > 0]
+        print_lines(console, *describe_shared(self.validation, learned))
 
     def _source_options(self) -> WordOptions:
         """Return the options of the next source: each has its own seed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from distill.data.progress import followed
-from distill.data.records import BadRecordError, Records, cache_folder, decode_record
+from distill.data.records import BadRecordError, Records, decode_record, user_cache
 from distill.locks import one_at_a_time
 from students.errors import UserError
 from students.files import replacing
@@ -90,7 +91,8 @@ class PixelCache:
 
     def __init__(self, records: Records, size: tuple[int, int]) -> None:
         key = f"{records.name}-{size[0]}x{size[1]}-v{_VERSION}-{records.fingerprint()}"
-        self.file = cache_folder(records) / f"pixels-{key}.npy"
+        home = records.path if records.path.is_dir() else records.path.parent
+        self.file = (home if os.access(home, os.W_OK) else user_cache()) / f"pixels-{key}.npy"
         self.readable_file = self.file.with_name(f"readable-{key}.npy")
         self.shape = (len(records), *size, 3)
         if not self.file.is_file():

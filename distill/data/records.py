@@ -90,6 +90,10 @@ class Records(ABC):
         """The set that the records are stored in: this one, or the larger one that a list cuts them from."""
         return self
 
+    def count_undecodable(self) -> int:
+        """Count the labels that are there and are no UTF-8."""
+        return 0
+
     def unlisted(self) -> list[str]:
         """List the pictures beside the records that no label file names."""
         return []
@@ -172,6 +176,15 @@ class SubsetRecords(Records):
         return f"{self.records.fingerprint()}-{listed}"
 
 
+def share_records(one: Records, other: Records) -> bool:
+    """Tell whether two sets, or lists of one set, have records in common."""
+    if one.whole.path.resolve() != other.whole.path.resolve():
+        return False
+    if not isinstance(one, SubsetRecords) or not isinstance(other, SubsetRecords):
+        return True
+    return bool(np.isin(one.positions, other.positions).any())
+
+
 def read_list(file: Path) -> list[int]:
     """Read a list of records, one number a line counted from 1, as positions counted from 0.
 
@@ -195,24 +208,6 @@ def read_list(file: Path) -> list[int]:
     return [number - 1 for number in numbers]
 
 
-def cut_by_list(file: Path, records: Records) -> SubsetRecords:
-    """Cut the set that a list names from a larger set.
-
-    Raises:
-        UserError: when the list names a record that the larger set does not have.
-    """
-    positions = read_list(file)
-    if max(positions) >= len(records):
-        raise UserError(f"{file} names record {max(positions) + 1}, but {records.name} has {len(records)} records")
-    return SubsetRecords(records, positions, file.name.removesuffix(LIST_SUFFIX), file)
-
-
 def user_cache() -> Path:
     """Return the folder for caches of this user, which may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "symdistill"
-
-
-def cache_folder(records: Records) -> Path:
-    """Return the set's own folder, or the user's cache when that is read-only."""
-    home = records.path if records.path.is_dir() else records.path.parent
-    return home if os.access(home, os.W_OK) else user_cache()

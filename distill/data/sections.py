@@ -22,12 +22,14 @@ class SourceSection:
     ratio: float = field(default=1.0, metadata={"least": 0})
     """Part of each batch, relative to the other sources."""
     words: int = field(default=0, metadata={"least": 0})
-    """Learn from so many words only, the same in every run with this alphabet; fewer are among more. 0: from all."""
+    """Learn from this many words only, the same ones in every run with this alphabet; 0 takes all. A smaller number of
+    them is a part of a larger one."""
     augmentation: Augmentation = "none"
     """`strong` is RandAugment for text (docs/method.md, section 1.5), `photo` photographs the word again from another
     place in other light, `light` changes colours, sharpness, position."""
     fixed_augmentations: int = field(default=0, metadata={"least": 0})
-    """Ways to augment a picture, one an epoch in turn, so that a teacher's features can be cached; 0: always anew."""
+    """Fixed augmented versions of each picture, one an epoch in turn, so that a teacher's features can be cached; 0
+    augments anew each time."""
     cache: Literal["none", "memory"] = "none"
     """`memory` decodes and resizes once into a file beside the words' own and reads from it afterwards."""
     labels: Literal["own", "pseudo", "distributions"] = "own"

@@ -10,11 +10,13 @@ from pathlib import Path
 from distill.data.folders import FolderRecords, PictureRecords, list_names, printable, refuse_unreadable, walk_files
 from distill.data.label_files import LABEL_FILES, find_label_file, has_label_file
 from distill.data.lmdb_reader import DATA_FILE, LmdbRecords
-from distill.data.records import LIST_SUFFIX, Records, cut_by_list, read_list
+from distill.data.records import LIST_SUFFIX, Records, SubsetRecords, read_list
 from students.errors import UserError
 
 TABLES = (".csv", ".tsv", ".txt", ".jsonl")
 """Endings of files that may hold labels under another name."""
+EXPORTS = (".json", ".xml", ".xlsx", ".xls", ".mat")
+"""Endings of files that may hold labels in another form."""
 LOG = logging.getLogger(__name__)
 
 
@@ -49,12 +51,23 @@ def open_sets(root: Path | str) -> list[Records]:
     """
     sets: list[Records] = [open_set(folder) for folder in find_sets(root)]
     if not sets:
-        tables = [path for path in Path(root).rglob("*") if path.suffix.lower() in TABLES and path.is_file()]
+        tables = [path for path in Path(root).rglob("*") if may_hold_labels(path)]
         near = min(tables, key=lambda path: (path.stem.lower() != "labels", path), default=None)
-        hint = f"; {near} is no label file by its name: call it labels.tsv, .csv or .jsonl" if near else ""
+        hint = ""
+        if near is not None:
+            verb = "call it" if near.suffix.lower() in TABLES else "save its labels as"
+            hint = f"; {near} is no label file by its name: {verb} labels.tsv, .csv or .jsonl"
+        elif has_label_file(above := Path(root).resolve().parent):
+            hint = f"; a label file lies in {above}: give that folder"
         names = f"{', '.join(LABEL_FILES[:-1])} or {LABEL_FILES[-1]}"
         raise UserError(f"{root} holds no LMDB ({DATA_FILE}) and no pictures with {names}, at any depth{hint}")
     return sets
+
+
+def may_hold_labels(path: Path) -> bool:
+    """Tell whether a file that is no label file by its name may be one, or an export of an annotation tool."""
+    suffix, exported = path.suffix.lower(), path.stem.lower() in ("label", "labels") and path.suffix.lower() in EXPORTS
+    return (suffix in TABLES or exported) and path.is_file()
 
 
 def open_all(root: Path | str) -> list[Records]:
@@ -102,33 +115,40 @@ def open_words(path: Path | str, labelled: bool = True) -> list[Records]:
 
 
 def describe_loose(root: Path | str, sets: Sequence[Records]) -> list[str]:
-    """Say in a line which pictures below a folder belong to none of its sets; no line where all do."""
-    loose = walk_files(Path(root), [records.path for records in sets]).pictures
-    names = ", ".join(LABEL_FILES)
-    if not loose:
-        return []
-    return [f"{len(loose)} pictures belong to no set, for want of a label file ({names}): {list_names(loose)}"]
+    """Say in lines which pictures below a folder have no label, and how many entries of label files repeat another."""
+    lines = []
+    if loose := walk_files(Path(root), [records.path for records in sets]).pictures:
+        names = ", ".join(LABEL_FILES)
+        lines.append(f"{len(loose)} pictures belong to no set, for want of a label file ({names}): {list_names(loose)}")
+    for records in sets:
+        if unlisted := records.unlisted():
+            lines.append(f"{records.name}: {len(unlisted)} pictures have no label: {list_names(unlisted)}")
+        if records.repeated:
+            lines.append(f"{records.name}: {records.repeated} entries repeat a picture with its label and count once")
+    return lines
 
 
-def find_sets(root: Path | str, lists: bool = False, besides: Collection[str] = ()) -> list[Path]:
+def find_sets(root: Path | str, lists: bool = False, skip: Collection[str] = ()) -> list[Path]:
     """Find the sets at or below a folder, sorted; one that is reached by several paths is given once, by its own.
 
     Args:
         root: where to look; links are followed.
         lists: include lists, by their paths without the suffix.
-        besides: folders in `root` that are passed over.
+        skip: folders in `root` that are passed over.
 
     Raises:
         UserError: when there is no such folder, one can't be opened, or a set lies in a folder of labelled pictures.
     """
     root = Path(root)
+    if root.is_file():
+        raise UserError(f"{root} is a file; give the folder that holds it")
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give one that holds LMDBs, at any depth")
     by_content: dict[str, tuple[bool, Path]] = {}
     seen: set[str] = set()
     for parent, folders, files in os.walk(root, onerror=refuse_unreadable, followlinks=True):
         # Hidden folders are sets that are still being written; a link may lead back to where the walk has been.
-        apart = besides if Path(parent) == root else ()
+        apart = skip if Path(parent) == root else ()
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in apart)
         sets = [Path(parent, name.removesuffix(LIST_SUFFIX)) for name in files if lists and name.endswith(LIST_SUFFIX)]
         real = os.path.realpath(parent)
@@ -173,17 +193,19 @@ def _stored_in(path: Path) -> Path:
 
 def _cut(file: Path) -> Records:
     """Cut a listed set from the set beside it with the same prefix before the underscore and the largest count."""
-    count = len(read_list(file))
+    positions = read_list(file)
     prefix = file.name.removesuffix(LIST_SUFFIX).rpartition("_")[0]
     beside = [
         LmdbRecords(folder)
         for folder in sorted(file.parent.glob("*/"))
         if prefix and folder.name.rpartition("_")[0] == prefix and (folder / DATA_FILE).is_file()
     ]
-    larger = max((records for records in beside if len(records) > count), key=len, default=None)
+    larger = max((records for records in beside if len(records) > len(positions)), key=len, default=None)
     if larger is None:
         expected = f"{prefix}_COUNT" if prefix else "the larger set"
         raise UserError(
-            f"{file} lists {count} records, but {expected} with more records is not beside it; put it there"
+            f"{file} lists {len(positions)} records, but {expected} with more records is not beside it; put it there"
         )
-    return cut_by_list(file, larger)
+    if max(positions) >= len(larger):
+        raise UserError(f"{file} names record {max(positions) + 1}, but {larger.name} has {len(larger)} records")
+    return SubsetRecords(larger, positions, file.name.removesuffix(LIST_SUFFIX), file)

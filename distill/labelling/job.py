@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +22,7 @@ from distill.data.trees import open_all
 from distill.labelling.readers import LabelReader, Read, open_readers
 from distill.labelling.verdicts import Rules, Verdict, judge
 from distill.plugins import import_plugins
-from distill.processes import without_main_module
+from distill.workers import map_in_processes
 from students.charset import Charset
 from students.errors import UserError
 from students.files import write_file
@@ -249,46 +244,17 @@ def work(request: LabelRequest, parts: Sequence[Part], folder: Path, workers: in
         reader = PartReader(request, folder)
         yield from map(reader.work, open_parts)
         return
-    context = multiprocessing.get_context("spawn")
-    with without_main_module(), ProcessPoolExecutor(workers, context, _Worker.start, (request, folder)) as pool:
-        jobs = [pool.submit(_Worker.work, part) for part in open_parts]
-        try:
-            yield from (job.result() for job in as_completed(jobs))
-        except BrokenProcessPool:
-            raise UserError(
-                "a process that reads was killed, perhaps for want of memory; start the same command again, with "
-                "fewer --workers: it goes on"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    build = functools.partial(_build_worker, request, folder)
+    yield from map_in_processes(build, open_parts, workers, "start again with fewer --workers: it goes on")
+
+
+def _build_worker(request: LabelRequest, folder: Path) -> Callable[[Part], int]:
+    return PartReader(request, folder).work
 
 
 def read_part(part: Part, folder: Path) -> list[LabelledPicture]:
     """Read the words of a part that is done."""
     return [LabelledPicture.from_json(word) for word in json.loads(part.file(folder).read_text(encoding="utf-8"))]
-
-
-class _Worker:
-    """A labelling process, whose readers are opened once."""
-
-    reader: PartReader
-
-    @classmethod
-    def start(cls, request: LabelRequest, folder: Path) -> None:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-        cls.reader = PartReader(request, folder)
-
-    @classmethod
-    def work(cls, part: Part) -> int:
-        return cls.reader.work(part)
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, which may have been killed without a word."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def _fingerprint(name: str) -> str:

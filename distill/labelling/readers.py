@@ -22,7 +22,8 @@ from students.alignment import occupancy, pool_columns
 from students.charset import Charset
 from students.decoding import DECODERS, Reading, decode_columns
 from students.errors import UserError
-from students.pictures import COLUMN, group_by_width, pixel_widths, to_array
+from students.picture_reader import read_by_width
+from students.pictures import pixel_widths, to_array
 from students.reading import Reader
 from students.turning import read_turned
 from teachers.onnx_ctc import OnnxCtcReader
@@ -110,13 +111,7 @@ class LabelReader:
         images = to_array(pictures, model.image_size, model.keep_aspect)
         if not model.keep_aspect:
             return self._read_images(model, images)
-        reads: dict[int, Read] = {}
-        widths = pixel_widths(images).tolist()
-        for group in group_by_width(widths):
-            columns = [-(-widths[position] // COLUMN) for position in group]
-            found = self._read_images(model, images[group, :, :, : widths[group[0]]], columns)
-            reads.update(zip(group, found, strict=True))
-        return [reads[index] for index in range(len(pictures))]
+        return read_by_width(partial(self._read_images, model), images, pixel_widths(images).tolist())
 
     def distributions(self, read: Read, label: str) -> np.ndarray | None:
         """Compute its distribution over the alphabet of the labels for each character of a label.

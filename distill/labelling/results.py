@@ -40,11 +40,11 @@ class Counts:
     compared: int = 0
     """Words with a label of their own that the alphabet can write."""
     sure: int = 0
-    """Those of them that are read with enough confidence and agreement."""
+    """Of `compared`: read with enough confidence and agreement."""
     agreeing: int = 0
-    """Those of these that are read as their label says."""
+    """Of `sure`: read as the label says."""
     mistakes: Counter[str] = field(default_factory=Counter)
-    """Others of these, by how they differ."""
+    """Of `sure`: read otherwise, by kind of difference."""
 
     def add(self, word: LabelledPicture) -> None:
         """Count one picture."""

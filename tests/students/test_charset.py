@@ -344,3 +344,12 @@ def test_what_changes_a_word_is_told_from_punctuation() -> None:
     verdict = Charset(digits).examine("B12-½é7")
     assert verdict.text == "12127"
     assert verdict.changed == {"B", "½", "é"}
+
+
+def test_joined_words_are_told() -> None:
+    small, spaced = Charset.load("36"), Charset.load("95")
+    assert small.examine("NO LIVING").joined
+    assert small.examine("NO LIVING").changed == {" "}
+    assert not small.examine(" NO ").joined
+    assert not spaced.examine("NO LIVING").joined
+    assert not small.examine("NO LIVING", remove_whitespace=False).joined

@@ -209,6 +209,9 @@ def test_the_shipped_list_knows_words_of_seven_languages() -> None:
         "word;count\nstreet; 120\n",
         "the 900\nof 80\nand 70\nin 70\nto 6\n",
         "abc|3\n",
+        "plate;count\nAB123;1\nCD 456; 2\n",
+        "AB123,1\nCD456,12\n",
+        "12|3\n",
         "      3 abc\n     12 def\n",
         "the: 900\nof: 80\nand: 70\nin: 70\nto: 6\n",
         "900 the\n80 of\n70 and\n70 in\n6 to\n",
@@ -218,6 +221,14 @@ def test_counts_without_tabs_are_no_codes(text: str, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(text)
     with pytest.raises(UserError, match="looks like a word with a count; put the word first and a tab between"):
         read_counts(tmp_path / "list.txt")
+
+
+def test_a_list_in_one_line_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("AB123,CD456,EF789\n")
+    with pytest.raises(UserError, match="'AB123,CD456,EF789' looks like several words; write each in a"):
+        read_counts(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("1,50\n2,75\n")
+    assert read_counts(tmp_path / "list.txt") == {"150": 1, "275": 1}, "prices"
 
 
 def test_plates_with_spaces_are_codes(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 
 from distill.data.rendering.labels import LabelSampler, script_of
-from distill.data.rendering.vocabulary import is_held_out
+from distill.data.rendering.vocabulary import is_test_word
 from students.charset import Charset
 from students.errors import UserError
 
@@ -39,12 +39,15 @@ class CodeSampler(LabelSampler):
 
     def __init__(self, words: LabelSampler, labels: Sequence[str], ratio: float) -> None:
         super().__init__(words.split, words.charset, words.languages)
-        self.others, self.ratio = words, ratio
+        self.words, self.ratio, self.max_length = words, ratio, words.max_length
         alphabet = Charset("".join(sorted(self.charset)))
-        cleaned = map(alphabet.clean, labels)
+        cleaned = (alphabet.clean(label, self.max_length) for label in labels)
         self.labels = tuple(label for label in cleaned if label is not None and any(map(str.isalnum, label)))
         if not self.labels:
-            raise UserError("data.synthetic.codes_from has no label with a letter or digit that the alphabet can write")
+            raise UserError(
+                "data.synthetic.codes_from has no label with a letter or digit that the alphabet can write in "
+                f"{self.max_length} characters"
+            )
         self._kinds_of: dict[str, list[str]] = defaultdict(list)
         for char in sorted(self.charset):
             self._kinds_of[_kind(char)].append(char)
@@ -57,9 +60,9 @@ class CodeSampler(LabelSampler):
         if random.random() < self.ratio:
             for _ in range(TRIES):
                 code = self.draw_code(random)
-                if self.split == "all" or is_held_out(code) == (self.split == "test"):
+                if self.split == "all" or is_test_word(code) == (self.split == "test"):
                     return code
-        return self.others.draw(random)
+        return self.words.draw(random)
 
     def draw_code(self, random: Random) -> str:
         """Draw a code, held out or not."""

@@ -14,7 +14,7 @@ from typing import Literal
 from distill.data.rendering.vocabulary import (
     ASCII,
     choose_languages,
-    is_held_out,
+    is_test_word,
     load_vocabulary,
     needs_shaping,
     word_key,
@@ -37,7 +37,10 @@ class LabelSampler(ABC):
 
     Attributes:
         extra: the characters beyond ASCII among them, in order.
+        max_length: longest label in characters.
     """
+
+    max_length: int = MAX_LENGTH
 
     def __init__(self, split: Split, charset: frozenset[str], languages: Collection[str]) -> None:
         self.split, self.charset, self.languages = split, charset, tuple(languages)
@@ -82,9 +85,6 @@ class WordSampler(LabelSampler):
         charset: the characters that may occur; others are removed from what was drawn.
         languages: wordfreq's codes of the languages of the words; empty: chosen by the characters.
 
-    Attributes:
-        max_length: longest word in characters; longer ones are drawn again.
-
     Raises:
         UserError: for an unknown split or language, or a charset without letters and digits.
     """
@@ -97,7 +97,6 @@ class WordSampler(LabelSampler):
             raise UserError("the charset holds no letters and no digits; words can't be drawn from it")
         chosen = languages or (choose_languages(characters) if characters - ASCII else ("en",))
         super().__init__(split, characters, chosen)
-        self.max_length = MAX_LENGTH
         self.words, self.cumulative = load_vocabulary(self.languages, self.charset)
         kinds = self._kinds_of_signs() if self.extra else self._kinds_of_ascii()
         self._kinds = [kind for _, kind in kinds]
@@ -147,7 +146,7 @@ class WordSampler(LabelSampler):
             kind = self._kinds[bisect(self._kind_sums, random.random() * self._kind_sums[-1])]
             text = "".join(c for c in kind(random) if c in self.charset)[:MAX_LENGTH]
             if 0 < len(text) <= self.max_length and (
-                self.split == "all" or is_held_out(text) == (self.split == "test")
+                self.split == "all" or is_test_word(text) == (self.split == "test")
             ):
                 return text
         raise UserError(f"the charset leaves almost no words of split {self.split}; a wider one would work")

@@ -25,19 +25,20 @@ class LineSampler(LabelSampler):
 
     def __init__(self, words: LabelSampler, line_words: tuple[int, int], max_length: int) -> None:
         super().__init__(words.split, words.charset, words.languages)
-        self.single, self.line_words, self.max_length = words, line_words, max_length
+        self.words, self.line_words, self.max_length = words, line_words, max_length
 
     def draw(self, random: Random) -> str:
         """Draw one line."""
         count = random.randint(*self.line_words)
-        words = [self.single.draw(random) for _ in range(count)]
+        words = [self.words.draw(random) for _ in range(count)]
         if count > 1:
             words = self._in_one_case(words, random)
-        line = words[0]
-        for word in words[1:]:
-            if len(line) + 1 + len(word) <= self.max_length:
-                line += f" {word}"
-        return line
+        line = ""
+        for word in words:
+            longer = f"{line} {word}".lstrip()
+            if len(longer) <= self.max_length:
+                line = longer
+        return line or self.words.draw(random)  # some letters are two as capitals
 
     def _in_one_case(self, words: list[str], random: Random) -> list[str]:
         """Turn words to the case of a line: capitals, a sentence, a title, or each as it was drawn."""

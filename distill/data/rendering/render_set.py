@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from distill.data.rendering.vocabulary import needs_shaping, written_share
 from distill.data.sections import Style
 from distill.data.writing import LmdbWriter
 from distill.locks import one_at_a_time
-from distill.processes import without_main_module
+from distill.workers import map_in_processes
 from students.charset import Charset
 from students.errors import UserError
 from students.files import write_file
@@ -105,9 +105,7 @@ class Record(NamedTuple):
     columns: bytes
 
 
-def render_once(
-    request: RenderRequest, folder: Path, workers: int = 0, console: Console | None = None
-) -> dict[str, Any]:
+def render_once(request: RenderRequest, folder: Path, workers: int = 0) -> dict[str, Any]:
     """Render a set unless it is there, and return its recipe; of processes that want it now one renders, others wait.
 
     Raises:
@@ -118,7 +116,7 @@ def render_once(
             folder.parent.mkdir(parents=True, exist_ok=True)
             with one_at_a_time(folder.with_name(f".{folder.name}.lock")):
                 if not (folder / "data.mdb").is_file():
-                    return write_set(request, *request.build_renderer(console), folder, workers, console=console)
+                    return write_set(request, *request.build_renderer(), folder, workers)
         except OSError as error:
             raise UserError(f"{folder} can't be written ({error}); give another folder, or make room") from None
     try:
@@ -220,28 +218,16 @@ def render_records(renderer: WordRenderer, words: int, workers: int) -> Iterator
         finally:
             cv2.setNumThreads(threads)
         return
-    with without_main_module():
-        pool = multiprocessing.get_context("spawn").Pool(workers, _Worker.start, (renderer,))
-    with pool:
-        for records in pool.imap(_Worker.work, chunks):
-            yield from records
+    build, remedy = functools.partial(_build_worker, renderer), "take fewer --workers (data.synthetic.workers)"
+    for records in map_in_processes(build, chunks, workers, remedy):
+        yield from records
+
+
+def _build_worker(renderer: WordRenderer) -> Callable[[range], list[Record]]:
+    cv2.setNumThreads(1)
+    return functools.partial(_render_chunk, renderer)
 
 
 def _render_chunk(renderer: WordRenderer, chunk: range) -> list[Record]:
     words = [renderer.render(index) for index in chunk]
     return [Record(word.encode(), word.label, pack_columns(word.columns)) for word in words]
-
-
-class _Worker:
-    """A rendering process; the renderer is handed over once instead of with every chunk."""
-
-    renderer: WordRenderer
-
-    @classmethod
-    def start(cls, renderer: WordRenderer) -> None:
-        cv2.setNumThreads(1)
-        cls.renderer = renderer
-
-    @classmethod
-    def work(cls, chunk: range) -> list[Record]:
-        return _render_chunk(cls.renderer, chunk)

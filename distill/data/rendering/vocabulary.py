@@ -43,8 +43,8 @@ def word_key(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum()) or text
 
 
-def is_held_out(text: str) -> bool:
-    """Whether a word belongs to the tenth that is reserved for testing (a fixed hash of its lower-cased form)."""
+def is_test_word(text: str) -> bool:
+    """Tell whether a word belongs to the tenth that is reserved for testing, by a hash of its lower-cased form."""
     digest = hashlib.blake2b(word_key(text).encode(), digest_size=8, person=b"heldout-word").digest()
     return int.from_bytes(digest, "big") % HELD_OUT_TENTH == 0
 

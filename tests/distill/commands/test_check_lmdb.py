@@ -58,7 +58,7 @@ def test_the_command_reports_and_exits_1_for_corrupt_records(
     monkeypatch.chdir(tmp_path)
     assert main([str(messy), "--json", "found.json"]) == 1
     printed = capsys.readouterr().out
-    for part in ("messy", "too long", "'你' 1", "record 6 of messy"):
+    for part in ("messy", "too long", "你 (1)", "record 6 of messy"):
         assert part in printed
     report = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     assert (report["sets"][0]["usable"], report["overlaps"]) == (2, None)
@@ -141,8 +141,8 @@ def test_illegible_marks_folded_characters_and_ctc_are_said(tmp_path: Path, caps
     assert main([str(folder), "--no-sheet", "--charset", "94"]) == 0
     printed = capsys.readouterr().out
     assert "2 labels dropped, illegible (marks for words that nobody can read): '###', '*'" in printed
-    assert "characters outside the alphabet, replaced: '\u00e9' 1" in printed
-    assert "characters outside the alphabet, left out: '\u4f60' 1" in printed
+    assert "characters outside the alphabet, replaced: \u00e9 (1)" in printed
+    assert "characters outside the alphabet, left out: \u4f60 (1)" in printed
     assert "1 words need more than 32 columns with CTC: '00000000000000000001'" in printed
     assert main([str(folder), "--no-sheet", "--charset", "94", "--keep-illegible"]) == 0
     assert "dropped" not in capsys.readouterr().out.replace("\u2503", "").partition("width, height")[2]
@@ -158,7 +158,7 @@ def test_characters_of_the_alphabet_are_not_called_outside(tmp_path: Path, capsy
     (report,) = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["sets"]
     assert (report["usable"], report["folded"], report["removed"]) == (3, {}, {})
     assert main([str(folder), "--no-sheet"]) == 0
-    assert "replaced: '\u00fc' 2  '\u00e4' 1" in capsys.readouterr().out
+    assert "replaced: \u00fc (2) \u00e4 (1)" in capsys.readouterr().out
 
 
 def test_folders_with_gaps_repetitions_and_extra_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,3 +265,29 @@ def test_label_files_of_other_names_are_named(tmp_path: Path, capsys: pytest.Cap
     assert main(["mine", "--no-sheet"]) == 2
     told = "no pictures with labels.tsv, labels.csv or labels.jsonl, at any depth; mine/Labels.csv is no label file"
     assert told in capsys.readouterr().err
+
+
+def test_lost_spaces_look_alikes_json_and_tall_pictures_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tall = io.BytesIO()
+    Image.new("RGB", (20, 60)).save(tall, "PNG")
+    words = [
+        (encoded(0), "No LIVING 0"), (encoded(1), "\u0410B12"), (encoded(2), '["two", "words"]'),
+        (tall.getvalue(), "up"), (tall.getvalue(), "I"), (encoded(3), "a\u200bb"),
+    ]  # fmt: skip
+    assert main([str(write(tmp_path / "set", words)), "--no-sheet"]) == 0
+    printed = capsys.readouterr().out
+    assert 'set: 2 labels lose their spaces, which alphabet 95 has: No LIVING 0, ["two", "words"]' in printed
+    assert "set: 1 pictures of several characters are 1.5 times as high as wide" in printed
+    assert 'set: 1 label is JSON, which no picture shows: ["two", "words"]; write the words alone' in printed
+    assert "\u0410 Cyrillic (1)" in printed
+    assert "U+200B (1)" in printed
+    assert "\u0410 Cyrillic only look like Latin letters; write these in the labels" in printed
+
+
+def test_all_that_is_damaged_beside_the_words_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write(tmp_path / "set", [(encoded(0), "a")] * 130)
+    put(folder, {b"confidence-%09d" % number: b"2" for number in range(1, 131)})
+    assert main([str(folder), "--no-sheet"]) == 1
+    assert "damaged beside picture and label: 30 more; --json FILE names all" in capsys.readouterr().out

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import lmdb
@@ -225,25 +223,22 @@ def test_pictures_beside_a_label_file_and_line_ends_in_labels(
     assert "passed over: 1 records" in capsys.readouterr().out
 
 
-def test_processes_that_read_end_with_the_one_that_started_them(tmp_path: Path) -> None:
-    script = """
-import multiprocessing, os, sys, threading, time
-from distill.labelling.job import _end_with_parent
+def test_labels_that_cannot_be_read_are_not_replaced(
+    reader: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LmdbWriter(tmp_path / "words") as writer:
+        writer.add((pictures / "00.png").read_bytes(), "word")
+        writer._pending[-1] = (b"label-000000001", b"caf\xe9")
+    arguments = [str(tmp_path / "words"), str(tmp_path / "out"), "--reader", reader, "--threshold", "0.5"]
+    assert main(arguments) == 2
+    assert "1 labels are no UTF-8, and would be replaced by what is read" in capsys.readouterr().err
+    assert main([*arguments, "--relabel"]) == 0
 
-def hold(file):
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    open(file, "w").write("there")
-    time.sleep(60)
-    open(file, "w").write("still there")
 
-if __name__ == "__main__":
-    multiprocessing.get_context("fork").Process(target=hold, args=(sys.argv[1],)).start()
-    while not os.path.exists(sys.argv[1]):
-        time.sleep(0.05)
-    os.kill(os.getpid(), 9)
-"""
-    ended = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "there")], stdout=subprocess.PIPE, timeout=50, check=False
-    )  # it returns when nobody holds its output any more
-    assert ended.returncode == -9
-    assert (tmp_path / "there").read_text() == "there"
+def test_labels_under_another_name_are_said_at_the_start(
+    reader: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (pictures / "labels.txt").write_text("00.png\tword\n")
+    assert main([str(pictures), str(tmp_path / "out"), "--reader", reader, "--threshold", "0.5"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.index("labels.txt is no label file by its name, and is not used") < printed.index("written")

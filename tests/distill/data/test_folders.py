@@ -303,3 +303,31 @@ def test_names_that_are_no_utf8_can_be_printed(tmp_path: Path) -> None:
 def test_links_to_folders_are_told(tree: Path) -> None:
     (tree / "deep" / "link").symlink_to(tree / "labelled")
     assert tree / "deep" / "link" in walk_files(tree / "deep").others
+
+
+def test_folder_and_file_may_be_stored_in_different_forms(tmp_path: Path) -> None:
+    folder, file = unicodedata.normalize("NFC", "Übung"), unicodedata.normalize("NFD", "ö.jpg")
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / file).write_bytes(b"picture")
+    (tmp_path / "labels.tsv").write_text("Übung/ö.jpg\tword\n", encoding="utf-8")
+    records = FolderRecords(tmp_path)
+    assert (records.image(0), records.unlisted()) == (b"picture", [])
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("Labels.tsv", "call it labels.tsv"), ("labels.json", "save its labels as labels.tsv"), ("config.json", "")],
+)
+def test_what_may_hold_the_labels_is_named(name: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=f"{name} is no label file by its name: {hint}" if hint else "at any depth$"):
+        open_sets(tmp_path)
+
+
+def test_a_label_file_above_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "labels.csv").write_text("train/a.png,word\n")
+    with pytest.raises(UserError, match=f"a label file lies in {tmp_path}: give that folder"):
+        open_sets(tmp_path / "train")
+    with pytest.raises(UserError, match="is a file; give the folder that holds it"):
+        open_sets(tmp_path / "labels.csv")

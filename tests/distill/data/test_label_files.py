@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.data.label_files import FILE_COLUMNS, LABEL_COLUMNS, LabelFile, read_label_file
+from distill.data.label_files import FILE_COLUMNS, LABEL_COLUMNS, LabelFile, is_structured, read_label_file
 from students.errors import UserError
 
 
@@ -176,3 +176,15 @@ def test_one_file_under_two_spellings_of_its_name_has_one_label(tmp_path: Path) 
         read_label_file(tmp_path / "labels.tsv")
     (tmp_path / "labels.tsv").write_text(f"{composed}\tone\n{apart}\tone\n", encoding="utf-8")
     assert [entry.file for entry in read_label_file(tmp_path / "labels.tsv").entries] == [composed]
+
+
+def test_absolute_names_through_a_link_to_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    file = write(tmp_path / "data", f"{tmp_path}/data/a.png\tone\n", "labels.tsv")
+    assert pairs(read_label_file(file, tmp_path / "link")) == [("a.png", "one")]
+
+
+def test_labels_that_are_json_are_told() -> None:
+    assert all(map(is_structured, ('["LIVING", "x"]', '{"text": "LIVING"}', " [1]")))
+    assert not any(map(is_structured, ("[A]", "{", "12", '"a"', "[" * 100_000)))

@@ -200,7 +200,7 @@ def test_a_set_that_is_reached_by_links_is_found_once_by_its_own_path(tmp_path: 
     root = tmp_path / "linked"
     root.symlink_to(tmp_path / "sets")
     for folder in (tmp_path / "sets", root):
-        actual = find_sets(folder, lists=True, besides=("train",))
+        actual = find_sets(folder, lists=True, skip=("train",))
         assert [path.relative_to(folder).as_posix() for path in actual] == ["B", "IC13_1", "IC13_2"]
         assert [path.name for path in find_sets(folder)] == ["B", "IC13_2", "F"]
     assert list(locate_benchmarks(tmp_path / "sets", "all")) == ["B", "IC13_1", "IC13_2"]

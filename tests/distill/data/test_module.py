@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 from rich.console import Console
 
 from distill.data.module import DataModule
@@ -157,7 +158,7 @@ def test_characters_that_no_font_draws_are_named(tmp_path: Path) -> None:
 def test_what_is_left_out_and_replaced_is_reported(tmp_path: Path) -> None:
     with LmdbWriter(tmp_path / "[bold]words") as writer:
         for label in ("Hello", "x" * 26, "?!", "###", "wörld", "naïve", "böse", "a" * 17):
-            writer.add(b"", label)
+            writer.add(encode_picture(0), label)
     section = DataSection(
         train=[SourceSection(str(tmp_path / "[bold]words"))], validation=str(tmp_path / "[bold]words")
     )
@@ -219,7 +220,7 @@ def test_validation_words_that_are_learned_from_are_said(tmp_path: Path) -> None
     for name in ("train", "held-out"):
         with LmdbWriter(tmp_path / "words" / name) as writer:
             for label in ("one", "two"):
-                writer.add(b"picture", label)
+                writer.add(encode_picture(len(label)), label)
     for train, said in ((".", True), ("train", False)):
         section = DataSection(
             root=str(tmp_path / "words"), validation="held-out", synthetic=SyntheticSection(words=0),
@@ -244,3 +245,45 @@ def test_what_to_set_is_said_where_there_is_nothing_to_learn_from(tmp_path: Path
         with pytest.raises(UserError) as refused:
             module.check_sources()
         assert hint in str(refused.value)
+
+
+def test_lists_of_one_set_share_words_or_not(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "words_4") as writer:
+        for label in ("one", "two", "three", "four"):
+            writer.add(encode_picture(len(label)), label)
+    for name, numbers in {"words_2": "1 2", "words_1": "3", "words_3": "2 3 4"}.items():
+        (tmp_path / f"{name}.indices.txt").write_text(numbers)
+    assert "learned from too" not in said_of(tmp_path, "words_2", "words_1")
+    assert "learned from too, so that validation says little" in said_of(tmp_path, "words_2", "words_3")
+
+
+def test_copies_of_training_pictures_in_the_validation_words_are_said(tmp_path: Path) -> None:
+    for name, labels in {"train": ("one", "three", "thirteen"), "val": ("two", "four", "eight")}.items():
+        with LmdbWriter(tmp_path / name) as writer:
+            for label in labels:
+                writer.add(encode_picture(len(label)), label)
+    assert "2 of their pictures are learned from too" in said_of(tmp_path, "train", "val")
+
+
+def test_a_damaged_picture_is_found_before_training(tmp_path: Path) -> None:
+    with LmdbWriter(tmp_path / "words") as writer:
+        writer.add(encode_picture(3), "one")
+        writer.add(encode_picture(4)[:-40], "two")
+    with pytest.raises(UserError, match=r"record 2 of words can't be read as a picture.*check-lmdb names all"):
+        said_of(tmp_path, "words", "words")
+
+
+def said_of(root: Path, train: str, validation: str) -> str:
+    """What is printed where words of one set are learned from and words of another validate."""
+    section = DataSection(
+        root=str(root), validation=validation, synthetic=SyntheticSection(words=0), train=[SourceSection(path=train)]
+    )
+    printed = io.StringIO()
+    DataModule(section, Charset.load("36"), 25, (32, 128), seed=0).setup(Console(file=printed, width=500))
+    return printed.getvalue()
+
+
+def encode_picture(level: int) -> bytes:
+    stored = io.BytesIO()
+    Image.new("RGB", (20, 8), (level, level, level)).save(stored, format="PNG")
+    return stored.getvalue()

@@ -9,7 +9,7 @@ import pytest
 
 from distill.data.rendering.codes import EXCHANGED, CodeSampler, shape
 from distill.data.rendering.labels import WordSampler
-from distill.data.rendering.vocabulary import is_held_out
+from distill.data.rendering.vocabulary import is_test_word
 from students.errors import UserError
 
 PLATES = ["AB12CDE", "AB34FGH", "AX56IJK", "7-KLM-89"]
@@ -48,9 +48,9 @@ def test_words_stand_between_the_codes(words: WordSampler) -> None:
 
 def test_codes_that_are_held_out_are_not_drawn(words: WordSampler) -> None:
     drawn = draw(CodeSampler(words, PLATES, 1.0))
-    assert not any(map(is_held_out, drawn))
+    assert not any(map(is_test_word, drawn))
     for_testing = CodeSampler(WordSampler("test"), ["77"], 1.0)
-    assert all(map(is_held_out, draw(for_testing, 200)))
+    assert all(map(is_test_word, draw(for_testing, 200)))
 
 
 def test_labels_follow_the_label_rules(words: WordSampler) -> None:
@@ -68,3 +68,11 @@ def test_letters_without_case_keep_to_their_script() -> None:
     codes = draw(CodeSampler(words, ["京A1234", "沪B5678"], 1.0), 300)
     assert set(map(shape, codes)) == {"[CJK]A9999"}
     assert {code[0] for code in codes} == set("京沪粤")
+
+
+def test_codes_are_as_short_as_the_words_between_them(words: WordSampler) -> None:
+    short = WordSampler("train")
+    short.max_length = 4
+    assert CodeSampler(short, ["AB12", "AB-1234"], 1.0).labels == ("AB12",)
+    with pytest.raises(UserError, match="can write in 4 characters"):
+        CodeSampler(short, ["AB-1234"], 1.0)

@@ -12,7 +12,7 @@ from distill.data.rendering.labels import WordSampler
 from distill.data.rendering.lines import MAX_LINE_WIDTH, LineSampler
 from distill.data.rendering.render_set import RenderRequest, rendering_warnings
 from distill.data.rendering.renderer import WordRenderer
-from distill.data.rendering.vocabulary import is_held_out
+from distill.data.rendering.vocabulary import is_test_word
 from students.charset import Charset
 
 
@@ -32,7 +32,7 @@ def test_lines_are_words_of_their_split_within_the_longest() -> None:
     assert {line.count(" ") + 1 for line in drawn} == {1, 2, 3, 4, 5, 6}
     assert max(map(len, drawn)) <= 40
     assert all(line == " ".join(line.split()) for line in drawn)
-    assert all(is_held_out(word) for line in drawn for word in line.split())
+    assert all(is_test_word(word) for line in drawn for word in line.split())
     capitals, small = sum(map(str.isupper, drawn)), sum(line[1:].islower() for line in drawn)
     assert capitals > 60
     assert small > 60
@@ -67,3 +67,15 @@ def test_a_space_is_as_wide_as_the_font_has_it(renderer: WordRenderer) -> None:
 def test_words_without_spaces_are_reported_for_an_alphabet_with_the_space() -> None:
     assert "data.synthetic.line_words" in rendering_warnings({"without_spaces": True})[0]
     assert rendering_warnings({"without_spaces": False}) == []
+
+
+def test_a_word_that_gets_too_long_as_capitals_is_drawn_again() -> None:
+    class Sampler(WordSampler):
+        """Draws a word whose capitals are one character more."""
+
+        def draw(self, random: Random) -> str:
+            return "fußes"
+
+    sampler = Sampler("all", "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyzß")
+    drawn = {LineSampler(sampler, (1, 3), 5).draw(Random(seed)) for seed in range(50)}
+    assert max(map(len, drawn)) == 5

@@ -20,7 +20,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders that were rendered, each in no time, but not at once."""
     folders: list[Path] = []
 
-    def write(request: RenderRequest, renderer: Any, fonts: Any, folder: Path, workers: int, console: Any) -> Any:
+    def write(request: RenderRequest, renderer: Any, fonts: Any, folder: Path, workers: int) -> Any:
         folders.append(folder)
         time.sleep(0.1)
         folder.mkdir()
@@ -30,7 +30,7 @@ def rendered(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return recipe
 
     monkeypatch.setattr(render_set, "write_set", write)
-    monkeypatch.setattr(RenderRequest, "build_renderer", lambda request, console: (None, None))
+    monkeypatch.setattr(RenderRequest, "build_renderer", lambda request: (None, None))
     return folders
 
 

@@ -9,7 +9,7 @@ import pytest
 from distill.data.rendering.vocabulary import (
     check_languages,
     choose_languages,
-    is_held_out,
+    is_test_word,
     load_vocabulary,
     needs_shaping,
 )
@@ -63,9 +63,9 @@ def test_an_unknown_language_is_named() -> None:
 
 def test_a_tenth_is_held_out_whatever_the_case_and_marks() -> None:
     words = load_vocabulary(("en",), both_cases(string.ascii_lowercase)).words[:20_000]
-    share = sum(map(is_held_out, words)) / len(words)
+    share = sum(map(is_test_word, words)) / len(words)
     assert 0.09 < share < 0.11
-    assert all(is_held_out(word) == is_held_out(word.upper() + "!") for word in words[:200])
+    assert all(is_test_word(word) == is_test_word(word.upper() + "!") for word in words[:200])
 
 
 def test_letters_that_join_or_stack_are_told_from_those_that_stand_alone() -> None:
