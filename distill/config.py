@@ -44,6 +44,8 @@ def load_config(
     Raises:
         UserError: for a missing file, an unknown key (naming the nearest known), or a value that doesn't serve.
     """
+    if not isinstance(source, str | Path | Mapping):
+        raise UserError(f"a {type(source).__name__} is no configuration; give a file, a shipped name, or a dictionary")
     merged: Any = OmegaConf.structured(schema)
     values: dict[str, Any] = dict(source) if isinstance(source, Mapping) else {}
     file = values.pop(BASE, None) if isinstance(source, Mapping) else source
@@ -153,13 +155,15 @@ def _read_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tu
         key, equals, text = item.partition("=")
         if not equals or not key.strip("."):
             raise UserError(f"{item!r} is no override; write key=value, such as train.steps=1000")
+        if not text.strip():
+            raise UserError(f"{item} has no value; perhaps a variable isn't set: give one, or {key}=null")
         try:
             # Not resolved: `out=runs/${name}` means this configuration's name.
             read: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
             raw = yaml.load(text, yaml.BaseLoader) if text else ""
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, OmegaConfBaseException) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"{item}: the value is no YAML ({reason}); put it in quotes") from None
+            raise UserError(f"{item}: the value can't be read ({reason}); put it in quotes") from None
         yield item, key, read["value"], raw
 
 
@@ -201,6 +205,8 @@ def _checked(schema: type, given: Any, texts: Any) -> Any:
     """Check a file's keys, and return its values, with those of text fields as they stand in the file."""
     if isinstance(given, dict):
         if isinstance(given.get("teacher"), list):
+            if "teachers" in given:
+                raise UserError("teacher and teachers are both lists of teachers; give one of them")
             given["teachers"], texts["teachers"] = given.pop("teacher"), texts.pop("teacher")
         refuse_old_keys(given)
     return _checked_section(schema, schema, "", given, texts)
@@ -245,7 +251,7 @@ def _checked_value(schema: type, annotation: Any, key: str, value: Any, text: An
     if isinstance(value, str) and value.startswith("${"):
         return value
     if origin is list:
-        if not isinstance(value, list | str):
+        if not isinstance(value, list):
             raise UserError(f"{key} is a list; write its entries with a dash each, or as [...]")
         if section is not None and isinstance(value, list):
             rows = text if isinstance(text, list) else [None] * len(value)
@@ -281,6 +287,8 @@ def unknown_key(schema: type, key: str) -> UserError:
     """Build the refusal of an unknown key, which names the nearest known one."""
     asked = re.sub(r"^(losses|guidance\.schedules)\.[^.]+", r"\1.NAME", key)
     near = process.extractOne(asked, [BASE, *known_keys(schema)])
+    if ":" in key:
+        return UserError(f"unknown key {key!r}; a colon has a space behind it, as in {{path: train}}")
     return UserError(f"unknown key {key!r}" + (f"; the nearest known one is {near[0]!r}" if near else ""))
 
 

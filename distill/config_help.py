@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from distill.config import unknown_key
+from distill.config import nested, unknown_key
 from distill.fields import (
     as_yaml,
     describe_bounds,
@@ -33,10 +33,7 @@ def explain(schema: type, key: str = "") -> str:
     holder = section_of(type_at(schema, parent)) if parent else schema
     annotation = type_at(schema, key) if key else schema
     if annotation is None or holder is None:
-        nested: Any = {}
-        for part in reversed(key.replace("[]", "").split(".")):
-            nested = {part: nested}
-        refuse_old_keys(nested)
+        refuse_old_keys(nested(key, {}))
         raise unknown_key(schema, key)
     base = name.partition("[")[0]
     each = next((each for each in dataclasses.fields(holder) if each.name == base), None)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from distill.data.sections import DataSection
-from distill.evaluation.sections import EvalSection
 from distill.training.sections import (
     AuxSection,
+    EvalSection,
     GuidanceSection,
     LossSection,
     OptimSection,

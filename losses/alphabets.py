@@ -12,7 +12,7 @@ SHOWN = 100
 
 
 class SharedAlphabet(nn.Module):
-    """The characters that two alphabets have in common, each character beside its own.
+    """The classes that two alphabets share, and the class of each character on either side.
 
     A character that the other side has in the other case only joins that one: between 94 and 36 characters `H` and
     `h` are one class, in either direction. Characters without a counterpart are left out on their side, and the

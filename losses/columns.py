@@ -1,7 +1,7 @@
 """Comparison of columns one by one, for a teacher whose columns are those of the student: the loss `column_kd`.
 
-Two readers by CTC put blanks and characters into other columns, as a rule; the columns of a student that learns from
-one of its own kind come to stand where its teacher's do, if it is told from the start. docs/method.md, section 4.7.
+Two CTC readers put blanks and characters into different columns as a rule; a student that is guided column by column
+from the start emits its characters in its teacher's columns. docs/method.md, section 4.7.
 """
 
 from __future__ import annotations

@@ -91,13 +91,13 @@ class Loss:
             UserError: for an option that it doesn't have or lacks.
         """
         self.check_options(options)
-        if not self.is_module:
-            parameters = inspect.signature(self.function).parameters
-            return BuiltLoss(self, functools.partial(self.function, **options), _given(parameters), options)
         named = inspect.signature(self.function).parameters
-        shapes = {key: value for key, value in zip(SHAPES, (student, teacher), strict=True) if key in named}
-        module = self.function(**shapes, **options)
-        return BuiltLoss(self, module, _given(inspect.signature(module.forward).parameters), options)
+        compute: Any = functools.partial(self.function, **options)
+        if self.is_module:
+            shapes = {key: value for key, value in zip(SHAPES, (student, teacher), strict=True) if key in named}
+            compute = self.function(**shapes, **options)
+            named = inspect.signature(compute.forward).parameters
+        return BuiltLoss(self, compute, tuple(key for key in GIVEN if key in named), options)
 
 
 @dataclass(frozen=True)
@@ -200,5 +200,6 @@ def find_loss(name: str) -> Loss:
     return LOSSES[name]
 
 
-def _given(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(key for key in GIVEN if key in parameters)
+def config_key(name: str) -> str:
+    """Name the configuration key of a loss's weight."""
+    return f"guidance.{name}" if name in BUILT_IN else f"losses.{name}"

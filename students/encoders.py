@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import timm
 import torch
@@ -50,39 +50,30 @@ def check_heads(width: int, heads: int, what: str) -> None:
         raise UserError(f"{what} is {width} wide, which {heads} heads don't divide; take another width")
 
 
-class Encoder(Protocol):
-    """The interface of a student's encoder."""
+class Encoder(nn.Module):
+    """A student's encoder; unless it says otherwise it takes pictures of one size, which have no padding."""
 
     tokens: int
+    """Tokens S of a picture, the class token included."""
     width: int
+    """Channels D of a token."""
     taps: tuple[int, int, int]
+    """After how many blocks it is tapped."""
 
     def stages(self, images: Tensor) -> tuple[Tensor, Taps]:
         """Encode (N, 3, H, W) to the normalised final tokens (N, S, D) and the three raw taps."""
-        ...
+        raise NotImplementedError
 
     def column_lengths(self, images: Tensor) -> Tensor | None:
         """Count the columns (N,) of pictures that are none of padding; None where pictures have no padding."""
-        ...
-
-    def pool(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Pool the columns of (N, S, D) tokens that are none of padding to the number that guidance compares."""
-        ...
-
-
-class FixedEncoder(nn.Module):
-    """What encoders of pictures of one size have in common: no padding, and nothing to pool."""
-
-    def column_lengths(self, images: Tensor) -> Tensor | None:
-        """See `Encoder`."""
         return None
 
     def pool(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """See `Encoder`."""
-        return tokens
+        """Pool the columns of (N, S, D) tokens that are none of padding to the number that guidance compares."""
+        raise NotImplementedError
 
 
-class TimmEncoder(FixedEncoder):
+class TimmEncoder(Encoder):
     """Any ViT-like timm model that has a class token and `forward_intermediates`.
 
     Args:
@@ -184,7 +175,7 @@ class StemLevel(nn.Module):
         return images
 
 
-class ConvEncoder(FixedEncoder):
+class ConvEncoder(Encoder):
     """A convolution stem that turns 32 x 128 pixels into 32 columns, then pre-norm blocks over the columns.
 
     Each picture is first normalised by itself, (x - channel mean) / std: contrast and colour cast of a crop say

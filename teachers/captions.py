@@ -87,10 +87,3 @@ class Captioner:
         """
         names = self._names
         return [self.adapted.adapt("".join(names[token] for token in row).partition(END)[0]) for row in best.tolist()]
-
-
-def distinct(captions: Sequence[str]) -> tuple[list[str], Tensor]:
-    """List each caption once, and the index in that list of each of the M captions: (M,)."""
-    numbers: dict[str, int] = {}
-    indices = [numbers.setdefault(caption, len(numbers)) for caption in captions]
-    return list(numbers), torch.tensor(indices)

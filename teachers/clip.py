@@ -10,6 +10,7 @@ from open_clip import CLIP
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from students.encoders import tap_depths
 from students.errors import UserError
 from students.stages import Taps
 from teachers.attention import use_plain_attention
@@ -18,7 +19,7 @@ from teachers.guidance import FeatureRequest, Guidance, TeacherShape
 from teachers.small import SmallTeacher
 from teachers.teacher import Teacher
 from teachers.tokens import AlignedTokenizer, WordPieceTokens
-from teachers.towers import embed_words, label_features, run_image, tap_blocks
+from teachers.towers import embed_words, label_features, run_image
 from teachers.zoo import LoadedClip
 
 Position = Literal["crop", "interpolate"]
@@ -60,8 +61,8 @@ class ClipTeacher(Teacher):
         self.tokens = tokens
         self.clip = clip
         visual = clip.visual
-        self.image_taps = tap_blocks(len(visual.transformer.resblocks), "image")
-        self.text_taps = tap_blocks(len(clip.transformer.resblocks), "text")
+        self.image_taps = tap_depths(len(visual.transformer.resblocks), "published", "an image tower")
+        self.text_taps = tap_depths(len(clip.transformer.resblocks), "published", "a text tower")
         self.longest_label = tokens.max_length
         self._text_cache: FeatureCache | None = None
         self._image_cache: FeatureCache | None = None
@@ -85,10 +86,19 @@ class ClipTeacher(Teacher):
         cls, name: str, model: SmallTeacher | LoadedClip, position: Position = "crop",
         image_size: tuple[int, int] = (32, 128),
     ) -> ClipTeacher:  # fmt: skip
-        """Freeze a small teacher, which normalises pictures itself, or a CLIP of open_clip."""
+        """Freeze a small teacher, which takes pictures of its own size alone, or a CLIP of open_clip.
+
+        Raises:
+            UserError: for a small teacher and pictures of another size; else as above.
+        """
         if isinstance(model, SmallTeacher):
-            half = (0.5, 0.5, 0.5)
-            return cls(name, model, model.tokens, half, half, description="small teacher of words, exact GELU")
+            if image_size != (own := model.config.image_size):
+                raise UserError(
+                    f"{name} takes pictures of {own[0]} x {own[1]}, the student those of {image_size[0]} x "
+                    f"{image_size[1]}; take another teacher, or a student of that size"
+                )
+            mean, std = model.config.mean, model.config.std
+            return cls(name, model, model.tokens, mean, std, image_size=own, description="a small CLIP of words")
         tokens = WordPieceTokens(model.tokenizer, model.clip.context_length)
         description = f"open_clip ViT with {model.activation}: {model.reason}"
         return cls(name, model.clip, tokens, model.mean, model.std, position, image_size, description)

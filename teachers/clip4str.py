@@ -32,8 +32,8 @@ from teachers.backbones import (
     backbone_to_dict,
     build_backbone,
 )
-from teachers.captions import Captioner, caption_tokens, distinct
-from teachers.towers import image_tokens, run_text, text_tokens
+from teachers.captions import Captioner, caption_tokens
+from teachers.towers import image_stages, run_text, text_tokens
 
 PUBLISHED_CLIP = ClipSizes.of_zoo("ViT-B-16")
 """The CLIP of the base size."""
@@ -188,7 +188,7 @@ class Clip4Str(Reader):
 
     def encode(self, images: Tensor) -> Tensor:
         """Encode (N, 3, H, W) pictures to the visual decoder's memory (N, S, D), class token first."""
-        return self.project(image_tokens(self.clip_model.visual, self.normalize(images)))
+        return self.project(image_stages(self.clip_model.visual, self.normalize(images))[1])
 
     def project(self, tokens: Tensor) -> Tensor:
         """Turn the image tower's tokens (N, S, width), behind its final norm, into that memory."""
@@ -309,10 +309,10 @@ class CrossMemory:
 
     def memories(self, captions: Sequence[str], rows: int) -> Iterator[list[KeysValues]]:
         """Join the N pictures with each `rows` = N of the captions in turn; equal captions are encoded once."""
-        once, indices = distinct(captions)
+        numbers = {caption: number for number, caption in enumerate(dict.fromkeys(captions))}
         device = self.image_keys[0][0].device
-        texts = self.decoder.memory_keys(self.reader.encode_captions(self.reader.tokens(once).to(device)))
-        for own in indices.to(device).split(rows):
+        texts = self.decoder.memory_keys(self.reader.encode_captions(self.reader.tokens([*numbers]).to(device)))
+        for own in torch.tensor([numbers[caption] for caption in captions], device=device).split(rows):
             pairs = zip(self.image_keys, texts, strict=True)
             yield [
                 (torch.cat([image[0], text[0][own]], dim=2), torch.cat([image[1], text[1][own]], dim=2))

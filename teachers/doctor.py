@@ -18,12 +18,13 @@ from students.charset import Charset
 from students.errors import UserError
 from students.pretrained import name_of
 from students.reading import Reader
+from teachers import registry
 from teachers.backbones import spelling
 from teachers.clip import ClipTeacher
 from teachers.clip4str import Clip4Str
 from teachers.names import CLIP_ZOO, resolve
 from teachers.reading import ReadingTeacher
-from teachers.registry import is_registered, load_model
+from teachers.registry import load_model
 from teachers.tokens import AlignedTokenizer, WordPieceTokens
 from teachers.zoo import zoo_config, zoo_tags
 
@@ -75,7 +76,7 @@ def examine(name: str, charset: Charset) -> Checkup:
     Raises:
         UserError: when there is no such teacher.
     """
-    if not is_registered(name) and (resolved := resolve(name)).format == CLIP_ZOO:
+    if name not in registry.TEACHERS and (resolved := resolve(name)).format == CLIP_ZOO:
         architecture = resolved.architecture or name
         config = zoo_config(architecture)["text_cfg"]
         if resolved.tag is not None and resolved.tag not in zoo_tags(architecture):
@@ -87,14 +88,10 @@ def examine(name: str, charset: Charset) -> Checkup:
     if isinstance(model, ReadingTeacher):
         model = model.reader
     called = name_of(name)
-    if isinstance(model, Clip4Str):
-        description = f"a CLIP4STR, {model.parameters_count / 1e6:.2f} M parameters"
-        return examine_reader(
-            called, description, charset, model.charset, model.max_length, spelling(model.config.clip)
-        )
     if isinstance(model, Reader):
         description = f"{type(model).__name__}, {model.parameters_count / 1e6:.2f} M parameters"
-        return examine_reader(called, description, charset, model.charset, model.max_length)
+        caption = spelling(model.config.clip) if isinstance(model, Clip4Str) else None
+        return examine_reader(called, description, charset, model.charset, model.max_length, caption)
     if isinstance(model, ClipTeacher):
         return examine_tokens(model.name, model.description, charset, model.tokens)
     refused = dict.fromkeys(model.lacking(charset.characters), "refused by it")

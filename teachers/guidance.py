@@ -6,14 +6,20 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from students.charset import Charset
+from students.errors import UserError
 from students.stages import Taps
 
 Part = Literal["image", "text", "word", "characters", "columns"]
 PARTS: frozenset[Part] = frozenset(get_args(Part))
 """The parts of `Guidance` that a teacher may have or lack."""
+ANY = -1
+"""Stands for a size that may be any."""
+SLACK = 0.1
+"""By how much probabilities may miss 1 together; half precision misses it by a few hundredths."""
 
 
 @dataclass(frozen=True)
@@ -80,3 +86,52 @@ class TeacherShape:
             "characters": self.charset is not None, "columns": self.columns > 0,
         }  # fmt: skip
         return frozenset(part for part, there in has.items() if there)
+
+
+def check_guidance(guidance: object, shape: TeacherShape, count: int, request: FeatureRequest, name: str) -> None:
+    """Check what a teacher gives against the sizes that it states.
+
+    Args:
+        guidance: of `count` pictures.
+        shape: the teacher's.
+        count: N, pictures.
+        request: the parts that were asked for.
+        name: the teacher's.
+
+    Raises:
+        UserError: naming the teacher, the part, and both shapes.
+    """
+    if not isinstance(guidance, Guidance):
+        raise UserError(f"teacher {name} gives a {type(guidance).__name__}; give a teachers.guidance.Guidance")
+    mask = guidance.mask
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.ndim != 2 or len(mask) != count:
+        raise UserError(f"teacher {name}: mask is {_shape_of(mask)}; give one (N, T) of bool for N = {count} pictures")
+    positions, classes = mask.shape[1], 0 if shape.charset is None else len(shape.charset.characters) + 1
+    expected: dict[Part, tuple[int, ...]] = {
+        "image": (count, shape.image_tokens, shape.image_width), "text": (count, positions, shape.text_width),
+        "word": (count, shape.joint_width), "characters": (count, positions, classes), "columns": (count, ANY, classes),
+    }  # fmt: skip
+    for part in sorted(request.parts & shape.parts):
+        given, three = getattr(guidance, part), part in ("image", "text")
+        tensors = given if three and isinstance(given, tuple | list) else (given,)
+        if len(tensors) != (3 if three else 1):
+            raise UserError(f"teacher {name}: {part} are {len(tensors)} tensors; give three")
+        for tensor in tensors:
+            if not _fits(tensor, expected[part]):
+                stated = tuple("W" if size == ANY else size for size in expected[part])
+                raise UserError(f"teacher {name}: {part} is {_shape_of(tensor)}, and its TeacherShape says {stated}")
+        if classes and part in ("characters", "columns"):
+            sums = given.float().exp().sum(dim=-1)
+            inside = sums[mask] if part == "characters" else sums
+            if not bool(((inside - 1).abs() < SLACK).all()):
+                raise UserError(f"teacher {name}: {part} are no log-probabilities, for these don't add up to 1")
+
+
+def _fits(tensor: object, sizes: tuple[int, ...]) -> bool:
+    if not isinstance(tensor, Tensor) or tensor.ndim != len(sizes):
+        return False
+    return all(size in (ANY, own) for size, own in zip(sizes, tensor.shape, strict=True))
+
+
+def _shape_of(value: object) -> str:
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__

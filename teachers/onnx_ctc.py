@@ -80,7 +80,7 @@ class OnnxCtcReader(PictureReader):
         self.session = open_session(data, self.path, threads)
         metadata = self.session.get_modelmeta().custom_metadata_map
         found, dictionary, source = self._found(metadata)
-        self._removes_padding = OWN in metadata
+        self._removes_padding = OWN in metadata or "program" in metadata  # all that are exported here do
         options = make_options({**found, **self.given}, str(self.path))
         self.options, self._batch, channels = self._sizes(options)
         if options.dict is not None:

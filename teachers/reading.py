@@ -30,7 +30,7 @@ from teachers.clip4str import Clip4Str
 from teachers.feature_cache import FeatureCache
 from teachers.guidance import FeatureRequest, Guidance, TeacherShape
 from teachers.teacher import Teacher
-from teachers.towers import image_stages, label_features, tap_blocks
+from teachers.towers import image_stages, label_features
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,8 @@ class Clip4StrTeacher(ReadingTeacher):
 
     def __init__(self, name: str, reader: Clip4Str) -> None:
         clip, sizes = reader.clip_model, reader.config.clip
-        self._image_taps = tap_blocks(len(clip.visual.transformer.resblocks), "image")
-        self._text_taps = tap_blocks(len(clip.transformer.resblocks), "text")
+        self._image_taps = tap_depths(len(clip.visual.transformer.resblocks), "published", "an image tower")
+        self._text_taps = tap_depths(len(clip.transformer.resblocks), "published", "a text tower")
         self.tokens = spelling(sizes)
         self.longest_label = self.tokens.max_length
         self._text_cache: FeatureCache | None = None

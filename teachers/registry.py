@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from students.ctc import CtcReader
+from students.decoding import DECODERS
 from students.errors import UserError
 from students.parseq import Parseq
 from students.pretrained import shipped, typed
@@ -91,6 +92,8 @@ def register_reader(
         raise UserError(f"{format_name!r} is the format of {READERS[format_name].model.__name__}; register another one")
 
     def register(model: ReaderClass) -> ReaderClass:
+        if model.LOGITS not in DECODERS:
+            raise UserError(f"{model.__name__}.LOGITS is {model.LOGITS!r}; give {' or '.join(map(repr, DECODERS))}")
         model.FORMAT = format_name
         READERS[format_name] = ReaderEntry(model, teacher, format_name)
         return model
@@ -99,11 +102,6 @@ def register_reader(
 
 
 BUILT_IN_READERS = frozenset(READERS)
-
-
-def is_registered(name: str) -> bool:
-    """Check whether a teacher is registered under a name."""
-    return name in TEACHERS
 
 
 def load_reader(name: str | Path) -> Reader:

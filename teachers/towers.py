@@ -16,7 +16,6 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 from torch.nn import functional as F
 
-from students.errors import UserError
 from students.stages import Taps
 from teachers.feature_cache import FeatureCache, autocast_dtype
 from teachers.guidance import Part
@@ -26,18 +25,6 @@ STRIDE = 8
 """Labels are cached at padded lengths that are multiples of it."""
 EMBEDDED_AT_ONCE = 1024
 """Words of a lexicon that are embedded together."""
-
-
-def tap_blocks(depth: int, tower: str) -> tuple[int, int, int]:
-    """Return after how many blocks a tower of `depth` is tapped: depth//4, 2(depth//4), 3(depth//4).
-
-    Raises:
-        UserError: the tower has fewer than four blocks and can't carry three stages.
-    """
-    quarter = depth // 4
-    if quarter == 0:
-        raise UserError(f"the {tower} tower has {depth} blocks, three taps need at least 4; choose a deeper teacher")
-    return quarter, 2 * quarter, 3 * quarter
 
 
 def run_text(clip: CLIP, ids: Tensor, after: Sequence[int] = ()) -> tuple[list[Tensor], Tensor]:
@@ -148,24 +135,14 @@ def text_tokens(clip: CLIP, ids: Tensor) -> Tensor:
     return clip.ln_final(text_stream(clip, ids)[1]) @ clip.text_projection
 
 
-def image_tokens(visual: VisionTransformer, images: Tensor) -> Tensor:
-    """Return all tokens of pictures behind the final norm: (N, 1 + tokens, width), class token first."""
-    return image_stages(visual, images, ())[1]
+def image_stages(visual: VisionTransformer, images: Tensor, after: Sequence[int] = ()) -> tuple[list[Tensor], Tensor]:
+    """Run the whole image tower: its taps, as `run_image` gives them, and all tokens behind the final norm.
 
-
-def image_stages(visual: VisionTransformer, images: Tensor, after: Sequence[int]) -> tuple[list[Tensor], Tensor]:
-    """Run the whole image tower: its taps, as `run_image` gives them, and what `image_tokens` gives."""
-    depth = len(visual.transformer.resblocks)
-    outputs = visual.forward_intermediates(
-        images,
-        indices=[number - 1 for number in dict.fromkeys((*after, depth))],
-        intermediates_only=True,
-        output_fmt="NLC",
-        output_extra_tokens=True,
-    )
-    pairs = zip(outputs["image_intermediates_prefix"], outputs["image_intermediates"], strict=True)
-    stages = [torch.cat(pair, dim=1) for pair in pairs]
-    return stages[: len(after)], visual.ln_post(stages[-1])
+    Returns:
+        The taps, and the tokens (N, 1 + tokens, width), class token first.
+    """
+    *taps, last = run_image(visual, images, (*after, len(visual.transformer.resblocks)))
+    return taps, visual.ln_post(last)
 
 
 def run_image(visual: VisionTransformer, images: Tensor, after: Sequence[int]) -> list[Tensor]:

@@ -168,3 +168,8 @@ def read_folder_config(file: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         raise UserError(f"{file}: can't be read; move it away or mend it") from None
     return content if isinstance(content, dict) else None
+
+
+def count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    """Count the transformer blocks whose names start with `prefix`."""
+    return len({name[len(prefix) :].partition(".")[0] for name in tensors if name.startswith(prefix)})

@@ -26,7 +26,15 @@ from students.errors import UserError
 from teachers.names import CLIP_FILE, CLIP_FOLDER, Resolved, unknown_name
 from teachers.small import FORMAT as SMALL_TEACHER
 from teachers.small import SmallTeacher
-from teachers.weights import FOLDER_CONFIG, FOLDER_WEIGHTS, Activation, ClipWeights, read_weights, weights_in
+from teachers.weights import (
+    FOLDER_CONFIG,
+    FOLDER_WEIGHTS,
+    Activation,
+    ClipWeights,
+    count_blocks,
+    read_weights,
+    weights_in,
+)
 
 logger = logging.getLogger(__name__)
 CLIP_VOCABULARY = 49408
@@ -247,11 +255,6 @@ def config_from_shapes(tensors: dict[str, Tensor], image_size: tuple[int, int] |
             "layers": count_blocks(tensors, "transformer.resblocks."),
         },
     }
-
-
-def count_blocks(tensors: dict[str, Tensor], prefix: str) -> int:
-    """Count the transformer blocks whose names start with `prefix`."""
-    return len({name[len(prefix) :].split(".")[0] for name in tensors if name.startswith(prefix)})
 
 
 def sizes_of(config: dict[str, Any]) -> tuple[int, ...]:

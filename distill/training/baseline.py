@@ -48,7 +48,7 @@ def baseline_config(config: Config, processes: int, peak: float) -> Config:
 
 
 def _without_teacher(source: SourceSection) -> SourceSection:
-    """Change a source of which a baseline can't have all.
+    """Remove from a source what only a teacher provides.
 
     Nobody labels the words of `pseudo` for it, so that other sources fill its batches; of stored distributions it gets
     the labels alone.
@@ -60,6 +60,8 @@ def _without_teacher(source: SourceSection) -> SourceSection:
 
 class Baseline:
     """The baseline of a run: its own folder, its own checkpoints, from which it goes on when the run is resumed.
+
+    One that was never started has not failed, and need not be waited for.
 
     Args:
         config, processes, peak: as for `baseline_config`.

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill.training.sections import GuidanceSection, LossSection, ScheduleSection
+from distill.training.sections import GuidanceSection, LossSection, ScheduleSection, TeacherSection
 from distill.training.term_weights import check_schedule
 from losses.alphabets import SharedAlphabet
-from losses.heads import GuidanceHeads
-from losses.registry import BUILT_IN, BuiltLoss, LossContext, find_loss
+from losses.heads import KINDS, GuidanceHeads
+from losses.registry import BUILT_IN, BuiltLoss, LossContext, config_key, find_loss
 from students.ctc import Learner
 from students.errors import UserError
 from students.stages import Stages
@@ -50,8 +50,8 @@ class TeacherBranch:
         return bool(self.losses) and self.weight > 0
 
     def active(self, weights: Mapping[str, float]) -> dict[str, BuiltLoss]:
-        """Select the losses that weigh something now."""
-        return {name: loss for name, loss in self.losses.items() if weights[name] > 0}
+        """Select the losses that weigh something now; none of a teacher that weighs nothing."""
+        return {name: loss for name, loss in self.losses.items() if weights[name] > 0 and self.weight > 0}
 
     def extract(
         self, images: Tensor, labels: Sequence[str], request: FeatureRequest, seed: int
@@ -120,27 +120,33 @@ def join_terms(terms: Mapping[str, Tensor], more: Mapping[str, Tensor], source: 
 
 
 def make_branches(
-    student: Learner, teachers: Sequence[Teacher], weights: Sequence[float], shuffled: Sequence[bool],
+    student: Learner, teachers: Sequence[Teacher], sections: Sequence[TeacherSection],
     losses: Mapping[str, LossSection],
 ) -> list[TeacherBranch]:  # fmt: skip
     """Set each teacher beside the student; the terms of several bear the teacher's name.
+
+    Args:
+        student: the reader that learns.
+        teachers: what guides it.
+        sections: weight and control of each.
+        losses: weights and options by name.
 
     Raises:
         UserError: when a teacher has nothing to teach this student, or a loss needs what no teacher has.
     """
     guided = {
         name: section for name, section in losses.items()
-        if section.weight > 0 and name != PSEUDO and find_loss(name).needs
+        if section.weight > 0 and find_loss(name).needs
     }  # fmt: skip
     check_needs(teachers, list(guided))
     check_columns(student, teachers, list(guided))
     if student.shape.decoder_width == 0:
         guided.pop("linguistic", None)  # not asked for, see `check_needs`
     branches = []
-    names = distinct([each.name for each in teachers])
-    for teacher, weight, mixed, name in zip(teachers, weights, shuffled, names, strict=True):
-        if weight < 0:
-            raise UserError(f"{teacher.name} has a weight of {weight}; give 0 or more")
+    names = number_repeated([each.name for each in teachers])
+    for teacher, asked, name in zip(teachers, sections, names, strict=True):
+        if asked.weight < 0:
+            raise UserError(f"{teacher.name} has a weight of {asked.weight}; give 0 or more")
         own = teacher.shape.charset
         alphabet = None if own is None else SharedAlphabet(student.charset, own)
         if alphabet is not None and len(alphabet.student_ids) == 1:
@@ -163,7 +169,8 @@ def make_branches(
             raise UserError(
                 f"{teacher.name} has a token for no character of the student's; set another student.charset"
             )
-        branches.append(TeacherBranch(teacher, heads, alphabet, built, weight, prefix, mixed, stand_in))
+        shuffled = asked.control == "shuffled"
+        branches.append(TeacherBranch(teacher, heads, alphabet, built, asked.weight, prefix, shuffled, stand_in))
     return branches
 
 
@@ -174,14 +181,15 @@ def check_needs(teachers: Sequence[Teacher], names: Sequence[str]) -> None:
     they are left out.
     """
     for name in names:
-        if name in ("bridge", "linguistic", "visual") or not teachers:
+        if name in KINDS or not teachers:
             continue
         missing = [missing_parts(name, teacher) for teacher in teachers]
         if not all(missing):
             continue
         if "characters" in missing[0]:
-            key = f"guidance.{name}" if name in BUILT_IN else f"losses.{name}"
-            raise UserError(f"{key} needs a teacher that reads, and {teachers[0].name} does not; leave it 0")
+            raise UserError(
+                f"{config_key(name)} needs a teacher that reads, and {teachers[0].name} does not; leave it 0"
+            )
         raise UserError(
             f"losses.{name} needs the {' and '.join(missing[0])} of a teacher's guidance, and {teachers[0].name} has "
             f"only {', '.join(sorted(teachers[0].shape.parts)) or 'nothing'}; take another teacher, or leave it out"
@@ -225,13 +233,12 @@ def check_decoder(student: Learner, losses: Mapping[str, LossSection], guided: b
         losses: those of the configuration.
         guided: whether there is a teacher; without one, losses that need one are left out in any case.
     """
-    asked = [name for name, section in losses.items() if section.weight > 0 and name not in (PSEUDO, "linguistic")]
+    asked = [name for name, section in losses.items() if section.weight > 0 and name != "linguistic"]
     for name in asked if student.shape.decoder_width == 0 else ():
         loss = find_loss(name)
         if loss.decoder and (guided or not loss.needs):
-            key = f"guidance.{name}" if name in BUILT_IN else f"losses.{name}"
             raise UserError(
-                f"{key} compares what the student's decoder gives, and there is none; leave it 0, or set "
+                f"{config_key(name)} compares what the student's decoder gives, and there is none; leave it 0, or set "
                 "student.decoder=true"
             )
 
@@ -242,14 +249,14 @@ def missing_parts(name: str, teacher: Teacher) -> list[Part]:
 
 
 def loss_sections(
-    guidance: GuidanceSection, losses: Mapping[str, LossSection], student: Learner | None = None
+    guidance: GuidanceSection, losses: Mapping[str, LossSection], student: Learner
 ) -> dict[str, LossSection]:
-    """Bring the losses of `guidance` and those of `losses` into one mapping, `pseudo` among them.
+    """Bring the losses of `guidance` and those of `losses` into one mapping.
 
     Args:
         guidance: losses of the package.
         losses: further ones.
-        student: the reader that learns, for `kd_head: auto`; None for one that reads with its decoder.
+        student: the reader that learns, for `kd_head: auto`.
 
     Raises:
         UserError: for a loss that isn't registered, one that has its weight under `guidance`, or a schedule that
@@ -257,12 +264,12 @@ def loss_sections(
     """
     head = guidance.kd_head
     if head == "auto":
-        head = "columns" if student is not None and student.config.decoding == "ctc" else "decoder"
-    elif head != "decoder" and student is not None and student.column_head is None:
+        head = "columns" if student.config.decoding == "ctc" else "decoder"
+    elif head != "decoder" and student.column_head is None:
         raise UserError(
             f"guidance.kd_head={head}: the student has no columns to read off; take encoder conv, or decoder"
         )
-    if head != "columns" and student is not None and student.shape.decoder_width == 0 and guidance.kd + guidance.dkd:
+    if head != "columns" and student.shape.decoder_width == 0 and guidance.kd + guidance.dkd:
         raise UserError(f"guidance.kd_head={head}: the student learns without a decoder; set columns, or auto")
     rows = {"gather_second_order": guidance.gather_second_order, "max_rows": guidance.max_rows, "norm": guidance.norm}
     options: dict[str, dict[str, Any]] = {
@@ -273,23 +280,30 @@ def loss_sections(
         "dkd": {
             "temperature": guidance.temperature, "alpha": guidance.dkd_alpha, "beta": guidance.dkd_beta, "head": head,
         },
-        PSEUDO: {},
     }  # fmt: skip
     for name in guidance.schedules:
-        if name not in options:
-            raise UserError(f"guidance.schedules.{name}: there is no such weight; give one of {', '.join(options)}")
-    sections = {}
-    for name, own in options.items():
-        weight = guidance.pseudo_label_weight if name == PSEUDO else getattr(guidance, name)
-        schedule = guidance.schedules.get(name, ScheduleSection())
-        check_schedule(schedule, f"guidance.schedules.{name}")
-        sections[name] = LossSection(float(weight), schedule.warmup, schedule.until, schedule.decay, own)
+        if name not in (*options, PSEUDO):
+            listed = ", ".join((*options, PSEUDO))
+            raise UserError(f"guidance.schedules.{name}: there is no such weight; give one of {listed}")
+    sections = {name: scheduled(guidance, name, getattr(guidance, name), own) for name, own in options.items()}
     for name, section in losses.items():
         if name in BUILT_IN:
             raise UserError(f"losses.{name}: the weight of {name} is guidance.{name}; set it there")
         find_loss(name).check_options(section.options)
         sections[name] = section
     return sections
+
+
+def pseudo_section(guidance: GuidanceSection) -> LossSection:
+    """Return the weight of words that a teacher labelled, with its schedule."""
+    return scheduled(guidance, PSEUDO, guidance.pseudo_label_weight, {})
+
+
+def scheduled(guidance: GuidanceSection, name: str, weight: float, options: dict[str, Any]) -> LossSection:
+    """Put a weight together with its schedule; raises `UserError` for one that isn't within the run."""
+    schedule = guidance.schedules.get(name, ScheduleSection())
+    check_schedule(schedule, f"guidance.schedules.{name}")
+    return LossSection(float(weight), schedule.warmup, schedule.until, schedule.decay, options)
 
 
 def select_words(stages: Stages, words: Tensor, positions: int) -> Stages:
@@ -316,7 +330,7 @@ def collect_heads(branches: Sequence[TeacherBranch], own: Mapping[str, BuiltLoss
     return nn.ModuleDict(modules)
 
 
-def distinct(names: Sequence[str]) -> list[str]:
+def number_repeated(names: Sequence[str]) -> list[str]:
     """Number the names that have occurred before."""
     seen: Counter[str] = Counter()
     numbered = []

@@ -141,7 +141,7 @@ def check_init_settings(reader: Reader, section: Any, key: str, remap: bool, log
 
     Args:
         reader: the teacher that training starts from.
-        section: of its kind; what is as by default there asks for nothing.
+        section: of its kind; values equal to the default are ignored.
         key: the section's name.
         remap: alphabet and longest word are going to be changed.
         log: gets a line about sizes that are asked for in vain.
@@ -240,13 +240,12 @@ def build_task(config: Config, log: Log = lambda _: None) -> DistillationTask:
     if config.teachers and config.teacher.name is not None:
         log(f"teacher.name={config.teacher.name} has no effect beside teachers, which take its place")
     student, sections = build_student(config.student, config.seed, log), teacher_sections(config)
-    teachers, weights = build_teachers(config, guided_size(student.config)), [one.weight for one in sections]
+    teachers = build_teachers(config, guided_size(student.config))
     check_lengths(student, teachers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + 1)
-        shuffled = [one.control == "shuffled" for one in sections]
         task = DistillationTask(
-            student, teachers, config.guidance, config.aux, config.seed, weights, shuffled, config.losses,
+            student, teachers, config.guidance, config.aux, config.seed, sections, config.losses,
             stored=any(source.labels == "distributions" and source.ratio > 0 for source in config.data.train),
         )  # fmt: skip
     for branch, section in zip(task.branches, sections, strict=True):

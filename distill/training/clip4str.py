@@ -101,11 +101,6 @@ class Clip4StrTask(Task):
             unused += ["visual.proj"]
         return tuple(clip + name for name in unused)
 
-    def find_unused_parameters(self) -> bool:
-        """Tell DDP whether some trainable weights get no gradient; most of the unused ones are frozen."""
-        unused = self.unused_parameters()
-        return any(name.startswith(unused) for name, weight in self.named_parameters() if weight.requires_grad)
-
     def learning_rate(self, base: float, grad_accum: int, devices: int, batch_per_device: int) -> float:
         """Scale linearly with the joined batch: `base * grad_accum * devices * batch / 512`, as in the reference."""
         return base * grad_accum * (devices * batch_per_device) / REFERENCE_BATCH

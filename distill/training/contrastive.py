@@ -168,7 +168,7 @@ class ContrastiveTask(Task):
             readings, classes = self.column_head(columns), self.column_head.out_features
             if inputs.fading > 0:
                 terms["columns"] = self.options.columns * inputs.fading * column_loss(readings, inputs.columns)
-            if inputs.fading < 1:
+            if inputs.fading < 1 and self.options.ctc > 0:
                 terms["ctc"] = self.options.ctc * (1 - inputs.fading) * ctc_loss(readings, own_ids, classes - 1)
         if self.spelling_head is not None:
             both = torch.cat([image, texts[inputs.targets].to(image.dtype)])

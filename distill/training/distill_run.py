@@ -35,7 +35,7 @@ from distill.plugins import import_plugins
 from distill.schema import Config
 from distill.training.accelerator import own_process_state, splits_weights
 from distill.training.baseline import Baseline
-from distill.training.branches import distinct
+from distill.training.branches import number_repeated
 from distill.training.building import build_task
 from distill.training.distillation import DistillationTask
 from distill.training.layer_map import gradient_shares, layer_map
@@ -143,6 +143,7 @@ class DistillRun(TrainingRun[Config]):
             try:
                 self.task.student.language_model = open_language_model(chosen, data.resolve_or_here, data.charset)
             except UserError as error:
+                data.open_sources()  # words that can't be opened are what has to be mended
                 raise UserError(f"student.language_model={chosen}: {error}") from None
         return data
 
@@ -152,7 +153,7 @@ class DistillRun(TrainingRun[Config]):
         Raises:
             UserError: for a test set, training tree or alphabet that isn't there, or a teacher that can't be scored.
         """
-        self.data.check(teacher_reads=self.task.reader is not None, distributions=True)
+        self.data.check(teacher_reads=self.task.labeller is not None, distributions=True)
         section, data = self.config.eval, self.config.data
         if section.onnx:
             check_extra("onnx", "exporting to ONNX (eval.onnx)")
@@ -171,7 +172,9 @@ class DistillRun(TrainingRun[Config]):
         if self._test is not None and section.test is None and section.charset is None:
             locate_benchmarks(self._test, section.benchmarks)  # validation words: their loader reads their labels
         elif self._test is not None:
-            open_benchmarks(self._test, section.benchmarks, charset, max_length=scored_length(self.task.student))
+            longest = scored_length(self.task.student)
+            for benchmark in open_benchmarks(self._test, section.benchmarks, charset, max_length=longest):
+                benchmark.check_pictures()
         for teacher in self.task.teachers if section.teacher else ():
             teacher_reader(teacher, charset)
         if self._train_root is not None:
@@ -189,7 +192,7 @@ class DistillRun(TrainingRun[Config]):
         pseudo = any(source.labels == "pseudo" and source.ratio > 0 for source in data.train)
         taught = [f"guided by {names} every {self.config.guidance.interval} steps"] if names else []
         taught += ["with distributions that are stored with its words"] if task.stored is not None else []
-        taught += [f"on labels that `{task.reader.name}` gave"] if pseudo and task.reader is not None else []
+        taught += [f"on labels that `{task.labeller.name}` gave"] if pseudo and task.labeller is not None else []
         return f"{super().training_note(step, result)} Trained {', '.join(taught) or 'without a teacher'}."
 
     def card(self, training: str) -> Card:
@@ -205,7 +208,7 @@ class DistillRun(TrainingRun[Config]):
         That is done in guided steps, by the main process alone on its own words. A baseline that has failed is said
         here, once: the student trains on, and the run fails when it waits for the baseline.
         """
-        if self.baseline is not None and self.baseline.failed and not self._baseline_failure_said:
+        if self.baseline.failed and not self._baseline_failure_said:
             self._baseline_failure_said = True
             self.log(f"the baseline has ended in an error; see {self.baseline.console_file}. The student trains on")
         plain = [name for name, term in terms.items() if not term.requires_grad]
@@ -220,25 +223,21 @@ class DistillRun(TrainingRun[Config]):
 
     def before_training(self) -> None:
         """Train the baseline beside the student, unless it is off or has been trained before."""
-        self.baseline: Baseline | None = None
-        baseline = Baseline(self.config, self.accelerator.num_processes, self.peak)
-        if self.config.eval.baseline and not baseline.finished and self.accelerator.is_main_process:
-            self.log(f"training the baseline beside it, without a teacher; its output goes to {baseline.console_file}")
-            baseline.start()
-            self.baseline = baseline
+        self.baseline = Baseline(self.config, self.accelerator.num_processes, self.peak)
+        if self.config.eval.baseline and not self.baseline.finished and self.accelerator.is_main_process:
+            console = self.baseline.console_file
+            self.log(f"training the baseline beside it, without a teacher; its output goes to {console}")
+            self.baseline.start()
 
     def after_failure(self) -> None:
         """Have the baseline save and leave; it goes on when the student's run is resumed."""
-        if self.baseline is not None:
-            self.baseline.terminate()
+        self.baseline.terminate()
 
     def after_training(self, finished: bool) -> bool:
         """Wait for the baseline, then compare, report and export."""
-        if self.baseline is not None and not finished:
+        if not finished:
             self.baseline.stop()
-        elif self.baseline is not None:
-            finished = self.baseline.wait()
-        if finished:
+        elif finished := self.baseline.wait():
             self.report()
         return finished
 
@@ -334,7 +333,7 @@ class DistillRun(TrainingRun[Config]):
             self.seconds["train baseline"] = stored["seconds"]["train"]
         if config.eval.teacher:
             readers += [teacher_reader(teacher, charset) for teacher in self.task.teachers]
-        for reader, name in zip(readers, distinct([reader.name for reader in readers]), strict=True):
+        for reader, name in zip(readers, number_repeated([reader.name for reader in readers]), strict=True):
             reader.name = name
         return readers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,22 +19,23 @@ from distill.training.branches import (
     loss_sections,
     make_branches,
     missing_parts,
+    pseudo_section,
 )
 from distill.training.pseudo_labels import LabelledBatch, label_words
-from distill.training.sections import AuxSection, GuidanceSection, LossSection
+from distill.training.sections import AuxSection, GuidanceSection, LossSection, TeacherSection
 from distill.training.stored_teacher import StoredTeacher, stored_guidance
 from distill.training.task import Task, batch_seed
 from distill.training.term_weights import TermWeights
-from losses.heads import HEADS
+from losses.heads import HEADS, KINDS
 from losses.labels import character_loss, column_loss, ctc_fits, ctc_loss
-from losses.registry import BUILT_IN, LossContext, find_loss
+from losses.registry import LossContext, config_key, find_loss
 from students.ctc import Learner
 from students.errors import UserError
 from students.padding import stretch
 from students.pictures import COLUMN
 from students.stages import Stages
 from students.student import guided_size
-from teachers.guidance import FeatureRequest, Guidance
+from teachers.guidance import FeatureRequest, Guidance, check_guidance
 from teachers.reading import ReadingTeacher
 from teachers.teacher import Teacher
 
@@ -55,7 +57,7 @@ class DistillationInputs:
     """Weight of the column term now."""
     guidance: tuple[Guidance | None, ...]
     """The stages of each teacher; None in an unguided step."""
-    words: tuple[Tensor | None, ...]
+    guided: tuple[Tensor | None, ...]
     """Indices of the words that each teacher guides; None for all."""
     weights: Mapping[str, float]
     """Weights of the losses now."""
@@ -65,7 +67,7 @@ class DistillationInputs:
     """(N, 3, H, W) the second view; None unless a loss compares it now."""
     stored: Guidance | None = None
     """What is stored with the words, in every step, as it costs nothing; None when nothing is."""
-    read: Tensor | None = None
+    pseudo_labelled: Tensor | None = None
     """(N,) bool, labelled by a teacher; None when all words had their own labels."""
     placeholder: bool = False
     """Whether the teacher was sure of no word, so that nothing counts."""
@@ -82,8 +84,7 @@ class DistillationTask(Task):
         guidance: interval, options and weights of the built-in losses.
         aux: weights of CTC and column terms, for students with a column head.
         seed: seeds what losses draw at random.
-        weights: what multiplies the terms of each teacher; 1 unless given.
-        shuffled: which teachers get the labels of other words, as a control; none unless given.
+        sections: weight and control of each teacher; 1 and none unless given.
         losses: further registered losses by name.
         stored: teach from the distributions that stand with the words too (`labels: distributions`).
 
@@ -93,35 +94,29 @@ class DistillationTask(Task):
 
     def __init__(
         self, student: Learner, teachers: Teacher | Sequence[Teacher] | None, guidance: GuidanceSection,
-        aux: AuxSection, seed: int = 0, weights: Sequence[float] | None = None,
-        shuffled: Sequence[bool] | None = None, losses: Mapping[str, LossSection] | None = None,
-        stored: bool = False,
+        aux: AuxSection, seed: int = 0, sections: Sequence[TeacherSection] | None = None,
+        losses: Mapping[str, LossSection] | None = None, stored: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         if student.config.decoding == "ctc" and aux.ctc == 0:
             raise UserError("aux.ctc=0: a student with decoding ctc learns to read by it; give a weight above 0")
         self.student = student
         given = () if teachers is None else (teachers,) if isinstance(teachers, Teacher) else tuple(teachers)
-        sections = loss_sections(guidance, losses or {}, student)
-        self.weights = TermWeights(sections)
-        check_decoder(student, sections, bool(given) or stored)
+        weighted = loss_sections(guidance, losses or {}, student)
+        self.weights = TermWeights({**weighted, PSEUDO: pseudo_section(guidance)})
+        check_decoder(student, weighted, bool(given) or stored)
+        if stored:
+            check_stored(weighted)
         # A plain list hides the teachers from parameters(), state_dict(), DDP and train().
-        weights, shuffled = weights or [1.0] * len(given), shuffled or [False] * len(given)
-        taught = (*given, check_stored(StoredTeacher(student.charset), sections)) if stored else given
-        more = len(taught) - len(given)
-        branches = make_branches(student, taught, [*weights, *[1.0] * more], [*shuffled, *[False] * more], sections)
+        taught = (*given, StoredTeacher(student.charset)) if stored else given
+        own = [*(sections or [TeacherSection()] * len(given)), *([TeacherSection()] if stored else [])]
+        branches = make_branches(student, taught, own, weighted)
         self.branches = branches[: len(given)]
         self.stored = branches[-1] if stored else None
         """The branch of stored distributions; no teacher runs for it."""
-        self._no_linguistic = (
-            []
-            if student.shape.decoder_width or not sections["linguistic"].weight
-            else [each.name for each in given if not missing_parts("linguistic", each)]
-        )
-        alone = [name for name, each in sections.items() if name != PSEUDO and each.weight > 0]
         self.own_losses = {
-            name: find_loss(name).build(student.shape, None, sections[name].options)
-            for name in alone if not find_loss(name).needs
+            name: find_loss(name).build(student.shape, None, section.options)
+            for name, section in weighted.items() if section.weight > 0 and not find_loss(name).needs
         }  # fmt: skip
         """Losses that need no teacher."""
         if self.second_view and (student.column_head is None or aux.ctc == 0):
@@ -135,8 +130,8 @@ class DistillationTask(Task):
         self.guidance, self.aux, self.seed = guidance, aux, seed
         self._left_out_of_ctc = torch.zeros(())
         self._unlabelled = self._not_labelled = 0
-        optional = ("kd", "dkd", *(losses or {}))  # the other losses of the package weigh something unless turned off
-        self._left_out = [name for name in optional if name in alone and find_loss(name).needs and not taught]
+        self._checked: list[Teacher] = []
+        """Teachers whose guidance has been compared with the sizes that they state."""
 
     @property
     def teachers(self) -> list[Teacher]:
@@ -144,7 +139,7 @@ class DistillationTask(Task):
         return [branch.teacher for branch in self.branches]
 
     @property
-    def reader(self) -> ReadingTeacher | None:
+    def labeller(self) -> ReadingTeacher | None:
         """The first teacher that reads, which labels words without labels."""
         return next((teacher for teacher in self.teachers if isinstance(teacher, ReadingTeacher)), None)
 
@@ -172,21 +167,35 @@ class DistillationTask(Task):
     def warnings(self) -> list[str]:
         """List what teachers and losses can't teach this student, and why."""
         lines = []
+        characters = self.student.charset.characters
+        backwards = [char for char in characters if unicodedata.bidirectional(char) in ("R", "AL")]
+        if self.ctc_columns is not None and backwards:
+            lines.append(
+                f"{len(backwards)} characters run from right to left ({' '.join(backwards[:5])} ...): CTC reads from "
+                "left to right, so labels have to have them in the order in which they stand in the picture"
+            )
+        undecoded = not self.student.shape.decoder_width and self.weights.sections["linguistic"].weight > 0
         for branch in self.branches:
-            name, lacking = branch.teacher.name, branch.teacher.lacking(self.student.charset.characters)
+            name, lacking = branch.teacher.name, branch.teacher.lacking(characters)
             if lacking:
                 lines.append(f"teacher {name} has no token for {' '.join(lacking)}: words with them learn without it")
             if branch.alphabet is not None and (lost := branch.alphabet.describe()):
                 lines.append(f"teacher {name}: {lost}")
-        for name in self._no_linguistic:
-            lines.append(f"the student learns without a decoder, so without the linguistic terms of teacher {name}")
+            if undecoded and not missing_parts("linguistic", branch.teacher):
+                lines.append(f"the student learns without a decoder, so without the linguistic terms of teacher {name}")
         for branch in self.branches:
             if not branch.guides:
                 why = "no loss that it has the parts for has a weight" if branch.weight else "its weight is 0"
-                reads = ": it only labels words that have no label" if branch.teacher is self.reader else ""
+                reads = ": it only labels words that have no label" if branch.teacher is self.labeller else ""
                 lines.append(f"teacher {branch.teacher.name} guides nothing, {why}{reads}")
-        keys = [f"guidance.{name}" if name in BUILT_IN else f"losses.{name}" for name in self._left_out]
-        return lines + [f"{key} needs a teacher, and there is none: left out" for key in keys]
+        if not self.branches and self.stored is None:
+            asked = [name for name, section in self.weights.sections.items() if section.weight > 0 and name != PSEUDO]
+            lines += [
+                f"{config_key(name)} needs a teacher, and there is none: left out"
+                # The other losses of the package weigh something unless turned off.
+                for name in asked if name not in KINDS and find_loss(name).needs
+            ]  # fmt: skip
+        return lines
 
     def no_weight_decay(self) -> set[str]:
         """Name the student's positions and embeddings (docs/method.md, section 1.4)."""
@@ -195,13 +204,14 @@ class DistillationTask(Task):
     def unused_parameters(self) -> tuple[str, ...]:
         """Name the heads of losses that some steps do without, and a column head that CTC does not use."""
         constant = self.guidance.interval == 1
+        ignored = [f"{number}{end}" for number, each in enumerate(self.branches) if not each.weight for end in ".-"]
         kinds = [kind for kind in HEADS if not (constant and self.weights.is_constant(kind))]
         names = [f"{number}.{part}." for number in range(len(self.branches)) for kind in kinds for part in HEADS[kind]]
         branches = [*self.branches, *([] if self.stored is None else [self.stored])]
         for prefix, losses in [("", self.own_losses), *((f"{n}-", each.losses) for n, each in enumerate(branches))]:
             every_step = constant or not prefix
             names += [f"{prefix}{name}." for name in losses if not (every_step and self.weights.is_constant(name))]
-        unused = tuple(f"heads.{name}" for name in names)
+        unused = tuple(f"heads.{name}" for name in (*ignored, *names))
         return unused + (
             ("student.column_head.",) if self.student.column_head is not None and self.aux.ctc == 0 else ()
         )
@@ -222,9 +232,9 @@ class DistillationTask(Task):
         """Say how many words without a label were left out since the last call, of how many."""
         left_out, asked = self._not_labelled, self._unlabelled
         self._unlabelled = self._not_labelled = 0
-        if self.reader is None or not left_out:
+        if self.labeller is None or not left_out:
             return []
-        why = f"{self.reader.name} is less sure than guidance.pseudo_label_threshold="
+        why = f"{self.labeller.name} is less sure than guidance.pseudo_label_threshold="
         threshold = f"{self.guidance.pseudo_label_threshold:g}"
         return [f"{left_out:,} of {asked:,} words without a label were left out: {why}{threshold}"]
 
@@ -253,7 +263,12 @@ class DistillationTask(Task):
             pictures = batch.pictures if "image" in branch.teacher.caches else ()
             request = FeatureRequest(frozenset(need for each in active.values() for need in each.loss.needs), pictures)
             images = self.pictures_for(batch.images, branch.teacher)
-            extracted.append(branch.extract(images, batch.labels, request, seed))
+            found, guided = branch.extract(images, batch.labels, request, seed)
+            if branch.teacher not in self._checked:
+                count = len(batch.labels) if guided is None else max(len(guided), 1)
+                check_guidance(found, branch.teacher.shape, count, request, branch.teacher.name)
+                self._checked.append(branch.teacher)
+            extracted.append((found, guided))
         compared = any(loss.loss.second_view and weights[name] > 0 for name, loss in self.own_losses.items())
         if compared and batch.second is None:
             raise RuntimeError("a loss compares two views, and the batch has one")
@@ -264,12 +279,12 @@ class DistillationTask(Task):
             columns=batch.columns,
             column_weight=self.aux.columns * fading,
             guidance=tuple(guidance for guidance, _ in extracted),
-            words=tuple(words for _, words in extracted),
+            guided=tuple(words for _, words in extracted),
             weights=weights,
             seed=seed,
             second=batch.second if compared else None,
             stored=None if self.stored is None else stored_guidance(batch, len(self.student.charset.characters) + 1),
-            read=None if labelled is None else labelled.read,
+            pseudo_labelled=None if labelled is None else labelled.pseudo_labelled,
             placeholder=labelled is not None and labelled.placeholder,
         )
 
@@ -283,11 +298,11 @@ class DistillationTask(Task):
         """Let a teacher read the words without labels; None when there are none."""
         if all(batch.labels):
             return None
-        if self.reader is None:
+        if self.labeller is None:
             raise RuntimeError("words without labels, and no teacher that reads")
         charset, longest = self.student.charset, self.student.config.max_length
-        images = self.pictures_for(batch.images, self.reader)
-        return label_words(batch, images, self.reader, charset, longest, self.guidance.pseudo_label_threshold)
+        images = self.pictures_for(batch.images, self.labeller)
+        return label_words(batch, images, self.labeller, charset, longest, self.guidance.pseudo_label_threshold)
 
     def forward(self, inputs: DistillationInputs) -> dict[str, Tensor]:
         """Compute `characters`, the auxiliary losses, and the terms of `losses` and teachers.
@@ -295,12 +310,12 @@ class DistillationTask(Task):
         Words that a teacher labelled have terms of their own, `pseudo` and `pseudo_ctc`.
         """
         stages, ids = self.student.stages(inputs.images, inputs.target_ids, inputs.second), inputs.target_ids
-        if inputs.read is None:
+        if (pseudo_labelled := inputs.pseudo_labelled) is None:
             terms = self._character_terms(stages, ids)
         else:
-            terms = self._character_terms(stages, ids, ~inputs.read) if not inputs.read.all() else {}
-            if inputs.read.any():
-                weight, pseudo = inputs.weights[PSEUDO], self._character_terms(stages, ids, inputs.read)
+            terms = self._character_terms(stages, ids, ~pseudo_labelled) if not pseudo_labelled.all() else {}
+            if pseudo_labelled.any():
+                weight, pseudo = inputs.weights[PSEUDO], self._character_terms(stages, ids, pseudo_labelled)
                 terms |= {PSEUDO_TERMS[name]: weight * term for name, term in pseudo.items()}
         if stages.columns is not None and inputs.column_weight > 0:
             terms["columns"] = inputs.column_weight * column_loss(stages.columns, inputs.columns, stages.column_lengths)
@@ -310,7 +325,7 @@ class DistillationTask(Task):
             if (weight := inputs.weights[loss_name]) > 0:
                 more = {name: weight * term for name, term in loss.terms(stages, None, context).items()}
                 terms = join_terms(terms, more, f"losses.{loss_name}")
-        for branch, guidance, words in zip(self.branches, inputs.guidance, inputs.words, strict=True):
+        for branch, guidance, words in zip(self.branches, inputs.guidance, inputs.guided, strict=True):
             if guidance is not None:
                 more = branch.terms(stages, guidance, words, inputs.target_ids, inputs.weights, inputs.seed)
                 terms = join_terms(terms, more, branch.teacher.name)
@@ -342,14 +357,10 @@ class DistillationTask(Task):
         return terms
 
 
-def check_stored(teacher: StoredTeacher, sections: Mapping[str, LossSection]) -> StoredTeacher:
+def check_stored(sections: Mapping[str, LossSection]) -> None:
     """Refuse stored distributions that no loss learns from; raises `UserError`."""
-    if not any(
-        section.weight > 0 and name != PSEUDO and "characters" in find_loss(name).needs
-        for name, section in sections.items()
-    ):
+    if not any(section.weight > 0 and "characters" in find_loss(name).needs for name, section in sections.items()):
         raise UserError(
             "labels: distributions needs a loss that learns from them; set guidance.kd or guidance.dkd above 0, or "
             "labels: own"
         )
-    return teacher

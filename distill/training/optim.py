@@ -177,7 +177,7 @@ def set_position(schedule: LRScheduler, steps: int) -> None:
 
 
 class ConfiguredRates:
-    """What a configuration says of rates and schedule, to stand in the place of what a checkpoint brings."""
+    """Rates and schedule as configured, put back after a checkpoint has overwritten them."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, schedule: LRScheduler) -> None:
         self._groups = [

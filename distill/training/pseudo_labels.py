@@ -18,7 +18,7 @@ class LabelledBatch:
 
     batch: Batch
     """Without the words that the teacher wasn't sure of."""
-    read: Tensor
+    pseudo_labelled: Tensor
     """(N,) bool: labelled by the teacher."""
     placeholder: bool
     """Whether no word was left: the one word here only stands in, and must not count."""

@@ -29,7 +29,7 @@ from distill.training.ema import WeightAverage
 from distill.training.optim import ConfiguredRates, build_optimizer, build_schedule
 from distill.training.progress import Tracker, TrainingProgress
 from distill.training.run_folder import describe_changes, find_changes, open_run_folder, validates
-from distill.training.stopping import StoppedError, StopRequest, interrupted_when_asked
+from distill.training.stopping import StoppedError, StopRequest
 from distill.training.task import Task
 from distill.training.trainer import Loop, NonFiniteLossError, StepReport, TrainState, train
 from students.charset import Charset
@@ -191,7 +191,7 @@ class TrainingRun(ABC, Generic[Settings]):
             self.seconds["train"] = self.state.seconds
             if self.accelerator.is_main_process:  # what follows takes long, and is not done together
                 try:
-                    with interrupted_when_asked():
+                    with StopRequest(at_once=True):
                         finished = self.after_training(finished)
                 except StoppedError:
                     finished = False

@@ -6,8 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -43,28 +41,7 @@ def stop_with_parent(parent: int) -> None:
 
 
 class StoppedError(BaseException):
-    """The process was asked to stop in what `interrupted_when_asked` encloses."""
-
-
-@contextmanager
-def interrupted_when_asked() -> Iterator[None]:
-    """End what is enclosed at once, by `StoppedError`, when asked to stop; its handlers are those of the main thread.
-
-    For what has no steps to finish, and is done again when the run is resumed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, _: FrameType | None) -> None:
-        raise StoppedError
-
-    before = {number: signal.signal(number, handle) for number in StopRequest.SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    """The process was asked to stop inside a `StopRequest` that does so at once."""
 
 
 class StopRequest:
@@ -72,12 +49,16 @@ class StopRequest:
 
     Use it as a context manager: the earlier handlers are restored. Outside of the main thread it ignores signals,
     because Python installs no handlers there.
+
+    Args:
+        at_once: raise `StoppedError` instead, for what has no steps to finish and is done again on resuming.
     """
 
     SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name))
     """SIGUSR1, which Windows has not, is what clusters are asked to send before a job's time is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool = False) -> None:
+        self.at_once = at_once
         self.signalled: int | None = None
         self._before: dict[int, object] = {}
 
@@ -95,6 +76,8 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.at_once:
+            raise StoppedError
         if self.signalled is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signalled = number

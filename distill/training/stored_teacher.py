@@ -1,4 +1,4 @@
-"""Teaching from stored distributions: in the place of a teacher that is run, what readers left with the labels."""
+"""Guidance by the distributions that `label` stored with the words; no teacher runs."""
 
 from __future__ import annotations
 

@@ -87,7 +87,8 @@ class Task(nn.Module, ABC):
 
     def find_unused_parameters(self) -> bool:
         """Tell DDP whether some trainable weights get no gradient in some steps."""
-        return bool(self.unused_parameters())
+        unused = self.unused_parameters()
+        return any(name.startswith(unused) for name, weight in self.named_parameters() if weight.requires_grad)
 
 
 def batch_seed(seed: int, step: int, part: int = 0) -> int:

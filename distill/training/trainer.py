@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,7 +168,7 @@ class RunningTerms:
         names = list(terms)
         values = torch.stack([loss.detach().float(), *(terms[name].detach().float() for name in names)]).tolist()
         self.last = dict(zip(names, values[1:], strict=True))
-        self.finite = self.finite and all(value - value == 0 for value in values)
+        self.finite = self.finite and all(map(math.isfinite, values))
         self.loss += values[0]
         for name, value in self.last.items():
             self.terms[name] = self.terms.get(name, 0.0) + value
@@ -205,6 +206,10 @@ def check_gradients(task: Task) -> None:
         name for name, weight in task.named_parameters()
         if weight.requires_grad and weight.grad is None and not name.startswith(unused)
     ]  # fmt: skip
+    if missing and all(re.match(r"heads\.(?!\d+\.)", name) for name in missing):  # of losses, not of guidance heads
+        raise UserError(
+            f"a loss has weights that no gradient reaches: {', '.join(missing[:6])}; use them, or leave them out of it"
+        )
     if missing:
         raise RuntimeError(f"the loss reaches no gradient of {len(missing)} weights: {', '.join(missing[:6])}")
     frozen = () if task.frozen is None else task.frozen.named_parameters()

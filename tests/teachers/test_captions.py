@@ -6,7 +6,7 @@ import torch
 from students.charset import CHARSETS, Charset
 from students.errors import UserError
 from teachers.backbones import ClipSizes
-from teachers.captions import Captioner, caption_tokens, distinct
+from teachers.captions import Captioner, caption_tokens
 from teachers.small import SmallTeacherConfig
 
 WORDS = ClipSizes.of_zoo("ViT-B-16")
@@ -55,9 +55,3 @@ def test_single_characters_leave_out_what_the_vocabulary_lacks() -> None:
 def test_a_context_without_room_is_refused() -> None:
     with pytest.raises(UserError, match="3 or more"):
         caption_tokens(WORDS, 2)
-
-
-def test_equal_captions_are_listed_once() -> None:
-    once, indices = distinct(["b", "a", "b", "b", "c"])
-    assert once == ["b", "a", "c"]
-    assert [once[index] for index in indices.tolist()] == ["b", "a", "b", "b", "c"]

@@ -215,5 +215,5 @@ def test_a_shallow_tower_is_refused(tmp_path: Path) -> None:
     vision = CLIPVisionCfg(layers=3, width=32, head_width=32, patch_size=16, image_size=64)
     shallow = CLIP(8, vision, CLIPTextCfg(context_length=30, width=8, heads=1, layers=4))
     torch.save(shallow.state_dict(), tmp_path / "m.pt")
-    with pytest.raises(UserError, match="image tower has 3 blocks"):
+    with pytest.raises(UserError, match="image tower of depth 3 can't carry three guided stages"):
         load_teacher("ViT-B-16-quickgelu", str(tmp_path / "m.pt"), "interpolate")

@@ -292,5 +292,5 @@ def test_pictures_of_another_size_are_resized_for_it(images: Tensor) -> None:
 
 def test_a_tower_without_three_stages_is_refused() -> None:
     shallow = build(clip=dataclasses.replace(WORDS, image_layers=3))
-    with pytest.raises(UserError, match="three taps need at least 4"):
+    with pytest.raises(UserError, match="image tower of depth 3 can't carry three guided stages"):
         Clip4StrTeacher("t", shallow)

@@ -93,7 +93,7 @@ def crossed(**changed: Any) -> Clip4Str:
 def test_a_clip4str_is_bound_by_tokens_and_alphabet(tmp_path: Path) -> None:
     crossed().save_pretrained(tmp_path / "reader")
     report = examine(str(tmp_path / "reader"), Charset("019abexABX-½"))
-    assert report.description.startswith("a CLIP4STR, 0.")
+    assert report.description.startswith("Clip4Str, 0.")
     # It reads both cases and so teaches them; words that its text tower can't take are not guided all the same.
     assert report.untaught == [
         "words with x X - ½: it takes no label with them",

@@ -244,3 +244,22 @@ def test_the_shipped_teacher_is_a_clip() -> None:
     assert isinstance(teacher, ClipTeacher)
     assert teacher.name == "words-small"
     teacher.tokens([Charset.load("36").characters[:20]])
+
+
+@pytest.mark.parametrize(
+    ("give", "shape"),
+    [
+        (lambda x: torch.zeros(7, len(x), 4), r"\(7, 2, 4\)"), (lambda x: torch.zeros(len(x), 7, 5), r"\(2, 7, 5\)"),
+        (lambda x: (torch.zeros(len(x), 7, 4),), "tuple"),
+    ],
+)  # fmt: skip
+def test_logits_of_another_shape_are_refused(give: Any, shape: str) -> None:
+    reader = free_reader(FreeConfig())
+    reader.forward = give
+    with pytest.raises(UserError, match=rf"free gives {shape} for logits; give a tensor \(2, steps, 4\)"):
+        reader.read_batch(torch.zeros(2, 3, 32, 128))
+
+
+def test_an_unknown_kind_of_logits_is_refused() -> None:
+    with pytest.raises(UserError, match=r"Odd\.LOGITS is 'CTC'; give 'attention' or 'ctc'"):
+        register_reader("odd")(type("Odd", (Parseq,), {"LOGITS": "CTC"}))

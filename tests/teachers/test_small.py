@@ -114,3 +114,8 @@ def test_missing_and_foreign_folders_are_refused(tiny: SmallTeacher, tmp_path: P
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="is no JSON"):
         SmallTeacher.load(tmp_path)
+
+
+def test_pictures_of_another_size_are_refused() -> None:
+    with pytest.raises(UserError, match="small takes pictures of 32 x 128, the student those of 32 x 256"):
+        ClipTeacher.from_model("small", SmallTeacher(), image_size=(32, 256))

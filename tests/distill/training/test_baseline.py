@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from distill.config import load_config, save_config
-from distill.evaluation.sections import EvalSection
 from distill.schema import Config
 from distill.training import baseline as module
 from distill.training.baseline import Baseline
-from distill.training.sections import LossSection
+from distill.training.sections import EvalSection, LossSection
 from distill.training.stopping import STOPPED
 from losses import registry
 

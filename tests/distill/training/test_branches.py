@@ -132,8 +132,8 @@ def test_words_without_tokens_learn_from_their_labels_alone(student: Student, te
     words = batch(LABELS)
     inputs = task.prepare(words, 0, 0.0)
     terms = task(inputs)
-    assert inputs.words[0] is not None
-    assert inputs.words[0].tolist() == [0, 2]
+    assert inputs.guided[0] is not None
+    assert inputs.guided[0].tolist() == [0, 2]
     own = task(task.prepare(words.select([0, 2], ["cat", "parking"]), 0, 0.0))
     for name in ("gap", "bridge", "linguistic1", "visual3"):
         torch.testing.assert_close(terms[name], own[name], rtol=1e-4, atol=1e-5)

@@ -14,6 +14,7 @@ from teachers import load_teacher
 from teachers.clip import ClipTeacher
 
 LABELS = ["cat", "a1", "parking", "x", "street", "7eleven"]
+SHUFFLED = TeacherSection(control="shuffled")
 
 
 def batch() -> Batch:
@@ -22,7 +23,7 @@ def batch() -> Batch:
 
 
 def test_shuffled_labels_are_those_of_the_batch(student: Student, teacher: ClipTeacher) -> None:
-    task = DistillationTask(student, teacher, GuidanceSection(), AuxSection(), shuffled=[True])
+    task = DistillationTask(student, teacher, GuidanceSection(), AuxSection(), sections=[SHUFFLED])
     trained = DistillationTask(student, teacher, GuidanceSection(), AuxSection()).prepare(batch(), 0, 0.0).guidance[0]
     guidance = task.prepare(batch(), 0, 0.0).guidance[0]
     assert trained.word is not None
@@ -38,7 +39,7 @@ def test_shuffled_labels_are_those_of_the_batch(student: Student, teacher: ClipT
 
 
 def test_each_step_shuffles_in_its_own_way_and_always_in_the_same(student: Student, teacher: ClipTeacher) -> None:
-    task = DistillationTask(student, teacher, GuidanceSection(), AuxSection(), shuffled=[True])
+    task = DistillationTask(student, teacher, GuidanceSection(), AuxSection(), sections=[SHUFFLED])
     orders = [task.prepare(batch(), step, 0.0).guidance[0].mask for step in (0, 1, 2, 0)]
     assert torch.equal(orders[0], orders[3])
     assert not all(torch.equal(orders[0], other) for other in orders[1:3])

@@ -331,3 +331,13 @@ def test_no_teacher_is_a_choice_and_an_unknown_one_a_mistake() -> None:
     assert build_teachers(Config(teacher=TeacherSection(name=None)), (32, 128)) == []
     with pytest.raises(UserError, match="words-small"):
         build_teachers(Config(teacher=TeacherSection(name="word-small")), (32, 128))
+
+
+@pytest.mark.parametrize(("alphabet", "count"), [("0123", 0), ("01\u05d0\u05d1\u0628", 3)])
+def test_scripts_that_run_from_right_to_left_are_said(alphabet: str, count: int, student: Student) -> None:
+    reader = Student(dataclasses.replace(student.config, charset=alphabet))
+    lines = DistillationTask(reader, None, GuidanceSection(), AuxSection()).warnings()
+    assert [line for line in lines if "from right to left" in line] == [
+        line for line in lines if line.startswith(f"{count} characters run")
+    ]
+    assert bool(lines) == bool(count)

@@ -355,14 +355,16 @@ def test_too_many_torn_pictures_stop_a_training(
     assert main([*arguments, "data.max_corrupt=0.2", "--resume", "auto"]) == 0, "allowed to be skipped"
 
 
-def test_a_torn_validation_picture_costs_no_step(torn: Path, config: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--config", str(config), "train.validate_every=3"]
-    assert main([*arguments, f"data.validation={torn}"]) == 2
-    message = capfd.readouterr().err
-    assert message.count("\n") == 1
-    assert "none may be; check-lmdb" in message, "data.max_corrupt is for training words"
-    assert [path.name for path in (config.parent / "run" / "checkpoints").iterdir()] == ["step-00000003"]
-    assert main([*arguments, "--resume", "auto"]) == 0
+def test_a_torn_validation_picture_is_found_before_the_first_step(
+    torn: Path, config: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for key in ("data.validation", "eval.test"):
+        assert main(["--config", str(config), "data.max_corrupt=0.5", f"{key}={torn}"]) == 2
+        message = capfd.readouterr().err.splitlines()[-1]
+        assert message.startswith("error: ")
+        assert "record 5 of torn can't be read as a picture" in message, "data.max_corrupt is for training words"
+        assert "check-lmdb names all such records" in message
+        assert not (config.parent / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,15 @@ from distill.training.branches import loss_sections
 from distill.training.sections import GuidanceSection, ScheduleSection
 from distill.training.term_weights import LossSection, TermWeights, share_at
 from students.errors import UserError
+from students.student import Student
 
 
-def test_without_schedules_weights_stay() -> None:
-    weights = TermWeights(loss_sections(GuidanceSection(linguistic=0.3, bridge=0.0, kd=2.0), {}))
-    expected = {"linguistic": 0.3, "visual": 1.0, "bridge": 0.0, "kd": 2.0, "dkd": 0.0, "pseudo": 1.0}
+def test_without_schedules_weights_stay(student: Student) -> None:
+    weights = TermWeights(loss_sections(GuidanceSection(linguistic=0.3, bridge=0.0, kd=2.0), {}, student))
+    expected = {"linguistic": 0.3, "visual": 1.0, "bridge": 0.0, "kd": 2.0, "dkd": 0.0}
     assert all(weights.at(progress) == expected for progress in (0.0, 0.5, 0.999, 1.0))
     constant = {name for name in expected if weights.is_constant(name)}
-    assert constant == {"linguistic", "visual", "kd", "pseudo"}
+    assert constant == {"linguistic", "visual", "kd"}
 
 
 @pytest.mark.parametrize(
@@ -32,9 +33,9 @@ def test_up_then_down(schedule: ScheduleSection, shares: list[float]) -> None:
     assert [share_at(schedule, fifth / 5) for fifth in range(6)] == pytest.approx(shares)
 
 
-def test_a_term_follows_its_own_schedule() -> None:
+def test_a_term_follows_its_own_schedule(student: Student) -> None:
     schedules = {"visual": ScheduleSection(until=0.5), "kd": ScheduleSection(warmup=0.5)}
-    weights = TermWeights(loss_sections(GuidanceSection(visual=3.0, kd=2.0, schedules=schedules), {}))
+    weights = TermWeights(loss_sections(GuidanceSection(visual=3.0, kd=2.0, schedules=schedules), {}, student))
     assert (weights.at(0.25)["visual"], weights.at(0.25)["kd"]) == (3.0, 1.0)
     assert (weights.at(0.75)["visual"], weights.at(0.75)["kd"]) == (0.0, 2.0)
     assert not weights.is_constant("visual")
@@ -52,9 +53,9 @@ def test_a_term_follows_its_own_schedule() -> None:
         (ScheduleSection(decay=0.6, until=0.5), "kd.decay=0.6"),
     ],
 )
-def test_a_schedule_outside_the_run_is_refused(schedule: ScheduleSection, message: str) -> None:
+def test_a_schedule_outside_the_run_is_refused(schedule: ScheduleSection, message: str, student: Student) -> None:
     with pytest.raises(UserError, match=f"guidance.schedules.{message}"):
-        loss_sections(GuidanceSection(schedules={"kd": schedule}), {})
+        loss_sections(GuidanceSection(schedules={"kd": schedule}), {}, student)
     own = LossSection(1.0, schedule.warmup, schedule.until, schedule.decay)
     with pytest.raises(UserError, match=f"losses.{message}"):
         TermWeights({"kd": own})

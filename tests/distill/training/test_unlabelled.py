@@ -55,7 +55,7 @@ def test_a_sure_reading_becomes_a_label(student: Student, sure: SureTeacher) -> 
     labelled = label_words(batch, batch.images, sure, student.charset, 25, 0.9)
     assert labelled.batch.labels == ["cat", "own", "its"], "cleaned as labels are"
     assert labelled.batch.indices.tolist() == [0, 1, 3]
-    assert labelled.read.tolist() == [True, False, True]
+    assert labelled.pseudo_labelled.tolist() == [True, False, True]
     assert not labelled.placeholder
     assert label_words(batch, batch.images, sure, student.charset, 2, 0.9).batch.labels == ["own"], (
         "longer than the longest word"
