@@ -15,25 +15,24 @@ USAGE = "usage: symdistill COMMAND [ARGUMENT...]"
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command that `argv` opens with and return its exit code.
 
     Raises:
         SystemExit: when the command's own arguments ask for help, with code 0.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
     known = commands()
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(command_list(known), file=sys.stdout if words else sys.stderr)
-        return 0 if words else 2
-    if words[0] == "--version":
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(command_list(known), file=sys.stdout if argv else sys.stderr)
+        return 0 if argv else 2
+    if argv[0] == "--version":
         print(f"symdistill {package_version()}")
         return 0
-    name = words[0].replace("-", "_")
+    name = argv[0].replace("-", "_")
     if name not in known:
-        raise UserError(f"no command {words[0]!r}{nearest(name, known)}; `symdistill --help` lists all")
+        raise UserError(f"no command {argv[0]!r}{nearest(name, known)}; `symdistill --help` lists all")
     module = importlib.import_module(f"distill.commands.{name}")
-    code: int = module.main(words[1:])
+    code: int = module.main(argv[1:])
     return code
 
 

@@ -13,8 +13,8 @@ from distill.processes import MISTAKE, report_once
 from students.errors import UserError
 from students.files import is_full
 
-Command = Callable[..., int]
-"""A command's `main(argv: Sequence[str] | None = None) -> int`."""
+Command = Callable[[Sequence[str]], int]
+"""A command's `main`: takes the arguments behind its name and returns the exit code."""
 
 CLOSED_PIPE = 141
 """Exit code when whoever read the output (`head`, a pager) has left: 128 + SIGPIPE, as in shells."""
@@ -22,10 +22,11 @@ STDOUT = 1
 """File descriptor of standard output, whatever `sys.stdout` has become."""
 
 
-def exit_on_user_error(main: Command) -> Command:
+def exit_on_user_error(main: Command) -> Callable[..., int]:
     """Wrap a command's `main` so that a `UserError` in it becomes one line on stderr and exit code 2.
 
-    Output that nobody reads any more ends the command without a word, see `CLOSED_PIPE`.
+    Without arguments it takes those of the command line. Output that nobody reads any more ends the command without a
+    word, see `CLOSED_PIPE`.
     """
 
     @functools.wraps(main)
@@ -33,7 +34,7 @@ def exit_on_user_error(main: Command) -> Command:
         if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal of few characters must not end what took hours
             sys.stdout.reconfigure(errors="replace")
         try:
-            code = run(main, argv)
+            code = run(main, sys.argv[1:] if argv is None else argv)
             sys.stdout.flush()
             return code
         except BrokenPipeError:
@@ -46,7 +47,7 @@ def exit_on_user_error(main: Command) -> Command:
     return guarded
 
 
-def run(main: Command, argv: Sequence[str] | None) -> int:
+def run(main: Command, argv: Sequence[str]) -> int:
     """Run `main`; a mistake, or a full disk, is reported and returns 2."""
     try:
         return main(argv)

@@ -74,16 +74,22 @@ def check_output(
         raise UserError(f"{folder} exists; {instead}replace it with --overwrite, or give another {option}")
 
 
-def check_file(file: Path, option: str) -> None:
-    """Refuse a file that can't be written, before there is anything to write; raises `UserError`.
+def check_file(file: Path, option: str, overwrite: bool = True) -> None:
+    """Refuse a file that can't be written, or mustn't be replaced, before there is anything to write.
 
     Args:
         file: the file.
         option: the argument that names another one.
+        overwrite: whether a file that exists may be replaced.
+
+    Raises:
+        UserError: naming what would work.
     """
     folder = file.resolve().parent
     if (file.exists() and not file.is_file()) or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise UserError(f"{file} can't be written; give {option} a file in a folder that exists and may be written to")
+    if file.exists() and not overwrite:
+        raise UserError(f"{file} exists; replace it with --overwrite, or give another {option}")
 
 
 @contextmanager

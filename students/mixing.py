@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor
 
 from students.errors import UserError
 from students.reading import Reader
+
+LOG = logging.getLogger(__name__)
+UNRELATED = 0.9
+"""`distance` from which on two readers have nothing in common; it is 0.3 for `tiny` and `tiny-free`."""
 
 
 @torch.no_grad()
@@ -34,6 +42,15 @@ def mix_weights(reader: Reader, other: Reader, share: float) -> None:
             f"these two differ in {what}; only a reader and the one that it started from can be mixed, when size and "
             "alphabet are the same"
         )
+    if 0 < share < 1 and distance(own, others) > UNRELATED:
+        LOG.warning("the weights to mix are as far apart as those of unrelated readers: did one start from the other?")
     for name, weight in own.items():
         if weight.is_floating_point():
             weight.lerp_(others[name].to(weight), share)
+
+
+def distance(own: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:
+    """Compare matrices and filters: 0 where they are equal, about 1 where they were drawn independently."""
+    pairs = [(weight.double(), others[name].double()) for name, weight in own.items() if weight.ndim > 1]
+    apart = sum(float((one - other.to(one)).square().sum()) for one, other in pairs)
+    return apart / max(sum(float(one.square().sum() + other.square().sum()) for one, other in pairs), 1e-12)

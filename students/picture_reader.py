@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, overload
+from typing import Any, BinaryIO, TypeAlias, TypeVar, overload
 
 import numpy as np
 from PIL import Image
@@ -23,6 +23,8 @@ from students.language_model import LanguageModel
 from students.pictures import COLUMN, decode_picture, group_by_width, to_array
 from students.turning import read_pictures_turned
 
+Read = TypeVar("Read")
+"""What is read of one picture."""
 Picture: TypeAlias = str | Path | bytes | BinaryIO | Image.Image | np.ndarray
 """A path, an encoded picture, an open file, a Pillow picture, or an array (H, W) or (H, W, channels)."""
 Allow: TypeAlias = str | Path | None
@@ -159,9 +161,7 @@ def _is_one(pictures: Picture | Iterable[Picture]) -> bool:
     return pictures is None or isinstance(pictures, encoded | Image.Image) or hasattr(pictures, "read")
 
 
-def read_by_width(
-    read: Callable[[Any, Sequence[int]], list[Reading]], images: Any, widths: Sequence[int]
-) -> list[Reading]:
+def read_by_width(read: Callable[[Any, Sequence[int]], list[Read]], images: Any, widths: Sequence[int]) -> list[Read]:
     """Read padded pictures in groups of like width, each without the padding that it can do without.
 
     Args:
@@ -169,7 +169,7 @@ def read_by_width(
         images: (N, 3, H, W), an array or a tensor.
         widths: of the N pictures without padding, in pixels.
     """
-    readings: dict[int, Reading] = {}
+    readings: dict[int, Read] = {}
     for group in group_by_width(widths):
         columns = [-(-widths[position] // COLUMN) for position in group]
         readings |= zip(group, read(images[group, :, :, : widths[group[0]]], columns), strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -24,6 +25,8 @@ from students.padding import real_widths
 from students.picture_reader import PictureReader, read_by_width
 from students.pretrained import SCHEMA, config_from, load_weights, locate, read_stored
 
+if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads, and would wait for them
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 Decoding = Literal["ar", "nar"]
 """`ar`: one character after the other (autoregressive); `nar`: all at once."""
 
@@ -135,9 +138,17 @@ class Reader(PictureReader, nn.Module):
             allowed: see `PictureReader.read_arrays`.
         """
         if not self.keep_aspect:
-            return self.readings(self(images), allowed)
+            return self.readings(self._logits(images), allowed)
         widths = real_widths(images).tolist()
-        return read_by_width(lambda group, columns: self.readings(self(group), allowed, columns), images, widths)
+        return read_by_width(lambda group, widths: self.readings(self._logits(group), allowed, widths), images, widths)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Run the model; raises `UserError` for one of one's own whose logits have another shape."""
+        logits, classes = self(images), len(self.charset.characters) + 1
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if not isinstance(logits, Tensor) or len(shape) != 3 or (shape[0], shape[2]) != (len(images), classes):
+            raise UserError(f"{self.FORMAT} gives {shape} for logits; give a tensor ({len(images)}, steps, {classes})")
+        return logits
 
     def readings(
         self, logits: Tensor, allowed: np.ndarray | None = None, lengths: Sequence[int] | None = None

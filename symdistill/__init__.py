@@ -73,8 +73,9 @@ def load(name: str | Path) -> Reader | OnnxReader | Peer:
 
 
 def distill(
-    config: str | Path | Mapping[str, Any], *, resume: str | None = None, overwrite: bool = False, **overrides: Any
-) -> Result:
+    config: str | Path | Mapping[str, Any], *, resume: str | Path | None = None, overwrite: bool = False,
+    **overrides: Any,
+) -> Result:  # fmt: skip
     """Train a student under a teacher, compare it with its baseline and teacher, and write its folder.
 
     A second run in the same process is fine. Ctrl-C saves and returns a result with `finished` false.
@@ -91,11 +92,15 @@ def distill(
     Raises:
         UserError: for anything in the configuration, the data or the folder that cannot work.
     """
+    if not isinstance(overwrite, bool):
+        raise UserError(f"overwrite is {overwrite!r}; give True or False")
+    if resume is not None and not isinstance(resume, str | Path):
+        raise UserError(f"resume is {resume!r}; give 'auto', or a checkpoint's folder")
     from distill.config import load_config
     from distill.schema import Config
     from distill.training.distill_run import distill as run
 
-    return run(load_config(Config, config, overrides), resume, overwrite)
+    return run(load_config(Config, config, overrides), None if resume is None else str(resume), overwrite)
 
 
 def __getattr__(name: str) -> Any:

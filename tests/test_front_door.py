@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import copy
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import symdistill
+from distill.evaluation.tables import warnings
 from students.student import Student, StudentConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,6 +197,13 @@ def test_what_can_not_be_meant_is_a_user_error(reader: symdistill.Reader, tmp_pa
         (lambda: symdistill.evaluate(reader, data, benchmarks=5), "benchmarks is 5"),  # type: ignore[arg-type]
         (lambda: symdistill.evaluate(reader, data, limit=True), "limit is True"),
         (lambda: symdistill.export(reader, ""), "'' is no folder to export to"),
+        (lambda: symdistill.export(reader, out, mix=0.25), "mix is 0.25"),  # type: ignore[arg-type]
+        (lambda: symdistill.evaluate({1: reader}, data), "1 is no name of a reader"),  # type: ignore[dict-item]
+        (lambda: symdistill.evaluate(reader, data, out=3), "out is 3"),  # type: ignore[arg-type]
+        (lambda: symdistill.evaluate(torch.nn.Transformer(8, 2), data), "a Transformer is no reader"),  # type: ignore[arg-type]
+        (lambda: symdistill.distill(5), "a int is no configuration"),  # type: ignore[arg-type]
+        (lambda: symdistill.distill("quickstart", overwrite="no"), "overwrite is 'no'"),  # type: ignore[arg-type]
+        (lambda: symdistill.distill("quickstart", resume=True), "resume is True"),  # type: ignore[arg-type]
         (lambda: symdistill.export(reader, out, mix="tiny"), "mix is 'tiny'"),  # type: ignore[arg-type]
         (lambda: symdistill.export(reader, out, targets="onnxx"), "no target 'onnxx'"),  # type: ignore[arg-type]
         (lambda: symdistill.export(reader, out, web_runtime="x"), "add it to targets"),
@@ -241,3 +251,49 @@ def test_only_programs_exit(package: str) -> None:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             named = isinstance(node, ast.Attribute) and (ast.unparse(node) in ("sys.exit", "os.exit"))
             assert not named, f"{file.relative_to(ROOT)}:{node.lineno} exits"
+
+
+def test_evaluate_and_export_take_what_was_loaded(reader: symdistill.Reader, tmp_path: Path) -> None:
+    data = write_words(tmp_path / "words", WORDS)
+    report = symdistill.evaluate(reader, data, teachers=[symdistill.load_teacher("words-small")], peers=None)
+    assert [entry["role"] for entry in report["readers"]] == ["student", "teacher"]
+    symdistill.export(reader, tmp_path / "mixed", mix=(copy.deepcopy(reader), 0.5))
+    mixed = symdistill.load(tmp_path / "mixed")
+    assert all(torch.equal(one, mixed.state_dict()[name]) for name, one in reader.state_dict().items())
+
+
+def test_a_report_tells_the_language_model(tmp_path: Path) -> None:
+    data = write_words(tmp_path / "words", WORDS)
+    with_model, without = symdistill.load("tiny-free"), symdistill.load("tiny-free")
+    without.language_model = None
+    report = symdistill.evaluate({"with": with_model, "without": without}, data)
+    assert [entry.get("language_model") for entry in report["readers"]] == ["european", None]
+    assert "read with a language model: with (european)" in warnings(report)
+
+
+def test_terms_are_not_lost_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    copied = symdistill.export("tiny-free", tmp_path / "copy")
+    reader = symdistill.load(copied)
+    (copied / "README.md").write_bytes("Schl\u00fcssel".encode("latin-1"))
+    with pytest.raises(symdistill.UserError, match=r"README\.md is no UTF-8 text"):
+        symdistill.export(reader, tmp_path / "again")
+    shutil.rmtree(copied)
+    symdistill.export(reader, tmp_path / "again")
+    assert "is gone, and with it what its card said of training, terms and scores" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_reads(tmp_path: Path) -> None:
+    draw("street").save(tmp_path / "word.png")
+    script = f"""
+import os, sys, symdistill, torch
+torch.set_num_threads(2)
+reader = symdistill.load("tiny-free")
+first = reader.read([{str(tmp_path / "word.png")!r}] * 8)
+child = os.fork()
+if child == 0:
+    os._exit(0 if reader.read([{str(tmp_path / "word.png")!r}] * 8)[0].text == first[0].text else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    assert subprocess.run([sys.executable, "-c", script], timeout=120, check=False, env=environment).returncode == 0

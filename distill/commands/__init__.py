@@ -77,6 +77,21 @@ def _bounded(kind: Callable[[str], Number], noun: str, least: Number, most: Numb
     return parse
 
 
+def add_run_options(parser: argparse.ArgumentParser, schema: type) -> None:
+    """Add what starts, resumes and replaces a training, and `--help-config` for its keys, those of `schema`."""
+    from distill.config_help import HelpConfig
+
+    parser.add_argument(
+        "--config", required=True, metavar="F", help="YAML file, or the name of a shipped configuration"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override one key of the configuration")
+    parser.add_argument(
+        "--resume", metavar="auto|DIR", help="continue the run in its folder, from the latest checkpoint or DIR"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
+    parser.add_argument("--help-config", action=HelpConfig, schema=schema)
+
+
 def add_plugin_option(parser: argparse.ArgumentParser) -> None:
     """Add `--plugin`, for readers and teachers of one's own."""
     parser.add_argument(

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -31,15 +30,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; see `parser`. Tables that are done before an interruption are printed, not written."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    given = parser().parse_args(words)
+    given = parser().parse_args(argv)
     out = Path(given.out)
     for option, file in (("--out", out), *([("--profile", Path(given.profile))] if given.profile else [])):
-        check_file(file, option)
-        if file.exists() and not given.overwrite:
-            raise UserError(f"{file} exists; replace it with --overwrite, or give another {option}")
+        check_file(file, option, given.overwrite)
     if given.profile and out.resolve() == Path(given.profile).resolve():
         raise UserError(f"--out and --profile are both {out}; give two files")
 
@@ -66,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             measured = list(TABLES[name](setup))
             print_table(name, measured, console)
             rows += measured
-    report = build_report(rows, setup, shlex.join(["symdistill", "bench", *words]))
+    report = build_report(rows, setup, shlex.join(["symdistill", "bench", *argv]))
     write_file(out, json.dumps(report, indent=1) + "\n")
     print(f"wrote {out}")
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,15 +29,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; see `parser`."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    given = parser().parse_intermixed_args(words)
+    given = parser().parse_intermixed_args(argv)
     from rich.console import Console
 
     from distill.evaluation.page.runs_page import FIGURES, build_comparison, write_curves, write_runs_page
     from distill.evaluation.runs import group_runs, open_runs
-    from distill.evaluation.runs_table import print_comparison
+    from distill.evaluation.tables import print_runs
     from students.files import check_output, remove
 
     out = Path(given.out)
@@ -47,12 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(groups) < 2:
         named = "one run" if len(given.runs) == 1 else "runs of one configuration that differ in their seed"
         raise UserError(f"{named}: nothing to compare with; give another run")
-    figures = build_comparison(groups, shlex.join(["symdistill", "compare", *words]))
+    figures = build_comparison(groups, shlex.join(["symdistill", "compare", *argv]))
     page = write_runs_page(out, groups, figures)
-    for file in out.glob("curve-*"):  # of the comparison that is replaced
+    for file in (*out.glob("curve-steps.*"), *out.glob("curve-time.*")):  # of the comparison that is replaced
         remove(file)
     pictures = write_curves(out, groups) if given.curves else []
-    print_comparison(figures, Console())
+    print_runs(figures, Console())
     print(f"report: {page}")
     if given.curves:
         print("curves: " + (", ".join(map(str, pictures)) or "none, for no run has logged a validation"))

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; see `parser`. Nothing is written unless every weight of the reader is there."""
     given = parser().parse_args(argv)
     if given.layout == "parseq" and given.clip:

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command until it is interrupted; see `parser`."""
     given = parser().parse_args(argv)
     check_extra("demo", "the demo page")

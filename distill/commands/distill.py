@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from distill.commands import CommandParser
+from distill.commands import CommandParser, add_run_options
 from distill.config import load_config
-from distill.config_help import HelpConfig
 from distill.errors import exit_on_user_error
 from distill.schema import Config
 
@@ -16,26 +14,18 @@ from distill.schema import Config
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""
     arguments = CommandParser(prog="distill", description=__doc__)
-    arguments.add_argument(
-        "--config", required=True, metavar="F", help="YAML file, or the name of a shipped configuration"
-    )
-    arguments.add_argument("overrides", nargs="*", metavar="key=value", help="override one key of the configuration")
+    add_run_options(arguments, Config)
     arguments.add_argument(
         "--dry-run", action="store_true", help="build all, print the layer map and one step's losses, stop"
     )
     arguments.add_argument(
-        "--resume", metavar="auto|DIR", help="continue the run in its folder, from the latest checkpoint or DIR"
-    )
-    arguments.add_argument("--overwrite", action="store_true", help="replace an earlier run in the folder")
-    arguments.add_argument(
         "--parent", type=int, metavar="PID", help="save and stop when this process ends, which started the command"
     )
-    arguments.add_argument("--help-config", action=HelpConfig, schema=Config)
     return arguments
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; see `parser`."""
     given = parser().parse_intermixed_args(argv)  # overrides may stand before and after options
     # torch and its friends take seconds to import: arguments and configuration are checked before.
@@ -55,5 +45,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.dry_run:
         rehearse(config)
         return 0
-    command = ["tools/distill.py", *(argv if argv is not None else sys.argv[1:])]
+    command = ["symdistill", "distill", *argv]
     return 0 if distill(config, given.resume, given.overwrite, command).finished else STOPPED

@@ -63,10 +63,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; see `parser`. Nothing is written unless the whole comparison succeeds."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    given = parser().parse_args(words)
+    given = parser().parse_args(argv)
     check(given)
     # torch and its friends take seconds to import: what the arguments alone tell is checked before.
     import torch
@@ -79,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.doctor:
         from distill.evaluation.doctor import run_doctor
 
-        run_doctor(given.teacher, given.charset, words, given.out, given.overwrite)
+        run_doctor(given.teacher, given.charset, argv, given.out, given.overwrite)
     else:
-        run_comparison(given, words)
+        run_comparison(given, argv)
     return 0
 
 
@@ -108,7 +107,7 @@ def check(given: argparse.Namespace) -> None:
         raise UserError("--against and --no-overlap-check exclude each other; leave one out")
 
 
-def run_comparison(given: argparse.Namespace, words: Sequence[str]) -> None:
+def run_comparison(given: argparse.Namespace, argv: Sequence[str]) -> None:
     """Compare, print the tables, and write them where that is asked for."""
     from rich.console import Console
 
@@ -130,7 +129,7 @@ def run_comparison(given: argparse.Namespace, words: Sequence[str]) -> None:
         threads=given.threads,
         out=given.out,
         overwrite=given.overwrite,
-        command=["symdistill", "evaluate", *words],
+        command=["symdistill", "evaluate", *argv],
         config={key: value for key, value in vars(given).items() if key not in ("out", "overwrite", "doctor")},
     )
     print_report(evaluation.report, Console())
@@ -148,8 +147,8 @@ def identify(name: str) -> str:
 
 def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader]:
     """Open all readers, students first; readers of one name go by what was typed."""
-    from distill.deployment.readers import choose_decoding, choose_language_model
-    from distill.evaluation.lexicon import NearestWordReader, open_reader, read_lexicon
+    from distill.deployment.readers import choose_decoding, choose_language_model, open_model
+    from distill.evaluation.lexicon import NearestWordReader, open_teacher, read_lexicon
 
     typed = [*given.student, *given.baseline, *given.teacher, *given.peer]
     places = [identify(name) for name in typed]
@@ -162,10 +161,10 @@ def open_readers(given: argparse.Namespace, charset: Charset) -> list[WordReader
         if dropped:
             listed = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
             print(f"{given.lexicon}: {len(lexicon)} words; lines left out: {listed}", file=sys.stderr)
-    readers: list[WordReader] = [open_reader(name, "student", given.threads) for name in given.student]
-    readers += [open_reader(name, "baseline", given.threads) for name in given.baseline]
-    readers += [open_reader(name, "teacher", given.threads, charset, lexicon) for name in given.teacher]
-    readers += [open_reader(name, "peer", given.threads) for name in given.peer]
+    readers: list[WordReader] = [open_model(name, "student", given.threads) for name in given.student]
+    readers += [open_model(name, "baseline", given.threads) for name in given.baseline]
+    readers += [open_teacher(name, charset, lexicon, given.threads) for name in given.teacher]
+    readers += [open_model(name, "peer", given.threads) for name in given.peer]
     choose_decoding(readers, *chosen_decoding(given))
     choose_language_model(readers, given.language_model)
     names = [reader.name for reader in readers]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,9 +24,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; see `parser`."""
-    given = parser().parse_intermixed_args(sys.argv[1:] if argv is None else list(argv))
+    given = parser().parse_intermixed_args(argv)
     from distill.evaluation.frontier import collect_places
     from distill.evaluation.page import charts
     from distill.evaluation.page.svg import drawing, picture_files, write_pictures
@@ -37,12 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         out = out.with_suffix("")
     if out.is_dir():
         raise UserError(f"{out} is a folder; give --out a name without ending, such as pictures/frontier")
-    existing = next((file for file in picture_files(out) if file.exists()), None)
-    if existing is not None and not given.overwrite:
-        raise UserError(f"{existing} exists; replace it with --overwrite, or give another --out")
-    if not out.absolute().parent.is_dir():
-        raise UserError(f"{out.parent} is no folder; create it, or give another --out")
-    check_file(out, "--out")
+    for file in picture_files(out):
+        check_file(file, "--out", given.overwrite)
     places, notes = collect_places(given.reports)
     with drawing():
         files = write_pictures(charts.frontier(places, width=640, height=420), out)

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ STUDENT = "shipped name, folder of a reader, ONNX file, rapidocr or tesseract (%
 PAGED = (".tif", ".tiff", ".gif", ".webp", ".apng", ".png", ".avif", ".avifs", ".mpo")
 """Endings of files that may hold several pictures."""
 SHOW_PROGRESS_FROM = 500
-"""Pictures from which on a terminal shows a progress bar."""
+"""Pictures from which on progress is shown."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 @exit_on_user_error
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; see `parser`. Nothing is printed unless every picture can be read."""
     given = parser().parse_args(argv)
     decoding, refine_iters = chosen_decoding(given)
@@ -75,8 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     choose_decoding([reader], decoding, refine_iters)
     choose_language_model([reader], given.language_model)
     allow = None if given.allow is None else allow_list(given.allow, reader.model.charset)
-    read = reader.model.read_iter(files.pictures, given.batch, allow)
-    readings = [*with_progress(read, len(files.pictures))]
+    readings = reader.model.read_iter(files.pictures, given.batch, allow)
+    if len(files.pictures) >= SHOW_PROGRESS_FROM:
+        from distill.data.progress import followed
+
+        readings = followed(readings, len(files.pictures), "reading")
     results = list(zip(files.pictures, readings, strict=True))
     if isinstance(sys.stdout, io.TextIOWrapper) and "utf" in sys.stdout.encoding.lower():
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
@@ -134,13 +137,3 @@ def describe(path: Path, reading: Reading) -> dict[str, Any]:
             for char in reading.characters
         ],
     }
-
-
-def with_progress(readings: Iterable[Reading], total: int) -> Iterable[Reading]:
-    """Show a progress bar on a terminal while many pictures are read."""
-    if total < SHOW_PROGRESS_FROM or not sys.stderr.isatty():
-        return readings
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(readings, "reading", total, console=Console(stderr=True), transient=True)

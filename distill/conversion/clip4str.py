@@ -12,11 +12,12 @@ import re
 
 from distill.conversion import UNKNOWN
 from distill.conversion.checkpoints import Checkpoint
-from distill.conversion.layout import ConversionOptions, Converted, Sizes, count_blocks, fill, need
+from distill.conversion.layout import ConversionOptions, Converted, Sizes, fill, need
 from students.charset import CHARSETS
 from students.errors import UserError
 from teachers.backbones import ClipSizes
 from teachers.clip4str import Clip4Str, Clip4StrConfig
+from teachers.weights import count_blocks
 from teachers.zoo import CLIP_VOCABULARY, config_from_shapes
 
 CLIP, VISUAL, CROSS = "clip_model.", "visual_decoder.", "cross_decoder."
@@ -60,7 +61,7 @@ def reader_config(checkpoint: Checkpoint, sizes: Sizes) -> Clip4StrConfig:
     )
     width, clip = queries.shape[2], clip_sizes(checkpoint, sizes)
     encoder_heads, decoder_heads = sizes.options.heads or (None, None)
-    sizes.check_said("--heads", "encoder heads", encoder_heads, clip.image_width // HEAD_WIDTH)
+    sizes.refuse_contradiction("--heads", "encoder heads", encoder_heads, clip.image_width // HEAD_WIDTH)
     return Clip4StrConfig(
         charset=sizes.charset(head.shape[0]),
         caption_charset=caption_charset(checkpoint, sizes),

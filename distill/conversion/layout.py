@@ -13,6 +13,7 @@ from distill.conversion.checkpoints import Checkpoint
 from students.charset import CHARSETS, Charset
 from students.errors import UserError
 from students.pretrained import check_finite
+from teachers.weights import count_blocks
 
 MAX_NAMES = 12
 """Names that an error message lists; the rest is counted."""
@@ -131,7 +132,7 @@ class Sizes:
             )
         return characters
 
-    def check_said(self, option: str, what: str, given: object, stored: object) -> None:
+    def refuse_contradiction(self, option: str, what: str, given: object, stored: object) -> None:
         """Refuse an option that was given and contradicts the file; raises `UserError`."""
         if given is not None and given != stored:
             raise UserError(f"{self.checkpoint.path}: has {what} {stored}, not {given}; leave {option} out")
@@ -146,7 +147,7 @@ class Sizes:
         given = None if self.options.heads is None else self.options.heads[0 if part == "encoder" else 1]
         if isinstance(stored, int):
             heads = stored
-            self.check_said("--heads", f"{part} heads", given, stored)
+            self.refuse_contradiction("--heads", f"{part} heads", given, stored)
         elif given is not None:
             heads = given
         elif width % HEAD_WIDTHS[part] == 0:
@@ -170,7 +171,7 @@ class Sizes:
         stored = self.checkpoint.settings.get("img_size")
         if isinstance(stored, list | tuple) and len(stored) == 2 and all(type(side) is int for side in stored):
             size = (stored[0], stored[1])
-            self.check_said("--image", "height and width", self.options.image, size)
+            self.refuse_contradiction("--image", "height and width", self.options.image, size)
         elif self.options.image is not None:
             size = self.options.image
         else:
@@ -191,7 +192,7 @@ class Sizes:
         """
         stored: Any = self.checkpoint.settings.get(name)
         if type(stored) is int:
-            self.check_said(option, what, given, stored)
+            self.refuse_contradiction(option, what, given, stored)
             return stored
         if given is not None:
             return given
@@ -241,11 +242,6 @@ def vit_sizes(checkpoint: Checkpoint, sizes: Sizes, prefix_tokens: int) -> dict[
         "decoder_mlp_ratio": len(decoder_hidden) / width,
         "dropout": sizes.dropout(),
     }
-
-
-def count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    """Count the blocks whose names start with `prefix`."""
-    return len({name[len(prefix) :].partition(".")[0] for name in tensors if name.startswith(prefix)})
 
 
 def need(checkpoint: Checkpoint, *names: str) -> list[Tensor]:

@@ -39,11 +39,9 @@ def parseq_config(checkpoint: Checkpoint, sizes: Sizes) -> ParseqConfig:
     """
     if CLASS_TOKEN in checkpoint.tensors:
         raise UserError(f"{checkpoint.path}: has {CLASS_TOKEN}, PARSeq has none; convert it as clipocr")
-    settings = checkpoint.settings
-    autoregressive: Any = settings.get("decode_ar")
-    refine_iters: Any = settings.get("refine_iters")
+    refine_iters: Any = checkpoint.settings.get("refine_iters")
     return ParseqConfig(
         **vit_sizes(checkpoint, sizes, prefix_tokens=0),
-        decoding="nar" if autoregressive is False else "ar",
+        decoding="ar" if sizes.switch("decode_ar", True) else "nar",
         refine_iters=refine_iters if type(refine_iters) is int and refine_iters >= 0 else ParseqConfig.refine_iters,
     )

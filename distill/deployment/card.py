@@ -11,6 +11,7 @@ from pathlib import Path
 from distill.deployment.onnx_program import onnx_program
 from distill.deployment.snippets import FILES, TargetName, snippet
 from distill.evaluation.stored_reports import load_report
+from distill.evaluation.tables import score_cells
 from students.charset import show_characters
 from students.decoding import LogitsKind
 from students.errors import UserError
@@ -156,11 +157,18 @@ def below_a_title(text: str) -> str:
 
 
 def read_sections(folder: str | Path) -> dict[str, str]:
-    """Read the sections of the card in `folder`, for a student that is exported again; empty without a card."""
+    """Read the sections of the card in `folder`, for a student that is exported again; empty without a card.
+
+    Raises:
+        UserError: for a card that is no UTF-8 text, whose terms would be lost.
+    """
+    file = Path(folder) / "README.md"
     try:
-        text = (Path(folder) / "README.md").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = file.read_text(encoding="utf-8")
+    except OSError:
         return {}
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is no UTF-8 text: save it as UTF-8, or its training and terms would be lost") from None
     pieces = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
     return {title.strip(): body.strip() for title, body in zip(pieces[1::2], pieces[2::2], strict=True)}
 
@@ -171,6 +179,7 @@ def fill_card(
     training: str | None = None,
     terms: str | None = None,
     report: str | Path | None = None,
+    params: int | None = None,
 ) -> Card:
     """Fill a card, by default with what the card in the folder of the reader says.
 
@@ -180,18 +189,19 @@ def fill_card(
         training: data, steps, seed and teacher; Markdown.
         terms: terms of use that follow from the training data; Markdown.
         report: report.json that has its scores.
+        params: number of the reader's weights, to tell a report of another one.
 
     Raises:
         UserError: for a reader that isn't there, or a report without it.
     """
     earlier = read_sections(locate(source))
     name = name or name_of(source)
-    scores = scores_from_report(report, name) if report else earlier.get("Scores", UNKNOWN)
+    scores = scores_from_report(report, name, params) if report else earlier.get("Scores", UNKNOWN)
     return Card(name, training or earlier.get("Training", UNKNOWN), terms or earlier.get("Terms", UNKNOWN), scores)
 
 
-def scores_from_report(file: str | Path, name: str) -> str:
-    """Format the scores of the student `name` in a report.json as a Markdown table.
+def scores_from_report(file: str | Path, name: str, params: int | None = None) -> str:
+    """Format the scores of the student `name`, of so many weights, in a report.json as a Markdown table.
 
     Raises:
         UserError: when the file is no report, or has no such student in it.
@@ -207,6 +217,11 @@ def scores_from_report(file: str | Path, name: str) -> str:
             f"{file} has no student {name!r}; give --name with one of: {', '.join(students) or 'none in it'}"
         )
     reader = students.get(name) or next(iter(students.values()))
+    if name not in students and params is not None and reader.get("params") not in (None, params):
+        raise UserError(
+            f"{file} has scores of {reader['name']} alone, which has {reader['params']:,} weights, and {name} has "
+            f"{params:,}; evaluate {name}"
+        )
     lines = [] if name in students else [f"Evaluated as `{reader['name']}`.", ""]
     lines += [
         "| set | words | correct | word accuracy % | 95% interval | 1-NED % |",
@@ -215,13 +230,14 @@ def scores_from_report(file: str | Path, name: str) -> str:
     try:
         for title, score in reader["benchmarks"].items():
             part, title = " (a part)" if score.get("partial") else "", title.replace("|", r"\|")
-            lines.append(
-                f"| {title} | {score['words']}{part} | {score['hits']} | {score['accuracy']:.2f} | "
-                f"{score['interval'][0]:.1f} to {score['interval'][1]:.1f} | {score['one_minus_ned']:.2f} |"
-            )
+            cells = [title, f"{score['words']}{part}", str(score["hits"]), *score_cells(score)[:3]]
+            lines.append(f"| {' | '.join(cells)} |")
         over = f", over {', '.join(report['averaged_sets'])}" if "averaged_sets" in report else ""
+        how = f"{len(report['charset'])} characters are scored. " if "charset" in report else ""
+        how += f"Read with the language model {reader['language_model']}. " if "language_model" in reader else ""
         averages = (
-            f"Average by word {reader['average_by_word']:.2f}%, average by set {reader['average_by_set']:.2f}%{over}."
+            f"{how}Average by word {reader['average_by_word']:.2f}%, average by set "
+            f"{reader['average_by_set']:.2f}%{over}."
         )
     except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise UserError(f"{file} is no report of this version ({error!r}); evaluate again") from None

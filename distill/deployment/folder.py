@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from distill.deployment.card import UNKNOWN, Card, fill_card
 from distill.deployment.comparison_words import ComparisonWord, count_right, draw_pictures
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Parity, TargetParity, check_parity
+from distill.deployment.parity import Parity, ParityError, TargetParity, check_parity
 from distill.deployment.snippets import FILES, FLOAT_ONLY, TargetName, int8_file
 from distill.deployment.web_page import holds_page, write_page
 from distill.deployment.web_runtime import WebRuntime, find_runtime
@@ -31,16 +32,9 @@ from teachers.registry import READERS, load_reader
 
 WeightType = Literal["float32", "float16"]
 """How weights may be stored."""
-PARTS = ("guidance",)
+LOG = logging.getLogger(__name__)
+GUIDANCE_FOLDERS = ("guidance",)
 """Folders that may be part of a student's: what a converted one needs to be distilled on. Export leaves them out."""
-
-
-class ParityError(Exception):
-    """ONNX and PyTorch read differently."""
-
-    def __init__(self, parity: Parity) -> None:
-        super().__init__(str(parity))
-        self.parity = parity
 
 
 @dataclass(frozen=True)
@@ -88,14 +82,13 @@ def save_folder(
         runtime: where the page of the target `web` gets onnxruntime-web from; None as `find_runtime` finds it.
         dtype: how weights are stored.
         overwrite: replace the student that is there.
-        parts: further folders in it, of `PARTS`, and what writes each.
+        parts: further folders in it, of `GUIDANCE_FOLDERS`, and what writes each.
 
     Raises:
         UserError: when `folder` exists and may not be replaced, weights are NaN or infinite, or there is no ONNX of
             such a reader.
-        ParityError: when ONNX and PyTorch differ; nothing is left behind then.
-        TargetParityError: when a file for another program computes other scores, or is read otherwise there.
-        Int8Error: when 8-bit weights change more readings.
+        ParityError: when a file reads differently than PyTorch, or 8-bit weights change more readings than
+            `int8_limit`; nothing is left behind then.
     """
     folder = Path(folder)
     check_folder(folder, overwrite)
@@ -134,7 +127,7 @@ def export(
     onnx: bool = False,
     targets: TargetName | Sequence[TargetName] = (),
     web_runtime: str | Path | None = None,
-    mix: tuple[str | Path, float] | None = None,
+    mix: tuple[str | Path | Reader, float] | None = None,
     name: str | None = None,
     dtype: WeightType = "float32",
     overwrite: bool = False,
@@ -157,13 +150,12 @@ def export(
 
     Raises:
         UserError: for a folder that may not be replaced, or a reader that cannot be exported.
-        ParityError: when ONNX and PyTorch differ; nothing is left behind then.
-        TargetParityError: when a file for another program computes other scores, or is read otherwise there.
+        ParityError: when a file reads differently than PyTorch; nothing is left behind then.
     """
-    targets = [targets] if isinstance(targets, str) else list(targets)
+    targets = [targets] if isinstance(targets, str) else list(targets or ())
     if not isinstance(folder, str | Path) or not str(folder):
         raise UserError(f"{folder!r} is no folder to export to; give its path")
-    if mix is not None and (isinstance(mix, str | Path) or len(mix) != 2):
+    if mix is not None and (not isinstance(mix, tuple | list) or len(mix) != 2):
         raise UserError(f'mix is {mix!r}; give a reader and the part of its weights, such as ("tiny", 0.25)')
     if web_runtime is not None and "web" not in targets:
         raise UserError("web_runtime is for the page of the target web; add it to targets, or leave web_runtime out")
@@ -177,8 +169,10 @@ def export(
     if not isinstance(reader, str | Path | Reader):  # an ONNX file, say
         raise UserError(f"{type(reader).__name__} has no weights to export; give the folder of the student")
     model = load_reader(reader) if isinstance(reader, str | Path) else reader
-    if model.source is None or not model.source.is_dir():  # its folder may be gone
+    if model.source is None or not model.source.is_dir():
         card = Card(name or type(model).__name__.lower())
+        if model.source is not None:
+            LOG.warning("%s is gone, and with it what its card said of training, terms and scores", model.source)
     else:
         card = fill_card(model.source, name)
         if not reads_as_stored(model):
@@ -203,13 +197,13 @@ def reads_as_stored(reader: Reader) -> bool:
     )
 
 
-def mix_in(student: Reader, card: Card, source: str | Path, share: float, scored: bool = False) -> Card:
+def mix_in(student: Reader, card: Card, source: str | Path | Reader, share: float, scored: bool = False) -> Card:
     """Mix the weights of the reader that a student started from into it, in place; returns its card.
 
     Args:
         student: the student.
         card: its card.
-        source: the other reader, as for `load_reader`.
+        source: the other reader, or its name as for `load_reader`.
         share: part of the other's weights, 0 to 1.
         scored: whether the card's scores are of the mixed weights.
 
@@ -217,11 +211,13 @@ def mix_in(student: Reader, card: Card, source: str | Path, share: float, scored
         UserError: when there is no such reader, or it is of another architecture or alphabet.
     """
     try:
-        other = load_reader(source)
+        other = source if isinstance(source, Reader) else load_reader(source)
     except UserError as error:
         raise UserError(f"to mix in, weights are needed: {error}") from None
     mix_weights(student, other, share)
-    return card.mixed_with(fill_card(source), share, scored)
+    home = other.source
+    origin = Card(type(other).__name__.lower()) if home is None or not home.is_dir() else fill_card(home)
+    return card.mixed_with(origin, share, scored)
 
 
 def check_folder(folder: Path, overwrite: bool, keeps_parts: bool = False) -> None:
@@ -230,13 +226,13 @@ def check_folder(folder: Path, overwrite: bool, keeps_parts: bool = False) -> No
     Args:
         folder: the folder.
         overwrite: replace the student that is there.
-        keeps_parts: refuse to replace one with `PARTS`, which whoever asks can't write again.
+        keeps_parts: refuse to replace one with `GUIDANCE_FOLDERS`, which whoever asks can't write again.
 
     Raises:
         UserError: naming what is in the way.
     """
     check_output(folder, overwrite, "a student", holds_student, renamed=True)
-    if keeps_parts and (lost := [name for name in PARTS if (folder / name).exists()]):
+    if keeps_parts and (lost := [name for name in GUIDANCE_FOLDERS if (folder / name).exists()]):
         raise UserError(f"{folder} holds {lost[0]}, which would be lost; give another --out, or move {lost[0]} away")
 
 
@@ -244,7 +240,7 @@ def holds_student(folder: Path) -> bool:
     """Tell whether `folder` is a student's and holds nothing else."""
     exported = [*FILES.values(), *map(int8_file, FILES)]
     files = "config.json", "model.safetensors", "README.md", OWN_FILE
-    own = {*files, *PARTS, *(file.split("/")[0] for file in exported)}
+    own = {*files, *GUIDANCE_FOLDERS, *(file.split("/")[0] for file in exported)}
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -272,8 +268,7 @@ def export_checked(
     """Export the student in `folder` for each target, and compare the files with it.
 
     Raises:
-        ParityError: when student.onnx differs from PyTorch.
-        TargetParityError: when another file does, or its program reads it otherwise.
+        ParityError: when a file differs from PyTorch, or its program reads it otherwise.
     """
     from distill.deployment.onnx_export import export_onnx
     from distill.deployment.target_parity import export_target_files
@@ -286,7 +281,7 @@ def export_checked(
             student, OnnxReader(folder / FILES["onnx"]), to_tensor(pictures, student.image_size, student.keep_aspect)
         )
         if not parity.agrees:
-            raise ParityError(parity)
+            raise ParityError(f"ONNX and PyTorch differ: {parity}")
     others = [target for target in targets if target != "onnx"]
     return parity, export_target_files(student, folder, others, name, pictures) if others else {}
 
@@ -339,7 +334,7 @@ def add_page(
 def export_int8(
     folder: Path, targets: Sequence[TargetName], words: Sequence[ComparisonWord] | None, limit: float
 ) -> Sequence[object]:
-    """Write files with 8-bit weights beside the others in `folder`; raises `UserError` and `Int8Error`."""
+    """Write files with 8-bit weights beside the others in `folder`; raises `UserError` and `ParityError`."""
     from distill.deployment.int8 import write_int8
 
     if not words:

@@ -25,7 +25,7 @@ from PIL import Image
 
 from distill.deployment.comparison_words import ComparisonWord, count_right
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Int8Error
+from distill.deployment.parity import ParityError
 from distill.deployment.programs import PROGRAMS
 from distill.deployment.snippets import FILES, TargetName, int8_file
 from distill.deployment.targets import TARGETS, form_of
@@ -223,7 +223,7 @@ def write_int8(
         limit: percent of words that may change.
 
     Raises:
-        Int8Error: when more change.
+        ParityError: when more change.
     """
     checks = []
     for target in targets:
@@ -237,6 +237,6 @@ def write_int8(
             if check.percent <= limit:
                 break
         else:
-            raise Int8Error(f"{check}; more than the {limit:g}% of --int8-limit")
+            raise ParityError(f"{check}; more than the {limit:g}% of --int8-limit")
         checks.append(check)
     return checks

@@ -31,7 +31,7 @@ class NpmFiles:
     folder: str
     """Where they are in the package, with a slash at its end; empty for its root."""
     sha256: Mapping[str, str]
-    """The files, by their paths in `folder`, with what they are."""
+    """SHA-256 of each file, by its path in `folder`."""
 
     @property
     def name(self) -> str:

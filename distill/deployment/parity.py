@@ -19,8 +19,12 @@ BATCHES = (1, 2, 3, 5, 8, 16, 33, 64)
 TOLERANCE = 1e-3
 """Largest difference of a logit; float32 in another order of summation differs by far less."""
 
-TIE = 1e-4
+LOGIT_TIE = 1e-4
 """Two tokens whose logits are this near are equally good: which one is chosen depends on the order of summation."""
+
+
+EXAMPLES = 3
+"""Differences that are named."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,11 @@ class Parity:
     def __str__(self) -> str:
         lengths = f"{min(self.lengths)} to {max(self.lengths)}" if self.lengths else "none"
         verdict = "no difference" if self.agrees else f"{len(self.differences)} words differ"
+        ties = f"; {self.ties} ties" if self.ties else ""
+        examples = "".join(f"; {difference}" for difference in self.differences[:EXAMPLES])
         return (
             f"{self.words} words, batches of {', '.join(map(str, self.batches))}, readings of {lengths} characters: "
-            f"{verdict}; logits within {self.largest:.2g}" + (f"; {self.ties} ties" if self.ties else "")
+            f"{verdict}; logits within {self.largest:.2g}{ties}{examples}"
         )
 
 
@@ -83,7 +89,7 @@ class TargetParity:
     """Largest difference of a score from PyTorch's."""
     misread: tuple[tuple[str, str], ...]
     """What the scores say and the program read, where these differ."""
-    as_own: int
+    same_as_reader: int
     """Words read as the reader reads them itself."""
 
     @property
@@ -96,24 +102,16 @@ class TargetParity:
             by = f"{self.title} isn't installed: onnxruntime on pictures prepared as there"
         else:
             by = f"{self.title} {self.version}"
-        verdict = "" if self.agrees else f"; {len(self.misread)} words not as their scores say"
+        examples = "".join(f"; {ours!r} read as {theirs!r}" for ours, theirs in self.misread[:EXAMPLES])
+        verdict = "" if self.agrees else f"; {len(self.misread)} words not as their scores say{examples}"
         return (
-            f"{by}: {self.as_own} of {self.words} words read as by the reader itself; scores within {self.largest:.2g} "
-            f"of PyTorch{verdict}"
+            f"{by}: {self.same_as_reader} of {self.words} words read as by the reader itself; scores within "
+            f"{self.largest:.2g} of PyTorch{verdict}"
         )
 
 
-class TargetParityError(Exception):
-    """A file computes other scores than PyTorch, or a program reads them in another way."""
-
-    def __init__(self, name: str, parity: TargetParity) -> None:
-        examples = "".join(f"; {ours!r} read as {theirs!r}" for ours, theirs in parity.misread[:3])
-        super().__init__(f"{name}: {parity}{examples}")
-        self.parity = parity
-
-
-class Int8Error(Exception):
-    """8-bit weights change more words than is allowed."""
+class ParityError(Exception):
+    """An exported file computes other scores or reads other words than PyTorch, beyond what is allowed."""
 
 
 def check_parity(student: Reader, reader: OnnxReader, images: Tensor, batches: Sequence[int] = BATCHES) -> Parity:
@@ -163,7 +161,7 @@ def logit_difference(expected: Tensor, exported: Tensor) -> tuple[float, bool]:
     compared = other[0] + 1 if other else steps
     difference = float((expected[:compared] - exported[:compared]).abs().max())
     best, second = expected[compared - 1].topk(2).values.tolist()
-    return (float("inf") if math.isnan(difference) else difference), bool(other) and best - second <= TIE
+    return (float("inf") if math.isnan(difference) else difference), bool(other) and best - second <= LOGIT_TIE
 
 
 def split_batches(count: int, batches: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -41,8 +41,6 @@ class Program:
     """The package that holds it; None where it is one of several."""
     prepare: Callable[[Image.Image, Form], np.ndarray]
     """Makes its input (3, H, W) of one picture, for a reader of some form."""
-    padding: float
-    """What it fills up narrower pictures of a batch with."""
     read: Callable[[Path, Charset, Form, Pictures], list[str]]
     """Reads words with the program itself, as it is set up in docs/howto/programs.md."""
 
@@ -55,10 +53,10 @@ class Program:
         return str(importlib.import_module(self.module).__version__)
 
     def batch(self, pictures: Pictures, form: Form) -> np.ndarray:
-        """Prepare pictures (N, 3, H, W) for a reader of some form, all as wide as the widest."""
+        """Prepare pictures (N, 3, H, W) for a reader of some form, padded with 0 to the widest."""
         prepared = [self.prepare(picture, form) for picture in pictures]
         width = max(array.shape[2] for array in prepared)
-        batch = np.full((len(prepared), *prepared[0].shape[:2], width), self.padding, np.float32)
+        batch = np.zeros((len(prepared), *prepared[0].shape[:2], width), np.float32)
         for row, array in zip(batch, prepared, strict=True):
             row[:, :, : array.shape[2]] = array
         return batch
@@ -175,9 +173,9 @@ def read_opencv(file: Path, charset: Charset, form: Form, pictures: Pictures) ->
 
 
 PROGRAMS: dict[TargetName, Program] = {
-    "rapidocr": Program("rapidocr", "rapidocr", prepare_rapidocr, 0.0, read_rapidocr),
-    "paddleocr": Program("paddleocr", "paddleocr", prepare_paddleocr, 0.0, read_paddleocr),
-    "onnxtr": Program("onnxtr", "onnxtr", prepare_onnxtr, 0.0, read_onnxtr),
-    "opencv": Program("cv2", None, prepare_opencv, 0.0, read_opencv),
+    "rapidocr": Program("rapidocr", "rapidocr", prepare_rapidocr, read_rapidocr),
+    "paddleocr": Program("paddleocr", "paddleocr", prepare_paddleocr, read_paddleocr),
+    "onnxtr": Program("onnxtr", "onnxtr", prepare_onnxtr, read_onnxtr),
+    "opencv": Program("cv2", None, prepare_opencv, read_opencv),
 }
 """Programs by the name of their target."""

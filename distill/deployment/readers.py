@@ -49,6 +49,10 @@ class WordReader(Protocol):
         """Read RGB pictures of any size: one reading each."""
         ...
 
+    def place(self, device: str, threads: int | None) -> WordReader:
+        """Return the reader on a device with a number of CPU threads, where it has a choice."""
+        ...
+
 
 class ModelReader:
     """A reader that reads any word: in memory, in an ONNX file, or of another program.
@@ -65,12 +69,17 @@ class ModelReader:
         self.model, self.name, self.role = model, name or name_of_model(model), role
         self.params, self.charset = model.parameters_count, model.charset.characters
 
+    @property
+    def language_model(self) -> str | None:
+        """Name of the language model that weighs its words; None without one."""
+        return None if self.model.language_model is None else self.model.language_model.name
+
     def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
         """See `WordReader`."""
         return self.model.read_pictures(pictures)
 
     def place(self, device: str, threads: int | None) -> ModelReader:
-        """See `place`."""
+        """See `WordReader`."""
         model = self.model.place(device, threads)
         return self if model is self.model else ModelReader(model, self.name, self.role)
 
@@ -88,6 +97,9 @@ def open_without_torch(name_or_path: str, threads: int | None = None) -> OnnxRea
     Raises:
         UserError: when it isn't there, or can't be read.
     """
+    path = Path(name_or_path)
+    if path.name in ("config.json", "model.safetensors") and path.is_file():
+        raise UserError(f"{path} is a part of a reader; give its folder, {path.parent}")
     match = ONNX_NAME.fullmatch(name_or_path)
     if match is None and name_or_path not in shipped() and os.path.isfile(name_or_path):
         return OnnxReader(name_or_path, threads)
@@ -150,12 +162,6 @@ def choose_language_model(readers: Sequence[WordReader], given: str | None) -> N
         raise UserError("none of these reads by CTC, which a language model is for; leave --language-model out")
     for reader in able:
         reader.model.language_model = chosen
-
-
-def place(reader: WordReader, device: str, threads: int | None) -> WordReader:
-    """Put a reader on a device with a number of CPU threads, where it has a choice."""
-    placed = getattr(reader, "place", None)
-    return reader if placed is None else placed(device, threads)
 
 
 def choose_device(device: Literal["auto", "cpu", "cuda"]) -> str:

@@ -15,7 +15,7 @@ import onnxruntime
 import torch
 from PIL import Image
 
-from distill.deployment.parity import BATCHES, TargetParity, TargetParityError, split_batches
+from distill.deployment.parity import BATCHES, ParityError, TargetParity, split_batches
 from distill.deployment.programs import PROGRAMS
 from distill.deployment.snippets import FILES, TargetName
 from distill.deployment.targets import TARGETS, build_targets, form_of, inference_yml
@@ -23,7 +23,7 @@ from students.decoding import DECODERS
 from students.files import write_file
 from students.reading import Reader
 
-TIE = 1e-4
+PROBABILITY_TIE = 1e-4
 """Columns whose two best scores are this near may be read either way: another program sums in another order."""
 
 
@@ -59,7 +59,7 @@ def check_target_file(reader: Reader, file: Path, name: TargetName, pictures: Se
         read = program.read(file, reader.charset, form, pictures)
     misread = [
         (ours, theirs) for ours, theirs, margin in zip(texts, read, margins, strict=True)
-        if ours != theirs and margin > TIE
+        if ours != theirs and margin > PROBABILITY_TIE
     ]  # fmt: skip
     own = [reading.text for reading in reader.read(list(pictures))]
     return TargetParity(
@@ -81,7 +81,7 @@ def export_target_files(
         pictures: RGB pictures of words to check on.
 
     Raises:
-        TargetParityError: for the first file that computes other scores, or is read otherwise by its program.
+        ParityError: for the first file that computes other scores, or is read otherwise by its program.
     """
     checked = {}
     for name, model in build_targets(reader, names, title).items():
@@ -92,5 +92,5 @@ def export_target_files(
             write_file(file.with_name("inference.yml"), inference_yml(reader).encode())
         checked[name] = check_target_file(reader, file, name, pictures)
         if not checked[name].agrees:
-            raise TargetParityError(name, checked[name])
+            raise ParityError(f"{name}: {checked[name]}")
     return checked

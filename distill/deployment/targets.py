@@ -48,8 +48,8 @@ class Target:
     """Its name for people; programs that are equal but for it take the same file."""
     fit: Callable[[Form], nn.Module]
     """Makes the module that maps its pictures to a reader's."""
-    given: Callable[[Form], tuple[int, int]]
-    """Returns height and width of its pictures; where `free` tells that it may choose, an example."""
+    input_size: Callable[[Form], tuple[int, int]]
+    """Returns height and width to export with; only an example on sides that `free` leaves open."""
     free: Callable[[Form], tuple[str | None, str | None]]
     """Names the sizes, height and width, that may differ from picture to picture."""
     scores: Scores
@@ -183,10 +183,10 @@ def build_target(reader: Reader, target: Target, core: ModelProto, title: str) -
     """Build one graph: a program's pictures -> the reader's, the reader (`core`), a program's scores."""
     classes = len(reader.charset.characters) + 1
     form = form_of(reader)
-    free, given = target.free(form), target.given(form)
+    free, chosen = target.free(form), target.input_size(form)
     # A batch of one would be taken for a constant; it is made one below.
     sizes = {0: BATCH, **{axis: SIZES[axis] for axis, name in zip((2, 3), free, strict=True) if name}}
-    model = to_onnx(target.fit(form), (torch.rand(3, 3, *given),), (sizes,))
+    model = to_onnx(target.fit(form), (torch.rand(3, 3, *chosen),), (sizes,))
     graph = model.graph
     reduce_axis_by_axis(graph)
     rename({graph.input[0].name: INPUT}, graph.node)
@@ -198,7 +198,7 @@ def build_target(reader: Reader, target: Target, core: ModelProto, title: str) -
         part.CopyFrom(core)
     append(graph, part.graph, [graph.output[0].name], [BLANK_FIRST], "reader")
     output = target.append_tail(graph, BLANK_FIRST, classes)
-    size = [name or length for name, length in zip(free, given, strict=True)]
+    size = [name or length for name, length in zip(free, chosen, strict=True)]
     shape: list[int | str] = ["steps", 1, classes] if target.columns_first else ["batch", "steps", classes]
     finished = declare(model, [1 if target.columns_first else "batch", 3, *size], output, shape)
     # Folds what depends on a batch of one into constants: OpenCV before 5 knows no sizes that are computed.

@@ -11,7 +11,7 @@ from distill.deployment.web_runtime import BESIDE, WebRuntime
 from students.files import write_file
 from students.reading import Reader
 
-PARTS = ("page.css", "page.js", "reader.js", "pictures.js", "ctc.js", "beam_search.js", "language_model.js")
+PAGE_FILES = ("page.css", "page.js", "reader.js", "pictures.js", "ctc.js", "beam_search.js", "language_model.js")
 """Files that are the same in every folder; index.html has the runtime's host in it."""
 MODEL = "reader.onnx"
 """The reader's ONNX file in the folder."""
@@ -19,7 +19,7 @@ MODEL = "reader.onnx"
 
 def holds_page(folder: Path) -> bool:
     """Tell whether a folder holds what `write_page` writes, and nothing else."""
-    own = {*PARTS, "index.html", "reader.json", MODEL, *BESIDE.values()}
+    own = {*PAGE_FILES, "index.html", "reader.json", MODEL, *BESIDE.values()}
     return all(path.name in own or path.suffix == ".tsv" for path in folder.iterdir())
 
 
@@ -35,7 +35,7 @@ def write_page(reader: Reader, name: str, model: Path, runtime: WebRuntime, fold
     """
     folder.mkdir()
     sources = resources.files("distill.deployment") / "web"
-    for part in PARTS:
+    for part in PAGE_FILES:
         write_file(folder / part, (sources / part).read_bytes())
     index = (sources / "index.html").read_text(encoding="utf-8")
     write_file(folder / "index.html", index.replace("ORIGIN", f" {runtime.origin}" if runtime.origin else ""))

@@ -22,7 +22,7 @@ SHA256 = {
     SCRIPT: "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
     WASM: "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
-"""What these are in `VERSION`."""
+"""SHA-256 of each file of that version."""
 WITHIN = (".", "dist", "package/dist", "node_modules/onnxruntime-web/dist")
 """Where they may be in a folder that a user gives."""
 BESIDE = {SCRIPT: "onnxruntime.js", WASM: "onnxruntime.wasm"}

@@ -19,6 +19,7 @@ from distill.data.holding_out import HELD_OUT
 from distill.data.label_files import LABEL_FILES
 from distill.data.lmdb_reader import DATA_FILE
 from distill.data.overlap import find_overlaps
+from distill.data.progress import followed
 from distill.data.records import LIST_SUFFIX, BadRecordError, Records, decode_record
 from distill.data.sampling import spread
 from distill.data.trees import find_sets, is_set, open_all, open_set
@@ -74,11 +75,6 @@ class Benchmark:
         return len(self.labels)
 
     @property
-    def known(self) -> int | None:
-        """How many words the set is known to have."""
-        return COUNTS.get(self.name)
-
-    @property
     def note(self) -> str | None:
         """A warning beside its results: dropped labels, a count that differs from the known one, a part only."""
         parts = [f"{count} labels dropped ({reason})" for reason, count in sorted(self.dropped.items())]
@@ -88,8 +84,8 @@ class Benchmark:
         total = len(self) + sum(self.dropped.values())
         if self.partial:
             parts.insert(0, f"{len(self)} words of {len(self.records)} only, for a quick look")
-        elif self.known is not None and len(self) != self.known:
-            parts.insert(0, f"{len(self)} words scored of {total}, the set of the field has {self.known}")
+        elif len(self) != COUNTS.get(self.name, len(self)):
+            parts.insert(0, f"{len(self)} words scored of {total}, the set of the field has {COUNTS[self.name]}")
         return f"{self.name}: {'; '.join(parts)}" if parts else None
 
     def load(self, number: int) -> Image.Image:
@@ -102,6 +98,11 @@ class Benchmark:
             return decode_record(self.records, self.positions[number])
         except BadRecordError as error:
             raise UserError(f"{self.name}: {error}; check-lmdb names all such records") from None
+
+    def check_pictures(self) -> None:
+        """Decode every picture, see `load`."""
+        for number in followed(range(len(self)), len(self), f"checking {self.name}"):
+            self.load(number)
 
 
 def open_benchmarks(
@@ -166,12 +167,16 @@ def open_benchmark(
         if position in missing:
             raise UserError(f"{path}: {records.describe(position)} isn't there; check-lmdb names all such records")
         scored.append((position, verdict.text))
-        folded.update(verdict.changed)
+        folded.update(verdict.changed - {" "})  # the protocol reads words without spaces
     if not len(records):
         raise UserError(f"{path} holds no words")
     if not scored:
         size = len(charset.characters)
-        raise UserError(f"{path}: no label is left for an alphabet of {size} characters; try --charset 94")
+        listed = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
+        raise UserError(
+            f"{path}: no label is left for an alphabet of {size} characters ({listed}); give that of these words: "
+            "--charset, or eval.charset in a run"
+        )
     vocabulary = tuple(sorted({label for _, label in scored}))
     partial = limit is not None and limit < len(scored)
     if partial and limit is not None:
@@ -189,7 +194,7 @@ def name_sets(root: Path) -> dict[str, Path]:
         UserError: when there is none.
     """
     paths: dict[str, Path] = {}
-    for path in find_sets(root, lists=True, besides=("train",)):
+    for path in find_sets(root, lists=True, skip=("train",)):
         known = recognise(path.name)
         name = known if known in COUNTS and known not in paths else path.relative_to(root).as_posix()
         paths[name] = path

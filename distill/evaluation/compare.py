@@ -13,13 +13,12 @@ from itertools import combinations
 
 import torch
 from PIL import Image
-from rich.console import Console
 
 from distill.data.progress import followed
 from distill.data.sampling import spread
-from distill.deployment.readers import ReadingKind, Role, WordReader, place
+from distill.deployment.readers import ModelReader, ReadingKind, Role, WordReader
 from distill.evaluation.benchmarks import Benchmark, averaged
-from distill.evaluation.lexicon import ClosedReader
+from distill.evaluation.lexicon import ClosedReader, LexiconReader
 from distill.evaluation.metrics import Agreement, Pair, Tally, agreement, tally
 from students.charset import Charset, show_characters
 from students.errors import UserError
@@ -62,6 +61,8 @@ class ReaderResult:
     sets: dict[str, SetResult]
     seconds: float
     """Wall time of reading all sets in batches."""
+    language_model: str | None = None
+    """What weighs its words; None for what the pictures say."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Comparison:
 
 def compare(
     readers: Sequence[WordReader], benchmarks: Sequence[Benchmark], charset: Charset, device: str = "cpu",
-    threads: int | None = None, batch_size: int = 64, timed_words: int = 50, console: Console | None = None,
+    threads: int | None = None, batch_size: int = 64, timed_words: int = 50,
 ) -> Comparison:  # fmt: skip
     """Read every set with every reader, and compare.
 
@@ -100,7 +101,6 @@ def compare(
         threads: CPU threads of ONNX readers while they read in batches.
         batch_size: words read at once.
         timed_words: words that the time a word is measured on.
-        console: where progress goes.
 
     Raises:
         UserError: when a picture can't be read, two readers have one name, or a reader's weights give no numbers.
@@ -111,12 +111,13 @@ def compare(
     chosen = averaged(benchmarks)
     pictures = sample_pictures([benchmark for benchmark in benchmarks if benchmark.name in chosen], timed_words)
     milliseconds = [ms_per_word(with_lexicon(reader, benchmarks[0]), pictures) for reader in readers]
-    placed = [place(reader, device, threads) for reader in readers]
-    raw, sizes = read_all(placed, benchmarks, batch_size, console)
+    placed = [reader.place(device, threads) for reader in readers]
+    raw, sizes = read_all(placed, benchmarks, batch_size)
     results = tuple(
         ReaderResult(
             reader.name, reader.role, reader.reading, reader.params, reader.charset, ms_per_word=duration,
             sets={each.name: score(each, readings, charset, reader) for each in benchmarks}, seconds=readings.seconds,
+            language_model=reader.language_model if isinstance(reader, ModelReader) else None,
         )
         for reader, duration, readings in zip(readers, milliseconds, raw, strict=True)
     )  # fmt: skip
@@ -124,7 +125,7 @@ def compare(
     return Comparison(
         results, pairs, unlike_pairs(results, chosen), tuple(chosen), tuple(benchmarks), device,
         {name: tuple(each) for name, each in sizes.items()}, charset.characters,
-        (*alphabet_warnings(results, charset), *lexicon_warnings(readers, benchmarks)),
+        (*alphabet_warnings(results, charset), *lexicon_warnings(readers, raw, benchmarks)),
     )  # fmt: skip
 
 
@@ -134,11 +135,12 @@ class RawReadings:
     def __init__(self) -> None:
         self.words: dict[str, list[tuple[str, float]]] = {}
         self.lexicons: dict[str, int | None] = {}
+        self.indistinct = 0
         self.seconds = 0.0
 
 
 def read_all(
-    readers: Sequence[WordReader], benchmarks: Sequence[Benchmark], batch_size: int, console: Console | None
+    readers: Sequence[WordReader], benchmarks: Sequence[Benchmark], batch_size: int
 ) -> tuple[list[RawReadings], dict[str, list[tuple[int, int]]]]:
     """Read every set with every reader; each picture is decoded once.
 
@@ -153,12 +155,14 @@ def read_all(
     total = sum(-(-len(benchmark) // batch_size) for benchmark in benchmarks)
     current: str | None = None
     ready: list[WordReader] = []
-    for benchmark, start in followed(batches(benchmarks, batch_size), total, "reading", console):
+    for benchmark, start in followed(batches(benchmarks, batch_size), total, "reading"):
         if benchmark.name != current:
             current, ready = benchmark.name, [with_lexicon(reader, benchmark) for reader in readers]
             for result, reader in zip(raw, ready, strict=True):
                 result.words[current] = []
                 result.lexicons[current] = len(reader.words) if isinstance(reader, ClosedReader) else None
+                alike = reader.indistinct if isinstance(reader, LexiconReader) else frozenset()
+                result.indistinct += sum(label in alike for label in benchmark.labels)
         pictures = [benchmark.load(number) for number in range(start, min(start + batch_size, len(benchmark)))]
         sizes[benchmark.name] += [picture.size for picture in pictures]
         for result, reader in zip(raw, ready, strict=True):
@@ -221,9 +225,16 @@ def alphabet_warnings(results: Sequence[ReaderResult], charset: Charset) -> Iter
             )
 
 
-def lexicon_warnings(readers: Sequence[WordReader], benchmarks: Sequence[Benchmark]) -> Iterator[str]:
-    """Report for readers with a lexicon of their own how many of the words aren't in it."""
-    for reader in readers:
+def lexicon_warnings(
+    readers: Sequence[WordReader], raw: Sequence[RawReadings], benchmarks: Sequence[Benchmark]
+) -> Iterator[str]:
+    """Report how many words a reader can't choose: it can't tell them from others, or its lexicon lacks them."""
+    for reader, result in zip(readers, raw, strict=True):
+        if result.indistinct:
+            yield (
+                f"{reader.name} can't tell words from others that differ in case alone: {result.indistinct} of the "
+                f"{sum(map(len, benchmarks))} words count as misread"
+            )
         if isinstance(reader, ClosedReader) and reader.words:
             known = set(reader.words)
             outside = sum(label not in known for benchmark in benchmarks for label in benchmark.labels)
@@ -268,7 +279,7 @@ def ms_per_word(reader: WordReader, pictures: Sequence[Image.Image]) -> float:
 
     The reader may be moved to the CPU for it; the caller places it afterwards.
     """
-    alone = place(reader, "cpu", 1)
+    alone = reader.place("cpu", 1)
     seconds = []
     with one_thread():
         for number, picture in enumerate([*pictures[:WARM_UP], *pictures]):

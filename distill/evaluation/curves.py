@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 METRICS = "metrics.jsonl"
-RATES = ("loss", "gradient_norm", "learning_rate", "words_per_second", "seconds")
+NOT_TERMS = ("loss", "gradient_norm", "learning_rate", "words_per_second", "seconds")
 """What is logged of a step beside its terms."""
 Series = dict[str, list[tuple[float, float]]]
 """Points (step, value) by name."""
@@ -60,7 +60,7 @@ def loss_terms(metrics: Sequence[Mapping[str, Any]], most: int = 120) -> Series:
     for row in metrics:
         if row.get("group") == "train":
             for name, value in row.items():
-                if name not in (*RATES, "step", "group") and value:
+                if name not in (*NOT_TERMS, "step", "group") and value:
                     series.setdefault(name, []).append((row["step"], float(value)))
     return {name: thin(points, most) for name, points in series.items()}
 

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from rich.console import Console
-
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.readers import ModelReader, WordReader, choose_device
+from distill.deployment.readers import ModelReader, WordReader, choose_device, open_model
 from distill.evaluation.benchmarks import check_overlap, find_training, open_benchmarks
 from distill.evaluation.compare import Comparison, check_names, compare
 from distill.evaluation.gallery import write_galleries
-from distill.evaluation.lexicon import open_reader
+from distill.evaluation.lexicon import open_teacher, teacher_reader
 from distill.evaluation.page.report_page import write_page
 from distill.evaluation.report import build_report, check_report_folder, write_report
 from students.charset import Charset
@@ -23,7 +21,10 @@ from students.errors import UserError
 from students.pretrained import typed
 from students.reading import Reader
 from teachers.peers import Peer
+from teachers.teacher import Teacher
 
+LONGEST = 80
+"""Characters of a value that a message shows."""
 ReaderLike: TypeAlias = str | Path | Reader | OnnxReader | Peer
 """A reader, or what `symdistill.load` opens."""
 
@@ -42,8 +43,8 @@ def evaluate(
     readers: ReaderLike | Iterable[ReaderLike] | Mapping[str, ReaderLike],
     data: str | Path,
     *,
-    teachers: str | Path | Iterable[str | Path] = (),
-    peers: str | Path | Iterable[str | Path] = (),
+    teachers: str | Path | Teacher | Iterable[str | Path | Teacher] | None = (),
+    peers: str | Path | Iterable[str | Path] | None = (),
     benchmarks: str | Iterable[str] = "six",
     charset: str | Charset = "36",
     limit: int | None = None,
@@ -58,7 +59,7 @@ def evaluate(
     Args:
         readers: readers or their names, as for `symdistill.load`; a dictionary gives them other names in the report.
         data: folder of benchmarks (docs/reference/data-layout.md), or one set.
-        teachers: names of teachers to compare with; a CLIP chooses from a closed lexicon.
+        teachers: teachers to compare with, or their names; a CLIP chooses from a closed lexicon.
         peers: readers of other programs to compare with: `rapidocr`, `tesseract`, ONNX files (docs/howto/peers.md).
         benchmarks: `six`, `all`, or names, with commas or in a list; a single set is read whatever its name.
         charset: characters that are scored: 36, 62, 94, 95 (with spaces), or a text file.
@@ -82,11 +83,15 @@ def evaluate(
         opened = [_open(reader) for reader in readers]
     else:
         opened = [_open(readers)]
-    opened += [open_reader(name, "teacher", charset=scored) for name in _names(teachers)]
-    opened += [open_reader(name, "peer") for name in _names(peers)]
+    for teacher in _listed(teachers):
+        named = isinstance(teacher, str | Path)
+        opened.append(open_teacher(typed(teacher), scored) if named else teacher_reader(teacher, scored))
+    opened += [open_model(typed(name), "peer") for name in _listed(peers)]
     if not isinstance(benchmarks, str | Iterable):
         raise UserError(f"benchmarks is {benchmarks!r}; give six, all, or names")
-    sets = benchmarks if isinstance(benchmarks, str) else ",".join(benchmarks)
+    sets = benchmarks if isinstance(benchmarks, str) else ",".join(map(str, benchmarks))
+    if out is not None and not isinstance(out, str | Path):
+        raise UserError(f"out is {out!r}; give a folder")
     models = [each.model for each in opened if isinstance(each, ModelReader)]
     homes = [(model, model.device) for model in models if isinstance(model, Reader)]
     try:
@@ -99,14 +104,18 @@ def evaluate(
             model.to(home)
 
 
-def _names(given: str | Path | Iterable[str | Path]) -> list[str]:
-    return [typed(name) for name in ([given] if isinstance(given, str | Path) else given)]
+def _listed(given: Any) -> list[Any]:
+    """List what is given as one, several or None."""
+    return [] if given is None else [given] if isinstance(given, str | Path | Teacher) else list(given)
 
 
 def _open(reader: ReaderLike, name: str | None = None) -> WordReader:
     if not isinstance(reader, ReaderLike):
-        raise UserError(f"{reader!r} is no reader; give what symdistill.load returns, or a name that it opens")
-    opened = open_reader(typed(reader)) if isinstance(reader, str | Path) else ModelReader(reader)
+        shown = repr(reader) if len(repr(reader)) < LONGEST else f"a {type(reader).__name__}"
+        raise UserError(f"{shown} is no reader; give what symdistill.load returns, or a name that it opens")
+    if name is not None and not isinstance(name, str):
+        raise UserError(f"{name!r} is no name of a reader; give a text")
+    opened = open_model(typed(reader)) if isinstance(reader, str | Path) else ModelReader(reader)
     opened.name = name or opened.name
     return opened
 
@@ -127,7 +136,6 @@ def run_evaluation(
     overwrite: bool = False,
     command: str | Sequence[str] = "",
     config: Mapping[str, Any] | None = None,
-    console: Console | None = None,
 ) -> Evaluation:
     """Read every set with every reader, compare, and write the report where that is asked for.
 
@@ -146,7 +154,6 @@ def run_evaluation(
         overwrite: replace an earlier report there.
         command: command line, for the report.
         config: arguments, for the report.
-        console: where progress goes.
 
     Raises:
         UserError: for missing data, readers that cannot be opened, or an `out` that may not be replaced.
@@ -164,7 +171,7 @@ def run_evaluation(
     compared = readers() if callable(readers) else readers
     check_names(compared)
     overlaps = None if training is None else check_overlap(opened, training)
-    comparison = compare(compared, opened, charset, chosen_device, threads, console=console)
+    comparison = compare(compared, opened, charset, chosen_device, threads)
     report = build_report(comparison, command, config, {"total": time.monotonic() - started}, overlaps)
     if folder is not None:
         write_report(folder, report)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distill.evaluation.metrics import Tally
 from distill.evaluation.page.charts import Mark, Place
+from distill.evaluation.readings import READINGS, load_readings
 from distill.evaluation.stored_reports import averaged_sets, find_reports, load_report, total
 from students.errors import UserError
 
@@ -26,6 +27,7 @@ def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
     found: list[tuple[str, str, float, Tally]] = []
     machines: dict[str, str] = {}
     scored: dict[str, dict[str, int]] = {}
+    labels: dict[str, list[tuple[str, str]]] = {}
     charsets: dict[str, str] = {}
     closed: list[str] = []
     partly: list[str] = []
@@ -41,13 +43,15 @@ def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
                 partly.append(path)
             if opened:
                 scored[path] = {name: opened[0]["benchmarks"][name]["words"] for name in averaged_sets(report)}
+                if (readings := file.parent / READINGS).is_file():
+                    labels[path] = [(w.set, w.label) for w in load_readings(readings) if w.set in scored[path]]
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise UserError(f"{path} is no report of this version ({error!r}); evaluate again") from None
     first = next(iter(scored), None)
     if first is None:
         raise UserError("no reader there reads openly; closed lexicons are not comparable with open reading")
     for path, sets in scored.items():
-        if sets != scored[first]:
+        if sets != scored[first] or labels.get(path, labels.get(first)) != labels.get(first, labels.get(path)):
             raise UserError(f"{first} and {path} are over different words; evaluate all readers on the same sets")
     if len(set(filter(None, charsets.values()))) > 1:
         listed = "; ".join(f"{path}: {len(charset)}" for path, charset in charsets.items())

@@ -1,7 +1,4 @@
-"""Closed-lexicon reading: choose among the words of a lexicon, as a CLIP does; far easier than open reading.
-
-`open_reader` opens anything that can be scored, a CLIP with a lexicon among it.
-"""
+"""Closed-lexicon reading: choose among the words of a lexicon, as a CLIP does; far easier than open reading."""
 
 from __future__ import annotations
 
@@ -15,17 +12,11 @@ from PIL import Image
 from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
-from distill.deployment.readers import (
-    ModelReader,
-    ReadingKind,
-    Role,
-    WordReader,
-    open_model,
-    place,
-)  # fmt: skip
+from distill.deployment.readers import ModelReader, ReadingKind, Role, WordReader, open_model
 from students.charset import Charset
 from students.decoding import Reading
 from students.errors import UserError
+from students.language_model import refuse_other_lists
 from students.pictures import to_tensor
 from students.pretrained import name_of
 from students.reading import Reader
@@ -40,9 +31,22 @@ SCALE = 100.0
 
 @runtime_checkable
 class Embedder(Protocol):
-    """A model with two towers into one space, for pictures and for words."""
+    """A teacher with two towers into one space, for pictures and for words."""
 
     name: str
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of its weights."""
+        ...
+
+    def accepts(self, label: str) -> bool:
+        """Tell whether it has tokens for a word."""
+        ...
+
+    def to(self, device: str) -> object:
+        """Move it to a device."""
+        ...
 
     def embed_images(self, images: Tensor) -> Tensor:
         """Embed (N, 3, 32, 128) pictures: (N, J), normalised."""
@@ -86,24 +90,26 @@ class LexiconReader:
 
     def __init__(self, teacher: Embedder, charset: Charset, words: Sequence[str] | None = None) -> None:
         self.teacher, self.alphabet, self.name = teacher, charset, teacher.name
-        accepts = teacher.accepts if isinstance(teacher, Teacher) else None
-        self.charset = "".join(char for char in charset.characters if accepts is None or accepts(char))
-        weights = teacher.parameters() if isinstance(teacher, torch.nn.Module) else ()
-        self.params = sum(weight.numel() for weight in weights)
+        self.charset = "".join(filter(teacher.accepts, charset.characters))
+        self.params = teacher.parameters_count
         self.fixed = words is not None
         self.words: tuple[str, ...] = tuple(dict.fromkeys(words or ()))
         self.embedded = teacher.embed_words(self.words) if self.words else None
-        self.ready = bool(self.words)
+        self.indistinct = self._find_indistinct()
+        """Words that the teacher can't tell from an earlier one, such as one in another case: never chosen."""
+
+    def _find_indistinct(self) -> frozenset[str]:
+        if self.embedded is None:
+            return frozenset()
+        rows = self.embedded.unique(dim=0, return_inverse=True)[1].tolist()
+        first = dict(zip(reversed(rows), reversed(self.words), strict=True))
+        return frozenset(word for word, row in zip(self.words, rows, strict=True) if first[row] != word)
 
     def over(self, vocabulary: Sequence[str]) -> LexiconReader:
         """Return the reader for a test set: the set's own words are the lexicon, unless one was given."""
         if self.fixed:
             return self
-        if isinstance(self.teacher, Teacher):
-            vocabulary = [word for word in vocabulary if self.teacher.accepts(word)]
-        chooser = LexiconReader(self.teacher, self.alphabet, vocabulary)
-        chooser.ready = True
-        return chooser
+        return LexiconReader(self.teacher, self.alphabet, [*filter(self.teacher.accepts, vocabulary)])
 
     def read_pictures(self, pictures: Sequence[Image.Image]) -> list[Reading]:
         """Choose a word for each RGB picture."""
@@ -111,7 +117,7 @@ class LexiconReader:
 
     def choose(self, images: Tensor) -> list[Reading]:
         """Choose a word for each picture (N, 3, 32, 128); the confidence is the softmax over the lexicon."""
-        if not self.ready:
+        if not self.fixed:
             raise RuntimeError("LexiconReader has no lexicon yet; call over(vocabulary)")
         if self.embedded is None:
             return [Reading("", 0.0, ())] * len(images)
@@ -123,9 +129,8 @@ class LexiconReader:
 
     def place(self, device: str, threads: int | None) -> LexiconReader:
         """Move the teacher and its lexicon to a device; threads are torch's own."""
-        if isinstance(self.teacher, torch.nn.Module):
-            self.teacher.to(device)
-            self.embedded = None if self.embedded is None else self.embedded.to(device)
+        self.teacher.to(device)
+        self.embedded = None if self.embedded is None else self.embedded.to(device)
         return self
 
 
@@ -171,18 +176,18 @@ class NearestWordReader:
 
     def place(self, device: str, threads: int | None) -> NearestWordReader:
         """Move the open reader."""
-        moved = place(self.reader, device, threads)
+        moved = self.reader.place(device, threads)
         return NearestWordReader(moved, self.alphabet, self.words if self.fixed else None)
 
 
 def read_lexicon(file: str | Path, charset: Charset, max_length: int = 25) -> tuple[list[str], Counter[str]]:
-    """Read a lexicon, one word a line; the words go through the label rules.
+    """Read a lexicon, one word a line, and perhaps a count behind a tab; the words go through the label rules.
 
     Returns:
-        The words, and how many lines were left out by reason (`DropReason`).
+        The words, and how many lines were left out by reason (`DropReason`, or `repeated`).
 
     Raises:
-        UserError: when the file is missing, no UTF-8, or no word is left.
+        UserError: when the file is missing, no UTF-8, a label file, or no word is left.
     """
     try:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
@@ -190,43 +195,41 @@ def read_lexicon(file: str | Path, charset: Charset, max_length: int = 25) -> tu
         raise UserError(f"{file}: {error.strerror or error}; give a text file with one word a line") from None
     except UnicodeDecodeError:
         raise UserError(f"{file} is no UTF-8 text; give a text file with one word a line") from None
-    verdicts = [charset.examine(line, max_length) for line in lines if line.strip()]
+    refuse_other_lists(lines, str(file))
+    verdicts = [charset.examine(line.partition("\t")[0], max_length) for line in lines if line.strip()]
     words = list(dict.fromkeys(verdict.text for verdict in verdicts if verdict.text))
     if not words:
         size = len(charset.characters)
         raise UserError(f"{file} has no word in the alphabet of {size} characters; give one word a line")
-    return words, Counter(str(verdict.reason) for verdict in verdicts if not verdict.text)
+    dropped = Counter(str(verdict.reason) for verdict in verdicts if not verdict.text)
+    dropped["repeated"] = len(verdicts) - dropped.total() - len(words)
+    return words, +dropped
 
 
-def open_reader(
-    name_or_path: str,
-    role: Role = "student",
-    threads: int | None = None,
-    charset: Charset | None = None,
-    lexicon: Sequence[str] | None = None,
+def open_teacher(
+    name: str, charset: Charset, lexicon: Sequence[str] | None = None, threads: int | None = None
 ) -> WordReader:
-    """Open whatever can read words: a model, an ONNX file, a peer, or a CLIP that chooses from a lexicon.
+    """Open a teacher for a comparison: one that reads, or a CLIP that chooses from a lexicon.
 
     Args:
-        name_or_path: an ONNX file, a peer, or a name as for `teacher.name`, see `teachers.names.resolve`.
-        role: its role in a comparison.
-        threads: CPU threads of an ONNX file; None leaves the choice to onnxruntime.
-        charset: the test alphabet, for a CLIP's lexicon; None accepts only what reads openly.
+        name: an ONNX file, a reader of another program, or a name as for `teacher.name`, see `teachers.names.resolve`.
+        charset: the test alphabet, for a CLIP's lexicon.
         lexicon: words that a CLIP chooses among; None for those of each test set itself.
+        threads: CPU threads of an ONNX file; None leaves the choice to onnxruntime.
 
     Raises:
-        UserError: when there is no such reader, its files are broken, or it is a CLIP and no alphabet is given.
+        UserError: when there is no such teacher, its files are broken, or it neither reads nor embeds words.
     """
-    if charset is None or is_peer(name_or_path):
-        return open_model(name_or_path, role, threads)
-    model = load_model(name_or_path)
+    if is_peer(name):
+        return open_model(name, "teacher", threads)
+    model = load_model(name)
     if isinstance(model, Reader):
-        return ModelReader(model, name_of(name_or_path), role)
+        return ModelReader(model, name_of(name), "teacher")
     return teacher_reader(model, charset, lexicon)
 
 
 def teacher_reader(teacher: Teacher, charset: Charset, lexicon: Sequence[str] | None = None) -> WordReader:
-    """Turn a teacher that guides a student into a reader for the comparison; see `open_reader`.
+    """Turn a teacher that guides a student into a reader for the comparison.
 
     Args:
         teacher: reads, or embeds pictures and words.

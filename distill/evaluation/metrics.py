@@ -82,13 +82,13 @@ def percent(part: float, whole: int) -> float:
     return 100.0 * part / whole if whole else 0.0
 
 
-def wilson(hits: int, words: int, z: float = Z_95) -> tuple[float, float]:
+def wilson(hits: int, words: int) -> tuple[float, float]:
     """Return Wilson's score interval of a ratio in percent (Wilson 1927); (0, 100) without words."""
     if words == 0:
         return 0.0, 100.0
-    ratio, weight = hits / words, z * z / words
+    ratio, weight = hits / words, Z_95**2 / words
     centre = (ratio + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * math.sqrt(ratio * (1 - ratio) / words + weight / (4 * words))
+    half = Z_95 / (1 + weight) * math.sqrt(ratio * (1 - ratio) / words + weight / (4 * words))
     # At no hits and at all hits the bound is exact; rounding must not push it past the ratio itself.
     low = 0.0 if hits == 0 else centre - half
     high = 1.0 if hits == words else centre + half
@@ -141,8 +141,25 @@ class Agreement:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95% interval of the difference, in points; see `paired_interval`."""
-        return paired_interval(self)
+        """95% score interval of the difference, in points; (-100, 100) without words.
+
+        Both accuracies' Wilson intervals, joined with regard to how the two go together (Newcombe 1998, Statistics in
+        Medicine 17, 2635-2650, method 10).
+        """
+        words, hits_a, hits_b = self.words, self.both + self.only_a, self.both + self.only_b
+        if words == 0:
+            return -100.0, 100.0
+        margins = math.sqrt(hits_a * (words - hits_a)) * math.sqrt(hits_b * (words - hits_b))
+        product = self.both * self.neither - self.only_a * self.only_b
+        corrected = max(product - words / 2, 0.0) if product > 0 else float(product)
+        phi = corrected / margins if margins else 0.0
+        a, b = percent(hits_a, words), percent(hits_b, words)
+        (low_a, high_a), (low_b, high_b) = wilson(hits_a, words), wilson(hits_b, words)
+
+        def distance(one: float, other: float) -> float:
+            return math.sqrt(max(one * one - 2 * phi * one * other + other * other, 0.0))
+
+        return a - b - distance(a - low_a, high_b - b), a - b + distance(high_a - a, b - low_b)
 
 
 def agreement(a: Sequence[bool], b: Sequence[bool]) -> Agreement:
@@ -153,30 +170,6 @@ def agreement(a: Sequence[bool], b: Sequence[bool]) -> Agreement:
     """
     both = list(zip(a, b, strict=True))
     return Agreement(*(both.count(case) for case in ((True, True), (True, False), (False, True), (False, False))))
-
-
-def paired_interval(agreement: Agreement, z: float = Z_95) -> tuple[float, float]:
-    """Return the score interval of a difference of accuracies on the same words, in points; (-100, 100) without words.
-
-    Both accuracies' Wilson intervals, joined with regard to how the two go together (Newcombe 1998, Statistics in
-    Medicine 17, 2635-2650, method 10).
-    """
-    both, only_a, only_b, neither = agreement.both, agreement.only_a, agreement.only_b, agreement.neither
-    words = agreement.words
-    if words == 0:
-        return -100.0, 100.0
-    hits_a, hits_b = both + only_a, both + only_b
-    margins = math.sqrt(hits_a * (words - hits_a)) * math.sqrt(hits_b * (words - hits_b))
-    product = both * neither - only_a * only_b
-    corrected = max(product - words / 2, 0.0) if product > 0 else float(product)
-    phi = corrected / margins if margins else 0.0
-    a, b = percent(hits_a, words), percent(hits_b, words)
-    (low_a, high_a), (low_b, high_b) = wilson(hits_a, words, z), wilson(hits_b, words, z)
-
-    def distance(one: float, other: float) -> float:
-        return math.sqrt(max(one * one - 2 * phi * one * other + other * other, 0.0))
-
-    return a - b - distance(a - low_a, high_b - b), a - b + distance(high_a - a, b - low_b)
 
 
 @dataclass(frozen=True)

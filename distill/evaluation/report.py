@@ -100,7 +100,8 @@ def reader_entry(reader: ReaderResult, averaged: Sequence[str], spaces: bool) ->
     total = sum(tallies, Tally())
     return {
         "name": reader.name, "role": reader.role, "reading": reader.reading, "params": reader.params,
-        "charset": reader.charset, "ms_per_word": round(reader.ms_per_word, 3), "benchmarks": benchmarks,
+        "charset": reader.charset, **({"language_model": reader.language_model} if reader.language_model else {}),
+        "ms_per_word": round(reader.ms_per_word, 3), "benchmarks": benchmarks,
         "average_by_word": round(percent(total.hits, total.words), 4),
         "average_by_set": round(sum(each.accuracy for each in tallies) / len(tallies), 4),
     }  # fmt: skip
@@ -157,12 +158,16 @@ def versions() -> dict[str, str]:
 
 
 def check_report_folder(folder: str | Path, overwrite: bool, report: str = REPORT) -> Path:
-    """Refuse an output folder that exists, before any work; with `overwrite`, one that holds no `report`.
+    """Refuse an output folder that exists, before any work; with `overwrite`, one without a `report`, or a run's.
 
     Raises:
         UserError: naming what is in the way.
     """
-    check_output(Path(folder), overwrite, f"a report ({report})", lambda existing: (existing / report).is_file())
+
+    def replaceable(existing: Path) -> bool:
+        return (existing / report).is_file() and not (existing / "config.yaml").is_file()
+
+    check_output(Path(folder), overwrite, f"a report ({report})", replaceable)
     return Path(folder)
 
 

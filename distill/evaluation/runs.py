@@ -7,14 +7,14 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 from distill.evaluation.curves import learning_curve, read_metrics
-from distill.evaluation.metrics import Tally, agreement, paired_interval
+from distill.evaluation.metrics import Tally, agreement
 from distill.evaluation.readings import READINGS, ReadWord, load_readings
-from distill.evaluation.stored_reports import averaged_sets, find_report, find_reports, load_report, total
+from distill.evaluation.stored_reports import averaged_sets, find_report, find_reports, load_report, tally_of, total
 from distill.fields import as_yaml
 from students.errors import UserError
 
@@ -57,8 +57,7 @@ class Run:
 
     def tally_of(self, name: str) -> Tally:
         """Words and hits of one set."""
-        entry = self.reader["benchmarks"][name]
-        return Tally(entry["words"], entry["hits"])
+        return tally_of(self.reader["benchmarks"][name])
 
 
 @dataclass(frozen=True)
@@ -214,8 +213,9 @@ def name_groups(groups: Sequence[Sequence[Run]]) -> list[str]:
 
 def shared_beginning(names: Sequence[str]) -> str:
     """Return what all names begin with, without what joins it to the rest."""
-    length = next((at for at, chars in enumerate(zip(*names, strict=False)) if len(set(chars)) > 1), None)
-    return names[0] if len(set(names)) == 1 else names[0][:length].rstrip("-_.")
+    equal = takewhile(lambda chars: len(set(chars)) == 1, zip(*names, strict=False))
+    shared = "".join(chars[0] for chars in equal)
+    return shared if len(set(names)) == 1 else shared.rstrip("-_.")
 
 
 def differing_keys(groups: Sequence[Group]) -> dict[str, list[str]]:
@@ -277,7 +277,7 @@ def difference(group: Group, against: Group) -> Difference:
     if one.words is None or two.words is None:
         return Difference(group.name, against.name, Estimate(value, None, "words"), 0)
     counts = agreement(hits_of(one), hits_of(two))
-    return Difference(group.name, against.name, Estimate(value, paired_interval(counts), "words"), 0)
+    return Difference(group.name, against.name, Estimate(value, counts.interval, "words"), 0)
 
 
 def hits_of(run: Run) -> list[bool]:

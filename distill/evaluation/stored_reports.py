@@ -64,7 +64,18 @@ def averaged_sets(report: Mapping[str, Any]) -> list[str]:
     return list(report.get("averaged_sets") or report["readers"][0]["benchmarks"])
 
 
+def subject(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Choose the reader that a report is about: the first student, else the first, of those that read openly if any."""
+    readers = report["readers"]
+    asked = [reader for reader in readers if reader["reading"] == "open"] or readers
+    return next((reader for reader in asked if reader["role"] == "student"), asked[0])
+
+
+def tally_of(entry: Mapping[str, Any]) -> Tally:
+    """Return the words and hits of one set of a reader."""
+    return Tally(entry["words"], entry["hits"])
+
+
 def total(report: Mapping[str, Any], reader: Mapping[str, Any]) -> Tally:
     """Count a reader's words and hits over the averaged sets."""
-    entries = [reader["benchmarks"][name] for name in averaged_sets(report)]
-    return Tally(sum(entry["words"] for entry in entries), sum(entry["hits"] for entry in entries))
+    return sum((tally_of(reader["benchmarks"][name]) for name in averaged_sets(report)), start=Tally())

@@ -1,4 +1,4 @@
-"""Tables of a report: for the terminal and as Markdown; closed-lexicon reading has a table of its own."""
+"""Tables of reports and of comparisons of runs, for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -99,6 +99,22 @@ def cell(entry: Mapping[str, Any], between: str = " ") -> str:
     return f"{entry['accuracy']:.2f}{between}({beside})"
 
 
+def interval_text(interval: Sequence[float] | None, form: str = ".1f") -> str:
+    """Format an interval; a dash for none."""
+    return "–" if interval is None else " to ".join(format(bound, form) for bound in interval)
+
+
+def score_cells(entry: Mapping[str, Any]) -> list[str]:
+    """Format one score as cells: percent, 95% interval, 1-NED, and accuracy without spaces where that was counted."""
+    spaces = [f"{entry['accuracy_without_spaces']:.2f}"] if "accuracy_without_spaces" in entry else []
+    return [f"{entry['accuracy']:.2f}", interval_text(entry["interval"]), f"{entry['one_minus_ned']:.2f}", *spaces]
+
+
+def pair_rows(pairs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Format pairs of readers as cells: both names, `PAIR_COUNTS`, p."""
+    return [[pair["a"], pair["b"], *(str(pair[key]) for key in PAIR_COUNTS), p_value(pair["p"])] for pair in pairs]
+
+
 def pair_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
     """Format pairs of readers."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -106,8 +122,8 @@ def pair_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(title, overflow="fold")
     for title in (*PAIR_COUNTS.values(), "p"):
         table.add_column(title, justify="right")
-    for pair in pairs:
-        table.add_row(Text(pair["a"]), Text(pair["b"]), *(str(pair[key]) for key in PAIR_COUNTS), p_value(pair["p"]))
+    for row in pair_rows(pairs):
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -152,6 +168,9 @@ def agreement_table(pairs: Sequence[Mapping[str, Any]]) -> Table:
 def warnings(report: Mapping[str, Any]) -> list[str]:
     """List what a reader of the numbers has to know: odd counts, alphabets, what is averaged, overlaps."""
     lines = list(report.get("warnings", []))
+    models = {reader["name"]: reader.get("language_model") for reader in report["readers"]}
+    if named := [f"{name} ({model})" for name, model in models.items() if model]:
+        lines.append(f"read with a language model: {', '.join(named)}")
     if "averaged_sets" in report:
         lines.append(f"averages and pairs are over {', '.join(report['averaged_sets'])}: no word counts twice")
     overlaps = report.get("overlaps")
@@ -161,6 +180,29 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
         if overlaps["words"] > MAX_OVERLAPS:
             lines.append(f"and {overlaps['words'] - MAX_OVERLAPS} more, listed in report.json")
     return lines
+
+
+def print_runs(figures: Mapping[str, Any], console: Console) -> None:
+    """Print a comparison of runs, the figures of compare.json: accuracies, differences, what to know, the verdict."""
+    groups = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in ("runs", "seeds", "word accuracy, %", "95% interval", "over", "ms a word"):
+        groups.add_column(title, overflow="fold", justify="left" if title in ("runs", "seeds", "over") else "right")
+    for group in figures["groups"]:
+        accuracy = group["accuracy"]
+        groups.add_row(
+            Text(group["name"]), ", ".join(map(str, group["seeds"])), f"{accuracy['value']:.2f}",
+            interval_text(accuracy["interval"]), accuracy["over"], f"{group['ms_per_word']:.1f}",
+        )  # fmt: skip
+    console.print(groups)
+    compared = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in ("runs", "against", "difference, points", "95% interval", "over"):
+        compared.add_column(title, overflow="fold", justify="left" if title in ("runs", "against", "over") else "right")
+    for each in figures["differences"]:
+        interval = interval_text(each["interval"], "+.2f")
+        compared.add_row(Text(each["name"]), Text(each["against"]), f"{each['value']:+.2f}", interval, each["over"])
+    console.print(compared)
+    for line in (*figures.get("warnings", ()), figures["verdict"]):
+        console.print(Text(line), soft_wrap=True)
 
 
 def to_markdown(report: Mapping[str, Any]) -> str:
@@ -178,10 +220,7 @@ def to_markdown(report: Mapping[str, Any]) -> str:
             parts += [f"## {title.split(':')[0]}", title.partition(": ")[2].capitalize() + ".", score_lines(readers)]
             parts += ["### Every set", detail_lines(readers)]
     if report["pairs"]:
-        rows = [
-            [pair["a"], pair["b"], *(pair[key] for key in PAIR_COUNTS), p_value(pair["p"])] for pair in report["pairs"]
-        ]
-        table = grid(["a", "b", *PAIR_COUNTS.values(), "p"], rows)
+        table = grid(["a", "b", *PAIR_COUNTS.values(), "p"], pair_rows(report["pairs"]))
         parts += ["## Pairs", "McNemar's exact test on the same words.", table]
     for key, title in AGREEMENTS.items():
         if couples := student_teacher(report, key):
@@ -213,9 +252,7 @@ def detail_lines(readers: Sequence[Mapping[str, Any]]) -> str:
     """Format one line a reader and set, with counts, interval and 1-NED."""
     rows = [
         [
-            reader["name"], name, entry["words"], entry["hits"], f"{entry['accuracy']:.2f}",
-            f"{entry['interval'][0]:.1f} to {entry['interval'][1]:.1f}", f"{entry['one_minus_ned']:.2f}",
-            *([f"{entry['accuracy_without_spaces']:.2f}"] if "accuracy_without_spaces" in entry else []),
+            reader["name"], name, entry["words"], entry["hits"], *score_cells(entry),
             *([entry["lexicon"]] if "lexicon" in entry else []),
         ]
         for reader in readers

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill.evaluation.metrics import Agreement
-from distill.evaluation.stored_reports import averaged_sets, total
+from distill.evaluation.stored_reports import averaged_sets, subject, total
 
 
 def verdict(report: Mapping[str, Any]) -> str:
@@ -17,16 +17,16 @@ def verdict(report: Mapping[str, Any]) -> str:
     """
     readers = report["readers"]
     opened = [reader for reader in readers if reader["reading"] == "open"]
-    subject = next((reader for reader in opened if reader["role"] == "student"), (opened or readers)[0])
-    parts = [opening(report, subject)]
-    rivals = [reader for reader in opened if reader is not subject]
+    asked = subject(report)
+    parts = [opening(report, asked)]
+    rivals = [reader for reader in opened if reader is not asked]
     for role, title in (("baseline", "the same student without a teacher"), ("teacher", "the teacher")):
-        parts += [against(report, subject, rival, title) for rival in rivals if rival["role"] == role]
+        parts += [against(report, asked, rival, title) for rival in rivals if rival["role"] == role]
     others = [reader for reader in rivals if reader["role"] in ("student", "peer")]
     if others:
         best = max(others, key=lambda reader: float(reader["average_by_word"]))
-        parts.append(against(report, subject, best, "the best other reader here" if len(others) > 1 else ""))
-    if subject["reading"] == "open":
+        parts.append(against(report, asked, best, "the best other reader here" if len(others) > 1 else ""))
+    if asked["reading"] == "open":
         closed = [reader for reader in readers if reader["role"] == "teacher" and reader not in opened]
         parts[-1:] = ["; ".join([parts[-1], *(chosen(reader) for reader in closed)])]
     return ", ".join(parts) + "."
@@ -45,9 +45,9 @@ def opening(report: Mapping[str, Any], reader: Mapping[str, Any]) -> str:
     )
 
 
-def against(report: Mapping[str, Any], subject: Mapping[str, Any], rival: Mapping[str, Any], title: str) -> str:
+def against(report: Mapping[str, Any], reader: Mapping[str, Any], rival: Mapping[str, Any], title: str) -> str:
     """Write the difference between two readers on the same words, with its interval."""
-    pair = pair_of(report, subject["name"], rival["name"])
+    pair = pair_of(report, reader["name"], rival["name"])
     low, high = pair.interval
     named = f"{rival['name']}{f', {title}' if title else ''} ({rival['average_by_word']:.2f}%)"
     interval = f"{low:+.1f} to {high:+.1f}" + ("" if low > 0 or high < 0 else ", which these words can't tell apart")

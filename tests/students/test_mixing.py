@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -52,3 +53,11 @@ def test_readers_that_do_not_fit_are_refused(config: StudentConfig) -> None:
         mix_weights(one, make(config, 2), 1.5)
     with pytest.raises(UserError, match=r"a share of 0\.25 to mix in"):
         mix_weights(one, make(config, 2), "0.25")  # type: ignore[arg-type]
+
+
+def test_unrelated_readers_are_told(config: StudentConfig, caplog: pytest.LogCaptureFixture) -> None:
+    one, other = make(config, 1), make(config, 2)
+    mix_weights(one, copy.deepcopy(one), 0.5)
+    assert not caplog.text
+    mix_weights(one, other, 0.5)
+    assert "as far apart as those of unrelated readers" in caplog.text

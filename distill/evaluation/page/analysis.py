@@ -30,33 +30,23 @@ class Bin:
     tally: Tally
 
 
-def by_length(words: Sequence[ReadWord], reader: str) -> list[Bin]:
-    """Score a reader by length of the label, in characters."""
-    return by_bins(words, reader, LENGTHS, lambda word: len(word.label))
-
-
-def by_height(words: Sequence[ReadWord], reader: str) -> list[Bin]:
-    """Score a reader by height of the picture, in pixels."""
-    return by_bins(words, reader, HEIGHTS, lambda word: word.size[1])
-
-
 def by_bins(
     words: Sequence[ReadWord], reader: str, starts: Sequence[int], measure: Callable[[ReadWord], int]
 ) -> list[Bin]:
     """Score a reader by bins of a measure, without those that no word is in; the last is open above."""
     counts: dict[int, Counter[bool]] = {}
     for word in words:
-        place = max(bisect_right(starts, measure(word)) - 1, 0)
-        counts.setdefault(place, Counter())[word.is_hit(reader)] += 1
-    return [Bin(bin_name(starts, place), Tally(each.total(), each[True])) for place, each in sorted(counts.items())]
+        index = max(bisect_right(starts, measure(word)) - 1, 0)
+        counts.setdefault(index, Counter())[word.is_hit(reader)] += 1
+    return [Bin(bin_name(starts, index), Tally(each.total(), each[True])) for index, each in sorted(counts.items())]
 
 
-def bin_name(starts: Sequence[int], place: int) -> str:
+def bin_name(starts: Sequence[int], index: int) -> str:
     """Name a bin: its first and last value."""
-    low = starts[place]
-    if place + 1 == len(starts):
+    low = starts[index]
+    if index + 1 == len(starts):
         return f"{low}+"
-    high = starts[place + 1] - 1
+    high = starts[index + 1] - 1
     return str(low) if low == high else f"{low}–{high}"
 
 

@@ -23,7 +23,7 @@ LoadPicture = Callable[[str, int], Image.Image]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ShownReading:
     """One reader's reading of a word."""
 
     reader: str
@@ -44,7 +44,7 @@ class Item:
     label: str
     record: str
     """Where it is stored."""
-    seen: tuple[Seen, ...]
+    seen: tuple[ShownReading, ...]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def make_item(word: ReadWord, readers: Sequence[str], load_picture: LoadPicture)
     """Put a word with its picture and readings together."""
     uri, size = embed(load_picture(word.set, word.number))
     seen = tuple(
-        Seen(name, compare_parts(word.label, word.readings[name][0]), word.readings[name][1], word.is_hit(name))
+        ShownReading(name, compare_parts(word.label, word.readings[name][0]), word.readings[name][1], word.is_hit(name))
         for name in readers
     )
     return Item(uri, size, word.label, word.record, seen)
@@ -119,10 +119,7 @@ def compare_parts(label: str, text: str) -> tuple[tuple[str, bool], ...]:
 def embed(picture: Image.Image) -> tuple[str, tuple[int, int]]:
     """Encode a picture, made smaller where it is large, as a data URI of WebP; and its size."""
     small = picture.convert("RGB")
-    scale = min(1.0, PICTURE[0] / small.width, PICTURE[1] / small.height)
-    size = (max(1, round(small.width * scale)), max(1, round(small.height * scale)))
-    if size != small.size:
-        small = small.resize(size, Image.Resampling.LANCZOS)
+    small.thumbnail(PICTURE, Image.Resampling.LANCZOS)
     stored = io.BytesIO()
     small.save(stored, format="WEBP", quality=QUALITY, method=4)
-    return "data:image/webp;base64," + base64.b64encode(stored.getvalue()).decode("ascii"), size
+    return "data:image/webp;base64," + base64.b64encode(stored.getvalue()).decode("ascii"), small.size

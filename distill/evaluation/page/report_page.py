@@ -17,8 +17,16 @@ from distill.evaluation.page.rendering import Chart, Table, chart, render
 from distill.evaluation.page.svg import drawing
 from distill.evaluation.page.word_sections import WordSections, legend
 from distill.evaluation.readings import ReadWord, collect_readings, write_readings
-from distill.evaluation.stored_reports import averaged_sets, total
-from distill.evaluation.tables import TITLES, millions, p_value, warnings
+from distill.evaluation.stored_reports import averaged_sets, subject, tally_of, total
+from distill.evaluation.tables import (
+    PAIR_COUNTS,
+    TITLES,
+    interval_text,
+    millions,
+    pair_rows,
+    score_cells,
+    warnings,
+)
 from students.files import write_file
 
 PAGE = "report.html"
@@ -67,8 +75,7 @@ class ReportPage:
         self.readers: list[Mapping[str, Any]] = list(report["readers"])
         self.numbers = {reader["name"]: number for number, reader in enumerate(self.readers)}
         self.opened = [reader for reader in self.readers if reader["reading"] == "open"]
-        asked = self.opened or self.readers
-        self.subject = next((reader for reader in asked if reader["role"] == "student"), asked[0])["name"]
+        self.subject = subject(report)["name"]
 
     def values(self) -> dict[str, Any]:
         """Return what the template shows."""
@@ -98,8 +105,6 @@ class ReportPage:
             ],
             "galleries": list(make_galleries(self.words, compared, self.subject, self.load_picture)),
             "gallery_legend": legend([reader for reader in self.readers if reader["name"] in compared], self.numbers),
-            "gallery_note": "Each picture with its label, and what each reader made of it with its confidence; what "
-            "does not belong is marked. A picture's tooltip says where it is stored.",
             "numbers": self.numbers,
             "command": self.report["command"] or "called from Python",
             "origin": self.origin(),
@@ -163,29 +168,22 @@ class ReportPage:
     def detail(self, readers: Sequence[Mapping[str, Any]]) -> Table:
         """Format every reader and set with counts and interval."""
         rows = [
-            [
-                name, reader["name"], entry["hits"], entry["words"], f"{entry['accuracy']:.2f}",
-                f"{entry['interval'][0]:.1f} to {entry['interval'][1]:.1f}", f"{entry['one_minus_ned']:.2f}",
-                *([f"{entry['accuracy_without_spaces']:.2f}"] if "accuracy_without_spaces" in entry else []),
-            ]
+            [name, reader["name"], entry["hits"], entry["words"], *score_cells(entry)]
             for name in readers[0]["benchmarks"]
             for reader in readers
             for entry in [reader["benchmarks"][name]]
-        ]  # fmt: skip
+        ]
         head = ["set", "reader", "correct", "words", "accuracy, %", "95% interval", "1-NED, %", "without spaces, %"]
         return Table(head[: len(rows[0])], rows, texts=2)
 
     def pairs(self) -> Table | None:
         """Format the differences between readers of one kind."""
+        pairs = self.report["pairs"]
         rows = [
-            [
-                pair["a"], pair["b"], f"{pair['difference']:+.2f}",
-                f"{pair['interval'][0]:+.1f} to {pair['interval'][1]:+.1f}", p_value(pair["p"]),
-                pair["only_a"], pair["only_b"], pair["both"], pair["neither"],
-            ]
-            for pair in self.report["pairs"]
-        ]  # fmt: skip
-        head = ["a", "b", "a − b", "95% interval", "p", "only a", "only b", "both", "neither"]
+            [*row[:2], f"{pair['difference']:+.2f}", interval_text(pair["interval"], "+.1f"), *row[2:]]
+            for pair, row in zip(pairs, pair_rows(pairs), strict=True)
+        ]
+        head = ["a", "b", "a − b", "95% interval", *PAIR_COUNTS.values(), "p"]
         return Table(head, rows, texts=2) if rows else None
 
     def frontier(self) -> list[Chart]:
@@ -251,11 +249,6 @@ class ReportPage:
         machine, versions = self.report["machine"], self.report["versions"]
         rows = [[key, value] for key, value in machine.items()] + [[key, value] for key, value in versions.items()]
         return Table(["machine and versions", ""], rows, texts=2)
-
-
-def tally_of(entry: Mapping[str, Any]) -> Tally:
-    """Return the counts of a benchmark of the report."""
-    return Tally(entry["words"], entry["hits"])
 
 
 def curve_lines(

@@ -15,7 +15,7 @@ from distill.evaluation.page.rendering import Chart, Table, chart, render
 from distill.evaluation.page.svg import drawing, write_pictures
 from distill.evaluation.runs import Difference, Estimate, Group, differences, differing_keys, shared_sets, warnings_of
 from distill.evaluation.stored_reports import averaged_sets
-from distill.evaluation.tables import millions
+from distill.evaluation.tables import interval_text, millions
 from students.files import write_file
 
 PAGE, FIGURES = "compare.html", "compare.json"
@@ -173,7 +173,8 @@ def group_table(groups: Sequence[Group]) -> Table:
     rows = [
         [
             group.name, ", ".join(map(str, group.seeds)), *(f"{group.accuracy_of(name).value:.2f}" for name in sets),
-            *([f"{group.accuracy.value:.2f}"] if len(sets) > 1 else []), interval_text(group.accuracy),
+            *([f"{group.accuracy.value:.2f}"] if len(sets) > 1 else []),
+            f"{interval_text(group.accuracy.interval)} ({group.accuracy.over})",
             millions(group.runs[0].reader["params"]), f"{group.ms_per_word:.1f}",
         ]
         for group in groups
@@ -182,21 +183,12 @@ def group_table(groups: Sequence[Group]) -> Table:
     return Table(head, rows, texts=2)
 
 
-def interval_text(estimate: Estimate) -> str:
-    """Write an interval and what it is over."""
-    if estimate.interval is None:
-        return "–"
-    low, high = estimate.interval
-    return f"{low:.1f} to {high:.1f} ({estimate.over})"
-
-
 def difference_table(found: Sequence[Mapping[str, Any]]) -> Table:
     """Format the differences, as they stand in compare.json."""
     rows = [
         [
             each["name"], each["against"], f"{each['value']:+.2f}",
-            "–" if each["interval"] is None else f"{each['interval'][0]:+.2f} to {each['interval'][1]:+.2f}",
-            described(each),
+            interval_text(each["interval"], "+.2f"), described(each),
         ]
         for each in found
     ]  # fmt: skip

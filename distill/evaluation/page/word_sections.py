@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+from distill.data.sampling import spread
 from distill.evaluation.page import analysis, charts
-from distill.evaluation.page.analysis import AIM, Characters
+from distill.evaluation.page.analysis import AIM, HEIGHTS, LENGTHS, Characters
 from distill.evaluation.page.rendering import Chart, Table, chart
 from distill.evaluation.readings import ReadWord
 
@@ -33,12 +35,13 @@ class WordSections:
     def kinds(self) -> dict[str, Any]:
         """Accuracy by length, height and character."""
         readers = self.opened or self.readers
-        drawn = []
-        for title, xlabel, measure in (
-            ("By length", "characters of the word", analysis.by_length),
-            ("By height", "height of the picture, pixels", analysis.by_height),
-        ):
-            bins = {reader["name"]: measure(self.words, reader["name"]) for reader in readers}
+        names, drawn = [reader["name"] for reader in readers], []
+        measures: tuple[tuple[str, str, Sequence[int], Callable[[ReadWord], int]], ...] = (
+            ("By length", "characters of the word", LENGTHS, lambda word: len(word.label)),
+            ("By height", "height of the picture, pixels", HEIGHTS, lambda word: word.size[1]),
+        )
+        for title, xlabel, starts, measure in measures:
+            bins = {name: analysis.by_bins(self.words, name, starts, measure) for name in names}
             table = Table(
                 [xlabel, "words", *bins],
                 [
@@ -54,7 +57,7 @@ class WordSections:
 
     def characters(self) -> Chart:
         """How often each character of the labels was read."""
-        aligned = self.aligned()
+        aligned = self.aligned
         scores = {name: each.scores for name, each in aligned.items()}
         first = scores[self.subject]
         shown = list(first)[:CHARACTERS]
@@ -73,19 +76,16 @@ class WordSections:
         rest = f"The {len(shown)} most frequent of {len(first)}." if len(first) > len(shown) else ""
         return chart(figure, "By character", rest, wide=True, table=table)
 
+    @cached_property
     def aligned(self) -> dict[str, Characters]:
-        """Align labels and readings once, for all readers that read openly."""
-        if not hasattr(self, "_aligned"):
-            self._aligned = {
-                reader["name"]: analysis.by_characters(self.words, reader["name"]) for reader in self.opened
-            }
-        return self._aligned
+        """Labels aligned with readings, for all readers that read openly."""
+        return {reader["name"]: analysis.by_characters(self.words, reader["name"]) for reader in self.opened}
 
     def confusions(self) -> Table | None:
         """List the subject's most frequent confusions, with how often the others make them."""
         if not self.opened:
             return None
-        aligned = self.aligned()
+        aligned = self.aligned
         own = aligned[self.subject]
         others = [name for name in aligned if name != self.subject]
         rows = [
@@ -149,9 +149,8 @@ def legend(readers: Sequence[Mapping[str, Any]], numbers: Mapping[str, int]) -> 
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = 200) -> list[tuple[float, float]]:
-    """Keep at most `most` points and the last."""
-    every = max(1, len(points) // most)
-    return [*points[::every], points[-1]]
+    """Keep at most `most` points, the last among them."""
+    return [*spread(points[:-1], most - 1), points[-1]]
 
 
 def show(character: str) -> str:

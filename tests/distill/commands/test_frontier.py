@@ -8,6 +8,7 @@ from PIL import Image
 
 from distill.commands.frontier import main
 from distill.evaluation.frontier import collect_places
+from distill.evaluation.readings import write_readings
 from tests.distill.evaluation.fakes import fake_report, read_words
 
 
@@ -66,7 +67,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
         (["one", "cases"], "other characters are scored in each"),
         (["closed"], "no reader there reads openly"),
         (["empty"], "empty has no report.json"),
-        (["one", "--out", "none/picture"], "none is no folder"),
+        (["one", "--out", "none/picture"], "none/picture.svg can't be written"),
         (["one", "--out", ".."], "name without ending"),
     ):
         assert main(given) == 2
@@ -74,3 +75,12 @@ def test_a_mistake_is_one_line_and_writes_nothing(
         assert message in printed.err
         assert printed.err.count("\n") == 1
         assert not list(tmp_path.glob("*.svg"))
+
+
+def test_reports_over_other_words_of_one_number_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = {"one": ["a", "bc"], "two": ["d", "ef"]}
+    folders = [write_report(tmp_path / name, words, mine="student") for name, words in labels.items()]
+    for name, words in labels.items():
+        write_readings(tmp_path / name, read_words(words, mine=[("x", 0.5)] * 2))
+    assert main([*folders, "--out", str(tmp_path / "picture")]) == 2
+    assert "are over different words" in capsys.readouterr().err

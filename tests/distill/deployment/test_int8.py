@@ -19,7 +19,7 @@ from distill.deployment.comparison_words import ComparisonWord
 from distill.deployment.folder import Exported, save_folder
 from distill.deployment.int8 import Int8Check, check_int8, quantize
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.parity import Int8Error
+from distill.deployment.parity import ParityError
 from distill.deployment.snippets import FILES, int8_file
 from students.errors import UserError
 from students.onnx_files import open_session
@@ -144,7 +144,7 @@ def test_more_changed_words_than_allowed_leave_nothing(
     monkeypatch.setattr(int8, "quantize", damage)
     for name in ("student.onnx", "config.json"):
         (tmp_path / name).write_bytes((exported.folder / name).read_bytes())
-    with pytest.raises(Int8Error, match=r"24 words change .* more than the 0.5% of --int8-limit"):
+    with pytest.raises(ParityError, match=r"24 words change .* more than the 0.5% of --int8-limit"):
         int8.write_int8(make("ctc"), tmp_path, ["onnx"], words, 0.5)
 
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from distill.deployment.onnx_reader import OnnxReader
-from distill.deployment.readers import ModelReader, WordReader, open_model, place
-from distill.evaluation.lexicon import LexiconReader, open_reader, teacher_reader
+from distill.deployment.readers import ModelReader, WordReader, open_model
+from distill.evaluation.lexicon import LexiconReader, open_teacher, teacher_reader
 from students.charset import Charset
 from students.errors import UserError
 from students.parseq import Parseq, ParseqConfig
@@ -28,8 +28,8 @@ CLIP = SmallTeacherConfig(
 
 def test_folder_and_onnx_read_alike(learned: Learned, onnx_file: Path, tmp_path: Path) -> None:
     learned.student.save_pretrained(tmp_path / "mine" / "student")
-    student = open_reader(str(tmp_path / "mine" / "student"))
-    onnx = open_reader(str(onnx_file), role="baseline", threads=1)
+    student = open_model(str(tmp_path / "mine" / "student"))
+    onnx = open_model(str(onnx_file), role="baseline", threads=1)
     assert isinstance(student, WordReader)
     assert isinstance(onnx, WordReader)
     assert student.name == "mine", "a run's student goes by the run's name"
@@ -38,8 +38,8 @@ def test_folder_and_onnx_read_alike(learned: Learned, onnx_file: Path, tmp_path:
     assert student.charset == onnx.charset
     for reader in (student, onnx):
         assert [reading.text for reading in reader.read_pictures(learned.pictures)] == learned.words
-    assert place(onnx, "cpu", 1) is onnx
-    other = place(onnx, "cpu", 2)
+    assert onnx.place("cpu", 1) is onnx
+    other = onnx.place("cpu", 2)
     assert isinstance(other, ModelReader)
     assert isinstance(other.model, OnnxReader)
     assert (other.model.threads, other.name, other.role) == (2, onnx.name, "baseline")
@@ -76,7 +76,7 @@ def test_a_shipped_name_is_that_reader_whatever_lies_here(tmp_path: Path, monkey
 @pytest.mark.parametrize("name", ["no-such-student", "no-such.onnx"])
 def test_a_reader_that_is_not_there(name: str) -> None:
     with pytest.raises(UserError, match=name):
-        open_reader(name)
+        open_model(name)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.mark.parametrize(("kind", "charset"), [("parseq", "0123abc"), ("clip4str", Clip4StrConfig.charset)])
 def test_a_teacher_that_reads_is_scored_openly(kind: str, charset: str, folders: dict[str, str]) -> None:
-    reader = open_reader(folders[kind], "teacher", charset=Charset.load("36"), lexicon=["word"])
+    reader = open_teacher(folders[kind], Charset.load("36"), ["word"])
     assert isinstance(reader, WordReader)
     assert (reader.name, reader.role, reader.reading) == (kind, "teacher", "open")
     assert reader.charset == charset
@@ -102,15 +102,15 @@ def test_a_teacher_that_reads_is_scored_openly(kind: str, charset: str, folders:
 
 
 def test_a_raw_clip_is_scored_by_lexicon(folders: dict[str, str]) -> None:
-    reader = open_reader(folders["clip"], "teacher", charset=Charset.load("36"))
+    reader = open_teacher(folders["clip"], Charset.load("36"))
     assert (reader.name, reader.role, reader.reading) == ("clip", "teacher", "closed-lexicon")
-    fixed = open_reader(folders["clip"], "teacher", None, Charset.load("36"), ["one", "two"])
+    fixed = open_teacher(folders["clip"], Charset.load("36"), ["one", "two"])
     assert isinstance(fixed, LexiconReader)
     assert fixed.words == ("one", "two")
 
 
 def test_an_onnx_file_is_a_teacher_that_reads(onnx_file: Path, learned: Learned) -> None:
-    reader = open_reader(str(onnx_file), "teacher", 1, Charset.load("36"))
+    reader = open_teacher(str(onnx_file), Charset.load("36"), threads=1)
     assert isinstance(reader, ModelReader)
     assert isinstance(reader.model, OnnxReader)
     assert (reader.role, reader.reading) == ("teacher", "open")

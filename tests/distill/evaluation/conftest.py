@@ -17,6 +17,8 @@ from distill.deployment.readers import ReadingKind, Role
 from students.charset import CHARSETS, Charset
 from students.decoding import Reading
 from students.pictures import to_tensor
+from teachers.guidance import Guidance
+from teachers.teacher import Teacher
 
 
 def encode_picture(number: int) -> bytes:
@@ -45,14 +47,19 @@ class FakeReader:
         self.batches.append(len(pictures))
         return [Reading(self.words.get(level, ""), 0.5, (0.5,)) for level in seen(to_tensor(pictures))]
 
+    def place(self, device: str, threads: int | None) -> FakeReader:
+        return self
 
-class FakeTeacher:
+
+class FakeTeacher(Teacher):
     """Embeds pictures by grey level and words by a table of grey levels; one dimension a level."""
 
-    name = "fake-clip"
-
     def __init__(self, levels: dict[str, int]) -> None:
+        super().__init__("fake-clip")
         self.levels = levels
+
+    def forward(self, images: Tensor, labels: Sequence[str]) -> Guidance:
+        raise NotImplementedError
 
     def embed_images(self, images: Tensor) -> Tensor:
         return torch.nn.functional.one_hot(torch.tensor(seen(images)), 256).float()

@@ -109,3 +109,14 @@ def test_a_reader_without_probabilities_is_refused(
     reader.read_pictures = lambda pictures: [Reading("a", confidence, ())] * len(pictures)  # type: ignore[method-assign]
     with pytest.raises(UserError, match="diverged gives NaN"):
         compare([reader], benchmarks, charset)
+
+
+def test_words_that_a_teacher_cannot_choose_are_said(
+    tmp_path: Path, make_set: Callable[[Path, Sequence[str]], Path]
+) -> None:
+    make_set(tmp_path / "test" / "set", ["one", "One", "two"])
+    charset = Charset.load("94")
+    teacher = FakeTeacher({"one": 0, "One": 0, "two": 2})
+    result = compare([LexiconReader(teacher, charset)], open_benchmarks(tmp_path, "all", charset), charset)
+    assert result.readers[0].sets["set"].tally.hits == 2
+    assert any("can't tell words from others that differ in case alone: 1 of the 3 words" in w for w in result.warnings)

@@ -10,6 +10,7 @@ from distill.deployment.readers import WordReader
 from distill.evaluation.lexicon import ClosedReader, LexiconReader, NearestWordReader, read_lexicon
 from students.charset import Charset
 from students.errors import UserError
+from teachers import load_teacher
 from teachers.clip import ClipTeacher
 from teachers.small import SmallTeacher
 
@@ -67,7 +68,7 @@ def test_words_without_tokens_are_no_part_of_a_sets_lexicon() -> None:
 def test_a_lexicon_file_goes_through_the_label_rules(tmp_path: Path, charset: Charset) -> None:
     file = tmp_path / "words.txt"
     file.write_text("Cat\n\n dog \ncat\n!!!\ncafé\n", encoding="utf-8")
-    assert read_lexicon(file, charset) == (["cat", "dog", "cafe"], {"empty": 1})
+    assert read_lexicon(file, charset) == (["cat", "dog", "cafe"], {"empty": 1, "repeated": 1})
     file.write_text("cat\n###\nelephant\n", encoding="utf-8")
     assert read_lexicon(file, charset, max_length=5) == (["cat"], {"illegible": 1, "too long": 1})
 
@@ -88,7 +89,14 @@ def test_an_open_reader_can_be_made_to_choose(charset: Charset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"\n!\n", "has no word"), (b"\xff\xfe\x00", "no UTF-8"), (None, "No such")]
+    ("content", "message"),
+    [
+        (b"\n!\n", "has no word"),
+        (b"\xff\xfe\x00", "no UTF-8"),
+        (None, "No such"),
+        (b"a.png street\n", "looks like a label file"),
+        (b"street, road, avenue\n", "looks like several words"),
+    ],
 )
 def test_a_bad_lexicon_file_is_refused(tmp_path: Path, charset: Charset, content: bytes | None, message: str) -> None:
     file = tmp_path / "words.txt"
@@ -96,3 +104,13 @@ def test_a_bad_lexicon_file_is_refused(tmp_path: Path, charset: Charset, content
         file.write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_lexicon(file, charset)
+
+
+def test_counts_behind_a_tab_are_no_part_of_a_word(tmp_path: Path, charset: Charset) -> None:
+    (tmp_path / "words.tsv").write_text("street\t30\nmuseum\t5\n")
+    assert read_lexicon(tmp_path / "words.tsv", charset)[0] == ["street", "museum"]
+
+
+def test_words_that_a_caseless_teacher_cannot_tell_apart_are_known() -> None:
+    reader = LexiconReader(load_teacher("words-small"), Charset.load("94"), ["STREET", "street", "Open", "museum"])
+    assert reader.indistinct == {"street"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.evaluation.metrics import Agreement, Tally, mcnemar, paired_interval, tally, wilson
+from distill.evaluation.metrics import Agreement, Tally, mcnemar, tally, wilson
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_lines_are_scored_with_their_spaces_and_without() -> None:
     [((36, 12, 2, 0), 5.69, 34.04), ((1, 1, 7, 12), -50.7, -2.6)],
 )  # Newcombe 1998, table II, method 10; Fagerland, Lydersen and Laake 2014, airway hyper-responsiveness
 def test_paired_interval(counts: tuple[int, int, int, int], low: float, high: float) -> None:
-    assert paired_interval(Agreement(*counts)) == pytest.approx((low, high), abs=0.05)
+    assert Agreement(*counts).interval == pytest.approx((low, high), abs=0.05)
 
 
 @given(st.tuples(*[st.integers(0, 3000)] * 4))

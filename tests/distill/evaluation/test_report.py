@@ -13,6 +13,7 @@ from distill.evaluation.benchmarks import OverlapCheck, open_benchmarks
 from distill.evaluation.compare import Comparison, compare
 from distill.evaluation.lexicon import LexiconReader
 from distill.evaluation.report import build_report, check_report_folder, write_report
+from distill.evaluation.stored_reports import REPORT
 from distill.evaluation.tables import print_report, to_markdown
 from students.charset import Charset
 from students.errors import UserError
@@ -160,3 +161,10 @@ def test_output_is_never_lost(tmp_path: Path) -> None:
     assert check_report_folder(tmp_path, True) == tmp_path
     with pytest.raises(UserError, match="no folder"):
         check_report_folder(tmp_path / "notes.txt" / "out", False)
+
+
+def test_the_report_of_a_run_is_not_replaced_by_an_evaluation(tmp_path: Path) -> None:
+    for name in (REPORT, "config.yaml"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="holds other things than a report"):
+        check_report_folder(tmp_path, True)

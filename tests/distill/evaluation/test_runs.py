@@ -20,6 +20,7 @@ from distill.evaluation.runs import (
     mean_of,
     open_run,
     open_runs,
+    shared_beginning,
     t_95,
 )
 from students.errors import UserError
@@ -211,3 +212,10 @@ def test_means_and_pairs_that_disagree_are_said_to(tmp_path: Path) -> None:
         in (figures["verdict"])
     )
     assert figures["groups"][0]["accuracy"]["interval"][1] == 100
+
+
+def test_what_names_have_in_common() -> None:
+    assert shared_beginning(["run-12", "run-1"]) == "run-1"
+    assert shared_beginning(["a-s1", "a-s2"]) == "a-s"
+    assert shared_beginning(["a-1", "a-2"]) == "a"
+    assert shared_beginning(["a-"]) == "a-"

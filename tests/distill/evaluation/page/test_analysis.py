@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from distill.evaluation.metrics import Tally
-from distill.evaluation.page.analysis import Bin, by_characters, by_height, by_length, reliability
+from distill.evaluation.page.analysis import HEIGHTS, LENGTHS, Bin, by_bins, by_characters, reliability
 from distill.evaluation.readings import ReadWord
 from tests.distill.evaluation.fakes import read_words
 
@@ -15,11 +15,11 @@ def words_of(*words: tuple[str, str, float]) -> list[ReadWord]:
 
 def test_words_are_scored_by_length_and_height() -> None:
     words = words_of(("a", "a", 1), ("no", "no", 1), ("so", "", 1), ("abcdefghijk", "x", 1), ("l" * 70, "l" * 70, 1))
-    assert by_length(words, "mine") == [
+    assert by_bins(words, "mine", LENGTHS, lambda word: len(word.label)) == [
         Bin("1", Tally(1, 1)), Bin("2", Tally(2, 1)), Bin("10–11", Tally(1, 0)), Bin("60+", Tally(1, 1)),
     ]  # fmt: skip
     # The pictures are 8, 12, 16, 20 and 24 pixels high.
-    assert by_height(words, "mine") == [
+    assert by_bins(words, "mine", HEIGHTS, lambda word: word.size[1]) == [
         Bin("1–11", Tally(1, 1)), Bin("12–15", Tally(1, 1)), Bin("16–23", Tally(2, 0)), Bin("24–31", Tally(1, 1)),
     ]  # fmt: skip
 

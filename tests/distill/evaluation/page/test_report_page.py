@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import re
 
+import pytest
 from PIL import Image
 
 from distill.evaluation.page.galleries import WORDS, compare_parts, embed, make_galleries
 from distill.evaluation.page.rendering import render
 from distill.evaluation.page.report_page import ReportPage
 from distill.evaluation.page.svg import drawing
+from distill.evaluation.page.word_sections import thinned
 from tests.distill.evaluation.fakes import fake_report, read_words
 from tests.distill.evaluation.html_pages import PageReader
 
@@ -121,3 +123,12 @@ def test_a_page_is_small_however_many_words_and_however_large_their_pictures() -
         text = render("report.html", values)
     assert [len(gallery.items) for gallery in values["galleries"]] == [WORDS] * 7
     assert len(text) < 8_000_000
+
+
+@pytest.mark.parametrize("count", [1, 2, 200, 201, 399, 1000])
+def test_curves_are_thinned(count: int) -> None:
+    points = [(float(number), 0.0) for number in range(count)]
+    kept = thinned(points)
+    assert len(kept) == min(count, 200)
+    assert kept[-1] == points[-1]
+    assert kept == sorted(set(kept))
