@@ -45,7 +45,7 @@ def load_config(
         UserError: for a missing file, an unknown key (naming the nearest known), or a value that doesn't serve.
     """
     if not isinstance(source, str | Path | Mapping):
-        raise UserError(f"a {type(source).__name__} is no configuration; give a file, a shipped name, or a dictionary")
+        raise UserError(f"{source!r} is no configuration; give a file, a shipped name, or a dictionary")
     merged: Any = OmegaConf.structured(schema)
     values: dict[str, Any] = dict(source) if isinstance(source, Mapping) else {}
     file = values.pop(BASE, None) if isinstance(source, Mapping) else source
@@ -160,7 +160,7 @@ def _read_overrides(overrides: Sequence[str] | Mapping[str, Any]) -> Iterator[tu
         try:
             # Not resolved: `out=runs/${name}` means this configuration's name.
             read: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
-            raw = yaml.load(text, yaml.BaseLoader) if text else ""
+            raw = yaml.load(text, yaml.BaseLoader)
         except (yaml.YAMLError, OmegaConfBaseException) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{item}: the value can't be read ({reason}); put it in quotes") from None
@@ -253,14 +253,14 @@ def _checked_value(schema: type, annotation: Any, key: str, value: Any, text: An
     if origin is list:
         if not isinstance(value, list):
             raise UserError(f"{key} is a list; write its entries with a dash each, or as [...]")
-        if section is not None and isinstance(value, list):
+        if section is not None:
             rows = text if isinstance(text, list) else [None] * len(value)
             return [
                 _checked_section(schema, section, f"{key}[]", entry, row)
                 for entry, row in zip(value, rows, strict=True)
             ]
         listed = text if isinstance(text, list) and annotation == list[str] else value
-        return [_from_home(entry) for entry in listed] if isinstance(listed, list) else listed
+        return [_from_home(entry) for entry in listed]
     if origin is dict:
         if not isinstance(value, Mapping):
             raise UserError(f"{key} holds entries by name; write them below it")
@@ -286,9 +286,9 @@ def _from_home(value: Any) -> Any:
 def unknown_key(schema: type, key: str) -> UserError:
     """Build the refusal of an unknown key, which names the nearest known one."""
     asked = re.sub(r"^(losses|guidance\.schedules)\.[^.]+", r"\1.NAME", key)
-    near = process.extractOne(asked, [BASE, *known_keys(schema)])
     if ":" in key:
         return UserError(f"unknown key {key!r}; a colon has a space behind it, as in {{path: train}}")
+    near = process.extractOne(asked, [BASE, *known_keys(schema)])
     return UserError(f"unknown key {key!r}" + (f"; the nearest known one is {near[0]!r}" if near else ""))
 
 

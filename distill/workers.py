@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -44,18 +45,18 @@ def map_in_processes(
             pool.shutdown(cancel_futures=True)
 
 
-_function: Callable[[Any], Any]
-"""What this worker process applies."""
+_build: Callable[[], Callable[[Any], Any]]
+"""Builds what this worker process applies."""
 
 
 def _begin(build: Callable[[], Callable[[Any], Any]]) -> None:
-    global _function
+    global _build
     threading.Thread(target=end_with_parent, daemon=True).start()
-    _function = build()
+    _build = functools.cache(build)
 
 
 def _apply(item: Any) -> Any:
-    return _function(item)
+    return _build()(item)  # built with the first item, so that what goes wrong is told as its error
 
 
 def end_with_parent() -> None:

@@ -114,12 +114,12 @@ def check_guidance(guidance: object, shape: TeacherShape, count: int, request: F
     for part in sorted(request.parts & shape.parts):
         given, three = getattr(guidance, part), part in ("image", "text")
         tensors = given if three and isinstance(given, tuple | list) else (given,)
-        if len(tensors) != (3 if three else 1):
-            raise UserError(f"teacher {name}: {part} are {len(tensors)} tensors; give three")
+        if three and (given is None or len(tensors) != 3):
+            raise UserError(f"teacher {name}: {part} is {_shape_of(given)}; give three tensors")
         for tensor in tensors:
             if not _fits(tensor, expected[part]):
-                stated = tuple("W" if size == ANY else size for size in expected[part])
-                raise UserError(f"teacher {name}: {part} is {_shape_of(tensor)}, and its TeacherShape says {stated}")
+                stated = ", ".join("W" if size == ANY else str(size) for size in expected[part])
+                raise UserError(f"teacher {name}: {part} is {_shape_of(tensor)}, and its TeacherShape says ({stated})")
         if classes and part in ("characters", "columns"):
             sums = given.float().exp().sum(dim=-1)
             inside = sums[mask] if part == "characters" else sums
@@ -134,4 +134,6 @@ def _fits(tensor: object, sizes: tuple[int, ...]) -> bool:
 
 
 def _shape_of(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"{len(value)} tensors"
     return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__

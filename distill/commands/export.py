@@ -22,8 +22,6 @@ from distill.deployment.snippets import FILES, FLOAT_ONLY
 from distill.errors import exit_on_user_error
 from students.errors import UserError
 
-"""Differing words that are printed; the rest is counted."""
-
 
 def parser() -> argparse.ArgumentParser:
     """Build the command's arguments."""

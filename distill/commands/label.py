@@ -82,8 +82,9 @@ def main(argv: Sequence[str]) -> int:
                 "make all labels anew with --relabel"
             )
     others = walk_files(given.data, [each.path for each in sets if not isinstance(each, PictureRecords)]).others
-    for other in filter(may_hold_labels, others):
-        print(f"{other} is no label file by its name, and is not used: labels.tsv, .csv or .jsonl would be", flush=True)
+    if unused := [*filter(may_hold_labels, others)]:
+        print(f"not used, for these are no names of label files: {list_names(unused)}", flush=True)
+    others = [other for other in others if other not in unused]
     parts, folder = split(sets), given.out.absolute().with_name(f".{given.out.name}.labelling")
     folder.mkdir(parents=True, exist_ok=True)
     lock = acquire_lock(folder / "lock", patience=0)

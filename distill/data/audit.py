@@ -26,7 +26,7 @@ EXAMPLES = 5
 """Labels that are shown for each reason."""
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 SPREADSHEET = re.compile(r"#(NAME\?|REF!|VALUE!|DIV/0!|N/A|NULL!|NUM!)|\d([.,]\d+)?E[+-]\d{2,3}|nan|NaN|<NA>")
-"""What spreadsheets make of labels that look like a formula or a number: `=A1B` and `12E4`."""
+"""What spreadsheets make of labels that look like a formula or a number, `=A1B` and `12E4`; pandas' missing values."""
 
 
 @dataclass(frozen=True)

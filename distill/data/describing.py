@@ -70,12 +70,12 @@ def describe_words(words: Words, purpose: str) -> list[str]:
 
 def describe_shared(validation: Words, learned: Sequence[Words]) -> list[str]:
     """Say in a line what of the validation words is learned from too: whole sets, or copies of pictures."""
-    checked = [part.records for part in stored_parts(validation)]
-    others = [part.records for words in learned for part in stored_parts(words)]
-    shared = [str(one.path) for one in checked if any(share_records(one, other) for other in others)]
+    checked = stored_parts(validation)
+    others = [part for words in learned for part in stored_parts(words)]
+    shared = [str(one.records.path) for one in checked if any(share_records(one.records, o.records) for o in others)]
     if shared:
         return [f"  these are learned from too, so that validation says little: {list_names(shared)}"]
-    copies = count_copies(checked, others)
+    copies = count_copies(*([(part.records, part.positions) for part in parts] for parts in (checked, others)))
     return [f"  {copies:,} of their pictures are learned from too: validation says too much of them"] if copies else []
 
 

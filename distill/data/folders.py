@@ -35,6 +35,7 @@ class FolderRecords(Records):
             raise UserError(f"{path} has no label file; put a {' or '.join(LABEL_FILES)} into it")
         self.label_file = read_label_file(file, self.path)
         self.repeated = self.label_file.repeated
+        self._unlisted: list[str] | None = None
         self._entries = self.label_file.entries
         self._own, self._cache = self.path.resolve(), _cache_of(self.path, file)
 
@@ -77,8 +78,10 @@ class FolderRecords(Records):
 
     def unlisted(self) -> list[str]:
         """See `Records`."""
-        listed = {self.path / entry.file for entry in self._entries}
-        return [str(file.relative_to(self.path)) for file in walk_files(self.path).pictures if file not in listed]
+        if self._unlisted is None:
+            listed, found = {self.path / entry.file for entry in self._entries}, walk_files(self.path).pictures
+            self._unlisted = [str(file.relative_to(self.path)) for file in found if file not in listed]
+        return self._unlisted
 
 
 class PictureRecords(Records):

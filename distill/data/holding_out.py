@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill.data.distributions import StoredDistributions
+from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records, decode_record
 from distill.data.writing import LmdbWriter, check_outside
 from students.charset import ILLEGIBLE
@@ -71,23 +73,23 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
     """
     check_outside(out, root)
     check_output(out, None, "sets", lambda folder: False, "folder")
-    words = [label for records in sets for _, label in records.labels() if label and _is_word(label)]
-    sides = [is_held_out(label, every) for label in words]
-    if not words:
+    keys = Counter(_key(label) for records in sets for _, label in records.labels() if label and _is_word(label))
+    if not keys:
         raise UserError(f"{root} has no labelled words; look at it with check-lmdb")
-    if not 0 < sum(sides) < len(sides):
-        if len(set(words)) == 1:
-            raise UserError(f"{root}: all words have one label, {words[0]!r}; there is nothing to divide them by")
-        other = "another" if any(sides) else "a smaller"
-        raise UserError(f"{root}: of {len(sides)} words one part would have none; choose {other} --every")
+    if len(keys) == 1:
+        raise UserError(f"{root}: all words have one label, {next(iter(keys))!r}; there is nothing to divide them by")
+    total, held = keys.total(), sum(count for key, count in keys.items() if is_held_out(key, every))
+    if not 0 < held < total:
+        other = "another" if held else "a smaller"
+        raise UserError(f"{root}: of {total} words one part would have none; choose {other} --every")
     counts = HeldOut()
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as beside, ExitStack() as stack:
-        held = stack.enter_context(LmdbWriter(beside / HELD_OUT))
+        kept_out = stack.enter_context(LmdbWriter(beside / HELD_OUT))
         for records in sets:
             name = records.path.relative_to(root).as_posix() if records.path != root else root.resolve().name
             writer, with_distributions = None, 0
-            for position, label in records.labels():
+            for position, label in followed(records.labels(), len(records), f"dividing {name}"):
                 if label is not None and ILLEGIBLE.fullmatch(label.strip()):
                     counts.illegible += 1
                     continue
@@ -107,7 +109,7 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
                 except BadRecordError:
                     counts.damaged += 1
                 if is_held_out(label, every):
-                    held.add(image, label, columns, confidence=confidence)
+                    kept_out.add(image, label, columns, confidence=confidence)
                     counts.signs += not _key(label)
                     continue
                 if writer is None:  # a set of which nothing is left is not written
@@ -119,8 +121,8 @@ def hold_out(sets: Sequence[Records], root: Path, out: Path, every: int) -> Held
                 stored = dataclasses.replace(StoredDistributions.read(records), words=with_distributions)
                 writer.describe_distributions(stored.to_json())
             counts.train[name] = 0 if writer is None else writer.count
-        counts.held_out = held.count
-        if not 0 < held.count < counts.total:
+        counts.held_out = kept_out.count
+        if not 0 < kept_out.count < counts.total:
             raise UserError(
                 f"{root}: one part would have none of the {counts.total} words that can be read; choose another "
                 "--every, or look at them with check-lmdb"

@@ -118,13 +118,13 @@ def read_label_file(file: Path, folder: Path | None = None) -> LabelFile:
 def _check_entries(file: Path, entries: list[LabelEntry], folder: Path) -> LabelFile:
     seen: dict[str, LabelEntry] = {}
     root = Path(os.path.abspath(folder))
+    roots = (root, root.resolve())
     for entry in entries:
         path = PurePosixPath(entry.file.replace("\\", "/"))
-        within = Path(os.path.normpath(path))
-        for start in (root, root.resolve()) if path.is_absolute() else ():
-            if within.is_relative_to(start):
-                path = PurePosixPath(within.relative_to(start))
-                break
+        if path.is_absolute():
+            within = Path(os.path.normpath(path))
+            start = next((start for start in roots if within.is_relative_to(start)), None)
+            path = path if start is None else PurePosixPath(within.relative_to(start))
         outside = path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", entry.file)  # a drive of Windows
         if not entry.file:
             raise UserError(f"{file}, line {entry.line}: names no file; put a file name before {entry.label[:80]!r}")
@@ -192,13 +192,14 @@ def describe_structured(labels: Sequence[str]) -> str:
 
 
 def is_structured(label: str) -> bool:
-    """Tell whether a label is a list or an object of JSON."""
+    """Tell whether a label is a list of texts or an object of JSON; `[1]` may stand in a picture."""
     if not label.strip().startswith(("[", "{")):
         return False
     try:
-        return isinstance(json.loads(label), list | dict)
+        stored = json.loads(label)
     except (ValueError, RecursionError):
         return False
+    return bool(stored) and (isinstance(stored, dict) or any(isinstance(each, str | list | dict) for each in stored))
 
 
 def is_quoted(label: str) -> bool:

@@ -229,7 +229,7 @@ class DataModule:
         test_options = dataclasses.replace(self.options, max_corrupt=0.0, second_view=False)
         if section.validation is not None:
             self.validation = load_words(self.resolve(section.validation), self.charset, options=test_options)
-            for part in stored_parts(self.validation):
+            for part in stored_parts(self.validation) if not console.quiet else ():  # in the first process
                 part.check_pictures()
         for source in section.train:
             words = load_words(self.resolve(source.path), self.charset, source, self._source_options())
@@ -252,8 +252,10 @@ class DataModule:
         if self.options.second_view and plain:
             print_lines(console, f"not augmented, so that both views are the same: {', '.join(plain)}")
         print_lines(console, *describe_words(self.validation, "to validate on"))
-        learned = [one.words for one in self.sources if one.ratio > 0]
-        print_lines(console, *describe_shared(self.validation, learned))
+        if not console.quiet and section.validation is not None:
+            given = self.sources[: len(section.train)]  # rendered words are no copies
+            learned = [one.words for one in given if one.ratio > 0]
+            print_lines(console, *describe_shared(self.validation, learned))
 
     def _source_options(self) -> WordOptions:
         """Return the options of the next source: each has its own seed."""

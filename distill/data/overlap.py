@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from distill.data.label_index import Positions
 from distill.data.progress import followed
 from distill.data.records import BadRecordError, Records, decode_record, user_cache
 from distill.data.trees import open_all, open_sets
@@ -31,7 +32,7 @@ resized to 32 x 128 all, of those halved in size and saved as JPEG of quality 80
 different real test and training pictures reaches all limits. Pictures cut out differently are not detected.
 """
 MOST_COMPARED = 200_000
-"""Pictures that are read to look for copies before a training; more of them would keep it waiting."""
+"""Pictures of a set that are read to look for copies before a training; more of them would keep it waiting."""
 Kind = Literal["equal bytes", "equal pixels", "nearly equal"]
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)
 _VERSION = 2
@@ -103,18 +104,22 @@ def find_overlaps(
     return [overlaps[number] for number in sorted(overlaps)]
 
 
-def count_copies(some: Sequence[Records], others: Sequence[Records]) -> int:
-    """Count the pictures of some sets that others hold too, byte for byte; 0 for sets too large to be read for that."""
-    if sum(map(len, (*some, *others))) > MOST_COMPARED:
-        return 0
-    return sum(digest in known for known in [set(_digests(others))] for digest in _digests(some))
+Chosen = Sequence[tuple[Records, Sequence[int] | Positions]]
+"""Sets, and the positions of those of their pictures that take part."""
 
 
-def _digests(sets: Sequence[Records]) -> Iterator[bytes]:
-    for records in sets:
-        for position in range(len(records)):
+def count_copies(some: Chosen, others: Chosen) -> int:
+    """Count the pictures of some sets that others hold too, byte for byte; others of too many pictures don't count."""
+    looked_at = [(records, positions) for records, positions in others if len(positions) <= MOST_COMPARED]
+    known = set(_digests(looked_at)) if some and looked_at else set()
+    return sum(digest in known for digest in _digests(some)) if known else 0
+
+
+def _digests(sets: Chosen) -> Iterator[bytes]:
+    for records, positions in sets:
+        for number in followed(range(len(positions)), len(positions), f"looking for copies in {records.name}"):
             with contextlib.suppress(BadRecordError):
-                yield hashlib.blake2b(records.image(position), digest_size=16).digest()
+                yield hashlib.blake2b(records.image(positions[number]), digest_size=16).digest()
 
 
 def difference_hash(image: Image.Image) -> np.ndarray:

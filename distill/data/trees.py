@@ -117,7 +117,8 @@ def open_words(path: Path | str, labelled: bool = True) -> list[Records]:
 def describe_loose(root: Path | str, sets: Sequence[Records]) -> list[str]:
     """Say in lines which pictures below a folder have no label, and how many entries of label files repeat another."""
     lines = []
-    if loose := walk_files(Path(root), [records.path for records in sets]).pictures:
+    folder = Path(root)  # or a list, or the set that one cuts out
+    if loose := walk_files(folder, [records.path for records in sets]).pictures if folder.is_dir() else []:
         names = ", ".join(LABEL_FILES)
         lines.append(f"{len(loose)} pictures belong to no set, for want of a label file ({names}): {list_names(loose)}")
     for records in sets:

@@ -215,8 +215,9 @@ def mix_in(student: Reader, card: Card, source: str | Path | Reader, share: floa
     except UserError as error:
         raise UserError(f"to mix in, weights are needed: {error}") from None
     mix_weights(student, other, share)
-    home = other.source
-    origin = Card(type(other).__name__.lower()) if home is None or not home.is_dir() else fill_card(home)
+    home = other.source if isinstance(source, Reader) else source
+    gone = home is None or (isinstance(source, Reader) and not Path(home).is_dir())
+    origin = Card(type(other).__name__.lower()) if home is None or gone else fill_card(home)
     return card.mixed_with(origin, share, scored)
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from torch import nn
+
 from distill.deployment.onnx_reader import OnnxReader
 from distill.deployment.readers import ModelReader, WordReader, choose_device, open_model
 from distill.evaluation.benchmarks import check_overlap, find_training, open_benchmarks
@@ -83,17 +85,15 @@ def evaluate(
         opened = [_open(reader) for reader in readers]
     else:
         opened = [_open(readers)]
-    for teacher in _listed(teachers):
-        named = isinstance(teacher, str | Path)
-        opened.append(open_teacher(typed(teacher), scored) if named else teacher_reader(teacher, scored))
+    opened += [_open_teacher(teacher, scored) for teacher in _listed(teachers)]
     opened += [open_model(typed(name), "peer") for name in _listed(peers)]
     if not isinstance(benchmarks, str | Iterable):
         raise UserError(f"benchmarks is {benchmarks!r}; give six, all, or names")
     sets = benchmarks if isinstance(benchmarks, str) else ",".join(map(str, benchmarks))
     if out is not None and not isinstance(out, str | Path):
         raise UserError(f"out is {out!r}; give a folder")
-    models = [each.model for each in opened if isinstance(each, ModelReader)]
-    homes = [(model, model.device) for model in models if isinstance(model, Reader)]
+    models = [each.model if isinstance(each, ModelReader) else getattr(each, "teacher", None) for each in opened]
+    homes = [(model, next(model.parameters()).device) for model in models if isinstance(model, nn.Module)]
     try:
         return run_evaluation(
             opened, data, scored, benchmarks=sets, limit=limit, max_length=max_length,
@@ -106,13 +106,28 @@ def evaluate(
 
 def _listed(given: Any) -> list[Any]:
     """List what is given as one, several or None."""
-    return [] if given is None else [given] if isinstance(given, str | Path | Teacher) else list(given)
+    if given is None or (isinstance(given, Iterable) and not isinstance(given, str | Path | nn.Module)):
+        return list(given or ())
+    return [given]
+
+
+def _open_teacher(teacher: Any, charset: Charset) -> WordReader:
+    if isinstance(teacher, str | Path):
+        return open_teacher(typed(teacher), charset)
+    if isinstance(teacher, Reader | OnnxReader | Peer):
+        return ModelReader(teacher, role="teacher")
+    if not isinstance(teacher, Teacher):
+        raise UserError(f"{_shown(teacher)} is no teacher; give what symdistill.load_teacher returns, or a name")
+    return teacher_reader(teacher, charset)
+
+
+def _shown(value: object) -> str:
+    return repr(value) if len(repr(value)) < LONGEST else f"a {type(value).__name__}"
 
 
 def _open(reader: ReaderLike, name: str | None = None) -> WordReader:
     if not isinstance(reader, ReaderLike):
-        shown = repr(reader) if len(repr(reader)) < LONGEST else f"a {type(reader).__name__}"
-        raise UserError(f"{shown} is no reader; give what symdistill.load returns, or a name that it opens")
+        raise UserError(f"{_shown(reader)} is no reader; give what symdistill.load returns, or a name that it opens")
     if name is not None and not isinstance(name, str):
         raise UserError(f"{name!r} is no name of a reader; give a text")
     opened = open_model(typed(reader)) if isinstance(reader, str | Path) else ModelReader(reader)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from distill.evaluation.metrics import Tally
@@ -44,18 +45,21 @@ def collect_places(given: Sequence[str]) -> tuple[list[Place], list[str]]:
             if opened:
                 scored[path] = {name: opened[0]["benchmarks"][name]["words"] for name in averaged_sets(report)}
                 if (readings := file.parent / READINGS).is_file():
-                    labels[path] = [(w.set, w.label) for w in load_readings(readings) if w.set in scored[path]]
+                    labels[path] = sorted((w.set, w.label) for w in load_readings(readings) if w.set in scored[path])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise UserError(f"{path} is no report of this version ({error!r}); evaluate again") from None
     first = next(iter(scored), None)
     if first is None:
         raise UserError("no reader there reads openly; closed lexicons are not comparable with open reading")
-    for path, sets in scored.items():
-        if sets != scored[first] or labels.get(path, labels.get(first)) != labels.get(first, labels.get(path)):
-            raise UserError(f"{first} and {path} are over different words; evaluate all readers on the same sets")
     if len(set(filter(None, charsets.values()))) > 1:
         listed = "; ".join(f"{path}: {len(charset)}" for path, charset in charsets.items())
         raise UserError(f"other characters are scored in each ({listed}); evaluate all readers with the same --charset")
+    for path, sets in scored.items():
+        if sets != scored[first]:
+            raise UserError(f"{first} and {path} are over different words; evaluate all readers on the same sets")
+    for (one, words), (other, others) in pairwise(labels.items()):
+        if words != others:
+            raise UserError(f"{one} and {other} are over different words; evaluate all readers on the same sets")
     names = [name for _, name, _, _ in found]
     short = {path: Path(path).name for path, _, _, _ in found}
     places = [

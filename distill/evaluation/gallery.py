@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,13 @@ from torch import Tensor
 
 from distill.data.sampling import spread
 from distill.data.sheets import INK, SheetItem, draw_sheet, reading_line, write_sheet
-from distill.evaluation.benchmarks import Benchmark
 from distill.evaluation.compare import Comparison, ReaderResult
+from distill.evaluation.readings import ReadWord, collect_readings
 
 WORDS = 36
 """Words of a reader's gallery, and of each half of a pair's."""
-WordIndex = tuple[Benchmark, int]
-"""A word: its set and its number there."""
+LoadWord = Callable[[ReadWord], np.ndarray]
+"""Loads the picture of a word, (H, W, 3) uint8."""
 
 
 @dataclass(frozen=True)
@@ -78,70 +78,46 @@ def draw_gallery(items: Sequence[GalleryItem]) -> np.ndarray:
 def write_galleries(folder: Path, comparison: Comparison) -> None:
     """Write `words-READER.png` for open readers and `agreement-STUDENT-TEACHER.png` for students with teachers."""
     readers = {reader.name: reader for reader in comparison.readers}
-    names = file_names(list(readers))
+    names, words = file_names(list(readers)), collect_readings(comparison)
+    sets = {benchmark.name: benchmark for benchmark in comparison.benchmarks}
+
+    def load(word: ReadWord) -> np.ndarray:
+        return np.asarray(sets[word.set].load(word.number))
+
     for earlier in (*folder.glob("words-*.png"), *folder.glob("agreement-*.png")):
         earlier.unlink()
     for reader in comparison.readers:
         if reader.reading == "open":
-            sections = [("", reader_words(reader, comparison.benchmarks))]
-            write_sheet(folder / f"words-{names[reader.name]}.png", sections)
+            write_sheet(folder / f"words-{names[reader.name]}.png", [("", words_of(reader.name, words, load))])
     for pair in (*comparison.pairs, *comparison.unlike):
         student, teacher = readers[pair.a], readers[pair.b]
         if student.role in ("student", "baseline") and teacher.role == "teacher":
             file = folder / f"agreement-{names[pair.a]}-{names[pair.b]}.png"
-            write_sheet(file, disagreements(student, teacher, comparison.benchmarks))
+            write_sheet(file, disagreements(student, teacher, words, load))
 
 
-def reader_words(reader: ReaderResult, benchmarks: Sequence[Benchmark]) -> list[SheetItem]:
+def words_of(reader: str, words: Sequence[ReadWord], load: LoadWord) -> list[SheetItem]:
     """Choose misread and read words of one reader."""
-    words = all_words(benchmarks)
-    results = [reader.sets[benchmark.name] for benchmark in benchmarks]
-    hits = [hit for result in results for hit in result.hits]
-    confidences = [confidence for result in results for confidence in result.confidences]
-    chosen = (words[number] for number in choose(hits, confidences, WORDS))
-    return [
-        GalleryItem(np.asarray(benchmark.load(n)), benchmark.labels[n], *prediction(reader, (benchmark, n))).drawn
-        for benchmark, n in chosen
-    ]
+    chosen = choose([word.is_hit(reader) for word in words], [word.readings[reader][1] for word in words], WORDS)
+    return [GalleryItem(load(words[n]), words[n].label, *words[n].readings[reader]).drawn for n in chosen]
 
 
 def disagreements(
-    student: ReaderResult, teacher: ReaderResult, benchmarks: Sequence[Benchmark]
+    student: ReaderResult, teacher: ReaderResult, words: Sequence[ReadWord], load: LoadWord
 ) -> list[tuple[str, list[SheetItem]]]:
     """Collect words that only the student read, and words that only the teacher read; most confident errors first."""
+    closed = " (chosen from a lexicon)" if teacher.reading != student.reading else ""
     sections: list[tuple[str, list[SheetItem]]] = []
-    for right, wrong in ((student, teacher), (teacher, student)):
-        words = [word for word in all_words(benchmarks) if is_hit(right, word) and not is_hit(wrong, word)]
-        words.sort(key=lambda word: -prediction(wrong, word)[1])
-        items = [read_by_both(student, teacher, word) for word in words[:WORDS]]
-        count = f"{len(items)} of {len(words)} words that only {right.name} got right"
-        closed = " (chosen from a lexicon)" if teacher.reading != student.reading else ""
+    for right, wrong in ((student.name, teacher.name), (teacher.name, student.name)):
+        found = [word for word in words if word.is_hit(right) and not word.is_hit(wrong)]
+        found.sort(key=lambda word: -word.readings[wrong][1])
+        items = []
+        for word in found[:WORDS]:
+            lines = (reading_line(*word.readings[name], word.label) for name in (student.name, teacher.name))
+            items.append(SheetItem(load(word), [(word.label, INK), *lines]))
+        count = f"{len(items)} of {len(found)} words that only {right} got right"
         sections.append((f"{count}; below each: label, {student.name}, {teacher.name}{closed}", items))
     return sections
-
-
-def read_by_both(student: ReaderResult, teacher: ReaderResult, word: WordIndex) -> SheetItem:
-    """Show a word with its label and what each of two read."""
-    benchmark, number = word
-    label = benchmark.labels[number]
-    readings = (reading_line(*prediction(reader, word), label) for reader in (student, teacher))
-    return SheetItem(np.asarray(benchmark.load(number)), [(label, INK), *readings])
-
-
-def all_words(benchmarks: Sequence[Benchmark]) -> list[WordIndex]:
-    """List the words of all sets."""
-    return [(benchmark, number) for benchmark in benchmarks for number in range(len(benchmark))]
-
-
-def is_hit(reader: ReaderResult, word: WordIndex) -> bool:
-    """Tell whether a reader read a word exactly."""
-    return reader.sets[word[0].name].hits[word[1]]
-
-
-def prediction(reader: ReaderResult, word: WordIndex) -> tuple[str, float]:
-    """Return what a reader read of a word, and its confidence."""
-    result = reader.sets[word[0].name]
-    return result.predictions[word[1]], result.confidences[word[1]]
 
 
 def file_names(names: Sequence[str]) -> dict[str, str]:

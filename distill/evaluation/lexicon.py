@@ -187,7 +187,7 @@ def read_lexicon(file: str | Path, charset: Charset, max_length: int = 25) -> tu
         The words, and how many lines were left out by reason (`DropReason`, or `repeated`).
 
     Raises:
-        UserError: when the file is missing, no UTF-8, a label file, or no word is left.
+        UserError: when the file is missing, no UTF-8, a label file, has several words on each line, or no word is left.
     """
     try:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines()

@@ -230,7 +230,7 @@ def open_job(request: LabelRequest, sets: Sequence[Records], folder: Path) -> No
 
 
 def work(request: LabelRequest, parts: Sequence[Part], folder: Path, workers: int) -> Iterator[int]:
-    """Read the parts that aren't done, in some processes, and yield the numbers of all parts as they are done.
+    """Read the parts that aren't done, in some processes, and yield the number of each part, those that are done first.
 
     Raises:
         UserError: when a process was killed.

@@ -173,7 +173,8 @@ class DistillRun(TrainingRun[Config]):
             locate_benchmarks(self._test, section.benchmarks)  # validation words: their loader reads their labels
         elif self._test is not None:
             longest = scored_length(self.task.student)
-            for benchmark in open_benchmarks(self._test, section.benchmarks, charset, max_length=longest):
+            benchmarks = open_benchmarks(self._test, section.benchmarks, charset, max_length=longest)
+            for benchmark in benchmarks if self.accelerator.is_main_process else ():
                 benchmark.check_pictures()
         for teacher in self.task.teachers if section.teacher else ():
             teacher_reader(teacher, charset)

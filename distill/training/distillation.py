@@ -35,7 +35,7 @@ from students.padding import stretch
 from students.pictures import COLUMN
 from students.stages import Stages
 from students.student import guided_size
-from teachers.guidance import FeatureRequest, Guidance, check_guidance
+from teachers.guidance import FeatureRequest, Guidance, Part, check_guidance
 from teachers.reading import ReadingTeacher
 from teachers.teacher import Teacher
 
@@ -130,8 +130,8 @@ class DistillationTask(Task):
         self.guidance, self.aux, self.seed = guidance, aux, seed
         self._left_out_of_ctc = torch.zeros(())
         self._unlabelled = self._not_labelled = 0
-        self._checked: list[Teacher] = []
-        """Teachers whose guidance has been compared with the sizes that they state."""
+        self._checked: set[tuple[Teacher, frozenset[Part]]] = set()
+        """Teachers and parts of guidance that have been compared with the sizes that the teachers state."""
 
     @property
     def teachers(self) -> list[Teacher]:
@@ -171,7 +171,7 @@ class DistillationTask(Task):
         backwards = [char for char in characters if unicodedata.bidirectional(char) in ("R", "AL")]
         if self.ctc_columns is not None and backwards:
             lines.append(
-                f"{len(backwards)} characters run from right to left ({' '.join(backwards[:5])} ...): CTC reads from "
+                f"{len(backwards)} characters run from right to left ({' '.join(backwards[:9])}): CTC reads from "
                 "left to right, so labels have to have them in the order in which they stand in the picture"
             )
         undecoded = not self.student.shape.decoder_width and self.weights.sections["linguistic"].weight > 0
@@ -264,10 +264,10 @@ class DistillationTask(Task):
             request = FeatureRequest(frozenset(need for each in active.values() for need in each.loss.needs), pictures)
             images = self.pictures_for(batch.images, branch.teacher)
             found, guided = branch.extract(images, batch.labels, request, seed)
-            if branch.teacher not in self._checked:
+            if (branch.teacher, request.parts) not in self._checked:
                 count = len(batch.labels) if guided is None else max(len(guided), 1)
                 check_guidance(found, branch.teacher.shape, count, request, branch.teacher.name)
-                self._checked.append(branch.teacher)
+                self._checked.add((branch.teacher, request.parts))
             extracted.append((found, guided))
         compared = any(loss.loss.second_view and weights[name] > 0 for name, loss in self.own_losses.items())
         if compared and batch.second is None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,25 +41,38 @@ def test_a_worker_that_is_killed_ends_the_work() -> None:
         list(results)
 
 
-def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
-    script = """
-import multiprocessing, os, sys, threading, time
-from distill.workers import end_with_parent
+def test_a_mistake_in_a_worker_is_told_as_such() -> None:
+    with pytest.raises(UserError, match="this reader isn't there"):
+        list(map_in_processes(refuse, range(3), 2, "take fewer --workers"))
 
-def hold(file):
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    open(file, "w").write("there")
+
+def refuse() -> Callable[[int], int]:
+    raise UserError("this reader isn't there")
+
+
+def hold(file: str) -> Callable[[int], int]:
+    Path(file).write_text("there")
     time.sleep(60)
-    open(file, "w").write("still there")
+    Path(file).write_text("still there")
+    return int
 
-if __name__ == "__main__":
-    multiprocessing.get_context("fork").Process(target=hold, args=(sys.argv[1],)).start()
-    while not os.path.exists(sys.argv[1]):
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    script = f"""
+import functools, os, sys, threading, time
+from distill.workers import map_in_processes
+from tests.distill.test_workers import hold
+
+def kill():
+    while not os.path.exists({str(tmp_path / "there")!r}):
         time.sleep(0.05)
     os.kill(os.getpid(), 9)
+
+threading.Thread(target=kill).start()
+list(map_in_processes(functools.partial(hold, {str(tmp_path / "there")!r}), range(2), 1, ""))
 """
     ended = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "there")], stdout=subprocess.PIPE, timeout=50, check=False
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, timeout=50, check=False, cwd=Path(__file__).parents[2]
     )  # it returns when nobody holds its output any more
     assert ended.returncode == -9
     assert (tmp_path / "there").read_text() == "there"

@@ -291,3 +291,11 @@ def test_all_that_is_damaged_beside_the_words_is_counted(tmp_path: Path, capsys:
     put(folder, {b"confidence-%09d" % number: b"2" for number in range(1, 131)})
     assert main([str(folder), "--no-sheet"]) == 1
     assert "damaged beside picture and label: 30 more; --json FILE names all" in capsys.readouterr().out
+
+
+def test_a_list_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "set_3", [(encoded(number), label) for number, label in enumerate(("a", "b", "c"))])
+    (tmp_path / "set_2.indices.txt").write_text("1\n3\n")
+    for name in ("set_2.indices.txt", "set_2"):
+        assert main([name, "--no-sheet"]) == 0
+        assert "set_2" in capsys.readouterr().out

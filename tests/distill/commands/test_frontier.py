@@ -84,3 +84,20 @@ def test_reports_over_other_words_of_one_number_are_refused(tmp_path: Path, caps
         write_readings(tmp_path / name, read_words(words, mine=[("x", 0.5)] * 2))
     assert main([*folders, "--out", str(tmp_path / "picture")]) == 2
     assert "are over different words" in capsys.readouterr().err
+
+
+def test_the_order_of_sets_does_not_matter_and_another_alphabet_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [(0, "a"), (1, "bc")]
+    for name, order in {"one": words, "two": words[::-1]}.items():
+        write_report(tmp_path / name, ["a", "bc"], mine="student")
+        read = read_words([label for _, label in words], mine=[("x", 0.5)] * 2)
+        write_readings(tmp_path / name, [read[number] for number, _ in order])
+    assert len(collect_places([str(tmp_path / "one"), str(tmp_path / "two")])[0]) == 2
+    file = tmp_path / "two" / "report.json"
+    for path, charset in ((tmp_path / "one" / "report.json", "abc"), (file, "ABC")):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "charset": charset}))
+    write_readings(tmp_path / "two", read_words(["A", "BC"], mine=[("x", 0.5)] * 2))
+    assert main([str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "picture")]) == 2
+    assert "other characters are scored in each" in capsys.readouterr().err

@@ -186,7 +186,7 @@ def test_damaged_pictures_and_marks_for_illegible_words_are_left_out_and_said(
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [(["###", "*"], "data has no labelled words"), (["A1", "A1"], "all words have one label, 'A1'")],
+    [(["###", "*"], "data has no labelled words"), (["Stop", "STOP", "stop!"], "all words have one label, 'stop'")],
 )
 def test_what_cannot_be_divided_is_said(
     labels: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -241,4 +241,4 @@ def test_labels_under_another_name_are_said_at_the_start(
     (pictures / "labels.txt").write_text("00.png\tword\n")
     assert main([str(pictures), str(tmp_path / "out"), "--reader", reader, "--threshold", "0.5"]) == 0
     printed = capsys.readouterr().out
-    assert printed.index("labels.txt is no label file by its name, and is not used") < printed.index("written")
+    assert printed.index("not used, for these are no names of label files: ") < printed.index("written")

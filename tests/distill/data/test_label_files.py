@@ -186,5 +186,5 @@ def test_absolute_names_through_a_link_to_the_folder(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_json_are_told() -> None:
-    assert all(map(is_structured, ('["LIVING", "x"]', '{"text": "LIVING"}', " [1]")))
-    assert not any(map(is_structured, ("[A]", "{", "12", '"a"', "[" * 100_000)))
+    assert all(map(is_structured, ('["LIVING", "x"]', '{"text": "LIVING"}', ' ["1"]')))
+    assert not any(map(is_structured, ("[A]", "[1]", "[]", "{}", "{", "12", '"a"', "[" * 100_000)))

@@ -30,6 +30,7 @@ from students.reading import Reader
 from students.student import Student
 from teachers.registry import load_reader
 from tests.distill.conftest import draw
+from tests.distill.evaluation.fakes import fake_report, read_words
 
 REPORT = {
     "schema": 1,
@@ -261,3 +262,14 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(UserError, match=re.escape(str(file))):
         scores_from_report(file, "mini")
+
+
+def test_scores_are_those_of_this_reader(tmp_path: Path) -> None:
+    report = fake_report(read_words(["a"], mine=[("a", 0.5)]), {"mine": "student"})
+    report["readers"][0] |= {"params": 5, "language_model": "european"}
+    (tmp_path / "report.json").write_text(json.dumps({**report, "charset": "abc"}))
+    text = scores_from_report(tmp_path / "report.json", "other", 5)
+    assert "Evaluated as `mine`." in text
+    assert "3 characters are scored. Read with the language model european. Average by word 100.00%" in text
+    with pytest.raises(UserError, match="has scores of mine alone, which has 5 weights, and other has 6"):
+        scores_from_report(tmp_path / "report.json", "other", 6)

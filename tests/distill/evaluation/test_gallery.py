@@ -18,10 +18,11 @@ from distill.evaluation.gallery import (
     draw_gallery,
     file_names,
     pick,
-    reader_words,
     to_pixels,
+    words_of,
     write_galleries,
 )
+from distill.evaluation.readings import ReadWord, collect_readings
 from students.charset import Charset
 from students.decoding import Reading
 from students.pictures import to_tensor
@@ -77,7 +78,12 @@ def test_the_surest_mistakes_on_either_side_come_first(benchmarks: list[Benchmar
     student = SureReader("mine", {0: "zero", 1: "one", 2: "two", 3: "x"})
     teacher = SureReader("other", {0: "zero", 1: "y", 2: "z", 3: "three"}, role="teacher")
     result = compare([student, teacher], benchmarks, charset)
-    (only_student, first), (only_teacher, second) = disagreements(*result.readers, benchmarks)
+    words = collect_readings(result)
+
+    def load(word: ReadWord) -> np.ndarray:
+        return np.asarray(benchmarks[0].load(word.number))
+
+    (only_student, first), (only_teacher, second) = disagreements(*result.readers, words, load)
     assert only_student == "2 of 2 words that only mine got right; below each: label, mine, other"
     assert only_teacher.startswith("1 of 1 words that only other got right")
     assert [[text for text, _ in item.lines] for item in first] == [
@@ -85,7 +91,7 @@ def test_the_surest_mistakes_on_either_side_come_first(benchmarks: list[Benchmar
     ]  # fmt: skip
     assert [[text for text, _ in item.lines] for item in second] == [["three", "x  0.30", "three  0.30"]]
     assert first[0].image.mean() == 2
-    drawn = [item.lines[0][0] for item in reader_words(result.readers[0], benchmarks)]
+    drawn = [item.lines[0][0] for item in words_of("mine", words, load)]
     assert drawn == ["(nothing)  0.40", "x  0.30", "zero  0.00", "one  0.10", "two  0.20"]
 
 

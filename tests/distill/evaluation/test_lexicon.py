@@ -114,3 +114,11 @@ def test_counts_behind_a_tab_are_no_part_of_a_word(tmp_path: Path, charset: Char
 def test_words_that_a_caseless_teacher_cannot_tell_apart_are_known() -> None:
     reader = LexiconReader(load_teacher("words-small"), Charset.load("94"), ["STREET", "street", "Open", "museum"])
     assert reader.indistinct == {"street"}
+
+
+def test_words_far_apart_in_a_large_lexicon_are_equal_to_the_last_bit() -> None:
+    words = [f"w{number}" for number in range(1500)]
+    reader = LexiconReader(
+        load_teacher("words-small"), Charset.load("94"), ["OPEN", *words, "averylongwordindeed", "open"]
+    )
+    assert reader.indistinct == {"open"}

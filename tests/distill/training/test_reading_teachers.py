@@ -156,6 +156,7 @@ def test_several_teachers_are_named_apart_and_weighed(student: Student, teacher:
     terms = terms_of(task, batch)
     expected = {f"teacher/{name}" for name in FEATURES} | {f"big/{name}" for name in [*FEATURES, "kd"]}
     assert set(terms) == expected | {"characters", "ctc"}, "a teacher that weighs nothing isn't asked"
+    assert {"heads.2.", "heads.2-"} <= set(task.unused_parameters())
     alone = make(student, big, kd=1.0)
     alone.branches[0].heads.load_state_dict(task.branches[1].heads.state_dict())
     own = terms_of(alone, batch)

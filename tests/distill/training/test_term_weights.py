@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill.training.branches import loss_sections
+from distill.training.branches import loss_sections, pseudo_section
 from distill.training.sections import GuidanceSection, ScheduleSection
 from distill.training.term_weights import LossSection, TermWeights, share_at
 from students.errors import UserError
@@ -64,3 +64,9 @@ def test_a_schedule_outside_the_run_is_refused(schedule: ScheduleSection, messag
 def test_a_negative_weight_is_refused() -> None:
     with pytest.raises(UserError, match=r"losses\.own\.weight=-1: give 0 or more"):
         TermWeights({"own": LossSection(-1)})
+
+
+def test_words_that_a_teacher_labelled_have_a_weight_with_a_schedule() -> None:
+    schedules = {"pseudo": ScheduleSection(warmup=0.5)}
+    section = pseudo_section(GuidanceSection(pseudo_label_weight=0.4, schedules=schedules))
+    assert TermWeights({"pseudo": section}).at(0.25) == {"pseudo": pytest.approx(0.2)}
