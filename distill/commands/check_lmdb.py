@@ -38,7 +38,7 @@ MEANINGS = {
 }
 """What reasons for dropping labels mean."""
 MAX_LISTED = 20
-"""Overlaps, characters and file names that are printed of many."""
+"""Overlaps, labels and file names that are printed of many."""
 MAX_CORRUPT_LISTED = 100
 """Corrupt records of a set that are printed; `--json` names all."""
 
